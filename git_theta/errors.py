@@ -1,0 +1,145 @@
+"""Every error a user can meet, with its exit code.
+
+ThetaError                       1   anything a user can mend
+├── UsageError                   2   the command line is wrong
+├── NotARepositoryError         10   no Git repository here
+├── MissingToolError            11   git or git-lfs is absent or too old
+├── SettingsError               12   a setting has a value it cannot have
+├── HookError                   13   a hook cannot be installed or failed
+├── MissingObjectError          20   an object is neither here nor on the remote
+├── CorruptObjectError          21   an object's bytes are not what its name says
+├── ManifestError               22   a manifest is malformed
+│   └── UnsupportedVersionError 23   written by a newer git-theta
+├── FormatError                 24   a file is not the format it claims to be
+├── PointerError                25   a Git LFS pointer stands where a manifest should
+├── StoreError                  30   the local store cannot be written (disk full, read-only)
+├── TransferError               31   an upload or download failed
+├── ChangedError                32   a file changed while it was being read
+├── GitError                    33   a git command failed
+└── MergeError                  34   a merge cannot be done as asked
+
+Two more exit codes come from the command line itself: 3 for a defect in git-theta (a log is
+written), 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+
+class ThetaError(Exception):
+    """A problem with a cause, and where there is one, the next command to type.
+
+    ``path`` is the file or object concerned; ``hint`` is one sentence or command that mends it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+    def at(self, path: str) -> ThetaError:
+        """Name the path concerned, unless a deeper layer already did; returns itself."""
+        self.path = self.path or path
+        return self
+
+
+class UsageError(ThetaError):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class NotARepositoryError(ThetaError):
+    """The command needs a Git repository and there is none here."""
+
+    exit_code = 10
+
+
+class MissingToolError(ThetaError):
+    """A program that git-theta drives (git, git-lfs) is absent or too old."""
+
+    exit_code = 11
+
+
+class SettingsError(ThetaError):
+    """A setting has a value it cannot have."""
+
+    exit_code = 12
+
+
+class HookError(ThetaError):
+    """A hook cannot be installed, or a chained hook failed."""
+
+    exit_code = 13
+
+
+class MissingObjectError(ThetaError):
+    """An object that a manifest names is neither in the local store nor on a remote."""
+
+    exit_code = 20
+
+
+class CorruptObjectError(ThetaError):
+    """An object's or a file's bytes are not what its hash says."""
+
+    exit_code = 21
+
+
+class ManifestError(ThetaError):
+    """A manifest is malformed, or not in its one valid encoding."""
+
+    exit_code = 22
+
+
+class UnsupportedVersionError(ManifestError):
+    """A manifest or frame was written by a newer git-theta."""
+
+    exit_code = 23
+
+
+class FormatError(ThetaError):
+    """A file is not a well-formed instance of a format; it is then stored as opaque bytes."""
+
+    exit_code = 24
+
+
+class PointerError(ThetaError):
+    """A Git LFS pointer stands where a manifest should (``git lfs migrate`` does this)."""
+
+    exit_code = 25
+
+
+class StoreError(ThetaError):
+    """The local store cannot be read or written: disk full, read-only, permissions."""
+
+    exit_code = 30
+
+
+class TransferError(ThetaError):
+    """Objects could not be uploaded or downloaded."""
+
+    exit_code = 31
+
+
+class ChangedError(ThetaError):
+    """A file changed while it was being read."""
+
+    exit_code = 32
+
+
+class GitError(ThetaError):
+    """A git command failed."""
+
+    exit_code = 33
+
+
+class MergeError(ThetaError):
+    """A merge cannot be done as asked."""
+
+    exit_code = 34

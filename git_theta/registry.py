@@ -1,0 +1,126 @@
+"""The plug-ins: what each kind must offer, the built-in ones, and how others are found.
+
+Built-ins stand in one explicit table, by import path, so that a plug-in is imported when it is
+used and not before. A third-party package adds to it through the entry points
+``git_theta.formats``, ``git_theta.encodings`` and ``git_theta.strategies``; a built-in name
+cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta.errors import SettingsError
+from git_theta.tensor import Encoded, Geometry, Layout, Source
+
+Bytes = NDArray[np.uint8]
+Group = Literal["formats", "encodings", "strategies"]
+
+
+class Format(Protocol):
+    """Finds the tensors in one kind of file, without loading a framework or running anything."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def matches(self, source: Source) -> bool:
+        """Whether the content looks like this format; cheap, and never raises."""
+        ...
+
+    def scan(self, source: Source) -> Layout:
+        """Where the tensors lie. Raises ``FormatError`` when the file is malformed."""
+        ...
+
+
+class Encoding(Protocol):
+    """Expresses a chunk's raw bytes as parts that compress well; lossless, pure, deterministic.
+
+    ``number`` identifies the encoding in a frame and never changes. ``needs_base`` says whether
+    it works against other raw bytes; the base's length may differ from the chunk's only where the
+    encoding says so.
+    """
+
+    name: str
+    number: int
+    needs_base: bool
+
+    def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
+        """The chunk expressed by this encoding, or ``None`` where it does not apply."""
+        ...
+
+    def decode(
+        self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
+    ) -> Bytes:
+        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit.
+
+        ``geometry`` carries the dtype only: shape and position, where needed, are in the params.
+        """
+        ...
+
+
+_BUILTIN: dict[Group, dict[str, str]] = {
+    "formats": {
+        "safetensors": "git_theta.formats.safetensors:FORMAT",
+        "torch": "git_theta.formats.torch_zip:FORMAT",
+    },
+    "encodings": {
+        "full": "git_theta.encodings.full:ENCODING",
+        "delta": "git_theta.encodings.delta:ENCODING",
+        "sparse": "git_theta.encodings.sparse:ENCODING",
+        "low-rank": "git_theta.encodings.low_rank:ENCODING",
+        "ia3": "git_theta.encodings.ia3:ENCODING",
+    },
+    "strategies": {},
+}
+
+
+def names(group: Group) -> list[str]:
+    """The names of every plug-in of a group, built-in ones first, in order of preference."""
+    return [*_BUILTIN[group], *sorted(_external(group))]
+
+
+def load(group: Group, name: str) -> Any:
+    """Import the plug-in called ``name``; ``SettingsError`` lists the known ones."""
+    if name in _BUILTIN[group]:
+        module, _, attribute = _BUILTIN[group][name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    external = _external(group)
+    if name not in external:
+        raise SettingsError(
+            f"no {group[:-1]} is called {name!r}", hint=f"known ones: {', '.join(names(group))}"
+        )
+    return external[name].load()
+
+
+@cache
+def _external(group: Group) -> Mapping[str, metadata.EntryPoint]:
+    points = metadata.entry_points(group=f"git_theta.{group}")
+    return {point.name: point for point in points if point.name not in _BUILTIN[group]}
+
+
+@cache
+def format_named(name: str) -> Format:
+    """The format called ``name``."""
+    plugin: Format = load("formats", name)
+    return plugin
+
+
+@cache
+def encoding_named(name: str) -> Encoding:
+    """The encoding called ``name``."""
+    plugin: Encoding = load("encodings", name)
+    return plugin
+
+
+@cache
+def encoding_numbered(number: int) -> Encoding | None:
+    """The encoding whose frames carry ``number``, if it is installed."""
+    candidates = (encoding_named(name) for name in names("encodings"))
+    return next((encoding for encoding in candidates if encoding.number == number), None)

@@ -1,0 +1,159 @@
+"""What the layers agree on: dtypes, where tensors lie in a file, and arrays ready to be stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Kind = Literal["float", "int", "uint", "bool", "complex", "raw"]
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """An element type: ``bits`` per element, and what the bits mean."""
+
+    name: str
+    bits: int
+    kind: Kind
+
+    @property
+    def word(self) -> int:
+        """Bytes of the unit that planes and differences work on (1 for packed and unknown types).
+
+        A complex number is two floats: its word is one of them.
+        """
+        if self.kind == "raw" or self.bits < 8:
+            return 1
+        return self.bits // (16 if self.kind == "complex" else 8)
+
+
+# Names follow the safetensors specification, extended where torch has more.
+DTYPES: dict[str, DType] = {
+    d.name: d
+    for d in (
+        DType("F64", 64, "float"),
+        DType("F32", 32, "float"),
+        DType("F16", 16, "float"),
+        DType("BF16", 16, "float"),
+        DType("F8_E4M3", 8, "float"),
+        DType("F8_E5M2", 8, "float"),
+        DType("F8_E8M0", 8, "float"),
+        DType("F8_E4M3FNUZ", 8, "float"),
+        DType("F8_E5M2FNUZ", 8, "float"),
+        DType("F6_E2M3", 6, "raw"),
+        DType("F6_E3M2", 6, "raw"),
+        DType("F4", 4, "raw"),
+        DType("I64", 64, "int"),
+        DType("I32", 32, "int"),
+        DType("I16", 16, "int"),
+        DType("I8", 8, "int"),
+        DType("U64", 64, "uint"),
+        DType("U32", 32, "uint"),
+        DType("U16", 16, "uint"),
+        DType("U8", 8, "uint"),
+        DType("BOOL", 8, "bool"),
+        DType("C64", 64, "complex"),
+        DType("C128", 128, "complex"),
+    )
+}
+
+
+def dtype(name: str) -> DType:
+    """The dtype called ``name``; an unknown name is raw bytes, kept exactly and never merged."""
+    return DTYPES.get(name) or DType(name, 8, "raw")
+
+
+class Source(Protocol):
+    """Random access to the bytes of a file that may be larger than memory."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpan:
+    """A run of bytes in a file that is one tensor's storage.
+
+    ``start`` and ``length`` are in bytes. ``offset`` (in elements) and ``strides`` describe the
+    tensor within the storage; ``strides=None`` with ``offset=0`` means C-contiguous from the
+    start.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    length: int
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A further name for (a view of) the storage of the span called ``of``: a tied tensor."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    of: str
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tensors of a file lie: spans ordered by start, disjoint, unique in name.
+
+    The bytes in no span are the file's skeleton.
+    """
+
+    format: str
+    spans: tuple[TensorSpan, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What an encoding may know of a chunk: its dtype, and the tensor that it is a slice of.
+
+    ``shape`` is the whole tensor's; ``first`` is the flat index of the chunk's first element.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...] = ()
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One homogeneous array of an encoded chunk: little-endian words of ``word`` bytes."""
+
+    word: int
+    data: Buffer
+
+    @property
+    def nbytes(self) -> int:
+        """Raw length in bytes, a multiple of ``word``."""
+        return memoryview(self.data).nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A chunk expressed by an encoding: a few parameter bytes and the arrays to be compressed."""
+
+    params: bytes
+    parts: tuple[Part, ...]
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Number of elements of a tensor of ``shape`` (1 for 0-d)."""
+    return math.prod(shape)
