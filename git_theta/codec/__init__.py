@@ -1,0 +1,23 @@
+"""Frames: chunks as byte planes, compressed with zstd (``docs/spec.md``)."""
+
+from git_theta.codec.frame import (
+    HEADER_BYTES,
+    Frame,
+    Header,
+    decode_frame,
+    encode_frame,
+    estimate,
+    iter_headers,
+    read_header,
+)
+
+__all__ = [
+    "HEADER_BYTES",
+    "Frame",
+    "Header",
+    "decode_frame",
+    "encode_frame",
+    "estimate",
+    "iter_headers",
+    "read_header",
+]

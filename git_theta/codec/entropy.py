@@ -1,0 +1,120 @@
+"""How one byte plane is stored: raw, one constant byte, or a zstd frame.
+
+The method is chosen from a sample of the plane, so the choice and the stored bytes depend on the
+plane alone (and on the version of zstd).
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from git_theta.codec import planes
+from git_theta.errors import CorruptObjectError
+from git_theta.tensor import Buffer
+
+Bytes = NDArray[np.uint8]
+
+RAW, ZSTD, CONSTANT = 0, 1, 2
+
+# Of the whole plane, in favour of storing it raw: decoding a plane that shrinks by less than this
+# costs more time than its transfer.
+_WORTH = 0.99
+
+# zstd as a pure Huffman coder. On the exponents of real bf16 weights: 0.3419 of the plane at 520
+# MB/s, where level 1 needs 0.3697 at 200 MB/s (its matches only disturb the statistics) and
+# order-0 entropy is 0.3418.
+_HUFFMAN = {
+    "strategy": zstandard.STRATEGY_FAST,
+    "window_log": 17,
+    "hash_log": 6,
+    "chain_log": 6,
+    "search_log": 1,
+    "min_match": 7,
+    "target_length": 0,
+}
+
+
+class _Contexts(threading.local):
+    """zstd contexts, which no two threads may use at once."""
+
+    def __init__(self) -> None:
+        params = zstandard.ZstdCompressionParameters(**_HUFFMAN)
+        self.compressors = (
+            zstandard.ZstdCompressor(compression_params=params),
+            zstandard.ZstdCompressor(level=1),
+        )
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_contexts = _Contexts()
+
+
+def pack(plane: Bytes) -> tuple[int, Buffer]:
+    """The method and the stored bytes of ``plane``; the bytes may share its memory."""
+    if plane.size == 0:
+        return RAW, b""
+    if _is_constant(plane):
+        return CONSTANT, plane[:1].tobytes()
+    share, compressor = _trial(planes.sample(plane, 1))
+    if share < _WORTH:
+        stored = compressor.compress(memoryview(plane))
+        if len(stored) < plane.size:
+            return ZSTD, stored
+    return RAW, memoryview(plane)
+
+
+def is_possible(method: int, stored: int, count: int) -> bool:
+    """Whether ``pack`` may bring a plane of ``count`` bytes to ``stored`` bytes by ``method``."""
+    if method == RAW:
+        return stored == count
+    if method == ZSTD:
+        return 0 < stored < count
+    return method == CONSTANT and stored == 1 and count > 0
+
+
+def unpack(method: int, stored: memoryview, count: int) -> Bytes:
+    """The ``count`` bytes of a plane, read-only, from what ``pack`` gave.
+
+    ``is_possible`` must hold. Raises ``CorruptObjectError`` when a zstd frame is not one of
+    exactly ``count`` bytes.
+    """
+    if method == ZSTD:
+        return np.frombuffer(_decompress(stored, count), np.uint8)
+    if method == CONSTANT:
+        return np.full(count, stored[0], np.uint8)
+    return np.frombuffer(stored, np.uint8)
+
+
+def predict(sample: Bytes) -> float:
+    """The share of its size to which ``pack`` brings a plane, from a sample of it."""
+    if sample.size == 0 or _is_constant(sample):
+        return 0.0
+    return min(1.0, _trial(sample)[0])
+
+
+def _is_constant(plane: Bytes) -> bool:
+    # The two ends first: most planes are told apart without a pass over them.
+    return bool(plane[0] == plane[-1]) and bool((plane == plane[0]).all())
+
+
+def _trial(sample: Bytes) -> tuple[float, zstandard.ZstdCompressor]:
+    """The share of its size to which the better compressor brings the sample, and which it is."""
+    view = memoryview(sample)
+    sizes = [len(compressor.compress(view)) for compressor in _contexts.compressors]
+    best = sizes.index(min(sizes))
+    return sizes[best] / sample.size, _contexts.compressors[best]
+
+
+def _decompress(stored: memoryview, count: int) -> bytes:
+    try:
+        # The size that the frame states is what the decompressor allocates: check it first.
+        parameters = zstandard.get_frame_parameters(stored)
+        if parameters.content_size != count or parameters.dict_id:
+            raise CorruptObjectError(f"plane does not decompress to {count} bytes")
+        return _contexts.decompressor.decompress(stored, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptObjectError(f"plane of {count} bytes does not decompress: {error}") from error

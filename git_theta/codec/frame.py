@@ -1,0 +1,245 @@
+"""Frames: one encoded chunk as self-describing bytes (``docs/spec.md``, Frame).
+
+::
+
+    magic "GTHF" | u8 version | u8 encoding | u8 flags | u8 parts | u64 frame length
+    u64 raw length | 32 content hash | 32 base content hash, if flag bit 0
+    u8 n, dtype name | u16 n, params
+    per part: u8 word, u64 count of words, per plane: u8 method, u64 stored length
+    the planes' stored bytes
+
+Numbers are little-endian. Nothing here trusts what it reads.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from git_theta.codec import entropy, planes
+from git_theta.errors import CorruptObjectError, UnsupportedVersionError
+from git_theta.ids import HASH_BYTES
+from git_theta.tensor import Buffer, Encoded, Part
+
+MAGIC = b"GTHF"
+VERSION = 1
+MAX_RAW = 1 << 28
+MAX_PARTS = 16
+# Parts may be larger than the chunk (positions and values), but not without bound.
+_PARTS_FACTOR, _PARTS_EXTRA = 4, 1 << 20
+
+_FIXED = struct.Struct("<4sBBBBQQ32s")
+_U8, _U16 = struct.Struct("<B"), struct.Struct("<H")
+_PART = _PLANE = struct.Struct("<BQ")
+_HAS_BASE = 1
+_WORDS = (1, 2, 4, 8)
+
+HEADER_BYTES = _FIXED.size + HASH_BYTES + 1 + 255
+"""As many bytes of a frame (or all of a shorter one) as ``read_header`` needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a frame says of itself; ``length`` is the frame's own, hashes are hex."""
+
+    encoding: int
+    dtype: str
+    raw_length: int
+    content: str
+    base: str | None
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One encoded chunk: how, of what dtype, how many raw bytes with which hash, on which base."""
+
+    encoding: int
+    dtype: str
+    raw_length: int
+    content: str
+    base: str | None
+    encoded: Encoded
+
+
+def encode_frame(frame: Frame) -> list[Buffer]:
+    """The frame as buffers to be written one after another; large ones are not copied."""
+    table, stored = [], []
+    for part in frame.encoded.parts:
+        table.append(_PART.pack(part.word, part.nbytes // part.word))
+        for plane in planes.split(part.data, part.word):
+            method, data = entropy.pack(plane)
+            table.append(_PLANE.pack(method, len(data)))
+            stored.append(data)
+    name, params = frame.dtype.encode("ascii"), frame.encoded.params
+    rest = b"".join(
+        [
+            bytes.fromhex(frame.base or ""),
+            _U8.pack(len(name)) + name,
+            _U16.pack(len(params)) + params,
+            *table,
+        ]
+    )
+    fixed = _FIXED.pack(
+        MAGIC,
+        VERSION,
+        frame.encoding,
+        _HAS_BASE if frame.base else 0,
+        len(frame.encoded.parts),
+        _FIXED.size + len(rest) + sum(map(len, stored)),
+        frame.raw_length,
+        bytes.fromhex(frame.content),
+    )
+    return [fixed + rest, *(data for data in stored if len(data))]
+
+
+def decode_frame(data: Buffer) -> Frame:
+    """Read and decompress a frame that may come from a stranger.
+
+    Raises ``UnsupportedVersionError`` for a newer version and ``CorruptObjectError`` for anything
+    malformed, before memory is taken for it.
+    """
+    reader = _Reader(memoryview(data))
+    header, part_count = _header(reader)
+    if header.length != len(reader.data):
+        _fail(f"states {header.length} bytes, has {len(reader.data)}")
+    params = bytes(reader.take(reader.unpack(_U16)[0]))
+    tables = [_part_table(reader) for _ in range(part_count)]
+    total = sum(table.word * table.count for table in tables)
+    if total > _PARTS_FACTOR * header.raw_length + _PARTS_EXTRA:
+        _fail(f"its parts would take {total} bytes")
+    parts = tuple(_part(reader, table) for table in tables)
+    if reader.remaining:
+        _fail(f"{reader.remaining} bytes follow the last plane")
+    return Frame(
+        header.encoding,
+        header.dtype,
+        header.raw_length,
+        header.content,
+        header.base,
+        Encoded(params, parts),
+    )
+
+
+def read_header(data: Buffer) -> Header:
+    """What the frame that begins ``data`` says of itself, from its first ``HEADER_BYTES``.
+
+    Raises as ``decode_frame`` does.
+    """
+    return _header(_Reader(memoryview(data)))[0]
+
+
+def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple[int, Header]]:
+    """The offset and header of every frame in an object of ``size`` bytes.
+
+    ``read`` gives the bytes at an offset, of a length. Raises ``CorruptObjectError`` where the
+    object is not frames back to back.
+    """
+    offset = 0
+    while offset < size:
+        header = read_header(read(offset, min(HEADER_BYTES, size - offset)))
+        if header.length > size - offset:
+            _fail(f"reaches beyond its object by {header.length - size + offset} bytes")
+        yield offset, header
+        offset += header.length
+
+
+def estimate(parts: Iterable[Part]) -> int:
+    """The bytes that ``parts`` will take in a frame, predicted from a sample: cheap, inexact."""
+    return sum(_estimate(part) for part in parts)
+
+
+def _estimate(part: Part) -> int:
+    sampled = planes.split(planes.sample(part.data, part.word), part.word)
+    share = sum(entropy.predict(plane) for plane in sampled)
+    return round(share * (part.nbytes // part.word)) + _PART.size + part.word * _PLANE.size
+
+
+class _Reader:
+    """Takes bytes off the front of a buffer, and never more than there are."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.position = 0
+
+    @property
+    def remaining(self) -> int:
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> memoryview:
+        if count > self.remaining:
+            _fail("it is cut off")
+        start = self.position
+        self.position += count
+        return self.data[start : start + count]
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self.take(layout.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _PartTable:
+    word: int
+    count: int
+    planes: tuple[tuple[int, int], ...]
+    """For each plane its method and stored length."""
+
+
+def _header(reader: _Reader) -> tuple[Header, int]:
+    """The header up to the dtype's name, and the number of parts."""
+    _check_magic(reader.data)
+    _, _, encoding, flags, parts, length, raw_length, content = reader.unpack(_FIXED)
+    if flags & ~_HAS_BASE:
+        _fail(f"unknown flags {flags:#x}")
+    if parts > MAX_PARTS:
+        _fail(f"{parts} parts")
+    if not 0 < raw_length <= MAX_RAW:
+        _fail(f"raw length {raw_length}")
+    base = reader.take(HASH_BYTES).hex() if flags & _HAS_BASE else None
+    name = bytes(reader.take(reader.unpack(_U8)[0]))
+    if not name.isascii() or not name.decode("ascii").isprintable():
+        _fail(f"dtype {name!r}")
+    header = Header(encoding, name.decode("ascii"), raw_length, content.hex(), base, length)
+    if length < reader.position:
+        _fail(f"states {length} bytes, its header alone is longer")
+    return header, parts
+
+
+def _check_magic(data: memoryview) -> None:
+    if data[: len(MAGIC)] != MAGIC or len(data) <= len(MAGIC):
+        _fail("it does not begin as frames do")
+    version = data[len(MAGIC)]
+    if version > VERSION:
+        raise UnsupportedVersionError(
+            f"frame version {version} is newer than this git-theta reads ({VERSION})",
+            hint="pip install --upgrade git-theta",
+        )
+    if version < VERSION:
+        _fail(f"version {version}")
+
+
+def _part_table(reader: _Reader) -> _PartTable:
+    word, count = reader.unpack(_PART)
+    if word not in _WORDS:
+        _fail(f"words of {word} bytes")
+    return _PartTable(word, count, tuple(_plane_entry(reader, count) for _ in range(word)))
+
+
+def _plane_entry(reader: _Reader, count: int) -> tuple[int, int]:
+    method, stored = reader.unpack(_PLANE)
+    if not entropy.is_possible(method, stored, count):
+        _fail(f"a plane of {count} bytes stored by method {method} in {stored} bytes")
+    return method, stored
+
+
+def _part(reader: _Reader, table: _PartTable) -> Part:
+    unpacked = [
+        entropy.unpack(method, reader.take(stored), table.count) for method, stored in table.planes
+    ]
+    return Part(table.word, memoryview(planes.join(unpacked)))
+
+
+def _fail(what: str) -> NoReturn:
+    raise CorruptObjectError(f"malformed frame: {what}")
