@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,8 +17,24 @@ from typing import BinaryIO
 
 from git_theta.errors import ChangedError, StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no advisory locks of this kind
+    fcntl = None  # type: ignore[assignment]
+
+# A new file: never one that is there already, and without newline translation on Windows.
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+
+_FULL = ("no space left on the disk", "free some space, then run the command again")
+_DENIED = ("permission denied", "check its owner and permissions: ls -ld")
+_MEANING: dict[int, tuple[str, str | None]] = {
+    errno.ENOSPC: _FULL,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _FULL,
+    errno.EFBIG: ("the file would be larger than is allowed", "check: ulimit -f"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: ("the file system is read-only", "remount it writable, or use another clone"),
+}
 
 
 class FileSource:
@@ -90,27 +106,27 @@ def cpu_count() -> int:
 
 
 @contextmanager
-def atomic_file(target: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+def atomic_file(
+    target: Path, mode: int = 0o666, *, scratch: Path | None = None, sync_name: bool = True
+) -> Iterator[BinaryIO]:
     """Write a file that appears whole, synced and under its name, or not at all.
 
-    The temporary file lies beside ``target`` and is removed on any failure. ``OSError`` becomes a
-    ``StoreError`` that says what to do.
+    The temporary file lies in ``scratch`` (on the same file system; the target's folder by
+    default) and is removed on any failure. The process's umask is taken from ``mode``, as for any
+    new file. With ``sync_name=False`` the caller makes the name durable by ``sync_path``, once
+    for many files. ``OSError`` becomes a ``StoreError`` that says what to do.
     """
+    temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
-    except OSError as error:
-        raise store_error(error, target) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        for folder in {temporary.parent, target.parent}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
         temporary.replace(target)
-        sync_folder(target.parent)
+        if sync_name:
+            sync_path(target.parent)
     except OSError as error:
         raise store_error(error, target) from error
     finally:
@@ -118,35 +134,77 @@ def atomic_file(target: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable, where the system can."""
+def remove_stale(folder: Path, age: float) -> None:
+    """Remove the temporary files of killed processes in ``folder``: older than ``age`` seconds."""
+    limit = time.time() - age
+    for file in folder.glob(".tmp-*"):
+        with suppress(OSError):
+            if file.stat().st_mtime < limit:
+                file.unlink()
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, durable where the system can."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link ``source`` at ``target``, or copy it atomically where links are not possible."""
-    if target.exists():
-        return
+def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
+    """Make ``target`` a hard link to ``source``, replacing what is there.
+
+    Where links are not possible, ``target`` becomes a copy with ``mode``, unless a file of the
+    same size is there already. Either way it appears whole. Raises ``FileNotFoundError`` when
+    ``source`` is gone, ``StoreError`` when ``target`` cannot be written.
+    """
+    # A link to a symbolic link would be one more symbolic link.
+    source = source.resolve(strict=True)
+    temporary = target.parent / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, target)
-    except FileExistsError:
-        return
+        os.link(source, temporary)
+        temporary.replace(target)
+    except FileNotFoundError:
+        raise
     except OSError:
-        with source.open("rb") as reader, atomic_file(target) as writer:
+        _copy(source, target, mode)
+    finally:
+        # Renaming one link of a file over another of the same file does nothing.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _copy(source: Path, target: Path, mode: int) -> None:
+    with source.open("rb") as reader:
+        if target.exists() and target.stat().st_size == os.fstat(reader.fileno()).st_size:
+            return
+        with atomic_file(target, mode) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes and threads wait for; it dies with its process.
+
+    The file at ``path`` is created and stays. ``StoreError`` when it cannot be. Excludes nobody on
+    systems without ``flock``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise store_error(error, path) from error
+    with file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def store_error(error: OSError, path: Path) -> StoreError:
     """What an ``OSError`` while writing means to the user."""
-    if error.errno in _FULL:
-        return StoreError("no space left on the disk", path=str(path), hint="free some space")
-    if error.errno in _DENIED:
-        return StoreError("cannot be written", path=str(path), hint="check its permissions")
-    return StoreError(error.strerror or str(error), path=str(path))
+    message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
+    return StoreError(message, path=str(path), hint=hint)

@@ -1,0 +1,253 @@
+"""Clean and smudge, side by side: a checkpoint into a manifest and objects, and back.
+
+The one module that knows every stage. Memory is bounded by the chunks in flight, whatever the
+size of the file: one thread walks the file in order, the workers hash, encode, decode and write.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from git_theta import chunks, formats
+from git_theta.bases import Bases
+from git_theta.errors import ChangedError, CorruptObjectError
+from git_theta.ids import Ref, content_hash
+from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.pieces import SKELETON, Placement, RawChunk, placements, raw_chunks
+from git_theta.pipeline import batches, in_order
+from git_theta.progress import Progress, Silent
+from git_theta.settings import Settings
+from git_theta.store import Index, Location, ObjectStore, PackWriter
+from git_theta.tensor import Layout, Source
+
+# Small chunks travel through the thread pool together: a task costs about 50 us, a bias 5.
+_BATCH = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where objects lie, what is known of them, and how to work."""
+
+    store: ObjectStore
+    index: Index
+    settings: Settings = field(default_factory=Settings)
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A manifest whose objects are stored, and what the user should know about the file."""
+
+    manifest: Manifest
+    warning: str | None
+
+
+def clean(
+    source: Source,
+    name: str,
+    workshop: Workshop,
+    parents: Iterable[Manifest] = (),
+    expected_hash: str | None = None,
+) -> Cleaned:
+    """Store the file ``source``, called ``name``, and describe it.
+
+    ``parents`` are the manifests that tensors are compared with, the closest first.
+    ``expected_hash`` is the BLAKE3 hash that the whole file must have: ``ChangedError`` when
+    other bytes were read. When this returns, every object is durable; when it raises, nothing
+    refers to what was written.
+    """
+    settings, progress = workshop.settings, workshop.progress
+    layout, warning = formats.scan(source, name)
+    bases = Bases(workshop.store, workshop.index, layout, parents, settings.max_depth)
+    recorder = _Recorder(workshop)
+    digest = blake3()
+    progress.start(f"storing {name}", source.size)
+    raw = _hashed(raw_chunks(source, layout, settings.chunk_size), digest)
+    for outcomes in in_order(
+        lambda batch: [_store_chunk(item, bases, workshop) for item in batch],
+        batches(raw, lambda item: len(item.data), _BATCH),
+        settings.workers,
+    ):
+        for outcome in outcomes:
+            recorder.record(outcome)
+            progress.advance(outcome.length)
+    if expected_hash is not None and digest.hexdigest() != expected_hash:
+        recorder.abort()
+        raise ChangedError(
+            "the file changed while it was being stored",
+            path=name,
+            hint="run the command again when nothing writes to the file",
+        )
+    recorder.finish()
+    progress.finish()
+    return Cleaned(_describe(layout, source.size, digest.hexdigest(), recorder), warning)
+
+
+def smudge(manifest: Manifest, workshop: Workshop, name: str = "") -> Iterator[memoryview]:
+    """The file that ``manifest`` describes, in order, piece by piece, every chunk verified.
+
+    Raises ``MissingObjectError`` or ``CorruptObjectError``; pieces given before that are right,
+    but the caller must discard them.
+    """
+    digest = blake3()
+    reader = _ChunkReader(workshop, manifest)
+    workshop.progress.start(f"restoring {name}", manifest.size)
+    groups = batches(placements(manifest), lambda place: place.stop - place.start, _BATCH)
+    for pieces in in_order(reader.read, groups, workshop.settings.workers):
+        for piece in pieces:
+            digest.update(piece)
+            workshop.progress.advance(piece.nbytes)
+            yield piece
+    if digest.hexdigest() != manifest.hash:
+        raise CorruptObjectError(
+            "the rebuilt file does not have the hash that its manifest names", path=name
+        )
+    reader.remember()
+    workshop.progress.finish()
+
+
+# --- clean ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A chunk that is known already (``chain``), written (``ref``), or to be packed (``frame``)."""
+
+    owner: int
+    hash: str
+    length: int
+    chain: tuple[Ref, ...] = ()
+    ref: Ref | None = None
+    encoded: chunks.EncodedChunk | None = None
+
+
+def _hashed(pieces: Iterable[RawChunk | bytes], digest: blake3) -> Iterator[RawChunk]:
+    for piece in pieces:
+        if isinstance(piece, RawChunk):
+            yield piece
+        else:
+            digest.update(piece)
+
+
+def _store_chunk(raw: RawChunk, bases: Bases, workshop: Workshop) -> _Outcome:
+    owner, hash_, length = raw.owner, content_hash(raw.data), len(raw.data)
+    if chain := bases.known(hash_):
+        return _Outcome(owner, hash_, length, chain=chain)
+    base = bases.find(raw)
+    encoded = chunks.encode(raw.data, hash_, raw.geometry, base)
+    if sum(map(len, encoded.frame)) < workshop.settings.pack_limit:
+        return _Outcome(owner, hash_, length, encoded=encoded)
+    return _Outcome(owner, hash_, length, ref=workshop.store.write(encoded.frame), encoded=encoded)
+
+
+class _Recorder:
+    """Gathers outcomes in file order, so that packs and manifests do not depend on threads."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        settings = workshop.settings
+        self._packs = PackWriter(workshop.store, settings.pack_limit, settings.pack_size)
+        self._chains: dict[str, tuple[Ref, ...]] = {}
+        self._fresh: dict[str, tuple[chunks.EncodedChunk, Future[Ref]]] = {}
+        self._placed: dict[int, list[tuple[int, str]]] = {}
+
+    def record(self, outcome: _Outcome) -> None:
+        self._placed.setdefault(outcome.owner, []).append((outcome.length, outcome.hash))
+        if outcome.hash in self._chains or outcome.hash in self._fresh:
+            return  # a tied tensor: the first one's frame serves
+        if outcome.encoded is None:
+            self._chains[outcome.hash] = outcome.chain
+        else:
+            self._fresh[outcome.hash] = (outcome.encoded, self._frame(outcome))
+
+    def _frame(self, outcome: _Outcome) -> Future[Ref]:
+        assert outcome.encoded is not None
+        if outcome.ref is None:
+            return self._packs.add(outcome.encoded.frame)
+        written: Future[Ref] = Future()
+        written.set_result(outcome.ref)
+        return written
+
+    def abort(self) -> None:
+        self._packs.abort()
+
+    def finish(self) -> None:
+        """Close the last pack, make everything durable, and let the index know."""
+        self._packs.flush()
+        rows = []
+        for hash_, (encoded, frame) in self._fresh.items():
+            ref, below = frame.result(), encoded.base_chain
+            self._chains[hash_] = (ref, *below)
+            base = encoded.base.hash if encoded.base else None
+            rows.append(Location(hash_, encoded.raw_length, ref, base, len(below)))
+        self._workshop.index.add(rows)
+
+    def chunks_of(self, owner: int) -> tuple[Chunk, ...]:
+        return tuple(
+            Chunk(length, hash_, self._chains[hash_])
+            for length, hash_ in self._placed.get(owner, ())
+        )
+
+
+def _describe(layout: Layout, size: int, file_hash: str, recorder: _Recorder) -> Manifest:
+    tensors, position = [], 0
+    for owner, span in enumerate(layout.spans):
+        tensors.append(
+            TensorEntry(
+                name=span.name,
+                dtype=span.dtype,
+                shape=span.shape,
+                gap=span.start - position,
+                chunks=recorder.chunks_of(owner),
+                offset=span.offset,
+                strides=span.strides,
+            )
+        )
+        position = span.start + span.length
+    aliases = tuple(
+        AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
+    )
+    skeleton = recorder.chunks_of(SKELETON)
+    return Manifest(layout.format, size, file_hash, skeleton, tuple(tensors), aliases)
+
+
+# --- smudge --------------------------------------------------------------------------------------
+
+
+class _ChunkReader:
+    """Decodes chunks; skeleton chunks, which serve many placements, are kept a while."""
+
+    def __init__(self, workshop: Workshop, manifest: Manifest) -> None:
+        self._workshop = workshop
+        self._skeleton = {chunk.hash for chunk in manifest.skeleton}
+        self._kept: OrderedDict[str, memoryview] = OrderedDict()
+        self._lock = threading.Lock()
+        self._locations: dict[tuple[str, Ref], Location] = {}
+
+    def read(self, batch: list[Placement]) -> list[memoryview]:
+        """The bytes of each placement."""
+        return [self._chunk(place.chunk)[place.start : place.stop] for place in batch]
+
+    def _chunk(self, chunk: Chunk) -> memoryview:
+        with self._lock:
+            if chunk.hash in self._kept:
+                return self._kept[chunk.hash]
+        decoded = chunks.decode(self._workshop.store, chunk)
+        data = memoryview(decoded.data)
+        with self._lock:
+            self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
+            if chunk.hash in self._skeleton:
+                self._kept[chunk.hash] = data
+                if len(self._kept) > 2:
+                    self._kept.popitem(last=False)
+        return data
+
+    def remember(self) -> None:
+        """Let the index know what was verified, so that adding the same bytes costs nothing."""
+        self._workshop.index.add(self._locations.values())

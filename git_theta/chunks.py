@@ -1,0 +1,160 @@
+"""One chunk at a time: the encoding that costs least, and back to the exact bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from git_theta import registry
+from git_theta.codec import Frame, decode_frame, encode_frame, estimate
+from git_theta.errors import CorruptObjectError, UnsupportedVersionError
+from git_theta.ids import Ref, content_hash
+from git_theta.manifest import Chunk
+from git_theta.registry import Bytes, Encoding
+from git_theta.store import Location, ObjectStore
+from git_theta.tensor import Encoded, Geometry, dtype
+
+# A chain costs a decode and a read per link, so a base must save at least this share of the bytes
+# for every link that it adds.
+_GAIN_PER_LINK = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Raw bytes that a chunk may be encoded against."""
+
+    hash: str
+    data: Bytes
+    chain: tuple[Ref, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """A chunk as a frame, ready to be stored, and the chain that its base adds."""
+
+    hash: str
+    raw_length: int
+    frame: list[bytes]
+    base: Base | None
+
+    @property
+    def base_chain(self) -> tuple[Ref, ...]:
+        """Refs of the bases, nearest first."""
+        return self.base.chain if self.base else ()
+
+
+def encode(data: bytes, hash_: str, geometry: Geometry, base: Base | None) -> EncodedChunk:
+    """The chunk ``data``, whose content hash is ``hash_``, in the encoding that costs least."""
+    raw = np.frombuffer(data, np.uint8)
+    encoding, encoded = _choose(raw, geometry, base)
+    if not encoding.needs_base:
+        base = None
+    frame = Frame(
+        encoding=encoding.number,
+        dtype=geometry.dtype.name,
+        raw_length=len(data),
+        content=hash_,
+        base=base.hash if base else None,
+        encoded=encoded,
+    )
+    return EncodedChunk(hash_, len(data), encode_frame(frame), base)
+
+
+def _choose(raw: Bytes, geometry: Geometry, base: Base | None) -> tuple[Encoding, Encoded]:
+    full = registry.encoding_named("full")
+    plain = full.encode(raw, None, geometry)
+    assert plain is not None
+    if base is None:
+        return full, plain
+    best, best_cost = (full, plain), _cost(plain)
+    # A base must earn its place in the chain.
+    allowance = 1 - _GAIN_PER_LINK * len(base.chain)
+    for encoding in _against_a_base():
+        encoded = encoding.encode(raw, base.data, geometry)
+        if encoded is None or (cost := _cost(encoded)) >= best_cost * allowance:
+            continue
+        if _is_exact(encoding, encoded, raw, base.data, geometry):
+            best, best_cost, allowance = (encoding, encoded), cost, 1
+    return best
+
+
+def _against_a_base() -> list[Encoding]:
+    encodings = (registry.encoding_named(name) for name in registry.names("encodings"))
+    return [encoding for encoding in encodings if encoding.needs_base]
+
+
+def _cost(encoded: Encoded) -> int:
+    return len(encoded.params) + estimate(encoded.parts)
+
+
+def _is_exact(
+    encoding: Encoding, encoded: Encoded, raw: Bytes, base: Bytes, geometry: Geometry
+) -> bool:
+    decoded = encoding.decode(encoded, base, Geometry(geometry.dtype), raw.size)
+    return bool(np.array_equal(decoded, raw))
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedChunk:
+    """A chunk's raw bytes, and where each link of its chain was found to be what it claims."""
+
+    data: Bytes
+    locations: tuple[Location, ...]
+
+
+def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
+    """Rebuild a chunk from its chain, verifying every link.
+
+    Raises ``MissingObjectError``, ``CorruptObjectError`` (naming the object at fault) or
+    ``UnsupportedVersionError``.
+    """
+    hash_, decoded = _decode_chain(store, chunk.chain)
+    if hash_ != chunk.hash or decoded.data.size != chunk.length:
+        raise _corrupt(chunk.chain[0], "it holds other content than the manifest names")
+    return decoded
+
+
+def decode_base(store: ObjectStore, chain: tuple[Ref, ...]) -> Base:
+    """Rebuild the content at the top of ``chain``, to encode against it."""
+    hash_, decoded = _decode_chain(store, chain)
+    return Base(hash_, decoded.data, chain)
+
+
+def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, DecodedChunk]:
+    data: Bytes | None = None
+    below: str | None = None
+    locations: list[Location] = []
+    for depth, ref in enumerate(reversed(chain)):
+        frame = decode_frame(store.read(ref))
+        if frame.base != below:
+            raise _corrupt(ref, "its base is not the frame that the manifest names")
+        data = _decode_frame(frame, data, ref)
+        below = frame.content
+        locations.append(Location(frame.content, frame.raw_length, ref, frame.base, depth))
+    assert data is not None  # a chain has a link: the manifest says so
+    assert below is not None
+    return below, DecodedChunk(data, tuple(locations))
+
+
+def _decode_frame(frame: Frame, base: Bytes | None, ref: Ref) -> Bytes:
+    encoding = registry.encoding_numbered(frame.encoding)
+    if encoding is None:
+        raise UnsupportedVersionError(
+            f"object {ref.oid} uses encoding {frame.encoding}, which this git-theta does not have",
+            hint="pip install --upgrade git-theta, or install the package that offers it",
+        )
+    if encoding.needs_base != (base is not None):
+        raise _corrupt(ref, "its encoding and its base do not go together")
+    geometry = Geometry(dtype(frame.dtype))
+    data = encoding.decode(frame.encoded, base, geometry, frame.raw_length)
+    if content_hash(memoryview(data)) != frame.content:
+        raise _corrupt(ref, "its content does not have the hash that it claims")
+    return data
+
+
+def _corrupt(ref: Ref, why: str) -> CorruptObjectError:
+    return CorruptObjectError(
+        f"object {ref.oid} is corrupt at {ref.offset}: {why}",
+        hint="git theta fsck, which names the checkpoints that need it",
+    )

@@ -1,0 +1,45 @@
+"""Ordered work on several threads, with a bound on what is in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """``map(work, items)`` on ``workers`` threads, results in the order of the items.
+
+    At most ``workers + 1`` items are in flight: memory is bounded by them. Items are drawn, and
+    results handed over, on the calling thread. The first exception stops the rest; closing the
+    iterator early does too.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="git-theta")
+    running: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Runs of items whose sizes add up to at least ``limit``, the last one excepted."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        batch.append(item)
+        total += size(item)
+        if total >= limit:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
