@@ -61,10 +61,10 @@ def pack(plane: Bytes) -> tuple[int, Buffer]:
         return CONSTANT, plane[:1].tobytes()
     share, compressor = _trial(planes.sample(plane, 1))
     if share < _WORTH:
-        stored = compressor.compress(memoryview(plane))
+        stored = compressor.compress(plane.data)
         if len(stored) < plane.size:
             return ZSTD, stored
-    return RAW, memoryview(plane)
+    return RAW, plane.data
 
 
 def is_possible(method: int, stored: int, count: int) -> bool:
@@ -103,7 +103,7 @@ def _is_constant(plane: Bytes) -> bool:
 
 def _trial(sample: Bytes) -> tuple[float, zstandard.ZstdCompressor]:
     """The share of its size to which the better compressor brings the sample, and which it is."""
-    view = memoryview(sample)
+    view = sample.data
     sizes = [len(compressor.compress(view)) for compressor in _contexts.compressors]
     best = sizes.index(min(sizes))
     return sizes[best] / sample.size, _contexts.compressors[best]

@@ -238,7 +238,7 @@ def _part(reader: _Reader, table: _PartTable) -> Part:
     unpacked = [
         entropy.unpack(method, reader.take(stored), table.count) for method, stored in table.planes
     ]
-    return Part(table.word, memoryview(planes.join(unpacked)))
+    return Part(table.word, planes.join(unpacked).data)
 
 
 def _fail(what: str) -> NoReturn:

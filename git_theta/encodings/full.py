@@ -21,7 +21,7 @@ class Full:
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded:
         """The chunk as one part, which shares its memory."""
         word = geometry.dtype.word
-        return Encoded(b"", (Part(word if raw.size % word == 0 else 1, memoryview(raw)),))
+        return Encoded(b"", (Part(word if raw.size % word == 0 else 1, raw.data),))
 
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
