@@ -1,0 +1,64 @@
+"""Every test runs git in isolation; fixtures for repositories, remotes and servers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import isolation
+from tests.support.repo import Repo
+from tests.support.servers import Server
+
+_REAL_HOME = Path.home()
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("homes")
+
+
+@pytest.fixture(autouse=True)
+def home(_homes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty HOME for this test; fails the test that writes git configuration to the real one."""
+    before = isolation.snapshot(_REAL_HOME)
+    own = _homes / str(next(_numbers))
+    for name, value in isolation.environment(own).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    yield own
+    assert isolation.snapshot(_REAL_HOME) == before, f"something was written below {_REAL_HOME}"
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> Callable[..., Repo]:
+    """Makes a repository of a given name (and options of ``git init``) in this test's folder."""
+
+    def make(name: str, *options: str) -> Repo:
+        return Repo.init(tmp_path / name, *options)
+
+    return make
+
+
+@pytest.fixture
+def repo(make_repo: Callable[..., Repo]) -> Repo:
+    """An empty repository, branch main."""
+    return make_repo("repo")
+
+
+@pytest.fixture
+def remote(make_repo: Callable[..., Repo]) -> Repo:
+    """A bare repository to push to."""
+    return make_repo("remote.git", "--bare")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Git and LFS over HTTP on the loopback interface."""
+    with Server(tmp_path / "server") as running:
+        yield running

@@ -1,0 +1,1 @@
+"""What the tests share: repositories, checkpoints, a Git and LFS server."""

@@ -1,0 +1,46 @@
+"""Small real checkpoints, the same bytes at every call."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+
+def tensors(seed: int = 0, rows: int = 16, layers: int = 2) -> dict[str, np.ndarray]:
+    """``layers`` matrices of ``rows`` x 32 and vectors of 32, float32, Gaussian."""
+    random = np.random.default_rng(seed)
+    made: dict[str, np.ndarray] = {}
+    for layer in range(layers):
+        made[f"layer.{layer}.weight"] = random.standard_normal((rows, 32)).astype(np.float32)
+        made[f"layer.{layer}.bias"] = random.standard_normal(32).astype(np.float32)
+    return made
+
+
+def safetensors(arrays: dict[str, np.ndarray] | None = None, **metadata: str) -> bytes:
+    """A safetensors file written by the safetensors library."""
+    from safetensors.numpy import save
+
+    return save(tensors() if arrays is None else arrays, metadata=metadata or None)
+
+
+def torch_zip(arrays: dict[str, np.ndarray] | None = None) -> bytes:
+    """A state dict written by ``torch.save`` (importing torch takes seconds)."""
+    import torch
+
+    chosen = tensors() if arrays is None else arrays
+    buffer = io.BytesIO()
+    torch.save({name: torch.from_numpy(array.copy()) for name, array in chosen.items()}, buffer)
+    return buffer.getvalue()
+
+
+def finetuned(
+    arrays: dict[str, np.ndarray] | None = None, scale: float = 1e-3, seed: int = 1
+) -> dict[str, np.ndarray]:
+    """Every tensor moved a little, as a fine-tune does."""
+    random = np.random.default_rng(seed)
+    chosen = tensors() if arrays is None else arrays
+    return {
+        name: (array + scale * random.standard_normal(array.shape)).astype(array.dtype)
+        for name, array in chosen.items()
+    }
