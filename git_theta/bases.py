@@ -54,7 +54,7 @@ class Bases:
         return next((chain for chain in chains if chain and self._is_here(chain)), None)
 
     def find(self, raw: RawChunk) -> Base | None:
-        """The bytes of the same chunk in the closest parent that has the tensor, if they are here."""
+        """The same chunk in the closest parent that has the tensor, if its bytes are here."""
         for chunk in self._candidates(raw):
             # At the bound, go back to the root: fine-tunes of one base stay close to it.
             chain = chunk.chain if len(chunk.chain) < self._max_depth else chunk.chain[-1:]

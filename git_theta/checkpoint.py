@@ -78,7 +78,6 @@ def clean(
             recorder.record(outcome)
             progress.advance(outcome.length)
     if expected_hash is not None and digest.hexdigest() != expected_hash:
-        recorder.abort()
         raise ChangedError(
             "the file changed while it was being stored",
             path=name,
@@ -117,14 +116,14 @@ def smudge(manifest: Manifest, workshop: Workshop, name: str = "") -> Iterator[m
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """A chunk that is known already (``chain``), written (``ref``), or to be packed (``frame``)."""
+    """What became of a chunk: known already, written as an object, or a frame to be packed."""
 
     owner: int
     hash: str
     length: int
-    chain: tuple[Ref, ...] = ()
-    ref: Ref | None = None
-    encoded: chunks.EncodedChunk | None = None
+    stored: tuple[Ref, ...] | Ref | list[bytes]
+    base: str | None = None
+    base_chain: tuple[Ref, ...] = ()
 
 
 def _hashed(pieces: Iterable[RawChunk | bytes], digest: blake3) -> Iterator[RawChunk]:
@@ -138,12 +137,21 @@ def _hashed(pieces: Iterable[RawChunk | bytes], digest: blake3) -> Iterator[RawC
 def _store_chunk(raw: RawChunk, bases: Bases, workshop: Workshop) -> _Outcome:
     owner, hash_, length = raw.owner, content_hash(raw.data), len(raw.data)
     if chain := bases.known(hash_):
-        return _Outcome(owner, hash_, length, chain=chain)
-    base = bases.find(raw)
-    encoded = chunks.encode(raw.data, hash_, raw.geometry, base)
-    if sum(map(len, encoded.frame)) < workshop.settings.pack_limit:
-        return _Outcome(owner, hash_, length, encoded=encoded)
-    return _Outcome(owner, hash_, length, ref=workshop.store.write(encoded.frame), encoded=encoded)
+        return _Outcome(owner, hash_, length, chain)
+    encoded = chunks.encode(raw.data, hash_, raw.geometry, bases.find(raw))
+    small = sum(map(len, encoded.frame)) < workshop.settings.pack_limit
+    stored = encoded.frame if small else workshop.store.write(encoded.frame)
+    return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A chunk that the index does not know yet; its frame may still wait for its pack."""
+
+    length: int
+    frame: Future[Ref]
+    base: str | None
+    base_chain: tuple[Ref, ...]
 
 
 class _Recorder:
@@ -154,38 +162,37 @@ class _Recorder:
         settings = workshop.settings
         self._packs = PackWriter(workshop.store, settings.pack_limit, settings.pack_size)
         self._chains: dict[str, tuple[Ref, ...]] = {}
-        self._fresh: dict[str, tuple[chunks.EncodedChunk, Future[Ref]]] = {}
+        self._fresh: dict[str, _Fresh] = {}
         self._placed: dict[int, list[tuple[int, str]]] = {}
 
     def record(self, outcome: _Outcome) -> None:
+        """Take the next chunk of the file."""
         self._placed.setdefault(outcome.owner, []).append((outcome.length, outcome.hash))
         if outcome.hash in self._chains or outcome.hash in self._fresh:
             return  # a tied tensor: the first one's frame serves
-        if outcome.encoded is None:
-            self._chains[outcome.hash] = outcome.chain
+        if isinstance(outcome.stored, tuple):
+            self._chains[outcome.hash] = outcome.stored
         else:
-            self._fresh[outcome.hash] = (outcome.encoded, self._frame(outcome))
+            frame = self._frame(outcome.stored)
+            self._fresh[outcome.hash] = _Fresh(
+                outcome.length, frame, outcome.base, outcome.base_chain
+            )
 
-    def _frame(self, outcome: _Outcome) -> Future[Ref]:
-        assert outcome.encoded is not None
-        if outcome.ref is None:
-            return self._packs.add(outcome.encoded.frame)
+    def _frame(self, stored: Ref | list[bytes]) -> Future[Ref]:
+        if isinstance(stored, list):
+            return self._packs.add(stored)
         written: Future[Ref] = Future()
-        written.set_result(outcome.ref)
+        written.set_result(stored)
         return written
 
-    def abort(self) -> None:
-        self._packs.abort()
-
     def finish(self) -> None:
-        """Close the last pack, make everything durable, and let the index know."""
+        """Close the last pack and let the index know what is now durable."""
         self._packs.flush()
         rows = []
-        for hash_, (encoded, frame) in self._fresh.items():
-            ref, below = frame.result(), encoded.base_chain
-            self._chains[hash_] = (ref, *below)
-            base = encoded.base.hash if encoded.base else None
-            rows.append(Location(hash_, encoded.raw_length, ref, base, len(below)))
+        for hash_, fresh in self._fresh.items():
+            ref = fresh.frame.result()
+            self._chains[hash_] = (ref, *fresh.base_chain)
+            rows.append(Location(hash_, fresh.length, ref, fresh.base, len(fresh.base_chain)))
         self._workshop.index.add(rows)
 
     def chunks_of(self, owner: int) -> tuple[Chunk, ...]:

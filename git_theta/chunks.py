@@ -31,17 +31,11 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """A chunk as a frame, ready to be stored, and the chain that its base adds."""
+    """A chunk as a frame, ready to be stored, with the hash and the chain of its base."""
 
-    hash: str
-    raw_length: int
     frame: list[bytes]
-    base: Base | None
-
-    @property
-    def base_chain(self) -> tuple[Ref, ...]:
-        """Refs of the bases, nearest first."""
-        return self.base.chain if self.base else ()
+    base: str | None
+    base_chain: tuple[Ref, ...]
 
 
 def encode(data: bytes, hash_: str, geometry: Geometry, base: Base | None) -> EncodedChunk:
@@ -58,7 +52,7 @@ def encode(data: bytes, hash_: str, geometry: Geometry, base: Base | None) -> En
         base=base.hash if base else None,
         encoded=encoded,
     )
-    return EncodedChunk(hash_, len(data), encode_frame(frame), base)
+    return EncodedChunk(encode_frame(frame), frame.base, base.chain if base else ())
 
 
 def _choose(raw: Bytes, geometry: Geometry, base: Base | None) -> tuple[Encoding, Encoded]:
