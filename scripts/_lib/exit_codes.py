@@ -46,7 +46,9 @@ _OTHERS = {
 def render() -> str:
     """The whole page."""
     rows = _OTHERS | {code: (f"`{name}`", text) for code, name, text in _classes(errors.ThetaError)}
-    table = "".join(f"| {code} | {name} | {text} |\n" for code, (name, text) in sorted(rows.items()))
+    table = "".join(
+        f"| {code} | {name} | {text} |\n" for code, (name, text) in sorted(rows.items())
+    )
     return _HEAD + table + _TAIL
 
 
