@@ -62,10 +62,10 @@ class _Sampler(threading.Thread):
         self.program = 0
         self._pid = pid
         self._name = program
-        self._stop = threading.Event()
+        self._finished = threading.Event()
 
     def run(self) -> None:
-        while not self._stop.wait(_INTERVAL):
+        while not self._finished.wait(_INTERVAL):
             processes = list(_family(self._pid))
             self.tree = max(self.tree, sum(map(_resident, processes)))
             for pid in processes:
@@ -73,7 +73,7 @@ class _Sampler(threading.Thread):
                     self.program = max(self.program, _highest(pid))
 
     def finish(self) -> None:
-        self._stop.set()
+        self._finished.set()
         self.join()
 
 
