@@ -1,0 +1,8 @@
+"""The local store: objects, packs of small frames, and the index of what is in them."""
+
+from git_theta.store.index import Index
+from git_theta.store.objects import ObjectStore
+from git_theta.store.packs import PackWriter
+from git_theta.store.rows import Location
+
+__all__ = ["Index", "Location", "ObjectStore", "PackWriter"]

@@ -1,0 +1,116 @@
+"""Packs: small frames share an object, because a transfer costs per object, not per byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from threading import Lock
+from types import TracebackType
+
+from git_theta.ids import Ref
+from git_theta.store.objects import ObjectStore
+from git_theta.tensor import Buffer
+
+
+@dataclass(slots=True)
+class _Pack:
+    """The frames of one object to be, in order; each with its offset, length and promise."""
+
+    buffers: list[Buffer] = field(default_factory=list)
+    places: list[tuple[int, int, Future[Ref]]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, buffers: Sequence[Buffer], length: int) -> Future[Ref]:
+        promise: Future[Ref] = Future()
+        promise.set_running_or_notify_cancel()  # nobody can take a frame out of a pack
+        self.places.append((self.size, length, promise))
+        self.buffers += buffers
+        self.size += length
+        return promise
+
+
+class PackWriter:
+    """Stores frames: big ones as objects of their own, small ones packed in the order of ``add``.
+
+    Which frames share an object depends on that order only, so equal calls give equal objects.
+    Holds at most ``pack_size + pack_limit`` bytes, and as much again for each thread that is
+    just writing a pack. As a context manager: ``flush`` on success, ``abort`` on an exception.
+    """
+
+    def __init__(self, store: ObjectStore, pack_limit: int, pack_size: int) -> None:
+        self._store = store
+        self._limit = pack_limit
+        self._size = pack_size
+        self._lock = Lock()
+        self._open = _Pack()
+        self._failure: BaseException | None = None
+
+    def add(self, buffers: Sequence[Buffer]) -> Future[Ref]:
+        """Store one frame, given as ``buffers`` one after another.
+
+        A frame of at least ``pack_limit`` bytes is written at once, by the calling thread. A
+        smaller one waits in memory: its future is resolved when its pack has grown to
+        ``pack_size`` (the thread that fills the pack writes it) or at ``flush``. The future raises
+        what writing the object raised.
+        """
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        if length >= self._limit:
+            alone = _Pack()
+            promise = alone.add(buffers, length)
+            self._write(alone)
+            return promise
+        with self._lock:
+            promise = self._open.add(buffers, length)
+            full = self._take() if self._open.size >= self._size else _Pack()
+        self._write(full)
+        return promise
+
+    def flush(self) -> None:
+        """Write the open pack and make every object durable; raises what any write has raised."""
+        with self._lock:
+            last = self._take()
+        self._write(last)
+        if self._failure is not None:
+            raise self._failure
+        self._store.sync()
+
+    def abort(self) -> None:
+        """Forget the open pack: its futures raise ``CancelledError``. What is written stays."""
+        with self._lock:
+            dropped = self._take()
+        for _, _, promise in dropped.places:
+            promise.set_exception(CancelledError())
+
+    def _take(self) -> _Pack:
+        pack, self._open = self._open, _Pack()
+        return pack
+
+    def _write(self, pack: _Pack) -> None:
+        if not pack.places:
+            return
+        try:
+            whole = self._store.write(pack.buffers)
+        except BaseException as error:  # also an interrupt: somebody may be waiting
+            self._failure = self._failure or error
+            for _, _, promise in pack.places:
+                promise.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for offset, length, promise in pack.places:
+            promise.set_result(Ref(whole.oid, whole.size, offset, length))
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.flush()
+        else:
+            self.abort()
