@@ -42,7 +42,7 @@ def measured(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
-        sampler = _Sampler(process.pid, program.encode())
+        sampler = _Sampler(process.pid, program)
         sampler.start()
         output, _ = process.communicate()
         seconds = time.perf_counter() - begin
@@ -56,12 +56,12 @@ def measured(
 
 
 class _Sampler(threading.Thread):
-    def __init__(self, pid: int, program: bytes) -> None:
+    def __init__(self, pid: int, program: str) -> None:
         super().__init__(daemon=True)
         self.tree = 0
         self.program = 0
         self._pid = pid
-        self._name = program
+        self._program_name = program
         self._finished = threading.Event()
 
     def run(self) -> None:
@@ -69,7 +69,7 @@ class _Sampler(threading.Thread):
             processes = list(_family(self._pid))
             self.tree = max(self.tree, sum(map(_resident, processes)))
             for pid in processes:
-                if self._name in _read(pid, "cmdline"):
+                if _runs(pid, self._program_name):
                     self.program = max(self.program, _highest(pid))
 
     def finish(self) -> None:
@@ -82,6 +82,12 @@ def _family(pid: int) -> Iterator[int]:
     for children in _PROC.glob(f"{pid}/task/*/children"):
         for child in _read_file(children).split():
             yield from _family(int(child))
+
+
+def _runs(pid: int, program: str) -> bool:
+    """Whether the command is ``program``, or an interpreter's ``program`` or ``-m program``."""
+    words = _read(pid, "cmdline").decode(errors="replace").split("\0")[:3]
+    return any(Path(word).name.replace("_", "-") == program for word in words)
 
 
 def _resident(pid: int) -> int:
