@@ -1,10 +1,12 @@
 """Manifests: the small text that Git holds in a checkpoint's place (``docs/spec.md``)."""
 
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
-from git_theta.manifest.text import MAGIC, dump, is_manifest, parse
+from git_theta.manifest.reading import parse
+from git_theta.manifest.text import MAGIC, MAX_BYTES, dump, is_manifest
 
 __all__ = [
     "MAGIC",
+    "MAX_BYTES",
     "AliasEntry",
     "Chunk",
     "Manifest",

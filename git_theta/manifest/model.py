@@ -80,6 +80,6 @@ class Manifest:
         return {ref.oid: ref.size for ref in self.refs()}
 
     def tensor(self, name: str) -> TensorEntry | None:
-        """The entry that owns the bytes of the tensor called ``name``, through an alias if need be."""
+        """The entry that owns the bytes of the tensor called ``name``, which may be an alias."""
         owner = next((alias.of for alias in self.aliases if alias.name == name), name)
         return next((entry for entry in self.tensors if entry.name == owner), None)
