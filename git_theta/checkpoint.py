@@ -24,7 +24,7 @@ from git_theta.pipeline import batches, in_order
 from git_theta.progress import Progress, Silent
 from git_theta.settings import Settings
 from git_theta.store import Index, Location, ObjectStore, PackWriter
-from git_theta.tensor import Layout, Source
+from git_theta.tensor import Buffer, Layout, Source
 
 # Small chunks travel through the thread pool together: a task costs about 50 us, a bias 5.
 _BATCH = 4 << 20
@@ -121,7 +121,7 @@ class _Outcome:
     owner: int
     hash: str
     length: int
-    stored: tuple[Ref, ...] | Ref | list[bytes]
+    stored: tuple[Ref, ...] | Ref | list[Buffer]
     base: str | None = None
     base_chain: tuple[Ref, ...] = ()
 
@@ -178,7 +178,7 @@ class _Recorder:
                 outcome.length, frame, outcome.base, outcome.base_chain
             )
 
-    def _frame(self, stored: Ref | list[bytes]) -> Future[Ref]:
+    def _frame(self, stored: Ref | list[Buffer]) -> Future[Ref]:
         if isinstance(stored, list):
             return self._packs.add(stored)
         written: Future[Ref] = Future()
@@ -188,6 +188,7 @@ class _Recorder:
     def finish(self) -> None:
         """Close the last pack and let the index know what is now durable."""
         self._packs.flush()
+        self._workshop.store.sync()
         rows = []
         for hash_, fresh in self._fresh.items():
             ref = fresh.frame.result()
@@ -246,7 +247,7 @@ class _ChunkReader:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
         decoded = chunks.decode(self._workshop.store, chunk)
-        data = memoryview(decoded.data)
+        data = decoded.data.data
         with self._lock:
             self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
             if chunk.hash in self._skeleton:

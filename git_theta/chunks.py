@@ -13,7 +13,7 @@ from git_theta.ids import Ref, content_hash
 from git_theta.manifest import Chunk
 from git_theta.registry import Bytes, Encoding
 from git_theta.store import Location, ObjectStore
-from git_theta.tensor import Encoded, Geometry, dtype
+from git_theta.tensor import Buffer, Encoded, Geometry, dtype
 
 # A chain costs a decode and a read per link, so a base must save at least this share of the bytes
 # for every link that it adds.
@@ -33,7 +33,7 @@ class Base:
 class EncodedChunk:
     """A chunk as a frame, ready to be stored, with the hash and the chain of its base."""
 
-    frame: list[bytes]
+    frame: list[Buffer]
     base: str | None
     base_chain: tuple[Ref, ...]
 
@@ -120,10 +120,11 @@ def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, Deco
     below: str | None = None
     locations: list[Location] = []
     for depth, ref in enumerate(reversed(chain)):
-        frame = decode_frame(store.read(ref))
-        if frame.base != below:
-            raise _corrupt(ref, "its base is not the frame that the manifest names")
-        data = _decode_frame(frame, data, ref)
+        try:
+            frame = decode_frame(store.read(ref))
+            data = _decode_frame(frame, data, below)
+        except CorruptObjectError as error:
+            raise _corrupt(ref, error.message) from error
         below = frame.content
         locations.append(Location(frame.content, frame.raw_length, ref, frame.base, depth))
     assert data is not None  # a chain has a link: the manifest says so
@@ -131,19 +132,19 @@ def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, Deco
     return below, DecodedChunk(data, tuple(locations))
 
 
-def _decode_frame(frame: Frame, base: Bytes | None, ref: Ref) -> Bytes:
+def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> Bytes:
     encoding = registry.encoding_numbered(frame.encoding)
     if encoding is None:
         raise UnsupportedVersionError(
-            f"object {ref.oid} uses encoding {frame.encoding}, which this git-theta does not have",
+            f"encoding {frame.encoding} is not one that this git-theta has",
             hint="pip install --upgrade git-theta, or install the package that offers it",
         )
-    if encoding.needs_base != (base is not None):
-        raise _corrupt(ref, "its encoding and its base do not go together")
+    if frame.base != base_hash or encoding.needs_base != (base is not None):
+        raise CorruptObjectError("its base is not the frame that the manifest names")
     geometry = Geometry(dtype(frame.dtype))
     data = encoding.decode(frame.encoded, base, geometry, frame.raw_length)
-    if content_hash(memoryview(data)) != frame.content:
-        raise _corrupt(ref, "its content does not have the hash that it claims")
+    if content_hash(data.data) != frame.content:
+        raise CorruptObjectError("its content does not have the hash that it claims")
     return data
 
 

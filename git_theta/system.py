@@ -7,11 +7,14 @@ Linux is tested; macOS and Windows are not ruled out. No other module calls ``os
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,6 +99,30 @@ def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
         offset += len(piece)
         length -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def write_all(file: BinaryIO, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write ``buffers`` one after another, without joining them where the system can gather."""
+    if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
+        file.writelines(buffers)
+        file.flush()
+        return
+    file.flush()
+    queue = deque(memoryview(buffer).cast("B") for buffer in buffers)
+    while queue:
+        written = os.writev(file.fileno(), list(islice(queue, _GATHERED)))
+        while queue and written >= len(queue[0]):
+            written -= len(queue.popleft())
+        if written:
+            queue[0] = queue[0][written:]
+
+
+def enlarge_pipe(file: BinaryIO, size: int) -> None:
+    """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    with suppress(OSError):  # not a pipe, not a file, or above what a user may have
+        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, size)
 
 
 def cpu_count() -> int:

@@ -1,0 +1,5 @@
+"""The command line: the only place that prints. One verb per module."""
+
+from git_theta.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,54 @@
+"""From an exception to a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+
+from git_theta import __version__
+from git_theta.errors import ThetaError
+
+DEFECT = 3
+INTERRUPTED = 130
+
+
+def report(error: BaseException) -> int:
+    """Say what happened on standard error; gives the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, ThetaError):
+        complain(str(error))
+        return error.exit_code
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        complain("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return 0  # the reader (a pager, head) has seen enough
+    complain(_defect(error))
+    return DEFECT
+
+
+def complain(message: str) -> None:
+    """Print an error the way git does."""
+    click.echo(f"git-theta: {message}", err=True)
+
+
+def _defect(error: BaseException) -> str:
+    log = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="git-theta-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"git-theta {__version__}, Python {sys.version}\n{log}")
+    return (
+        f"a defect in git-theta: {type(error).__name__}: {error}\n"
+        f"  hint: please report it with the log {Path(file.name)}"
+    )

@@ -1,0 +1,40 @@
+"""``git theta fetch``."""
+
+from __future__ import annotations
+
+import click
+
+from git_theta import transfer
+from git_theta.cli.progress import Meter
+from git_theta.cli.text import human, plural
+from git_theta.errors import UsageError
+from git_theta.git import Entry, Repository
+from git_theta.workspace import open_workspace
+
+
+@click.command("fetch")
+@click.argument("revs", nargs=-1, metavar="[REV]...")
+def command(revs: tuple[str, ...]) -> None:
+    """Download the objects that the checkpoints of REV need (HEAD and the index by default).
+
+    `git checkout` does this by itself; fetch ahead to work without a network.
+
+    \b
+    Examples:
+      git theta fetch
+      git theta fetch main v1.0
+    """
+    with open_workspace(progress=Meter()) as workspace:
+        objects = transfer.needed_objects(workspace.repo, _entries(workspace.repo, revs))
+        missing = {o: size for o, size in objects.items() if not workspace.store.has(o)}
+        transfer.fetch(workspace, missing)
+    click.echo(f"{plural(len(missing), 'object')} fetched, {human(sum(missing.values()))}")
+
+
+def _entries(repo: Repository, revs: tuple[str, ...]) -> list[Entry]:
+    for rev in revs:
+        if repo.resolve(rev) is None:
+            raise UsageError(f"{rev}: no such revision", hint="git fetch, then git log --all")
+    if revs:
+        return [entry for rev in revs for entry in repo.tree(rev)]
+    return [*repo.index(), *repo.tree("HEAD")]

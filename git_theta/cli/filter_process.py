@@ -1,0 +1,43 @@
+"""``git theta filter-process``: the long-running filter that git starts (gitattributes(5))."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from git_theta.cli.failure import complain
+from git_theta.cli.program import program
+from git_theta.cli.progress import Meter
+from git_theta.errors import ThetaError
+from git_theta.filtering import Session
+from git_theta.git import hooks, serve
+from git_theta.workspace import Workspace, open_workspace
+
+
+@click.command("filter-process", hidden=True)
+def command() -> None:
+    """Clean and smudge files for git, which starts this as `filter.theta.process`.
+
+    \b
+    Example (what git itself runs):
+      git-theta filter-process
+    """
+    with open_workspace(progress=Meter()) as workspace:
+        _add_missing_hooks(workspace)
+        session = Session(workspace, complain)
+        serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
+
+
+def _report(path: str, error: ThetaError) -> None:
+    complain(str(error.at(path)))
+
+
+def _add_missing_hooks(workspace: Workspace) -> None:
+    """A fresh clone must not push manifests without their objects."""
+    if not workspace.workshop.settings.auto_hooks:
+        return
+    try:
+        hooks.install_missing(workspace.repo, program())
+    except ThetaError as error:
+        complain(str(error))  # the file at hand can be filtered all the same

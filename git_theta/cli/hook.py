@@ -1,0 +1,34 @@
+"""``git theta hook NAME``: what our hooks run (githooks(5))."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from git_theta import transfer
+from git_theta.cli.progress import Meter
+from git_theta.cli.text import plural
+from git_theta.workspace import open_workspace
+
+
+@click.group("hook", hidden=True)
+def command() -> None:
+    """Run the work of a Git hook.
+
+    \b
+    Example (what the hook script runs):
+      git-theta hook pre-push origin URL < refs
+    """
+
+
+@command.command("pre-push")
+@click.argument("remote")
+@click.argument("url", required=False)
+def pre_push(remote: str, url: str | None) -> None:
+    """Upload the objects that the pushed commits need, before their branch moves."""
+    updates = transfer.parse_updates(sys.stdin.read())
+    with open_workspace(progress=Meter()) as workspace:
+        count = transfer.push(workspace, remote, updates)
+    if count:
+        click.echo(f"git-theta: {plural(count, 'object')} on {remote}", err=True)

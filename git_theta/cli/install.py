@@ -1,0 +1,43 @@
+"""``git theta install``."""
+
+from __future__ import annotations
+
+import click
+
+from git_theta.cli.program import program
+from git_theta.cli.scope import scope_options
+from git_theta.errors import NotARepositoryError
+from git_theta.git import Lfs, Repository, config, hooks
+
+
+@click.command("install")
+@scope_options
+def command(scope: str) -> None:
+    """Register git-theta with Git, for this user unless told otherwise.
+
+    Writes the filter and the merge driver to Git's configuration and, inside a repository, adds
+    our hooks; hooks that are there already are kept and run first.
+
+    \b
+    Examples:
+      git theta install
+      git theta install --local     only in this repository
+      git theta install --system    for every user of this machine
+    """
+    repo = repository_here()
+    if scope == "local" and repo is None:
+        raise NotARepositoryError("not inside a Git repository", hint="git init")
+    config.install(scope, program(), repo.git_dir if repo else None)
+    click.echo(f"The filter and the merge driver are configured ({scope}).")
+    for name in hooks.install(repo, program()) if repo else ():
+        click.echo(f"Hook {name} is installed.")
+    Lfs.require()
+    click.echo('Next: git theta track "*.safetensors"')
+
+
+def repository_here() -> Repository | None:
+    """The repository around the current folder, if there is one."""
+    try:
+        return Repository.discover()
+    except NotARepositoryError:
+        return None

@@ -1,0 +1,57 @@
+"""``git theta ls-files``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.text import human, print_json, printable, table
+from git_theta.errors import UsageError
+from git_theta.git import Entry, Repository
+from git_theta.listing import checkpoint_rows
+from git_theta.workspace import open_workspace
+
+
+@click.command("ls-files")
+@click.argument("rev", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(rev: str | None, as_json: bool) -> None:
+    """List the checkpoints of the index, or of commit REV.
+
+    STORED is what a checkpoint's own frames take; what it shares with others counts for each.
+    MISSING is the number of its objects that are not here.
+
+    \b
+    Examples:
+      git theta ls-files
+      git theta ls-files HEAD~1
+      git theta ls-files --json | jq '.[].path'
+    """
+    with open_workspace() as workspace:
+        rows = checkpoint_rows(workspace.repo, workspace.store, _entries(workspace.repo, rev))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    header = ("PATH", "FORMAT", "TENSORS", "SIZE", "STORED", "MISSING")
+    body = [
+        (
+            printable(row.path),
+            printable(row.format),
+            f"{row.tensors:,}",
+            human(row.size),
+            human(row.stored),
+            f"{row.missing:,}",
+        )
+        for row in rows
+    ]
+    if body:
+        click.echo(table(header, body, right=(2, 3, 4, 5)))
+
+
+def _entries(repo: Repository, rev: str | None) -> list[Entry]:
+    if rev is None:
+        return repo.index()
+    if repo.resolve(rev) is None:
+        raise UsageError(f"{rev}: no such revision", hint="git log --oneline lists them")
+    return repo.tree(rev)

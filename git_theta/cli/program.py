@@ -1,0 +1,30 @@
+"""Where this program lies, for configuration and hooks that run it without our environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from git_theta.errors import MissingToolError
+
+
+def program() -> Path:
+    """The absolute path of the ``git-theta`` console script of this Python.
+
+    A path rather than ``git-theta``: git may run from a GUI or a shell in which the virtual
+    environment is not active. The script rather than ``python -m``, which would put the work tree,
+    a stranger's files, first on the import path.
+    """
+    name = "git-theta.exe" if os.name == "nt" else "git-theta"
+    candidates = [Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / name]
+    if found := shutil.which(name):
+        candidates.append(Path(found))
+    for candidate in candidates:
+        if candidate.name == name and candidate.is_file():
+            return candidate.absolute()
+    raise MissingToolError(
+        "the git-theta script is not installed beside this Python", hint="pip install git-theta"
+    )

@@ -1,0 +1,87 @@
+"""``git theta show``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.text import human, plural, print_json, printable, table
+from git_theta.errors import UsageError
+from git_theta.listing import TensorRow, read_checkpoint, skeleton_row, tensor_rows
+from git_theta.manifest import Manifest
+from git_theta.workspace import open_workspace
+
+
+@click.command("show")
+@click.argument("checkpoint", metavar="REV:PATH")
+@click.argument("tensor", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
+    """Show the tensors of a checkpoint, or one TENSOR, and what each costs.
+
+    DEPTH is the number of frames that are decoded to rebuild a tensor: 1 for one that is stored
+    in full. STORED is its own frame, BASES are the frames below it.
+
+    \b
+    Examples:
+      git theta show HEAD:model.safetensors
+      git theta show :model.safetensors encoder.layer.0.attention.self.query.weight
+      git theta show HEAD~2:model.safetensors --json
+    """
+    with open_workspace() as workspace:
+        described = read_checkpoint(workspace.repo, checkpoint)
+        rows = tensor_rows(described, workspace.store)
+        rest = skeleton_row(described, workspace.store)
+    chosen = [row for row in rows if tensor in (None, row.name)]
+    if tensor is not None and not chosen:
+        raise UsageError(
+            f"{checkpoint} has no tensor called {tensor}",
+            hint=f"git theta show {checkpoint} lists them",
+        )
+    if as_json:
+        print_json(_document(described, chosen))
+        return
+    if tensor is None:
+        click.echo(_summary(described, rows, rest))
+    click.echo(_table([*chosen, rest] if tensor is None else chosen))
+
+
+def _document(described: Manifest, rows: Sequence[TensorRow]) -> dict[str, object]:
+    return {
+        "format": described.format,
+        "size": described.size,
+        "hash": described.hash,
+        "max_depth": max((row.depth for row in rows), default=0),
+        "tensors": [asdict(row) for row in rows],
+    }
+
+
+def _summary(described: Manifest, rows: Sequence[TensorRow], rest: TensorRow) -> str:
+    everything = [*rows, rest]
+    stored, bases = sum(r.stored for r in everything), sum(r.bases for r in everything)
+    depth = max(row.depth for row in everything)
+    return (
+        f"{printable(described.format)}, {plural(len(rows), 'tensor')}, {human(described.size)}; "
+        f"stored in {human(stored)} over bases of {human(bases)}, depth at most {depth}\n"
+    )
+
+
+def _table(rows: Sequence[TensorRow]) -> str:
+    header = ("TENSOR", "DTYPE", "SHAPE", "ENCODING", "DEPTH", "RAW", "STORED", "BASES")
+    return table(header, [_cells(row) for row in rows], right=(4, 5, 6, 7))
+
+
+def _cells(row: TensorRow) -> tuple[str, ...]:
+    how = f"= {row.of}" if row.of is not None else "+".join(row.encodings)
+    return (
+        printable(row.name),
+        printable(row.dtype),
+        "x".join(map(str, row.shape)) or "scalar",
+        printable(how),
+        str(row.depth),
+        human(row.raw),
+        human(row.stored),
+        human(row.bases),
+    )

@@ -1,0 +1,48 @@
+"""How values look in what is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def human(count: float) -> str:
+    """Bytes in the decimal units that hosts and disks are sold in: ``1.2 MB``."""
+    for unit in _UNITS:
+        if abs(count) < 1000 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, those numbered in ``right`` to the right."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def print_json(value: Any) -> None:
+    """Machine-readable output, stable in order."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def printable(name: str) -> str:
+    """A name from a stranger without control characters, which could rewrite the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)

@@ -1,0 +1,29 @@
+"""``git theta uninstall``."""
+
+from __future__ import annotations
+
+import click
+
+from git_theta.cli.install import repository_here
+from git_theta.cli.scope import scope_options
+from git_theta.git import config, hooks
+
+
+@click.command("uninstall")
+@scope_options
+def command(scope: str) -> None:
+    """Take back what `git theta install` wrote.
+
+    Tracked paths, objects and history stay as they are: install again to work with them. Hooks
+    that were there before are put back.
+
+    \b
+    Examples:
+      git theta uninstall
+      git theta uninstall --local
+    """
+    repo = repository_here()
+    config.uninstall(scope, repo)
+    click.echo(f"The filter and the merge driver are no longer configured ({scope}).")
+    for name in hooks.uninstall(repo) if repo else ():
+        click.echo(f"Hook {name} is removed.")
