@@ -1,0 +1,96 @@
+"""What the documents say of commands, exit codes and files is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+from blake3 import blake3
+
+from git_theta import registry
+from git_theta.cli.app import COMMANDS, cli
+from tests.support.spec_reader import DECODERS, parse_frame
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+
+
+def load(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    command = load(name)
+    assert command.get_short_help_str()
+    assert "Example" in (command.help or "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    options = [option for option in load(name).params if isinstance(option, click.Option)]
+    assert all(option.help for option in options), [o.name for o in options if not o.help]
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    named = set(re.findall(r"git theta ([a-z][a-z-]+)", README))
+    assert named == {name for name in COMMANDS if not load(name).hidden}
+
+
+def test_every_script_that_a_page_names_can_be_run() -> None:
+    for page in PAGES:
+        for name in re.findall(r"\bscripts/([a-z][a-z-]*)\b", page.read_text(encoding="utf-8")):
+            assert (ROOT / "scripts" / name).stat().st_mode & 0o111, f"{page.name}: scripts/{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link or page.name == "0000-template.md":
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    done = subprocess.run([ROOT / "scripts" / "exit-codes", "--check"], capture_output=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_frame_in_the_specification_decodes_as_it_says() -> None:
+    _, _, after = SPEC.partition("<!-- example: frame of three floats -->")
+    rows = [(int(line[:4], 16), line[6:54]) for line in after.split("```")[1].strip().splitlines()]
+    data = b""
+    for offset, digits in rows:
+        assert offset == len(data)
+        data += bytes.fromhex(digits)
+    frame = parse_frame(data)
+    raw = DECODERS[0](frame, b"")
+    assert raw.hex(" ", 4) == "0000803f 00000040 00004040"
+    assert blake3(raw).hexdigest() == frame.content
+
+
+def test_the_specification_has_a_section_for_every_encoding() -> None:
+    sections = dict(re.findall(r"^### (\d+): ([a-z0-9-]+)$", SPEC, re.MULTILINE))
+    encodings = map(registry.encoding_named, registry.names("encodings"))
+    assert sections == {str(encoding.number): encoding.name for encoding in encodings}
+
+
+def test_the_second_reader_knows_every_encoding() -> None:
+    numbers = {registry.encoding_named(name).number for name in registry.names("encodings")}
+    assert set(DECODERS) == numbers
