@@ -25,6 +25,9 @@ try:
 except ImportError:  # pragma: no cover - Windows has no advisory locks of this kind
     fcntl = None  # type: ignore[assignment]
 
+# Buffers that one system call takes (IOV_MAX on Linux and macOS).
+_GATHERED = 1024
+
 # A new file: never one that is there already, and without newline translation on Windows.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 
@@ -186,12 +189,12 @@ def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
 
     Where links are not possible, ``target`` becomes a copy with ``mode``, unless a file of the
     same size is there already. Either way it appears whole. Raises ``FileNotFoundError`` when
-    ``source`` is gone, ``StoreError`` when ``target`` cannot be written.
+    ``source`` is gone, ``StoreError`` when it cannot be read or ``target`` not be written.
     """
-    # A link to a symbolic link would be one more symbolic link.
-    source = source.resolve(strict=True)
     temporary = target.parent / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
+        # A link to a symbolic link would be one more symbolic link.
+        source = source.resolve(strict=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, temporary)
         temporary.replace(target)
@@ -206,7 +209,11 @@ def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
 
 
 def _copy(source: Path, target: Path, mode: int) -> None:
-    with source.open("rb") as reader:
+    try:
+        reader = source.open("rb")
+    except PermissionError as error:
+        raise store_error(error, source) from error
+    with reader:
         if target.exists() and target.stat().st_size == os.fstat(reader.fileno()).st_size:
             return
         with atomic_file(target, mode) as writer:

@@ -1,0 +1,7 @@
+"""Everything that speaks git and git-lfs; knows no tensors."""
+
+from git_theta.git.entries import Entry
+from git_theta.git.filter_server import Handler, SmudgeRequest, serve
+from git_theta.git.repository import Repository
+
+__all__ = ["Entry", "Handler", "Repository", "SmudgeRequest", "serve"]

@@ -1,0 +1,117 @@
+"""The one place that starts other programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from git_theta.errors import GitError, MissingToolError
+
+_INSTALL = {
+    "git": "install git 2.31 or newer",
+    "git-lfs": "install git-lfs 3.3 or newer, for example: apt install git-lfs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program left: its exit status and its two outputs."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+def run(
+    args: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    show_errors: bool = False,
+) -> bytes:
+    """Standard output of a program.
+
+    Without ``check``, of whatever status. ``env`` is added to the environment. With
+    ``show_errors`` standard error goes to the user as it comes (progress, questions for
+    passwords) and is not in the exception. Raises ``GitError`` with the program's own words, or
+    ``MissingToolError`` when it is not installed.
+    """
+    result = attempt(args, cwd=cwd, stdin=stdin, env=env, show_errors=show_errors)
+    if check and result.status:
+        raise failure(args, result)
+    return result.out
+
+
+def attempt(
+    args: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    show_errors: bool = False,
+) -> Result:
+    """Run a program and say how it ended; raises ``MissingToolError`` only."""
+    source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    errors = None if show_errors else subprocess.PIPE
+    process = start(args, cwd=cwd, env=env, source=source, errors=errors)
+    with process:
+        out, err = process.communicate(stdin)
+    return Result(process.returncode, out, decode(err or b""))
+
+
+def start(
+    args: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    source: int | IO[bytes] | None = subprocess.PIPE,
+    errors: int | IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program whose output is a pipe; the caller ends it.
+
+    Its input is a pipe too, or ``source``. Standard error is the user's, or ``errors``.
+    """
+    try:
+        return subprocess.Popen(
+            list(args),
+            cwd=cwd,
+            env={**os.environ, **env} if env else None,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    except FileNotFoundError as error:
+        # The same exception says that ``cwd`` is gone; that is not a missing program.
+        if cwd is not None and not cwd.is_dir():
+            raise GitError("the folder does not exist", path=str(cwd)) from error
+        raise missing_tool(args[0]) from error
+    except PermissionError as error:
+        raise missing_tool(args[0]) from error
+
+
+def missing_tool(program: str) -> MissingToolError:
+    """That ``program`` is not installed, and how to mend it."""
+    return MissingToolError(f"{program} cannot be found or run", hint=_INSTALL.get(program))
+
+
+def failure(args: Sequence[str], result: Result) -> GitError:
+    """Why a command failed, in its own words."""
+    name = " ".join(args[:2])
+    words = result.err.strip() or f"exit status {result.status}"
+    return GitError(f"{name} failed: {words}")
+
+
+def decode(output: bytes) -> str:
+    """Text of a program, with bytes that are not UTF-8 kept as surrogates."""
+    return output.decode("utf-8", "surrogateescape")
+
+
+def encode(text: str) -> bytes:
+    """The opposite of ``decode``."""
+    return text.encode("utf-8", "surrogateescape")

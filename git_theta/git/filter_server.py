@@ -1,0 +1,204 @@
+"""The long-running filter protocol, version 2, with delayed smudges (gitattributes(5))."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, BinaryIO, Protocol
+
+from git_theta.errors import GitError, ThetaError
+from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
+from git_theta.tensor import Buffer
+
+CAPABILITIES = ("clean", "smudge", "delay")
+
+_SPOOL = 64 << 20
+_PIECE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SmudgeRequest:
+    """A file that git wants to check out.
+
+    ``ref`` and ``treeish`` say what is being checked out, ``blob`` is the id of the content;
+    each is ``None`` where git does not tell. With ``can_delay`` the answer may be to ask later.
+    """
+
+    path: str
+    can_delay: bool
+    ref: str | None
+    treeish: str | None
+    blob: str | None
+
+
+class Handler(Protocol):
+    """What to do with files. ``content`` need not be read to its end.
+
+    A ``ThetaError`` fails the one file; other exceptions are defects, and fail it too.
+    """
+
+    def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
+        """What git is to store for a file."""
+        ...
+
+    def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
+        """The file for what git has stored; ``None`` to be asked again when it is available."""
+        ...
+
+    def available(self) -> list[str]:
+        """Delayed paths that can be had now; waits for at least one; empty after the last."""
+        ...
+
+    def delayed(self, path: str) -> Iterable[Buffer]:
+        """The file of a path that was delayed."""
+        ...
+
+
+Report = Callable[[str, ThetaError], None]
+
+
+def serve(reader: BinaryIO, writer: BinaryIO, handler: Handler, report: Report) -> None:
+    """Answer git's requests until it hangs up.
+
+    ``report`` is told of each path that fails; git itself only says that a filter failed. Raises
+    ``GitError`` when the other side does not speak the protocol.
+    """
+    server = _Server(PacketReader(reader), PacketWriter(writer), handler, report)
+    try:
+        server.greet()
+        while True:
+            server.answer()
+    except (EOFError, DisconnectedError):
+        return
+
+
+class _Server:
+    """One conversation."""
+
+    def __init__(
+        self, reader: PacketReader, writer: PacketWriter, handler: Handler, report: Report
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._handler = handler
+        self._report = report
+        self._delayed: set[str] = set()
+
+    def greet(self) -> None:
+        """Agree on the version and on what each side can do."""
+        hello = list(self._reader.lines())
+        if hello[:1] != ["git-filter-client"] or "version=2" not in hello:
+            raise GitError(
+                "this command is started by git, as a long-running filter",
+                hint="git theta install",
+            )
+        self._writer.lines("git-filter-server", "version=2")
+        offered = set(self._reader.lines())
+        agreed = [f"capability={name}" for name in CAPABILITIES]
+        self._writer.lines(*(line for line in agreed if line in offered))
+
+    def answer(self) -> None:
+        """One request."""
+        request = self._reader.pairs()
+        command = request.get("command", "")
+        path = request.get("pathname", "")
+        if command == "clean":
+            self._filter(path, lambda content: self._handler.clean(path, content))
+        elif command == "smudge":
+            self._filter(path, self._smudge(path, request))
+        elif command == "list_available_blobs":
+            self._list_available()
+        else:
+            raise GitError(f"git asks for {command!r}, which was not agreed on")
+
+    def _smudge(
+        self, path: str, request: dict[str, str]
+    ) -> Callable[[Content], Iterable[Buffer] | None]:
+        can_delay = request.get("can-delay") == "1"
+        if path in self._delayed and not can_delay:
+            self._delayed.discard(path)
+            return lambda _: self._handler.delayed(path)
+        context = (request.get(key) for key in ("ref", "treeish", "blob"))
+        wanted = SmudgeRequest(path, can_delay, *context)
+        return lambda content: self._handler.smudge(wanted, content)
+
+    def _filter(self, path: str, work: Callable[[Content], Iterable[Buffer] | None]) -> None:
+        content = Content(self._reader)
+        answer = _Answer(self._writer, content)
+        try:
+            output = work(content)
+            if output is None:
+                self._delayed.add(path)
+                answer.delay()
+            else:
+                answer.send(output)
+        except DisconnectedError:
+            raise
+        except ThetaError as error:
+            self._report(path, error)
+            answer.fail()
+        except Exception:
+            # A defect of ours fails this file; git may have others, which are none the worse.
+            traceback.print_exc()
+            answer.fail()
+
+    def _list_available(self) -> None:
+        paths: list[str] = []
+        try:
+            paths = self._handler.available()
+            status = "success"
+        except ThetaError as error:
+            self._report("", error)
+            status = "error"
+        except Exception:
+            traceback.print_exc()
+            status = "error"
+        self._writer.lines(*(f"pathname={path}" for path in paths))
+        self._writer.lines(f"status={status}")
+
+
+class _Answer:
+    """The reply to one file: a status, content, and a second status that can still be an error."""
+
+    def __init__(self, writer: PacketWriter, content: Content) -> None:
+        self._writer = writer
+        self._content = content
+        self._begun = False
+
+    def delay(self) -> None:
+        """Ask git to come back."""
+        self._content.drain()
+        self._writer.lines("status=delayed")
+
+    def send(self, output: Iterable[Buffer]) -> None:
+        """The whole content."""
+        pieces = iter(output)
+        with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
+            self._spool(pieces, spool)
+            self._content.drain()
+            self._writer.lines("status=success")
+            self._begun = True
+            spool.seek(0)
+            while piece := spool.read(_PIECE):
+                self._writer.data(piece)
+        for buffer in pieces:
+            self._writer.data(buffer)
+        self._writer.end()
+        self._writer.end()  # no second status: the first one stands
+
+    def _spool(self, pieces: Iterator[Buffer], spool: IO[bytes]) -> None:
+        # git reads nothing before it has sent everything: what comes out until then must wait, or
+        # both sides would write into full pipes for ever.
+        for piece in pieces:
+            spool.write(piece)
+            if self._content.done:
+                return
+
+    def fail(self) -> None:
+        """Say that this file failed; git discards what it has of it."""
+        self._content.drain()
+        if self._begun:
+            self._writer.end()
+        self._writer.lines("status=error")

@@ -1,0 +1,255 @@
+"""A repository as git's plumbing shows it: from filters, hooks, work trees and bare ones alike."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from git_theta.errors import GitError, NotARepositoryError, SettingsError
+from git_theta.git import command, entries
+from git_theta.git.batch import Batch
+from git_theta.git.command import decode
+from git_theta.git.entries import Entry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MANIFEST_PREFIX = b'{"git-theta":'
+MANIFEST_LIMIT = 256 << 20
+"""Bytes. A longer blob is no manifest, and is not read."""
+
+TEAM_FILE = ".theta.toml"
+_UNTRUSTED = re.compile(r"safe\.directory")
+
+
+class Repository:
+    """Where a repository lies, and what is in it.
+
+    ``git_dir`` is this work tree's own, ``common_dir`` the one that all work trees share; both
+    are absolute. ``work_tree`` is ``None`` in a bare repository and inside ``.git``.
+    """
+
+    def __init__(self, git_dir: Path, common_dir: Path, work_tree: Path | None) -> None:
+        self.git_dir = git_dir
+        self.common_dir = common_dir
+        self.work_tree = work_tree
+        self._env = _absolute_environment(git_dir, common_dir, work_tree)
+        self._batch = Batch(self.top, self._env)
+        self._index_stamp: tuple[int, int, int] | None = None
+
+    @classmethod
+    def discover(cls, start: Path | None = None) -> Repository:
+        """The repository around ``start`` (the current folder), or the one that git says.
+
+        Obeys ``GIT_DIR`` and its companions, which git sets for filters and hooks. Raises
+        ``NotARepositoryError``, also where git refuses a repository that someone else owns.
+        """
+        asked = ["--path-format=absolute", "--git-dir", "--git-common-dir", "--show-toplevel"]
+        args = ["git", "rev-parse", *asked]
+        # Without a work tree git prints the first two and then fails.
+        result = command.attempt(args, cwd=start)
+        lines = decode(result.out).splitlines()
+        if len(lines) < 2:
+            raise _not_found(start, result.err)
+        if len(lines) > 3:
+            raise GitError("a repository whose path holds a line break cannot be used")
+        return cls(Path(lines[0]), Path(lines[1]), Path(lines[2]) if len(lines) > 2 else None)
+
+    @property
+    def top(self) -> Path:
+        """Where git commands run: the top of the work tree, or the git directory."""
+        return self.work_tree or self.git_dir
+
+    @property
+    def theta_dir(self) -> Path:
+        """Our own folder, shared by all work trees."""
+        return self.common_dir / "theta"
+
+    def close(self) -> None:
+        """End the processes that were kept for later questions."""
+        self._batch.close()
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def git(
+        self,
+        *args: str,
+        stdin: bytes | None = None,
+        env: dict[str, str] | None = None,
+        check: bool = True,
+        show_errors: bool = False,
+    ) -> bytes:
+        """What a git command prints, run at the top; see ``command.run``."""
+        return command.run(
+            ["git", *args],
+            cwd=self.top,
+            stdin=stdin,
+            env={**self._env, **(env or {})},
+            check=check,
+            show_errors=show_errors,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What to add to the environment of a program that is to work on this repository."""
+        return dict(self._env)
+
+    # --- settings --------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, str]:
+        """All ``theta.*`` settings of git's configuration, keys in lower case."""
+        return self.config_of("theta")
+
+    def config_of(self, section: str) -> dict[str, str]:
+        """The settings ``<section>.*``, the last of each; one without a value (true) is empty."""
+        found = self.git("config", "--null", "--get-regexp", rf"^{section}\.", check=False)
+        pairs = (record.partition("\n") for record in decode(found).split("\0") if record)
+        return {key.lower(): value for key, _, value in pairs}
+
+    def config_value(self, key: str) -> str | None:
+        """One setting, or ``None``; ``config_of`` cannot tell cases of a subsection apart."""
+        found = self.git("config", "--null", "--get", key, check=False)
+        return decode(found).removesuffix("\0") if found else None
+
+    def team_settings(self) -> dict[str, Any]:
+        """What ``.theta.toml`` at the root of the work tree says; nothing where it is absent."""
+        if self.work_tree is None:
+            return {}
+        file = self.work_tree / TEAM_FILE
+        try:
+            settings: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot be read: {error}", path=str(file)) from error
+        return settings
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes, in order of preference: upstream's, ``origin``, others."""
+        names = decode(self.git("remote")).splitlines()
+        first = [self.default_remote(), "origin"]
+        return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+
+    def default_remote(self) -> str | None:
+        """The remote of the current branch's upstream, or ``remote.pushDefault``."""
+        branch = decode(self.git("symbolic-ref", "-q", "--short", "HEAD", check=False)).strip()
+        upstream = self.config_value(f"branch.{branch}.remote") if branch else None
+        return upstream or self.config_value("remote.pushDefault")
+
+    # --- objects ---------------------------------------------------------------------------------
+
+    def resolve(self, rev: str) -> str | None:
+        """The id of the object that ``rev`` names and this repository has, or ``None``."""
+        # The suffix asks whether the object exists; after a colon it would be part of the path.
+        name = rev if ":" in rev else f"{rev}^{{object}}"
+        args = ("rev-parse", "--quiet", "--verify", "--end-of-options", name)
+        return decode(self.git(*args, check=False)).strip() or None
+
+    def read_blob(self, spec: str, limit: int = MANIFEST_LIMIT) -> bytes | None:
+        """The content of an object id, ``HEAD:path`` or ``:path`` (the index, stage 0).
+
+        ``None`` when it is missing, no blob, or over ``limit`` bytes.
+        """
+        if spec.startswith(":"):
+            self._renew_index()
+            spec = f":0:{spec[1:]}"  # else a path such as "1:x" would name a stage
+        if "\n" in spec:
+            spec = self.resolve(spec) or ""
+        return self._batch.read(spec, limit) if spec else None
+
+    def _renew_index(self) -> None:
+        # cat-file keeps the index that it read first; a rebase writes many while we serve it.
+        stamp = _stamp(self.index_file)
+        if stamp != self._index_stamp:
+            self._batch.close()
+            self._index_stamp = stamp
+
+    @property
+    def index_file(self) -> Path:
+        """The index in use: git gives hooks of ``git commit PATH`` a temporary one."""
+        named = os.environ.get("GIT_INDEX_FILE")
+        return self.top / named if named else self.git_dir / "index"
+
+    def tree(self, rev: str) -> list[Entry]:
+        """The regular files of a commit, without sizes; none where ``rev`` does not exist."""
+        return entries.of_tree(self.git, rev) if self.resolve(rev) else []
+
+    def index(self) -> list[Entry]:
+        """The regular files of the index, in all stages, without sizes."""
+        return entries.of_index(self.git)
+
+    def manifests(self, found: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """Those entries that are manifests, with their text.
+
+        Sizes are checked first, and what does not begin like a manifest is not kept: a tree of
+        any size takes constant memory.
+        """
+        for entry in entries.sized(self.git, found):
+            if entry.size is None or not len(MANIFEST_PREFIX) < entry.size <= MANIFEST_LIMIT:
+                continue
+            text = self._batch.read(entry.blob, MANIFEST_LIMIT, MANIFEST_PREFIX)
+            if text is not None:
+                yield entry, text
+
+    def range_entries(self, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Entry]:
+        """The blobs in the history of ``include`` that are not in that of ``exclude``, each once.
+
+        Both take revisions and options such as ``--remotes=origin``.
+        """
+        options = [
+            *(name for name in include if name.startswith("-")),
+            "--not",
+            *(name for name in exclude if name.startswith("-")),
+        ]
+        revisions = [name for name in include if not name.startswith("-")]
+        revisions += [f"^{name}" for name in exclude if not name.startswith("-")]
+        return entries.of_history(options, revisions, self.top, self._env)
+
+    def all_entries(self) -> Iterator[Entry]:
+        """The blobs that anything here holds on to, each once.
+
+        Refs, reflogs, the stash, HEAD and the index of every work tree, operations under way.
+        """
+        options = ["--all", "--reflog", "--indexed-objects", "--ignore-missing"]
+        held = entries.pseudo_refs(self.common_dir)
+        return entries.of_history(options, held, self.top, self._env)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _absolute_environment(
+    git_dir: Path, common_dir: Path, work_tree: Path | None
+) -> dict[str, str]:
+    """git's own variables, where set, such that they are right in any folder."""
+    places = {"GIT_DIR": git_dir, "GIT_COMMON_DIR": common_dir, "GIT_WORK_TREE": work_tree}
+    return {
+        name: str(place)
+        for name, place in places.items()
+        if place is not None and os.environ.get(name)
+    }
+
+
+def _not_found(start: Path | None, words: str) -> NotARepositoryError:
+    where = str(start or Path.cwd())
+    if _UNTRUSTED.search(words):
+        return NotARepositoryError(
+            "git does not trust this repository: another user owns it",
+            path=where,
+            hint=f"git config --global --add safe.directory {where}",
+        )
+    return NotARepositoryError("not inside a Git repository", path=where, hint="git init")
