@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from git_theta import manifest, transfer
+from git_theta import manifest, materialise, transfer
 from git_theta.checkpoint import clean, smudge
 from git_theta.errors import ManifestError, PointerError, ThetaError
 from git_theta.git import SmudgeRequest
@@ -19,11 +19,18 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class Session:
-    """One ``git`` command's worth of files. ``warn`` is told what the user should know."""
+    """One ``git`` command's worth of files.
 
-    def __init__(self, workspace: Workspace, warn: Callable[[str], None]) -> None:
+    ``warn`` is told what the user should know. With ``can_defer`` a hook is there that turns
+    manifests in the work tree into files after git is done.
+    """
+
+    def __init__(
+        self, workspace: Workspace, warn: Callable[[str], None], can_defer: bool = False
+    ) -> None:
         self._workspace = workspace
         self._warn = warn
+        self._can_defer = can_defer
         self._waiting: dict[str, Manifest] = {}
         self._announced = False
 
@@ -96,6 +103,9 @@ class Session:
         if not self._workspace.workshop.settings.smudge:
             return [text]
         described = manifest.parse(text)
+        if self._is_deferred(request, described):
+            materialise.defer(self._workspace, request.path)
+            return [text]
         if all(map(self._workspace.store.has, described.objects())):
             return self._restored(request.path, described)
         if request.can_delay:
@@ -103,6 +113,15 @@ class Session:
             return None
         transfer.fetch(self._workspace, described.objects())
         return self._restored(request.path, described)
+
+    def _is_deferred(self, request: SmudgeRequest, described: Manifest) -> bool:
+        """Whether a large file is left to the hook.
+
+        Only a checkout may be delayed: ``git archive`` and ``git cat-file --filters`` want the
+        content itself.
+        """
+        limit = self._workspace.workshop.settings.direct_above
+        return self._can_defer and request.can_delay and described.size > limit
 
     def available(self) -> list[str]:
         """Fetch what all waiting files lack in one go; then every one of them can be had."""

@@ -15,9 +15,12 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.errors import ChangedError, ThetaError
+from git_theta.git import worktree
 from git_theta.manifest import Manifest
 from git_theta.system import atomic_file
 from git_theta.workspace import Workspace
+
+PENDING = "theta-pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,32 @@ def materialise(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
         except ThetaError as error:
             raise error.at(stub.path) from error
     done = [stub.path for stub in waiting]
-    workspace.repo.refresh(done)
+    worktree.refresh(workspace.repo, done)
     return done
+
+
+def defer(workspace: Workspace, path: str) -> None:
+    """Note that ``path`` is checked out as a manifest, for the hook that runs when git is done."""
+    with _pending(workspace).open("ab") as file:
+        file.write(os.fsencode(path) + b"\0")
+
+
+def take_deferred(workspace: Workspace) -> list[str]:
+    """The paths that were noted, once: a hook that they cause to run finds none."""
+    pending = _pending(workspace)
+    taken = pending.with_name(f"{pending.name}.{os.getpid()}")
+    try:
+        pending.replace(taken)
+    except FileNotFoundError:
+        return []
+    paths = os.fsdecode(taken.read_bytes()).split("\0")
+    taken.unlink()
+    return sorted(set(filter(None, paths)))
+
+
+def _pending(workspace: Workspace) -> Path:
+    # In the work tree's own git directory: paths differ between work trees.
+    return workspace.repo.git_dir / PENDING
 
 
 def _write(workspace: Workspace, stub: Stub) -> None:
@@ -74,7 +101,7 @@ def _file(workspace: Workspace, path: str) -> Path:
 
 def _read_manifest(file: Path) -> bytes | None:
     """The manifest that ``file`` is; a link is never followed out of the work tree."""
-    if file.is_symlink() or not file.is_file() or os.path.getsize(file) > manifest.MAX_BYTES:
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > manifest.MAX_BYTES:
         return None
     with file.open("rb") as reader:
         head = reader.read(16)

@@ -32,6 +32,9 @@ class Settings:
     """The longest chain of bases that a new chunk may have."""
     smudge: bool = True
     """Whether checkout writes checkpoints; false leaves manifests for ``git theta checkout``."""
+    direct_above: int = 512 << 20
+    """Bytes. Git holds a file that it checks out in memory whole; larger checkpoints are written
+    to disk by a hook instead. 0 is all of them."""
     auto_hooks: bool = True
     """Whether the filter adds our missing hooks to a repository."""
     pointers: bool = True

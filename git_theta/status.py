@@ -8,7 +8,7 @@ from typing import Literal
 
 from git_theta import manifest
 from git_theta.errors import ThetaError
-from git_theta.git import Entry
+from git_theta.git import Entry, worktree
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
@@ -38,7 +38,7 @@ def changes(workspace: Workspace) -> list[Change]:
     """A row for each checkpoint in HEAD or the index, ordered by path."""
     repo = workspace.repo
     head, index = _manifests(workspace, repo.tree("HEAD")), _manifests(workspace, repo.index())
-    touched = repo.modified()
+    touched = worktree.modified(repo)
     return [
         _change(path, head.get(path), index.get(path), workspace, touched)
         for path in sorted(head.keys() | index.keys())
@@ -65,7 +65,7 @@ def _change(
     old, new = _contents(before), _contents(after)
     shared = old.keys() & new.keys()
     here = {chunk.chain[0] for chunk in after.chunks()} if after else set()
-    there = {ref for ref in before.refs()} if before else set()
+    there = set(before.refs()) if before else set()
     return Change(
         path=path,
         staged=_state(before, after),

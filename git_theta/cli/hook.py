@@ -9,6 +9,7 @@ import click
 from git_theta import transfer
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural
+from git_theta.materialise import materialise, stubs, take_deferred
 from git_theta.workspace import open_workspace
 
 
@@ -32,3 +33,12 @@ def pre_push(remote: str, url: str | None) -> None:
         count = transfer.push(workspace, remote, updates)
     if count:
         click.echo(f"git-theta: {plural(count, 'object')} on {remote}", err=True)
+
+
+@command.command("post-index-change")
+@click.argument("flags", nargs=-1)
+def post_index_change(flags: tuple[str, ...]) -> None:
+    """Write the large checkpoints that git checked out as manifests."""
+    with open_workspace(progress=Meter()) as workspace:
+        paths = take_deferred(workspace)
+        materialise(workspace, stubs(workspace, paths))
