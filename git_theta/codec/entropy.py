@@ -59,12 +59,8 @@ def pack(plane: Bytes) -> tuple[int, Buffer]:
         return RAW, b""
     if _is_constant(plane):
         return CONSTANT, plane[:1].tobytes()
-    share, compressor = _trial(planes.sample(plane, 1))
-    if share < _WORTH:
-        stored = compressor.compress(plane.data)
-        if len(stored) < plane.size:
-            return ZSTD, stored
-    return RAW, plane.data
+    stored = _compress(plane)
+    return (RAW, plane.data) if stored is None or len(stored) >= plane.size else (ZSTD, stored)
 
 
 def is_possible(method: int, stored: int, count: int) -> bool:
@@ -101,10 +97,27 @@ def _is_constant(plane: Bytes) -> bool:
     return bool(plane[0] == plane[-1]) and bool((plane == plane[0]).all())
 
 
+def _compress(plane: Bytes) -> bytes | None:
+    """A zstd frame; ``None`` where a sample of the plane hardly shrinks."""
+    if plane.size <= planes.SAMPLE_WORDS * planes.SAMPLE_BLOCKS:
+        return min((c.compress(plane.data) for c in _contexts.compressors), key=len)
+    share, compressor = _trial(planes.sample(plane, 1))
+    return compressor.compress(plane.data) if share < _WORTH else None
+
+
 def _trial(sample: Bytes) -> tuple[float, zstandard.ZstdCompressor]:
-    """The share of its size to which the better compressor brings the sample, and which it is."""
-    view = sample.data
-    sizes = [len(compressor.compress(view)) for compressor in _contexts.compressors]
+    """The share of its size to which the better compressor brings the sample, and which it is.
+
+    Block by block, as zstd too compresses each neighbourhood with statistics of its own.
+    """
+    blocks = [
+        sample[start : start + planes.SAMPLE_WORDS].data
+        for start in range(0, sample.size, planes.SAMPLE_WORDS)
+    ]
+    sizes = [
+        sum(len(compressor.compress(block)) for block in blocks)
+        for compressor in _contexts.compressors
+    ]
     best = sizes.index(min(sizes))
     return sizes[best] / sample.size, _contexts.compressors[best]
 

@@ -147,14 +147,17 @@ def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple
 
 
 def estimate(parts: Iterable[Part]) -> int:
-    """The bytes that ``parts`` will take in a frame, predicted from a sample: cheap, inexact."""
+    """The bytes that ``parts`` will take in a frame: exact for small ones, else from a sample."""
     return sum(_estimate(part) for part in parts)
 
 
 def _estimate(part: Part) -> int:
-    sampled = planes.split(planes.sample(part.data, part.word), part.word)
-    share = sum(entropy.predict(plane) for plane in sampled)
-    return round(share * (part.nbytes // part.word)) + _PART.size + part.word * _PLANE.size
+    headers = _PART.size + part.word * _PLANE.size
+    sampled = planes.sample(part.data, part.word)
+    if sampled.size == part.nbytes:
+        return headers + sum(len(entropy.pack(p)[1]) for p in planes.split(sampled, part.word))
+    share = sum(entropy.predict(plane) for plane in planes.split(sampled, part.word))
+    return headers + round(share * (part.nbytes // part.word))
 
 
 class _Reader:
