@@ -1,0 +1,77 @@
+"""Finds the tensors in a file, whatever wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from git_theta import registry
+from git_theta.errors import ChangedError, FormatError
+from git_theta.formats.checks import check_layout
+from git_theta.tensor import Layout, Source
+
+__all__ = ["OPAQUE", "check_layout", "scan"]
+
+OPAQUE = "opaque"
+
+_Result = TypeVar("_Result")
+
+
+def scan(source: Source, name: str) -> tuple[Layout, str | None]:
+    """Where the tensors of a file called ``name`` lie, and a warning where none can be found.
+
+    The content decides; the name decides between formats that both claim it, and which of them
+    explains what is wrong. A file that no format can read is opaque: it has no spans, it is
+    stored whole, and the warning (one line, without the file's name) says why. An empty file is
+    opaque without a warning. Only ``ChangedError`` and ``OSError`` pass through.
+    """
+    if source.size == 0:
+        return Layout(OPAQUE), None
+    complaints: list[str] = []
+    for plugin in _candidates(source, name, complaints):
+        layout = _guarded(plugin, partial(_read, plugin, source), complaints)
+        if layout is not None:
+            return layout, None
+    known = ", ".join(registry.names("formats"))
+    reason = "; ".join(complaints) or f"no format recognises it (known: {known})"
+    return Layout(OPAQUE), f"{reason}. It is stored whole and comes back exactly, byte for byte"
+
+
+def _candidates(source: Source, name: str, complaints: list[str]) -> list[str]:
+    """The formats to try, by name, the most likely first."""
+    ranks: dict[str, int] = {}
+    for plugin in registry.names("formats"):
+        rank = _guarded(plugin, partial(_rank, plugin, source, name), complaints)
+        if rank is not None:
+            ranks[plugin] = rank
+    return sorted((plugin for plugin, rank in ranks.items() if rank), key=lambda it: -ranks[it])
+
+
+def _rank(plugin: str, source: Source, name: str) -> int:
+    """2 for a format that claims the content, plus 1 for one that claims the name."""
+    reader = registry.format_named(plugin)
+    is_named = name.lower().endswith(tuple(reader.suffixes))
+    return 2 * reader.matches(source) + is_named
+
+
+def _read(plugin: str, source: Source) -> Layout:
+    layout = registry.format_named(plugin).scan(source)
+    if layout.format != plugin:
+        raise FormatError(f"its layout is called {layout.format!r}")
+    check_layout(layout, source.size)
+    return layout
+
+
+def _guarded(plugin: str, call: Callable[[], _Result], complaints: list[str]) -> _Result | None:
+    try:
+        return call()
+    except FormatError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        complaints.append(f"not a well-formed {plugin} file: {error.message}{hint}")
+    except (ChangedError, OSError):
+        raise
+    except Exception as error:  # whatever a plug-in does wrong, the user's file is kept
+        reason = " ".join(str(error).split())
+        complaints.append(f"the format {plugin} failed: {type(error).__name__}: {reason}")
+    return None

@@ -1,0 +1,56 @@
+"""Reads a pickle without unpickling it.
+
+What a pickle would import, call or set is recorded as an inert value; nothing is imported and
+nothing is called, so a hostile pickle can do no more than describe an odd tree. Work and memory
+are bounded whatever the input: every opcode has a cost, and the total is limited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from git_theta.errors import FormatError
+from git_theta.formats.pickle_machine import Machine
+from git_theta.formats.pickle_opcodes import OPCODES
+
+MAX_BYTES = 64 << 20
+# A tensor of a state dict takes 31 opcodes, costing about 56: room for 300,000 tensors.
+_MAX_COST = 1 << 24
+_STOP = ord(".")
+
+
+def read_pickle(data: bytes) -> Any:
+    """The pickled value: scalars, tuples, lists, and the inert values of ``pickle_machine``.
+
+    Sets are lists; bytes are empty, as nothing here needs their content. Containers may be shared
+    and may contain themselves. Raises ``FormatError``, also where the limits above are exceeded.
+    """
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"its pickle of {len(data)} bytes is too large to be read")
+    if data[:1] != b"\x80":
+        raise FormatError("its pickle has no protocol header")
+    try:
+        return _run(Machine(data))
+    except IndexError:
+        raise FormatError("its pickle is cut off or takes what it never put") from None
+    except UnicodeDecodeError:
+        raise FormatError("its pickle has a text that is not UTF-8") from None
+
+
+def _run(machine: Machine) -> Any:
+    data, size, budget = machine.data, len(machine.data), _MAX_COST
+    little = int.from_bytes
+    while True:
+        start = machine.position
+        code = data[start]
+        if code == _STOP:
+            return machine.stack.pop()
+        handler, cost, width = OPCODES[code]
+        machine.position = end = start + 1 + width
+        budget -= cost
+        if budget < 0:
+            raise FormatError("its pickle has more parts than any checkpoint needs")
+        if end > size:
+            raise IndexError
+        # Most arguments are one byte, and an index is twice as fast as a slice.
+        handler(machine, data[end - 1] if width == 1 else little(data[start + 1 : end], "little"))

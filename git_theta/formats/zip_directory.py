@@ -1,0 +1,172 @@
+"""The central directory of a zip file: which records it holds, and where their bytes lie.
+
+Source: PKWARE's APPNOTE.TXT 6.3.10, whose section numbers stand beside each structure. Only what
+locates a record is read: dates, attributes and checksums are skeleton bytes like any other.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from git_theta.errors import FormatError
+from git_theta.formats.checks import MAX_TENSORS, quote
+from git_theta.tensor import Source
+
+MAGIC = b"PK\x03\x04"
+
+_LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7 local file header
+_ENTRY = struct.Struct("<4s6H3L5H2L")  # 4.3.12 central directory header
+_END = struct.Struct("<4s4H2LH")  # 4.3.16 end of central directory record
+_END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14 zip64 end of central directory record
+_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15 zip64 end of central directory locator
+_EXTRA = struct.Struct("<2H")  # 4.5.1 extensible data fields: id, length
+
+_ZIP64_EXTRA = 0x0001  # 4.5.3
+_MAX_COMMENT = 0xFFFF
+_IN_ZIP64 = 0xFFFFFFFF
+_ENCRYPTED = 1
+_STORED = 0
+_MAX_DIRECTORY = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``length`` bytes of the file, whose local header is at ``header``; both in bytes.
+
+    ``plain`` says whether they are the record's content as it is: not compressed, not encrypted.
+    """
+
+    name: bytes
+    header: int
+    length: int
+    plain: bool
+
+
+def first_name(source: Source) -> bytes | None:
+    """The name of the record at the beginning of the file, ``None`` where there is no record."""
+    if source.size < _LOCAL.size:
+        return None
+    fields = _LOCAL.unpack(source.read(0, _LOCAL.size))
+    if fields[0] != MAGIC or _LOCAL.size + fields[9] > source.size:
+        return None
+    return source.read(_LOCAL.size, fields[9])
+
+
+def read_directory(source: Source) -> dict[bytes, Record]:
+    """Every record by name, in the directory's order. Raises ``FormatError``."""
+    count, length, start = _locate(source)
+    if start + length > source.size:
+        raise FormatError("its zip directory reaches beyond the end of the file")
+    if length > _MAX_DIRECTORY:
+        raise FormatError(f"its zip directory of {length} bytes is too large")
+    if count > min(length // _ENTRY.size, MAX_TENSORS):
+        raise FormatError(f"its zip directory cannot hold {count} records")
+    directory = source.read(start, length)
+    records: dict[bytes, Record] = {}
+    position = 0
+    for _ in range(count):
+        record, position = _entry(directory, position)
+        if record.name in records:
+            raise FormatError(f"the zip record {shown(record.name)} is there twice")
+        records[record.name] = record
+    return records
+
+
+def place(source: Source, record: Record) -> int:
+    """Where the record's bytes begin, which only its local header says. Raises ``FormatError``."""
+    size = _LOCAL.size + len(record.name)
+    if record.header + size > source.size:
+        raise FormatError(f"the zip record {shown(record.name)} lies beyond the end of the file")
+    head = source.read(record.header, size)
+    fields = _LOCAL.unpack_from(head)
+    if fields[0] != MAGIC or head[_LOCAL.size :] != record.name or fields[9] != len(record.name):
+        raise FormatError(f"the zip record {shown(record.name)} is not where the directory says")
+    start: int = record.header + size + fields[10]
+    if start + record.length > source.size:
+        raise FormatError(f"the zip record {shown(record.name)} ends beyond the end of the file")
+    return start
+
+
+def shown(name: bytes) -> str:
+    """A record's name for a message."""
+    return quote(name.decode("utf-8", "replace"))
+
+
+def _locate(source: Source) -> tuple[int, int, int]:
+    """The directory: its number of entries, its length and its start in bytes."""
+    tail_start = max(0, source.size - _END.size - _MAX_COMMENT)
+    tail = source.read(tail_start, source.size - tail_start)
+    at = _find_end(tail)
+    _, _, _, _, count, length, start, _ = _END.unpack_from(tail, at)
+    if _IN_ZIP64 in (length, start) or count == 0xFFFF:
+        return _locate64(source, tail_start + at) or (count, length, start)
+    return count, length, start
+
+
+def _find_end(tail: bytes) -> int:
+    # A comment may follow, and may contain the signature: the last one that fits is right.
+    at = tail.rfind(b"PK\x05\x06")
+    while at >= 0:
+        if at + _END.size <= len(tail):
+            comment = _END.unpack_from(tail, at)[7]
+            if at + _END.size + comment <= len(tail):
+                return at
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    raise FormatError("the zip directory at its end is missing: the file is cut off or not a zip")
+
+
+def _locate64(source: Source, end: int) -> tuple[int, int, int] | None:
+    """As ``_locate``, from the zip64 record; ``None`` where there is no locator before ``end``."""
+    if end < _LOCATOR.size:
+        return None
+    signature, _, at, _ = _LOCATOR.unpack(source.read(end - _LOCATOR.size, _LOCATOR.size))
+    if signature != b"PK\x06\x07":
+        return None
+    if at + _END64.size > source.size:
+        raise FormatError("its zip64 directory record lies beyond the end of the file")
+    fields = _END64.unpack(source.read(at, _END64.size))
+    if fields[0] != b"PK\x06\x06":
+        raise FormatError("its zip64 directory record is not where the locator says")
+    return fields[7], fields[8], fields[9]
+
+
+def _entry(directory: bytes, position: int) -> tuple[Record, int]:
+    if position + _ENTRY.size > len(directory):
+        raise FormatError("its zip directory is cut off")
+    fields = _ENTRY.unpack_from(directory, position)
+    if fields[0] != b"PK\x01\x02":
+        raise FormatError("its zip directory is malformed")
+    flags, method, stored, size, header = fields[3], fields[4], fields[8], fields[9], fields[16]
+    name_end = position + _ENTRY.size + fields[10]
+    extra_end = name_end + fields[11]
+    end = extra_end + fields[12]
+    if end > len(directory):
+        raise FormatError("its zip directory is cut off")
+    name = directory[position + _ENTRY.size : name_end]
+    if _IN_ZIP64 in (stored, size, header):
+        size, stored, header = _from_extra(directory[name_end:extra_end], (size, stored, header))
+    plain = method == _STORED and not flags & _ENCRYPTED and stored == size
+    return Record(name, header, stored, plain), end
+
+
+def _from_extra(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The values that did not fit 32 bits, from the zip64 extra field, which holds only those."""
+    position = 0
+    while position + _EXTRA.size <= len(extra):
+        kind, length = _EXTRA.unpack_from(extra, position)
+        body = extra[position + _EXTRA.size : position + _EXTRA.size + length]
+        if kind == _ZIP64_EXTRA:
+            return _substitute(body, values)
+        position += _EXTRA.size + length
+    return values
+
+
+def _substitute(body: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
+    wanted = [index for index, value in enumerate(values) if value == _IN_ZIP64]
+    if len(body) < 8 * len(wanted):
+        raise FormatError("a zip64 field of its directory is cut off")
+    found = list(values)
+    for nth, index in enumerate(wanted):
+        found[index] = int.from_bytes(body[8 * nth : 8 * nth + 8], "little")
+    return found[0], found[1], found[2]
