@@ -1,0 +1,128 @@
+"""What git needs to know to call us: the filter and the merge driver, in git's configuration."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from git_theta.errors import GitError
+from git_theta.git import command
+from git_theta.git.command import decode
+
+Scope = Literal["local", "global", "system"]
+
+_SECTIONS = ("filter.theta", "merge.theta")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is configured: ``scope`` and ``origin`` say where the setting that counts was made.
+
+    ``program`` is the file that git would start, ``runnable`` whether it can be; ``wrong`` lists
+    the keys that are not what ``install`` would write for that program.
+    """
+
+    scope: str | None
+    origin: str | None
+    program: Path | None
+    runnable: bool
+    wrong: tuple[str, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether git calls a program that is there, in every way that it should."""
+        return self.runnable and not self.wrong
+
+
+def settings(program: Path) -> dict[str, str]:
+    """Every key that ``install`` writes.
+
+    git hands the commands to ``sh``, on Windows too. ``process`` is used for both directions, and
+    without ``required`` git maps whole files, and stores them as they are when we fail.
+    """
+    quoted = shlex.quote(program.as_posix())
+    return {
+        "filter.theta.required": "true",
+        "filter.theta.process": f"{quoted} filter-process",
+        "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
+        "merge.theta.driver": f"{quoted} merge-driver %O %A %B %L %P",
+    }
+
+
+def install(scope: Scope, program: Path, git_dir: Path | None = None) -> None:
+    """Write the configuration; may be done again, for instance when the program has moved.
+
+    ``git_dir`` is the repository, which scope ``local`` needs. Raises ``GitError`` where the file
+    cannot be written.
+    """
+    for key, value in settings(program).items():
+        _write(scope, git_dir, "--replace-all", key, value)
+    for key in ("filter.theta.clean", "filter.theta.smudge"):
+        if _read(scope, git_dir, "--get-all", key):
+            _write(scope, git_dir, "--unset-all", key)
+
+
+def uninstall(scope: Scope, git_dir: Path | None = None) -> list[str]:
+    """Remove our sections; gives the names of those that were there."""
+    present = [
+        section
+        for section in _SECTIONS
+        if _read(scope, git_dir, "--get-regexp", rf"^{section.replace('.', '[.]')}[.]")
+    ]
+    for section in present:
+        _write(scope, git_dir, "--remove-section", section)
+    return present
+
+
+def state(git_dir: Path | None = None) -> State:
+    """What git would do now, in the repository ``git_dir`` or outside of any."""
+    lookup = ["git", "config", "--null", "--show-scope", "--show-origin"]
+    asked = [*lookup, "--get-all", "filter.theta.process"]
+    fields = decode(command.run(asked, env=_environment(git_dir), check=False)).split("\0")
+    if len(fields) < 4:
+        return State(None, None, None, False, tuple(settings(Path("git-theta"))))
+    scope, origin, process = fields[-4:-1]  # the last one counts
+    program = _program(process)
+    if program is None:
+        return State(scope, origin, None, False, ("filter.theta.process",))
+    runnable = program.is_file() and os.access(program, os.X_OK)
+    return State(scope, origin, program, runnable, _wrong(program, git_dir))
+
+
+def _program(process: str) -> Path | None:
+    try:
+        words = shlex.split(process)
+    except ValueError:
+        return None
+    return Path(words[0]) if words else None
+
+
+def _wrong(program: Path, git_dir: Path | None) -> tuple[str, ...]:
+    env = _environment(git_dir)
+    return tuple(
+        key
+        for key, value in settings(program).items()
+        if decode(command.run(["git", "config", "--get", key], env=env, check=False))
+        != f"{value}\n"
+    )
+
+
+def _read(scope: Scope, git_dir: Path | None, *args: str) -> bytes:
+    env = _environment(git_dir)
+    return command.run(["git", "config", f"--{scope}", *args], env=env, check=False)
+
+
+def _write(scope: Scope, git_dir: Path | None, *args: str) -> None:
+    try:
+        command.run(["git", "config", f"--{scope}", *args], env=_environment(git_dir))
+    except GitError as error:
+        hints = {"system": "run it with the rights to write there, or: git theta install --global"}
+        error.hint = hints.get(scope)
+        raise
+
+
+def _environment(git_dir: Path | None) -> dict[str, str]:
+    return {"GIT_DIR": str(git_dir)} if git_dir else {}

@@ -1,0 +1,181 @@
+"""Our hooks: small sh scripts that first run the hook that was there before, then us."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from git_theta.errors import HookError
+from git_theta.git.command import decode
+from git_theta.git.repository import Repository
+from git_theta.system import atomic_file, link_or_copy
+
+KEPT = ".before-theta"
+"""The suffix of the hook that was there before, which ours runs first."""
+
+_MARK = "# git-theta hook"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hook:
+    """``takes_refs``: git writes to its standard input. ``guards``: git must not go on without."""
+
+    name: str
+    takes_refs: bool
+    guards: bool
+
+
+_HOOKS = (_Hook("pre-push", takes_refs=True, guards=True),)
+
+# git-lfs does not add its own pre-push beside ours, so where the user has git-lfs, ours runs it.
+_SCRIPT = """\
+#!/bin/sh
+{mark} {name}: `git theta uninstall` puts back what was here before.
+theta={program}
+kept="${{0%/*}}/{name}{suffix}"
+{input}
+if [ -x "$kept" ]; then
+  {give}"$kept" "$@" || exit $?
+{lfs}fi
+if [ -x "$theta" ]; then
+  {give}"$theta" hook {name} "$@"
+  exit $?
+fi
+{gone}
+"""
+_READ = """\
+refs=$(cat)
+give() { [ -z "$refs" ] || printf '%s\\n' "$refs"; }"""
+_LFS = """\
+elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/null; then
+  {give}git lfs {name} "$@" || exit $?
+"""
+_REFUSE = """\
+echo "git-theta: cannot push: $theta is gone, and without it the objects would stay here" >&2
+echo "  hint: install git-theta again, then: git theta install" >&2
+exit 1"""
+
+
+def install(repo: Repository, program: Path) -> list[str]:
+    """Put our hooks where git looks for them; gives the names of those that changed.
+
+    A hook that is there is kept beside ours and run first. Raises ``HookError`` when one was
+    kept before and there is another one now.
+    """
+    folder = hooks_dir(repo)
+    return [hook.name for hook in _HOOKS if _install(hook, folder, program)]
+
+
+def install_missing(repo: Repository, program: Path) -> list[str]:
+    """The same for hooks that are missing, unless the folder is not this repository's own.
+
+    A folder that ``core.hooksPath`` names may be shared or tracked: only an explicit ``install``
+    writes there. Raises ``HookError`` then, for a push would lose objects.
+    """
+    lacking = missing(repo)
+    if not lacking:
+        return []
+    folder = hooks_dir(repo)
+    if not folder.resolve().is_relative_to(repo.common_dir.resolve()):
+        raise HookError(
+            f"core.hooksPath has no {lacking[0]} hook of git-theta: a push would lose objects",
+            path=str(folder),
+            hint="git theta install --local",
+        )
+    return [
+        hook.name for hook in _HOOKS if hook.name in lacking and _install(hook, folder, program)
+    ]
+
+
+def missing(repo: Repository) -> list[str]:
+    """The names of our hooks that are not there, or whose program is gone."""
+    folder = hooks_dir(repo)
+    return [hook.name for hook in _HOOKS if not _works(folder / hook.name)]
+
+
+def uninstall(repo: Repository) -> list[str]:
+    """Remove our hooks and put back those that were kept; gives the names."""
+    folder = hooks_dir(repo)
+    removed = [hook.name for hook in _HOOKS if _program_of(folder / hook.name)]
+    for name in removed:
+        kept = folder / f"{name}{KEPT}"
+        if kept.is_symlink() or kept.exists():
+            kept.replace(folder / name)
+        else:
+            (folder / name).unlink()
+    return removed
+
+
+def hooks_dir(repo: Repository) -> Path:
+    """Where git looks for hooks; obeys ``core.hooksPath``."""
+    found = repo.git("rev-parse", "--path-format=absolute", "--git-path", "hooks")
+    return Path(decode(found).removesuffix("\n"))
+
+
+def script(name: str, program: Path) -> str:
+    """The text of a hook."""
+    hook = next(hook for hook in _HOOKS if hook.name == name)
+    give = "give | " if hook.takes_refs else ""
+    lfs = _LFS.format(give=give, name=name) if hook.guards else ""
+    return _SCRIPT.format(
+        mark=_MARK,
+        name=name,
+        program=shlex.quote(program.as_posix()),
+        suffix=KEPT,
+        input=_READ if hook.takes_refs else ":",
+        give=give,
+        lfs=lfs,
+        gone=_REFUSE if hook.guards else "exit 0",
+    )
+
+
+def _install(hook: _Hook, folder: Path, program: Path) -> bool:
+    target = folder / hook.name
+    text = script(hook.name, program).encode()
+    if target.is_file() and target.read_bytes() == text:
+        return False
+    if (target.is_symlink() or target.exists()) and _program_of(target) is None:
+        _keep(target, folder / f"{hook.name}{KEPT}")
+    with atomic_file(target, mode=0o755) as file:
+        file.write(text)
+    return True
+
+
+def _keep(hook: Path, kept: Path) -> None:
+    """Give a hook a second name, so that there is no moment without it."""
+    if kept.exists() and not (_is_lfs(kept) and _is_lfs(hook)):
+        if hook.is_file() and kept.read_bytes() == hook.read_bytes():
+            return
+        raise HookError(
+            f"another hook was written over ours, and {kept.name} was kept before",
+            path=str(hook),
+            hint=f"merge it into {kept}, remove {hook}, then: git theta install",
+        )
+    kept.unlink(missing_ok=True)
+    if hook.is_symlink():
+        kept.symlink_to(hook.readlink())
+    else:
+        link_or_copy(hook, kept)
+
+
+def _is_lfs(hook: Path) -> bool:
+    """Whether a hook is the one that git-lfs writes (any version): nothing else is in it."""
+    lines = hook.read_bytes().splitlines()
+    return len(lines) <= 4 and any(line.startswith(b"git lfs ") for line in lines)
+
+
+def _works(hook: Path) -> bool:
+    program = _program_of(hook)
+    return program is not None and program.is_file()
+
+
+def _program_of(hook: Path) -> Path | None:
+    """The program that a hook of ours runs; ``None`` when it is not ours."""
+    try:
+        lines = decode(hook.read_bytes()).splitlines()
+    except OSError:
+        return None
+    if len(lines) < 3 or not lines[1].startswith(_MARK):
+        return None
+    return Path(shlex.split(lines[2].removeprefix("theta="))[0])
