@@ -44,9 +44,9 @@ class Index:
     def find_many(self, contents: Iterable[str]) -> dict[str, list[Location]]:
         """``find`` for many hashes at once (10 us each instead of 17); absent ones are left out."""
         keys = [bytes.fromhex(content) for content in contents]
-        if self._is_absent():
-            return {}
         try:
+            if self._is_absent():
+                return {}
             return self._run(lambda connection: rows.select(connection, keys))
         except StoreError:
             return {}
@@ -80,7 +80,10 @@ class Index:
         self.close()
 
     def _is_absent(self) -> bool:
-        return self._connection is None and not self._path.exists()
+        try:
+            return self._connection is None and not self._path.exists()
+        except OSError as error:
+            raise store_error(error, self._path) from error
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -92,6 +95,8 @@ class Index:
                         raise
                     self._set_aside()
                     return work(self._open())
+        except OSError as error:
+            raise store_error(error, self._path) from error
         except sqlite3.Error as error:
             raise StoreError(
                 f"the index cannot be used: {error}",
@@ -132,12 +137,9 @@ class Index:
             # Another process may have put a sound one in its place already.
             if not self._path.exists() or self._path.stat().st_ino != self._inode:
                 return
-            try:
-                self._path.replace(self._path.with_name("index.db.aside"))
-                for suffix in ("-wal", "-shm"):
-                    self._path.with_name(f"index.db{suffix}").unlink(missing_ok=True)
-            except OSError as error:
-                raise store_error(error, self._path) from error
+            self._path.replace(self._path.with_name("index.db.aside"))
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(f"index.db{suffix}").unlink(missing_ok=True)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

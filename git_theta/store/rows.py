@@ -95,7 +95,7 @@ def insert(connection: sqlite3.Connection, rows: Sequence[Location], clear: bool
         if clear:
             connection.execute("DELETE FROM place")
             connection.execute("DELETE FROM object")
-        sizes = {(oid, size) for _, oid, size, *_ in packed}
+        sizes = sorted({(oid, size) for _, oid, size, *_ in packed})
         connection.executemany(_ADD_OBJECT, sizes)
         number = _numbers(connection, sizes)
         # Sorted, because a tree grows four times faster at its end than in random places.

@@ -1,0 +1,364 @@
+"""Local objects: whole or absent, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_theta.errors import CorruptObjectError, MissingObjectError, StoreError
+from git_theta.ids import Ref, object_id
+from git_theta.store import ObjectStore
+from tests.support.failures import (
+    kill_when,
+    largest_file,
+    on_tmpfs,
+    public_folder,
+    read_only,
+    run_together,
+    unprivileged,
+)
+
+ABSENT = "0" * 64
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "theta")
+
+
+def files(store: ObjectStore) -> list[Path]:
+    """Every file below the store's root."""
+    return [path for path in store.root.rglob("*") if path.is_file()]
+
+
+class TestWrite:
+    def test_name_place_and_mode(self, store: ObjectStore) -> None:
+        ref = store.write([b"abc", b"def"])
+        oid = hashlib.sha256(b"abcdef").hexdigest()
+        assert ref == Ref(oid, 6, 0, 6)
+        path = store.root / "objects" / oid[:2] / oid
+        assert store.path(oid) == path
+        assert path.read_bytes() == b"abcdef"
+        assert not path.stat().st_mode & 0o222
+        assert files(store) == [path]
+
+    def test_takes_any_buffer_and_any_iterable(self, store: ObjectStore) -> None:
+        wide = memoryview(bytes(range(16))).cast("I")
+        ref = store.write(iter([bytearray(b"x"), wide]))
+        assert store.read(ref) == b"x" + bytes(range(16))
+
+    def test_an_object_is_written_once(self, store: ObjectStore) -> None:
+        path = store.path(store.write([b"abc"]).oid)
+        inode = path.stat().st_ino
+        store.write([b"a", b"bc"])
+        assert path.stat().st_ino == inode
+
+    def test_an_object_used_again_is_young_again(self, store: ObjectStore) -> None:
+        path = store.path(store.write([b"abc"]).oid)
+        os.utime(path, (1, 1))
+        store.write([b"abc"])
+        assert time.time() - path.stat().st_mtime < 100
+
+    def test_a_cut_off_object_is_replaced(self, store: ObjectStore) -> None:
+        ref = store.write([b"abcdef"])
+        cut_off(store, ref.oid, 3)
+        assert store.write([b"abcdef"]) == ref
+        store.verify(ref.oid)
+
+    @pytest.mark.parametrize("buffers", [[], [b"", b""]])
+    def test_an_empty_object_is_a_defect(self, store: ObjectStore, buffers: list[bytes]) -> None:
+        with pytest.raises(ValueError, match="empty"):
+            store.write(buffers)
+
+    def test_removes_what_killed_processes_left(self, store: ObjectStore) -> None:
+        scratch = store.root / "tmp"
+        scratch.mkdir(parents=True)
+        old, young = scratch / ".tmp-1", scratch / ".tmp-2"
+        for file in (old, young):
+            file.write_bytes(b"half")
+        os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+        store.write([b"abc"])
+        assert list(scratch.iterdir()) == [young]
+
+    def test_sync_may_follow_anything(self, store: ObjectStore) -> None:
+        store.sync()
+        ref = store.write([b"abc"])
+        store.remove(ref.oid)
+        store.path(ref.oid).parent.rmdir()
+        store.sync()
+        store.sync()
+        assert not store.has(ref.oid)
+
+
+def cut_off(store: ObjectStore, oid: str, size: int) -> None:
+    """Damage an object: keep its first ``size`` bytes."""
+    path = store.path(oid)
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:size])
+
+
+class TestRead:
+    @given(data=st.binary(min_size=1, max_size=200), cuts=st.tuples(st.integers(0), st.integers(0)))
+    def test_any_range(
+        self, tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: tuple[int, int]
+    ) -> None:
+        store = ObjectStore(tmp_path_factory.getbasetemp() / "ranges")
+        whole = store.write([data])
+        start, end = sorted(cut % (len(data) + 1) for cut in cuts)
+        ref = Ref(whole.oid, whole.size, start, end - start)
+        assert store.read(ref) == data[start:end]
+
+    def test_missing(self, store: ObjectStore) -> None:
+        with pytest.raises(MissingObjectError) as caught:
+            store.read(Ref(ABSENT, 10, 0, 10))
+        assert caught.value.path == str(store.path(ABSENT))
+        assert caught.value.hint == "git theta fetch"
+
+    @pytest.mark.parametrize("size", [0, 3, 5])
+    def test_wrong_size(self, store: ObjectStore, size: int) -> None:
+        ref = store.write([b"abcdef"])
+        cut_off(store, ref.oid, size)
+        with pytest.raises(CorruptObjectError, match=f"{size} bytes instead of 6") as caught:
+            store.read(ref)
+        assert caught.value.path == str(store.path(ref.oid))
+        assert "fsck" in (caught.value.hint or "")
+
+    def test_a_ref_beyond_its_object(self, store: ObjectStore) -> None:
+        ref = store.write([b"abcdef"])
+        with pytest.raises(CorruptObjectError):
+            store.read(Ref(ref.oid, 6, 4, 4))
+
+    def test_unreadable(self, store: ObjectStore) -> None:
+        ref = store.write([b"abcdef"])
+        store.path(ref.oid).chmod(0)
+        with unprivileged(), pytest.raises(StoreError, match="permission denied"):
+            store.read(ref)
+
+
+class TestVerify:
+    def test_a_sound_object(self, store: ObjectStore) -> None:
+        store.verify(store.write([b"abcdef"]).oid)
+
+    def test_a_flipped_bit(self, store: ObjectStore) -> None:
+        ref = store.write([b"abcdef"])
+        path = store.path(ref.oid)
+        path.chmod(0o644)
+        path.write_bytes(b"abcdeg")
+        with pytest.raises(CorruptObjectError, match=object_id(b"abcdeg")):
+            store.verify(ref.oid)
+
+    def test_missing(self, store: ObjectStore) -> None:
+        with pytest.raises(MissingObjectError):
+            store.verify(ABSENT)
+
+    def test_unreadable(self, store: ObjectStore) -> None:
+        ref = store.write([b"abcdef"])
+        store.path(ref.oid).chmod(0)
+        with unprivileged(), pytest.raises(StoreError):
+            store.verify(ref.oid)
+
+
+class TestAdopt:
+    @pytest.fixture
+    def download(self, tmp_path: Path) -> Path:
+        file = tmp_path / "download"
+        file.write_bytes(b"content")
+        return file
+
+    def test_links_and_protects(self, store: ObjectStore, download: Path) -> None:
+        oid = object_id(b"content")
+        store.adopt(oid, 7, download)
+        assert store.path(oid).samefile(download)
+        assert not store.path(oid).stat().st_mode & 0o222
+        store.sync()
+        download.unlink()
+        assert store.read(Ref(oid, 7, 0, 7)) == b"content"
+
+    def test_replaces_a_damaged_object(self, store: ObjectStore, download: Path) -> None:
+        ref = store.write([b"content"])
+        path = store.path(ref.oid)
+        path.chmod(0o644)
+        path.write_bytes(b"damaged")
+        store.adopt(ref.oid, 7, download)
+        store.verify(ref.oid)
+
+    def test_twice(self, store: ObjectStore, download: Path) -> None:
+        oid = object_id(b"content")
+        store.adopt(oid, 7, download)
+        store.adopt(oid, 7, download)
+        store.verify(oid)
+
+    def test_wrong_hash(self, store: ObjectStore, download: Path) -> None:
+        with pytest.raises(CorruptObjectError, match="hash") as caught:
+            store.adopt(ABSENT, 7, download)
+        assert caught.value.path == str(download)
+        assert not list(store.oids())
+
+    def test_wrong_size(self, store: ObjectStore, download: Path) -> None:
+        with pytest.raises(CorruptObjectError, match="7 bytes instead of 8"):
+            store.adopt(object_id(b"content"), 8, download)
+        assert not list(store.oids())
+
+    def test_gone(self, store: ObjectStore, tmp_path: Path) -> None:
+        with pytest.raises(MissingObjectError):
+            store.adopt(ABSENT, 7, tmp_path / "nothing")
+
+    def test_unreadable(self, store: ObjectStore, download: Path) -> None:
+        download.chmod(0)
+        with unprivileged(), pytest.raises(StoreError):
+            store.adopt(object_id(b"content"), 7, download)
+
+
+class TestLinkOut:
+    def test_is_the_same_file(self, store: ObjectStore, tmp_path: Path) -> None:
+        ref = store.write([b"content"])
+        target = tmp_path / "lfs" / "objects" / ref.oid
+        store.link_out(ref.oid, target)
+        assert target.samefile(store.path(ref.oid))
+        target.unlink()
+        store.verify(ref.oid)
+
+    def test_replaces_what_is_damaged(self, store: ObjectStore, tmp_path: Path) -> None:
+        ref = store.write([b"content"])
+        (tmp_path / "target").write_bytes(b"con")
+        store.link_out(ref.oid, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == b"content"
+
+    def test_missing(self, store: ObjectStore, tmp_path: Path) -> None:
+        with pytest.raises(MissingObjectError):
+            store.link_out(ABSENT, tmp_path / "target")
+
+
+class TestInventory:
+    def test_empty(self, store: ObjectStore) -> None:
+        assert list(store.oids()) == []
+        assert not store.has(ABSENT)
+        assert store.size(ABSENT) is None
+        assert not store.root.exists(), "looking creates nothing"
+
+    def test_lists_objects_only(self, store: ObjectStore) -> None:
+        oids = sorted(store.write([bytes([n])]).oid for n in range(50))
+        (store.root / "objects" / "note").write_text("not an object")
+        (store.path(oids[0]).parent / ".tmp-1").write_text("half an object")
+        (store.path(oids[0]).parent / oids[1]).write_text("in a folder that is not its own")
+        assert list(store.oids()) == oids
+        assert store.size(oids[0]) == 1
+
+    def test_remove(self, store: ObjectStore) -> None:
+        oid = store.write([b"abc"]).oid
+        store.remove(oid)
+        store.remove(oid)
+        assert not store.has(oid)
+
+
+_WRITE_FULL_DISK = """
+import sys
+from pathlib import Path
+from git_theta.errors import StoreError
+from git_theta.store import ObjectStore
+store = ObjectStore(Path(sys.argv[1]) / "theta")
+kept = store.write([bytes(500_000)])
+try:
+    store.write([bytes(1), bytes(2_000_000)])
+except StoreError as error:
+    print(error)
+store.verify(kept.oid)
+print(list(store.oids()) == [kept.oid], list((store.root / "tmp").iterdir()))
+"""
+
+_WRITE_READ_ONLY = """
+import subprocess, sys
+from pathlib import Path
+from git_theta.errors import StoreError
+from git_theta.store import ObjectStore
+store = ObjectStore(Path(sys.argv[1]) / "theta")
+kept = store.write([b"content"])
+subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
+assert store.read(kept) == b"content"
+assert store.write([b"content"]) == kept
+for work in (lambda: store.write([b"new"]), lambda: store.remove(kept.oid)):
+    try:
+        work()
+    except StoreError as error:
+        print(error)
+"""
+
+_WRITE_BIG_ONES = """
+import os, sys
+from pathlib import Path
+from git_theta.store import ObjectStore
+store = ObjectStore(Path(sys.argv[1]))
+while True:
+    store.write([os.urandom(8), bytes(64 << 20)])
+"""
+
+_WRITE_THE_SAME = """
+import sys
+from pathlib import Path
+from git_theta.store import ObjectStore
+store = ObjectStore(Path(sys.argv[1]))
+print("ready", flush=True)
+input()
+for number in range(100):
+    print(store.write([number.to_bytes(4, "little"), bytes(50_000)]).oid)
+store.sync()
+"""
+
+
+class TestFailures:
+    def test_a_write_that_fails_half_way(self, store: ObjectStore) -> None:
+        kept = store.write([b"content"])
+        with largest_file(1 << 16), pytest.raises(StoreError, match="larger than is allowed"):
+            store.write([bytes(1 << 20)])
+        assert files(store) == [store.path(kept.oid)]
+
+    def test_full_disk(self, tmp_path: Path) -> None:
+        printed = on_tmpfs("size=1m", _WRITE_FULL_DISK, tmp_path / "disk")
+        assert "no space left" in printed
+        assert "hint: free some space" in printed
+        assert printed.endswith("True []\n")
+
+    def test_read_only_file_system(self, tmp_path: Path) -> None:
+        printed = on_tmpfs("size=4m", _WRITE_READ_ONLY, tmp_path / "disk")
+        assert printed.count("read-only") == 2
+
+    def test_read_only_repository(self) -> None:
+        with public_folder() as folder:
+            store = ObjectStore(folder)
+            kept = store.write([b"content"])
+            with read_only(folder), unprivileged():
+                assert store.read(kept) == b"content"
+                store.verify(kept.oid)
+                with pytest.raises(StoreError, match="permission denied"):
+                    store.write([b"new"])
+                with pytest.raises(StoreError):
+                    store.remove(kept.oid)
+            assert files(store) == [store.path(kept.oid)]
+
+    def test_killed_in_the_middle_of_a_write(self, store: ObjectStore) -> None:
+        scratch = store.root / "tmp"
+
+        def half_written() -> bool:
+            sizes = [file.stat().st_size for file in scratch.glob(".tmp-*") if file.exists()]
+            return any(0 < size < 64 << 20 for size in sizes) and any(store.oids())
+
+        for _ in range(3):
+            kill_when(_WRITE_BIG_ONES, half_written, store.root)
+            for oid in store.oids():
+                store.verify(oid)
+                store.remove(oid)
+
+    def test_processes_that_write_the_same_objects(self, store: ObjectStore) -> None:
+        printed = run_together(_WRITE_THE_SAME, [[store.root]] * 3)
+        assert len(set(printed)) == 1
+        assert sorted(printed[0].split()) == list(store.oids())
+        for oid in store.oids():
+            store.verify(oid)
+        assert not list((store.root / "tmp").iterdir())
