@@ -14,6 +14,8 @@ from git_theta.errors import SettingsError
 from git_theta.system import cpu_count
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+# What a manifest can hold: chunks of up to 256 MiB, chains of up to 64 links.
+_RANGES = {"chunk_size": (1, 1 << 28), "max_depth": (0, 63)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def load(
         if found is not None:
             origin, raw = found
             values[field.name] = _convert(raw, type(field.default), f"{origin}={raw}")
+            _check_range(field.name, values[field.name], f"{origin}={raw}")
     return Settings(**values)
 
 
@@ -86,6 +89,12 @@ def _convert(raw: Any, kind: type, origin: str) -> Any:
         raise SettingsError(f"{origin}: {error}") from error
 
 
+def _check_range(name: str, value: Any, origin: str) -> None:
+    low, high = _RANGES.get(name, (value, value))
+    if not low <= value <= high:
+        raise SettingsError(f"{origin}: not from {low} to {high}")
+
+
 def _boolean(text: str) -> bool:
     # The words that git itself takes.
     if text.lower() in {"true", "yes", "on", "1", ""}:
@@ -97,6 +106,6 @@ def _boolean(text: str) -> bool:
 
 def _integer(text: str) -> int:
     digits, unit = (text[:-1], text[-1].lower()) if text and text[-1].isalpha() else (text, "")
-    if unit not in _UNITS or not digits.isdigit():
+    if unit not in _UNITS or not (digits.isascii() and digits.isdigit()):
         raise ValueError("not a size such as 512k, 64m or 2g")
     return int(digits) * _UNITS[unit]

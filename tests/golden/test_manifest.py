@@ -1,0 +1,81 @@
+"""The manifest's bytes, frozen: a change here is a new version of the format."""
+
+from __future__ import annotations
+
+from git_theta import manifest
+from git_theta.ids import Ref
+from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+
+SKELETON, FIRST, SECOND, FILE = (digit * 64 for digit in "0123")
+PACK, LARGE, BASE = ("ab" * 32, "cd" * 32, "ef" * 32)
+NAME = 'emb\u00e9dding."weight"'
+
+MANIFEST = Manifest(
+    format="torch",
+    size=134217760,
+    hash=FILE,
+    skeleton=(Chunk(20, SKELETON, (Ref(PACK, 300, 0, 120),)),),
+    tensors=(
+        TensorEntry(
+            name=NAME,
+            dtype="BF16",
+            shape=(2, 33554432),
+            gap=16,
+            chunks=(
+                Chunk(67108864, FIRST, (Ref(LARGE, 700, 0, 700), Ref(BASE, 50000000, 0, 50000000))),
+                Chunk(67108864, SECOND, (Ref(BASE, 50000000, 100, 2000),)),
+            ),
+        ),
+        TensorEntry(
+            name="bias",
+            dtype="F32",
+            shape=(),
+            gap=0,
+            chunks=(Chunk(12, FIRST, (Ref(PACK, 300, 120, 180),)),),
+            offset=1,
+            strides=(),
+        ),
+        TensorEntry(name="empty", dtype="I64", shape=(0, 4), gap=0, chunks=()),
+    ),
+    aliases=(
+        AliasEntry("lm_head", "BF16", (33554432, 2), NAME, 0, (1, -33554432)),
+        AliasEntry("tied", "F32", (), "bias"),
+    ),
+    recipe={"strategy": "ties", "parameters": {"lambda": 1.0, "density": 0.2}, "parents": ["x"]},
+)
+
+TEXT = (
+    '{"git-theta":1,"format":"torch","size":134217760,"hash":"' + FILE + '"}\n'
+    '{"skeleton":[[20,"' + SKELETON + '",["' + PACK + '",300,0,120]]]}\n'
+    '{"recipe":{"parameters":{"density":0.2,"lambda":1.0},"parents":["x"],"strategy":"ties"}}\n'
+    '{"name":"emb\\u00e9dding.\\"weight\\"","dtype":"BF16","shape":[2,33554432],"gap":16,'
+    '"chunks":[[67108864,"' + FIRST + '",["' + LARGE + '",700],["' + BASE + '",50000000]],'
+    '[67108864,"' + SECOND + '",["' + BASE + '",50000000,100,2000]]]}\n'
+    '{"name":"bias","dtype":"F32","shape":[],"offset":1,"strides":[],'
+    '"chunks":[[12,"' + FIRST + '",["' + PACK + '",300,120,180]]]}\n'
+    '{"name":"empty","dtype":"I64","shape":[0,4],"chunks":[]}\n'
+    '{"name":"lm_head","dtype":"BF16","shape":[33554432,2],"of":"emb\\u00e9dding.\\"weight\\"",'
+    '"strides":[1,-33554432]}\n'
+    '{"name":"tied","dtype":"F32","shape":[],"of":"bias"}\n'
+).encode("ascii")
+
+
+def test_writes_these_bytes() -> None:
+    assert manifest.dump(MANIFEST) == TEXT
+
+
+def test_reads_these_bytes() -> None:
+    assert manifest.parse(TEXT) == MANIFEST
+
+
+def test_magic() -> None:
+    assert manifest.MAGIC == b'{"git-theta":1,'
+    assert TEXT.startswith(manifest.MAGIC)
+    assert not manifest.is_manifest(b"version https://git-lfs.github.com/spec/v1\n")
+
+
+def test_the_smallest_manifest() -> None:
+    empty = Manifest("opaque", 0, FILE, (), ())
+    text = f'{{"git-theta":1,"format":"opaque","size":0,"hash":"{FILE}"}}\n{{"skeleton":[]}}\n'
+    assert manifest.dump(empty) == text.encode()
+    assert manifest.parse(text.encode()) == empty
