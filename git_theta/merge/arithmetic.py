@@ -1,0 +1,129 @@
+"""Sums and means that give the same bits on every machine, thread count and slicing.
+
+Only elementwise additions, subtractions, multiplications, divisions and square roots are used:
+IEEE 754 fixes their results. ``torch.sum``, ``dot`` and ``matmul`` add in an order that depends on
+threads and vector width; ``add(alpha=)``, ``addcmul`` and ``lerp`` fuse a rounding away on some
+CPUs. So whole-tensor sums here are trees over fixed blocks in float64, whose results
+``math.fsum`` adds without any rounding but the last: the order of blocks and tensors is then free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+# Elements that one tree adds; slices are multiples of it.
+BLOCK = 1 << 16
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite; the common case costs one sum.
+
+    The sum may overflow where the elements are finite, but it cannot be finite where one is not.
+    """
+    if bool(torch.isfinite(tensor.sum())):
+        return True
+    return bool(torch.isfinite(tensor).all())
+
+
+def kept(share: float, count: int) -> int:
+    """How many of ``count`` elements a ``share`` of them is: max(1, floor(share * count)).
+
+    The share counts as the decimal number that it is written as: 0.29 of 100 is 29, where binary
+    floating point says 28.
+    """
+    return min(count, max(1, floor_of(share, count)))
+
+
+def floor_of(share: float, count: int) -> int:
+    """floor(share * count), with the share as the decimal number that it is written as."""
+    return math.floor(Fraction(repr(share)) * count)
+
+
+def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:
+    """Σ wi ti, added from the first to the last."""
+    total = tensors[0] * weights[0]
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        total += tensor * weight
+    return total
+
+
+def quotient(tensor: Tensor, number: float) -> Tensor:
+    """``tensor`` / ``number``; CUDA multiplies by a Python number's reciprocal instead."""
+    return tensor / torch.tensor(number, dtype=tensor.dtype, device=tensor.device)
+
+
+def above(values: Tensor, threshold: float | Tensor) -> Tensor:
+    """1.0 where ``values`` > ``threshold``, else 0.0.
+
+    A difference of floats is positive exactly where the first is larger. Comparisons and
+    ``torch.where`` do the same through bool tensors at 20 times the cost (0.5 and 1.8 ns per
+    element on one core, where a subtraction takes 0.1).
+    """
+    return (values - threshold).clamp_(min=0).sign_()
+
+
+def below(values: Tensor, threshold: float | Tensor) -> Tensor:
+    """1.0 where ``values`` < ``threshold``, else 0.0."""
+    return (threshold - values).clamp_(min=0).sign_()
+
+
+def agreeing_mean(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ wi τi (zero counts as +).
+
+    TIES's election and disjoint mean (arXiv:2306.01708), weighted in both; 0 where none agrees.
+    Weights are not negative.
+    """
+    return weighted_agreeing_mean(deltas, weights, elect(weighted_sum(deltas, weights)))
+
+
+def elect(total: Tensor) -> Tensor:
+    """1.0 where ``total`` is positive or zero, else -1.0."""
+    return 1 - 2 * below(total, 0)
+
+
+def weighted_agreeing_mean(
+    deltas: Sequence[Tensor], weights: Sequence[float], sign: Tensor
+) -> Tensor:
+    """Σ wi τi / Σ wi over the contributors whose τi has ``sign`` (±1.0); 0 where none has."""
+    agreeing = [(delta * sign).clamp_(min=0) for delta in deltas]
+    total = weighted_sum([delta.sign() for delta in agreeing], weights)
+    total += 1 - total.sign()
+    return weighted_sum(agreeing, weights).div_(total).mul_(sign)
+
+
+def tree_sum(values: Tensor) -> Tensor:
+    """Sums along the last axis by halving: the order depends on its length alone."""
+    while values.shape[-1] > 1:
+        half = values.shape[-1] // 2
+        rest = values[..., 2 * half :]
+        values = values[..., :half] + values[..., half : 2 * half]
+        values = torch.cat([values, rest], -1) if rest.shape[-1] else values
+    return values.sum(-1)
+
+
+def blocks(tensor: Tensor) -> Iterator[Tensor]:
+    """A flat tensor as a matrix of whole blocks, and the rest as a matrix of one row."""
+    whole = tensor.numel() // BLOCK * BLOCK
+    if whole:
+        yield tensor[:whole].view(-1, BLOCK)
+    if whole < tensor.numel():
+        yield tensor[whole:].view(1, -1)
+
+
+def dots(left: Tensor, right: Tensor) -> list[float]:
+    """The products of two flat tensors, summed by blocks: their ``fsum`` is the dot product.
+
+    In float64, where products of float32 numbers are exact.
+    """
+    pairs = zip(blocks(left), blocks(right), strict=True)
+    return [value for a, b in pairs for value in row_dots(a, b).tolist()]
+
+
+def row_dots(left: Tensor, right: Tensor) -> Tensor:
+    """The dot products of the rows of two matrices, float64 of shape ``[rows]``."""
+    return tree_sum(left.double() * right.double())

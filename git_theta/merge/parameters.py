@@ -1,0 +1,252 @@
+"""The parameters of a merge strategy: typed, ranged, and checked before any tensor is loaded.
+
+A strategy declares them as keyword-only arguments of its function. The annotation gives the type,
+and, inside ``Annotated``, a ``Range`` and one sentence of help::
+
+    density: Annotated[float, Range(0, 1), "share of elements that is kept"] = 0.2
+
+Types: ``bool``, ``int``, ``float``, ``Literal[...]`` of strings, ``Sequence[float]`` (one number
+per contributor), ``Sequence[bool]`` (which contributor is meant). This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from git_theta.errors import MergeError
+
+Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor"]
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from ``low`` (itself not, if ``above``) to ``high``; ``hint`` is for others."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    hint: str = ""
+
+    def __contains__(self, number: float) -> bool:
+        return (number > self.low if self.above else number >= self.low) and number <= self.high
+
+    def __str__(self) -> str:
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "any number"
+        if math.isinf(self.high):
+            return f"{'above' if self.above else 'at least'} {self.low:g}"
+        if math.isinf(self.low):
+            return f"at most {self.high:g}"
+        return f"{'above ' if self.above else ''}{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words that a choice of contributor takes beside names; they choose none of them."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: what values it takes, its default (``REQUIRED`` if it has none), its help.
+
+    ``argument`` is the function's argument; the parameter is called that less a trailing
+    underscore, so that one can be called ``lambda``.
+    """
+
+    argument: str
+    kind: Kind
+    default: Any
+    doc: str = ""
+    range: Range = Range()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return self.argument.rstrip("_")
+
+    @property
+    def required(self) -> bool:
+        """Whether the user must give a value."""
+        return self.default is REQUIRED
+
+    @property
+    def accepts(self) -> str:
+        """What values it takes, in words."""
+        return {
+            "bool": "true or false",
+            "int": f"a whole number, {self.range}",
+            "float": f"a number, {self.range}",
+            "choice": " or ".join(self.choices),
+            "per-contributor": f"a number for all contributors or one for each, {self.range}",
+            "contributor": " or ".join(("ours", "theirs", "a contributor's name", *self.choices)),
+        }[self.kind]
+
+    def resolve(self, value: Any, contributors: Sequence[str]) -> Any:
+        """``value``, a string or of its own type, as the strategy's function takes it.
+
+        ``contributors`` are the names of what is merged. The result is JSON. Raises ``MergeError``
+        that says what is accepted.
+        """
+        try:
+            return _RESOLVERS[self.kind](self, value, contributors)
+        except (TypeError, ValueError) as error:
+            raise MergeError(
+                f"parameter {self.name} cannot be {value!r}: it is {self.accepts}",
+                hint=self.range.hint or None,
+            ) from error
+
+    def resolve_default(self, contributors: Sequence[str]) -> Any:
+        """The default as the strategy's function takes it."""
+        if self.required:
+            raise MergeError(f"parameter {self.name} is missing: it is {self.accepts}")
+        if self.kind == "per-contributor":
+            return [float(self.default[0])] * len(contributors)
+        if self.kind == "contributor":
+            return [False] * len(contributors)
+        return self.default
+
+
+# Parameters that several strategies share.
+Weights = Annotated[Sequence[float], "how much each contributor counts"]
+Shares = Annotated[
+    Sequence[float],
+    Range(0, hint="a mean over contributors loses what is negative; use task_arithmetic"),
+    "how much each contributor counts",
+]
+Density = Annotated[float, Range(0, 1), "share of the elements that is kept"]
+Scale = Annotated[float, "factor of the merged task vector"]
+Seed = Annotated[int, Range(0), "another seed drops other elements"]
+
+
+def parameter_of(declared: inspect.Parameter, hint: Any) -> Parameter:
+    """The parameter that a keyword-only argument with type ``hint`` declares."""
+    extras: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        extras = tuple(rest)
+    kind, choices = _kind(hint, declared.name)
+    words = next((extra.words for extra in extras if isinstance(extra, Words)), ())
+    return Parameter(
+        argument=declared.name,
+        kind=kind,
+        default=declared.default,
+        doc=next((extra for extra in extras if isinstance(extra, str)), ""),
+        range=next((extra for extra in extras if isinstance(extra, Range)), Range()),
+        choices=choices or words,
+    )
+
+
+def positive_sum(values: Mapping[str, Any]) -> None:
+    """Refuse shares of which none is positive."""
+    if sum(values["weight"]) <= 0:
+        raise MergeError("the weights add up to 0", hint="give one contributor a positive weight")
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
+    """The error for a ``name`` that is none of the ``known`` ones."""
+    close = get_close_matches(name, known, n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    listed = ", ".join(known) if known else "none"
+    return MergeError(f"no {what} is called {name!r}", hint=f"{guess}known ones: {listed}")
+
+
+def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
+    simple: dict[Any, Kind] = {
+        bool: "bool",
+        int: "int",
+        float: "float",
+        Sequence[float]: "per-contributor",
+        Sequence[bool]: "contributor",
+    }
+    if hint in simple:
+        return simple[hint], ()
+    if get_origin(hint) is Literal:
+        return "choice", get_args(hint)
+    raise TypeError(f"parameter {name} has the unsupported type {hint}")
+
+
+def _bool(_parameter: Parameter, value: Any, _contributors: Sequence[str]) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
+
+
+def _int(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> int:
+    if isinstance(value, (bool, float)):
+        raise TypeError
+    number = int(value)
+    # The recipe is JSON, whose readers agree on no more than 63 bits.
+    if number not in parameter.range or abs(number) >= 1 << 63:
+        raise ValueError
+    return number
+
+
+def _float(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number) or number not in parameter.range:
+        raise ValueError
+    return number
+
+
+def _choice(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> str:
+    if value not in parameter.choices:
+        raise ValueError
+    return str(value)
+
+
+def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[float]:
+    if isinstance(value, Mapping):
+        numbers = dict.fromkeys(contributors, parameter.default[0])
+        for name, number in value.items():
+            if name not in numbers:
+                raise unknown("contributor", name, contributors)
+            numbers[name] = number
+        value = list(numbers.values())
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = value[1:-1].split(",")
+    if isinstance(value, (int, float, str)):
+        value = [value] * len(contributors)
+    if len(value) != len(contributors):
+        raise MergeError(
+            f"parameter {parameter.name} has {len(value)} values for {len(contributors)} "
+            f"contributors ({', '.join(contributors)})"
+        )
+    return [_float(parameter, number, contributors) for number in value]
+
+
+def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[bool]:
+    if isinstance(value, list) and [type(item) for item in value] == [bool] * len(contributors):
+        return value  # As it stands in a recipe.
+    if value in parameter.choices:
+        return [False] * len(contributors)
+    sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
+    places = sides | {name: place for place, name in enumerate(contributors)}
+    if value not in places:
+        raise unknown("contributor", str(value), [*places, *parameter.choices])
+    return [place == places[value] for place in range(len(contributors))]
+
+
+_RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "choice": _choice,
+    "per-contributor": _per_contributor,
+    "contributor": _contributor,
+}

@@ -1,0 +1,48 @@
+"""One side, or a weighted mean of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from git_theta.errors import MergeError
+from git_theta.merge.arithmetic import quotient, weighted_sum
+from git_theta.merge.parameters import Weights, Words
+from git_theta.merge.strategy import strategy
+
+Side = Annotated[Sequence[bool], Words(("base",)), "whose tensor it is"]
+
+
+@strategy(verbatim=True, ordered=True, base_if=lambda values: not any(values["side"]))
+def take(models: Sequence[Tensor], base: Tensor | None = None, *, side: Side) -> Tensor:
+    """One contributor's tensor, or the base's, bit for bit; of any dtype."""
+    for model, chosen in zip(models, side, strict=True):
+        if chosen:
+            return model
+    assert base is not None, "checked before"
+    return base
+
+
+def _nonzero_sum(values: Mapping[str, Any]) -> None:
+    if values["normalize"] and sum(values["weight"]) == 0:
+        raise MergeError(
+            "the weights add up to 0, which no mean can have",
+            hint="change a weight, set normalize=false, or use task_arithmetic",
+        )
+
+
+@strategy(paper="arXiv:2203.05482", slicing="element", check=_nonzero_sum)
+def average(
+    models: Sequence[Tensor],
+    *,
+    weight: Weights = (1.0,),
+    normalize: Annotated[bool, "divide by the sum of the weights"] = True,
+) -> Tensor:
+    """The weighted mean of the contributors.
+
+    Σ wi θi / Σ wi, or Σ wi θi without ``normalize``. Also called ``linear``.
+    """
+    total = weighted_sum(models, weight)
+    return quotient(total, sum(weight)) if normalize else total

@@ -1,0 +1,79 @@
+"""Model Breadcrumbs: drop the largest and the smallest elements of the task vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from git_theta.merge.arithmetic import agreeing_mean, floor_of, kept, weighted_sum
+from git_theta.merge.cuts import Cut, select
+from git_theta.merge.parameters import Density, Range, Scale, Shares, Weights, positive_sum
+from git_theta.merge.strategy import Context, Survey, strategy
+from git_theta.merge.survey import Model, magnitudes
+
+Gamma = Annotated[float, Range(0, 1), "share of the largest elements that is dropped"]
+Cuts = Sequence[tuple[Cut, ...]]
+
+
+def between(model: Model, values: Mapping[str, Any]) -> dict[str, list[tuple[Cut, ...]]]:
+    """For each parameter and contributor, the cut to what is dropped and that to what is kept."""
+
+    def ranks(count: int) -> Sequence[int]:
+        # One element at least is kept, as everywhere.
+        top = min(floor_of(values["gamma"], count), count - 1)
+        return top, top + kept(values["density"], count)
+
+    return select(model, magnitudes, ranks)
+
+
+_SURVEY = Survey(between, lambda _: "tensor")
+
+
+@strategy(paper="arXiv:2312.06795", slicing="element", survey=_SURVEY)
+def breadcrumbs(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    survey: Cuts,
+    context: Context,
+    *,
+    density: Density = 0.9,
+    gamma: Gamma = 0.01,
+    weight: Weights = (1.0,),
+    lambda_: Scale = 1.0,
+) -> Tensor:
+    """The base plus the weighted sum of the task vectors without their outliers and small parts.
+
+    Of each τi, tensor by tensor, the floor(gamma n) largest magnitudes are dropped, then the
+    smallest until floor(density n) remain; then θ0 + λ Σ wi τi.
+    """
+    return base + lambda_ * weighted_sum(_mask(deltas, survey, context), weight)
+
+
+@strategy(paper="arXiv:2312.06795", slicing="element", survey=_SURVEY, check=positive_sum)
+def breadcrumbs_ties(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    survey: Cuts,
+    context: Context,
+    *,
+    density: Density = 0.9,
+    gamma: Gamma = 0.01,
+    weight: Shares = (1.0,),
+    lambda_: Scale = 1.0,
+) -> Tensor:
+    """The base plus the mean of the τi, masked as in ``breadcrumbs``, that agree on a sign.
+
+    Merged as in ``ties``.
+    """
+    return base + lambda_ * agreeing_mean(_mask(deltas, survey, context), weight)
+
+
+def _mask(deltas: Sequence[Tensor], survey: Cuts, context: Context) -> list[Tensor]:
+    masked = []
+    for delta, (dropped, reached) in zip(deltas, survey, strict=True):
+        sizes = delta.abs()
+        mask = reached.keeps(sizes, context.start) - dropped.keeps(sizes, context.start)
+        masked.append(delta * mask.to(delta.dtype))
+    return masked

@@ -1,0 +1,99 @@
+"""DELLA: drop elements at random, the more probably the smaller they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from git_theta.errors import MergeError
+from git_theta.merge.arithmetic import agreeing_mean, below, weighted_sum
+from git_theta.merge.parameters import Density, Range, Scale, Seed, Shares, Weights, positive_sum
+from git_theta.merge.randomness import uniform
+from git_theta.merge.strategy import Context, strategy
+
+Epsilon = Annotated[float, Range(0, 0.5), "how far the keep probability strays from the density"]
+
+
+def _probabilities(values: Mapping[str, Any]) -> None:
+    density, epsilon = values["density"], values["epsilon"]
+    if not epsilon <= density <= 1 - epsilon:
+        raise MergeError(
+            f"density {density:g} with epsilon {epsilon:g} gives probabilities outside 0 to 1",
+            hint="make epsilon smaller",
+        )
+
+
+def _shares_and_probabilities(values: Mapping[str, Any]) -> None:
+    positive_sum(values)
+    _probabilities(values)
+
+
+@strategy(paper="arXiv:2406.11617", slicing="row", check=_shares_and_probabilities)
+def della(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    context: Context,
+    *,
+    density: Density = 0.5,
+    epsilon: Epsilon = 0.15,
+    weight: Shares = (1.0,),
+    lambda_: Scale = 1.0,
+    seed: Seed = 0,
+) -> Tensor:
+    """The base plus the mean of the τi, thinned by magnitude, that agree on an element's sign.
+
+    In each row (the weights of one output unit) elements are ranked by magnitude (of equals the
+    first is the larger). The probability to be kept rises linearly with the rank from density -
+    epsilon for the smallest to density + epsilon for the largest; what is kept is divided by its
+    own probability. Then as in ``ties``, without its trimming.
+    """
+    thinned = _thin(deltas, context, density, epsilon, seed)
+    return base + lambda_ * agreeing_mean(thinned, weight)
+
+
+@strategy(paper="arXiv:2406.11617", slicing="row", check=_probabilities)
+def della_linear(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    context: Context,
+    *,
+    density: Density = 0.5,
+    epsilon: Epsilon = 0.15,
+    weight: Weights = (1.0,),
+    lambda_: Scale = 1.0,
+    seed: Seed = 0,
+) -> Tensor:
+    """The base plus the weighted sum of the task vectors, thinned by magnitude as in ``della``.
+
+    θ0 + λ Σ wi τi, without an election of signs.
+    """
+    thinned = _thin(deltas, context, density, epsilon, seed)
+    return base + lambda_ * weighted_sum(thinned, weight)
+
+
+def _thin(
+    deltas: Sequence[Tensor], context: Context, density: float, epsilon: float, seed: int
+) -> list[Tensor]:
+    thinned = []
+    for delta, content in zip(deltas, context.contents, strict=True):
+        probability = _keep_probability(delta.abs(), density, epsilon)
+        random = uniform(
+            seed, context.name, content, context.start, delta.numel(), delta.device
+        ).view_as(delta)
+        survivors = delta * below(random, probability).to(delta.dtype)
+        # Where nothing is ever kept there is nothing to divide.
+        thinned.append(survivors / probability.masked_fill(probability == 0, 1))
+    return thinned
+
+
+def _keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:
+    """For each element of ``[rows, width]``, from its rank in its row; the middle for one alone."""
+    width = magnitudes.shape[1]
+    places = torch.argsort(magnitudes, dim=1, descending=True, stable=True)
+    step = 2 * epsilon / (width - 1) if width > 1 else 0.0
+    top = density + epsilon if width > 1 else density
+    falling = top - step * torch.arange(width, dtype=magnitudes.dtype, device=magnitudes.device)
+    return torch.empty_like(magnitudes).scatter_(1, places, falling.expand_as(magnitudes))

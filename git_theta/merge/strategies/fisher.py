@@ -1,0 +1,57 @@
+"""Fisher-weighted averaging."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from git_theta.merge.arithmetic import quotient, weighted_sum
+from git_theta.merge.parameters import Range, Shares, Words, positive_sum
+from git_theta.merge.strategy import Survey, strategy
+from git_theta.merge.survey import Model, squared_norms
+
+
+def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The L2 norm of each contributor's Fisher information over the whole model."""
+    norms = [math.sqrt(square) for square in squared_norms(model, lambda piece: piece.statistics)]
+    return dict.fromkeys(model.names, norms)
+
+
+@strategy(
+    paper="arXiv:2111.09832",
+    slicing="element",
+    check=positive_sum,
+    survey=Survey(lengths, lambda values: "model" if values["normalize"] else "none"),
+)
+def fisher(
+    models: Sequence[Tensor],
+    fisher: Sequence[Tensor],
+    survey: Sequence[float] | None = None,
+    *,
+    weight: Shares = (1.0,),
+    floor: Annotated[float, Range(0), "the least information that any element counts with"] = 1e-6,
+    normalize: Annotated[bool, "scale each model's information to unit L2 norm"] = True,
+    favor: Annotated[
+        Sequence[bool], Words(("none",)), "the one contributor that the floor holds for"
+    ] = (),
+) -> Tensor:
+    """The mean of the contributors, element by element weighted by their Fisher information.
+
+    Σ wi Fi θi / Σ wi Fi, Fi the diagonal of the Fisher information, clamped below by ``floor``;
+    with ``favor`` only that contributor's is, so that it wins where nobody knows anything. The
+    weighted mean where all Fi are 0.
+    """
+    norms = survey or [1.0] * len(models)
+    floors = [floor if chosen or not any(favor) else 0.0 for chosen in favor]
+    known = [
+        quotient(f, norm or 1.0).clamp(min=least) * w
+        for f, norm, least, w in zip(fisher, norms, floors, weight, strict=True)
+    ]
+    total = weighted_sum(known, [1.0] * len(known))
+    mean = quotient(weighted_sum(models, weight), sum(weight))
+    merged = weighted_sum(models, known) / total
+    return torch.where(total > 0, merged, mean)

@@ -1,0 +1,159 @@
+"""Interpolation and means on spheres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from git_theta.merge.arithmetic import weighted_sum
+from git_theta.merge.parameters import Range, Shares, positive_sum
+from git_theta.merge.sphere import arc, karcher_mean, projected_mean
+from git_theta.merge.strategy import Survey, strategy
+from git_theta.merge.survey import Model, gram, row_gram
+
+Values = Mapping[str, Any]
+Coefficients = Sequence[float]
+RowWise = Annotated[bool, "merge each output unit's weights as a vector of its own"]
+TaskVectors = Annotated[bool, "merge contributors minus base, and add the base"]
+
+
+def _survey(mean: Callable[[Tensor, Values], Tensor]) -> Survey:
+    """The coefficients of the contributors in the ``mean`` of whole tensors."""
+
+    def run(model: Model, values: Values) -> dict[str, list[float]]:
+        shifted = values.get("task_vectors")
+        products = gram(model, lambda piece: piece.deltas if shifted else piece.models)
+        return dict.fromkeys(model.names, mean(products, values)[:, 0].tolist())
+
+    return Survey(run, lambda values: "none" if values.get("row_wise") else "tensor")
+
+
+def _combine(
+    models: Sequence[Tensor],
+    base: Tensor | None,
+    coefficients: Coefficients | None,
+    row_mean: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The vectors (less ``base``, if any) times ``coefficients``, or those of each row's mean."""
+    vectors = models if base is None else [model - base for model in models]
+    if coefficients is None:
+        rows = row_mean(row_gram(vectors)).to(vectors[0]).unsqueeze(-1)
+        merged = weighted_sum(vectors, list(rows))
+    else:
+        merged = weighted_sum(vectors, coefficients)
+    return merged if base is None else base + merged
+
+
+def _second_share(values: Values) -> float:
+    first, second = values["weight"]
+    return float(second / (first + second))
+
+
+def _on_task_vectors(values: Values) -> bool:
+    return bool(values["task_vectors"])
+
+
+@strategy(
+    slicing="element",
+    contributors=(2, 2),
+    ordered=True,
+    survey=_survey(lambda products, values: arc(products, values["t"])),
+)
+def slerp(
+    models: Sequence[Tensor],
+    survey: Coefficients,
+    *,
+    t: Annotated[float, Range(0, 1), "0 is the first contributor, 1 the second"] = 0.5,
+) -> Tensor:
+    """Spherical interpolation between two contributors, tensor by tensor.
+
+    (sin((1-t) Ω) θ1 + sin(t Ω) θ2) / sin Ω with Ω the angle between them; (1-t) θ1 + t θ2 where
+    |cos Ω| > 0.9995 or one is zero. Shoemake, Animating rotation with quaternion curves, 1985.
+    """
+    return weighted_sum(models, survey)
+
+
+@strategy(
+    paper="arXiv:2603.04972",
+    slicing="row",
+    contributors=(2, 2),
+    check=positive_sum,
+    base_if=_on_task_vectors,
+    survey=_survey(lambda products, values: arc(products, _second_share(values))),
+)
+def nuslerp(
+    models: Sequence[Tensor],
+    base: Tensor | None = None,
+    survey: Coefficients | None = None,
+    *,
+    weight: Shares = (1.0,),
+    row_wise: RowWise = False,
+    task_vectors: TaskVectors = False,
+) -> Tensor:
+    """Spherical interpolation between two contributors or task vectors, by weights.
+
+    ``slerp`` with t = w2 / (w1 + w2), of whole tensors or of rows, of the θi or of the τi.
+    """
+    t = _second_share({"weight": weight})
+    origin = base if task_vectors else None
+    return _combine(models, origin, survey, lambda products: arc(products, t))
+
+
+@strategy(
+    paper="arXiv:2603.04972",
+    slicing="row",
+    check=positive_sum,
+    base_if=_on_task_vectors,
+    survey=_survey(lambda products, values: projected_mean(products, values["weight"])),
+)
+def multislerp(
+    models: Sequence[Tensor],
+    base: Tensor | None = None,
+    survey: Coefficients | None = None,
+    *,
+    weight: Shares = (1.0,),
+    row_wise: RowWise = False,
+    task_vectors: TaskVectors = False,
+) -> Tensor:
+    """The weighted mean of the directions, as long as the weighted mean of the lengths.
+
+    r u / |u| with u = Σ wi θi / |θi| and r = Σ wi |θi| / Σ wi, of the θi or of the τi; the
+    weighted mean where the directions cancel.
+    """
+    origin = base if task_vectors else None
+    return _combine(models, origin, survey, lambda products: projected_mean(products, weight))
+
+
+@strategy(
+    paper="arXiv:2603.04972",
+    slicing="row",
+    check=positive_sum,
+    base_if=_on_task_vectors,
+    survey=_survey(
+        lambda products, values: karcher_mean(
+            products, values["weight"], values["max_iter"], values["tol"]
+        )
+    ),
+)
+def karcher(
+    models: Sequence[Tensor],
+    base: Tensor | None = None,
+    survey: Coefficients | None = None,
+    *,
+    weight: Shares = (1.0,),
+    row_wise: RowWise = False,
+    task_vectors: TaskVectors = False,
+    max_iter: Annotated[int, Range(0), "steps at most"] = 10,
+    tol: Annotated[float, Range(0), "the step, in radians, after which it stops"] = 1e-5,
+) -> Tensor:
+    """The Karcher mean: on the sphere, the point nearest to all directions.
+
+    The unit vector with the least Σ wi Ωi², Ωi its angle to θi, times Σ wi |θi| / Σ wi; of the θi
+    or of the τi. It starts from ``multislerp``.
+    """
+    origin = base if task_vectors else None
+    return _combine(
+        models, origin, survey, lambda products: karcher_mean(products, weight, max_iter, tol)
+    )

@@ -1,0 +1,40 @@
+"""Task vectors added to the base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from git_theta.merge.arithmetic import weighted_sum
+from git_theta.merge.parameters import Scale, Weights
+from git_theta.merge.strategy import strategy
+
+
+@strategy(paper="arXiv:2212.04089", slicing="element")
+def task_arithmetic(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    *,
+    weight: Weights = (1.0,),
+    lambda_: Scale = 1.0,
+) -> Tensor:
+    """The base plus the weighted sum of the task vectors.
+
+    θ0 + λ Σ wi τi with τi = θi - θ0. A negative weight makes the result forget what that
+    contributor learnt.
+    """
+    return base + lambda_ * weighted_sum(deltas, weight)
+
+
+@strategy(paper="arXiv:2407.06322", slicing="element")
+def magmax(base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0) -> Tensor:
+    """The base plus, element by element, the task vector of largest magnitude.
+
+    θ0 + λ τ with τ the τi for which |τi| is largest; of two opposite ones the positive.
+    """
+    high = low = deltas[0]
+    for delta in deltas[1:]:
+        high, low = torch.maximum(high, delta), torch.minimum(low, delta)
+    return base + lambda_ * torch.where(high >= -low, high, low)

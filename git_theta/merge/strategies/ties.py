@@ -1,0 +1,50 @@
+"""TIES: trim the task vectors, elect a sign per element, and average those that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from torch import Tensor
+
+from git_theta.merge.arithmetic import agreeing_mean, kept
+from git_theta.merge.cuts import Cut, select
+from git_theta.merge.parameters import Density, Scale, Shares, positive_sum
+from git_theta.merge.strategy import Context, Survey, strategy
+from git_theta.merge.survey import Model, magnitudes
+
+
+def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Cut]]:
+    """For each parameter and contributor, the cut that keeps the ``density`` largest magnitudes."""
+    cuts = select(model, magnitudes, lambda count: [kept(values["density"], count)])
+    return {name: [cut for (cut,) in row] for name, row in cuts.items()}
+
+
+@strategy(
+    paper="arXiv:2306.01708",
+    slicing="element",
+    check=positive_sum,
+    survey=Survey(largest, lambda values: values["scope"]),
+)
+def ties(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    survey: Sequence[Cut],
+    context: Context,
+    *,
+    density: Density = 0.2,
+    weight: Shares = (1.0,),
+    lambda_: Scale = 1.0,
+    scope: Annotated[
+        Literal["model", "tensor"], "what the density is a share of: each model or each tensor"
+    ] = "model",
+) -> Tensor:
+    """The base plus the mean of the trimmed task vectors that agree on an element's sign.
+
+    Each τi keeps exactly its max(1, floor(density n)) largest magnitudes (of equals the first, by
+    parameter name and flat index) over the ``scope``: the whole model as in the paper, or each
+    tensor. The sign of Σ wi τi is elected per element (zero: +), and the result is
+    θ0 + λ Σ wi τi / Σ wi over the contributors whose τi has that sign.
+    """
+    trimmed = [cut.trim(delta, context.start) for cut, delta in zip(survey, deltas, strict=True)]
+    return base + lambda_ * agreeing_mean(trimmed, weight)
