@@ -15,12 +15,10 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.errors import ChangedError, ThetaError
-from git_theta.git import worktree
+from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest
 from git_theta.system import atomic_file
 from git_theta.workspace import Workspace
-
-PENDING = "theta-pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def take_deferred(workspace: Workspace) -> list[str]:
 
 def _pending(workspace: Workspace) -> Path:
     # In the work tree's own git directory: paths differ between work trees.
-    return workspace.repo.git_dir / PENDING
+    return workspace.repo.git_dir / hooks.PENDING
 
 
 def _write(workspace: Workspace, stub: Stub) -> None:

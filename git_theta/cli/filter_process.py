@@ -25,7 +25,7 @@ def command() -> None:
     """
     with open_workspace(progress=Meter()) as workspace:
         _add_missing_hooks(workspace)
-        session = Session(workspace, complain)
+        session = Session(workspace, complain, can_defer=not hooks.missing(workspace.repo))
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
 
 

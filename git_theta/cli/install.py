@@ -12,7 +12,7 @@ from git_theta.git import Lfs, Repository, config, hooks
 
 @click.command("install")
 @scope_options
-def command(scope: str) -> None:
+def command(scope: config.Scope) -> None:
     """Register git-theta with Git, for this user unless told otherwise.
 
     Writes the filter and the merge driver to Git's configuration and, inside a repository, adds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from git_theta.cli.text import print_json
@@ -23,15 +25,16 @@ def command(patterns: tuple[str, ...], as_json: bool) -> None:
       git theta track "checkpoints/*.pt" "*.bin"
       git theta track
     """
-    repo = Repository.discover()
-    for pattern in patterns:
-        changed = attributes.track(repo, pattern)
-        if not as_json:
-            click.echo(f"Tracking {pattern}" if changed else f"{pattern} is tracked already")
+    Repository.discover().close()
+    folder = Path()
+    added = attributes.track(folder, patterns)
     if as_json:
-        print_json({"patterns": attributes.patterns(repo)})
-    elif patterns:
+        print_json({"patterns": attributes.patterns(folder)})
+        return
+    for pattern in patterns:
+        how = "Tracking" if pattern in added else "Tracked already:"
+        click.echo(f"{how} {pattern}")
+    if patterns:
         click.echo("Next: git add .gitattributes, then the files")
     else:
-        for pattern in attributes.patterns(repo):
-            click.echo(pattern)
+        click.echo("\n".join(attributes.patterns(folder)))

@@ -11,7 +11,7 @@ from git_theta.git import config, hooks
 
 @click.command("uninstall")
 @scope_options
-def command(scope: str) -> None:
+def command(scope: config.Scope) -> None:
     """Take back what `git theta install` wrote.
 
     Tracked paths, objects and history stay as they are: install again to work with them. Hooks
@@ -23,7 +23,7 @@ def command(scope: str) -> None:
       git theta uninstall --local
     """
     repo = repository_here()
-    config.uninstall(scope, repo)
+    config.uninstall(scope, repo.git_dir if repo else None)
     click.echo(f"The filter and the merge driver are no longer configured ({scope}).")
     for name in hooks.uninstall(repo) if repo else ():
         click.echo(f"Hook {name} is removed.")

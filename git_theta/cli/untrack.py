@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from git_theta.errors import UsageError
@@ -20,11 +22,12 @@ def command(patterns: tuple[str, ...]) -> None:
       git theta untrack "*.bin"
       git add --renormalize .       store the files as Git would
     """
-    repo = Repository.discover()
-    for pattern in patterns:
-        if not attributes.untrack(repo, pattern):
-            raise UsageError(
-                f"{pattern} is not tracked by the .gitattributes of this folder",
-                hint="git theta track lists what is",
-            )
+    Repository.discover().close()
+    removed = attributes.untrack(Path(), patterns)
+    for pattern in removed:
         click.echo(f"No longer tracking {pattern}")
+    if unknown := [pattern for pattern in patterns if pattern not in removed]:
+        raise UsageError(
+            f"not tracked by the .gitattributes of this folder: {', '.join(unknown)}",
+            hint="git theta track lists what is",
+        )

@@ -14,19 +14,30 @@ from git_theta.system import atomic_file, link_or_copy
 KEPT = ".before-theta"
 """The suffix of the hook that was there before, which ours runs first."""
 
+PENDING = "theta-pending"
+"""In a work tree's git directory: paths that were checked out as manifests, each with a NUL."""
+
 _MARK = "# git-theta hook"
 
 
 @dataclass(frozen=True, slots=True)
 class _Hook:
-    """``takes_refs``: git writes to its standard input. ``guards``: git must not go on without."""
+    """``takes_refs``: git writes to its standard input. ``guards``: git must not go on without.
+
+    ``awaits`` is a file of the git directory without which there is nothing for us to do: hooks
+    that git runs often must not start Python for nothing.
+    """
 
     name: str
-    takes_refs: bool
-    guards: bool
+    takes_refs: bool = False
+    guards: bool = False
+    awaits: str | None = None
 
 
-_HOOKS = (_Hook("pre-push", takes_refs=True, guards=True),)
+_HOOKS = (
+    _Hook("pre-push", takes_refs=True, guards=True),
+    _Hook("post-index-change", awaits=PENDING),
+)
 
 # git-lfs does not add its own pre-push beside ours, so where the user has git-lfs, ours runs it.
 _SCRIPT = """\
@@ -38,7 +49,7 @@ kept="${{0%/*}}/{name}{suffix}"
 if [ -x "$kept" ]; then
   {give}"$kept" "$@" || exit $?
 {lfs}fi
-if [ -x "$theta" ]; then
+{awaits}if [ -x "$theta" ]; then
   {give}"$theta" hook {name} "$@"
   exit $?
 fi
@@ -50,6 +61,9 @@ give() { [ -z "$refs" ] || printf '%s\\n' "$refs"; }"""
 _LFS = """\
 elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/null; then
   {give}git lfs {name} "$@" || exit $?
+"""
+_AWAITS = """\
+[ -s "$(git rev-parse --git-dir)/{file}" ] || exit 0
 """
 _REFUSE = """\
 echo "git-theta: cannot push: $theta is gone, and without it the objects would stay here" >&2
@@ -126,6 +140,7 @@ def script(name: str, program: Path) -> str:
         input=_READ if hook.takes_refs else ":",
         give=give,
         lfs=lfs,
+        awaits=_AWAITS.format(file=hook.awaits) if hook.awaits else "",
         gone=_REFUSE if hook.guards else "exit 0",
     )
 

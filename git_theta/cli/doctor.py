@@ -1,0 +1,37 @@
+"""``git theta doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.program import program
+from git_theta.cli.text import print_json, printable
+from git_theta.doctor import examine
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """Find what is missing or misconfigured, and name the command that mends it.
+
+    Looks at git, git-lfs, the configuration, the hooks, .gitattributes and the work tree. Exits
+    with 1 when something is wrong.
+
+    \b
+    Examples:
+      git theta doctor
+      git theta doctor --json
+    """
+    findings = examine(program())
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            mark = "ok   " if finding.ok else "WRONG"
+            click.echo(f"{mark} {finding.check}: {printable(finding.detail)}")
+            if finding.fix:
+                click.echo(f"      mend it with: {finding.fix}")
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)

@@ -1,0 +1,244 @@
+"""The commands, as a person or a script runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from git_theta import manifest
+from git_theta.cli.app import COMMANDS
+from tests.git.conftest import PROGRAM
+from tests.support import checkpoints
+from tests.support.repo import Repo
+
+BASE = checkpoints.tensors(rows=64)
+FIRST = checkpoints.safetensors(BASE)
+
+
+def _json(done):
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(theta, repo, name):
+    done = theta(repo, name, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert "git-theta" in done.stdout or "git theta" in done.stdout
+
+
+def test_install_outside_a_repository(theta, tmp_path):
+    folder = Repo(tmp_path)
+    done = theta(folder, "install")
+    assert done.returncode == 0, done.stderr
+    configured = folder.git("config", "--global", "filter.theta.process")
+    assert str(PROGRAM) in configured
+    assert folder.git("config", "--global", "filter.theta.required") == "true"
+    done = theta(folder, "install", "--local")
+    assert done.returncode == 10
+    assert "git init" in done.stderr
+
+
+def test_install_works_for_one_repository_only(theta, repo):
+    assert theta(repo, "install", "--local").returncode == 0
+    assert str(PROGRAM) in repo.git("config", "--local", "filter.theta.process")
+    assert repo.process("config", "--global", "filter.theta.process").returncode == 1
+
+
+def test_uninstall_takes_everything_back(theta, repo):
+    hook = repo.write(".git/hooks/pre-push", b"#!/bin/sh\nexit 0\n")
+    hook.chmod(0o755)
+    theta(repo, "install")
+    assert b"git-theta" in hook.read_bytes()
+    done = theta(repo, "uninstall")
+    assert done.returncode == 0, done.stderr
+    assert hook.read_bytes() == b"#!/bin/sh\nexit 0\n"
+    assert repo.process("config", "filter.theta.process").returncode == 1
+
+
+def test_track_and_untrack(theta, repo):
+    assert theta(repo, "track", "*.safetensors", "my models/*").returncode == 0
+    text = repo.read(".gitattributes").decode()
+    assert "*.safetensors filter=theta diff=theta merge=theta -text\n" in text
+    assert "my[[:space:]]models/* filter=theta" in text
+    assert "already" in theta(repo, "track", "*.safetensors").stdout
+    assert theta(repo, "track").stdout.splitlines() == ["*.safetensors", "my models/*"]
+    assert _json(theta(repo, "track", "--json")) == {"patterns": ["*.safetensors", "my models/*"]}
+    assert theta(repo, "untrack", "my models/*").returncode == 0
+    assert "my" not in repo.read(".gitattributes").decode()
+    done = theta(repo, "untrack", "*.absent")
+    assert done.returncode == 2
+    assert "*.absent" in done.stderr
+
+
+def test_ls_files(model, theta):
+    model.commit_files({"a.safetensors": FIRST, "notes.txt": b"text"})
+    model.commit_files({"sub/b.pt": checkpoints.torch_zip(BASE)})
+    rows = _json(theta(model, "ls-files", "--json"))
+    assert [(row["path"], row["format"], row["tensors"]) for row in rows] == [
+        ("a.safetensors", "safetensors", 4),
+        ("sub/b.pt", "torch", 4),
+    ]
+    assert rows[0]["size"] == len(FIRST)
+    assert rows[0]["missing"] == 0
+    assert "a.safetensors" in theta(model, "ls-files").stdout
+    assert len(_json(theta(model, "ls-files", "HEAD~1", "--json"))) == 1
+    assert theta(model, "ls-files", "nowhere").returncode == 2
+
+
+def test_show(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    tuned = checkpoints.safetensors(checkpoints.finetuned(BASE, scale=1e-6))
+    model.commit_files({"m.safetensors": tuned})
+    document = _json(theta(model, "show", "HEAD:m.safetensors", "--json"))
+    assert document["size"] == len(FIRST)
+    assert document["max_depth"] == 2
+    by_name = {row["name"]: row for row in document["tensors"]}
+    assert by_name["layer.0.weight"]["encodings"] == ["delta"]
+    assert by_name["layer.0.weight"]["raw"] == 64 * 32 * 4
+    assert 0 < by_name["layer.0.weight"]["stored"] < 64 * 32 * 4
+    text = theta(model, "show", "HEAD~1:m.safetensors", "layer.1.weight").stdout
+    assert "full" in text
+    assert "64x32" in text
+    assert "(skeleton)" in theta(model, "show", ":m.safetensors").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["HEAD:absent.safetensors"], 22, "git theta ls-files"),
+        (["HEAD:.gitattributes"], 22, "git theta track"),
+        (["HEAD:m.safetensors", "nothing"], 2, "lists them"),
+    ],
+)
+def test_show_of_what_is_not_there(model, theta, args, code, words):
+    model.commit_files({"m.safetensors": FIRST})
+    done = theta(model, "show", *args)
+    assert done.returncode == code
+    assert words in done.stderr
+
+
+def test_status(model, theta):
+    model.commit_files({"m.safetensors": FIRST, "gone.safetensors": FIRST})
+    assert "nothing changed" in theta(model, "status").stdout
+    arrays = BASE | {"layer.0.bias": BASE["layer.0.bias"] + 1}
+    model.write("m.safetensors", checkpoints.safetensors(arrays))
+    assert "git add" in theta(model, "status").stdout
+    model.git("add", "m.safetensors")
+    (model.path / "gone.safetensors").unlink()
+    model.write("new.safetensors", checkpoints.safetensors(checkpoints.tensors(9)))
+    model.git("add", "new.safetensors")
+    rows = {row["path"]: row for row in _json(theta(model, "status", "--json"))}
+    assert (rows["m.safetensors"]["staged"], rows["m.safetensors"]["changed"]) == ("modified", 1)
+    assert rows["m.safetensors"]["stored"] > 0
+    assert rows["gone.safetensors"]["work_tree"] == "missing"
+    assert rows["new.safetensors"]["staged"] == "added"
+    text = theta(model, "status").stdout
+    assert "1 changed of 4 parameters" in text
+    assert "gone.safetensors: the file is gone" in text
+
+
+def test_fetch(model, theta, remote, tmp_path):
+    model.commit_files({"m.safetensors": FIRST})
+    model.commit_files({"m.safetensors": checkpoints.safetensors(checkpoints.tensors(7))})
+    model.git("remote", "add", "origin", str(remote.path))
+    model.git("push", "-q", "origin", "main")
+    clone = Repo.clone(remote.path, tmp_path / "clone")
+    done = theta(clone, "fetch", "HEAD~1")
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.startswith("0 objects")
+    assert theta(clone, "fetch", "HEAD~1").stdout.startswith("0 objects")
+    clone.git("remote", "remove", "origin")
+    clone.git("checkout", "-q", "HEAD~1")
+    assert clone.read("m.safetensors") == FIRST
+    assert theta(clone, "fetch", "nowhere").returncode == 2
+
+
+def _findings(done) -> dict[str, dict[str, object]]:
+    return {finding["check"]: finding for finding in _json(done) if not finding["ok"]}
+
+
+def test_doctor_is_content_with_a_good_repository(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    done = theta(model, "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "WRONG" not in done.stdout
+
+
+def test_doctor_before_anything_is_set_up(repo, theta):
+    done = theta(repo, "doctor", "--json")
+    assert done.returncode == 1
+    found = _findings(done)
+    assert set(found) == {"configuration", "hooks", ".gitattributes"}
+    assert found["configuration"]["fix"] == "git theta install"
+    assert found[".gitattributes"]["fix"] == 'git theta track "*.safetensors"'
+
+
+def test_doctor_finds_a_stale_program(model, theta):
+    model.git("config", "--global", "filter.theta.process", "'/nowhere/git-theta' filter-process")
+    found = _findings(theta(model, "doctor", "--json"))
+    assert "/nowhere/git-theta is not there any more" in found["configuration"]["detail"]
+
+
+def test_doctor_finds_a_line_that_overrides_ours(model, theta):
+    with (model.path / ".gitattributes").open("a") as file:
+        file.write("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+    found = _findings(theta(model, "doctor", "--json"))
+    fix = found[".gitattributes"]["fix"]
+    assert fix.startswith('git theta track "*.safetensors"')
+    assert theta(model, "track", "*.safetensors").returncode == 0
+    assert _findings(theta(model, "doctor", "--json")) == {}
+
+
+def test_doctor_finds_manifests_in_the_work_tree(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    model.write("m.safetensors", model.git("show", ":m.safetensors").encode() + b"\n")
+    assert _findings(theta(model, "doctor", "--json"))["checkpoints"]["fix"] == "git theta checkout"
+
+
+def test_the_filter_works_without_our_environment(model):
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(model.path.parent)}
+    keep = {"GIT_CONFIG_GLOBAL"}
+    env = bare | {name: value for name, value in os.environ.items() if name in keep}
+    model.write("m.safetensors", FIRST)
+    done = subprocess.run(
+        ["git", "add", "m.safetensors"], cwd=model.path, env=env, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert manifest.is_manifest(model.git("show", ":m.safetensors").encode())
+
+
+def test_a_work_tree_cannot_make_the_filter_import_its_files(model):
+    for name in ("numpy", "git_theta", "click", "zstandard"):
+        model.write(f"{name}.py", b"raise SystemExit('code from the work tree ran')")
+    model.write("m.safetensors", FIRST)
+    done = model.process("add", "m.safetensors")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_setting_is_named(model):
+    model.git("config", "theta.chunksize", "many")
+    model.write("m.safetensors", FIRST)
+    done = model.process("add", "m.safetensors")
+    assert done.returncode != 0
+    assert b"theta.chunksize=many" in done.stderr
+
+
+def test_heavy_libraries_stay_out_of_the_filter():
+    code = (
+        "import sys, git_theta.cli.filter_process, git_theta.registry as r\n"
+        "[r.encoding_named(n) for n in r.names('encodings')]\n"
+        "print([m for m in ('torch', 'git', 'rich', 'safetensors', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_usage_errors_exit_with_2(theta, repo):
+    assert theta(repo, "nonsense").returncode == 2
+    assert theta(repo, "--version").stdout.startswith("git-theta")

@@ -1,0 +1,231 @@
+"""What goes wrong, and that nothing is lost or half-written when it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from git_theta import manifest
+from tests.support import checkpoints
+from tests.support.repo import Repo
+
+FIRST = checkpoints.safetensors(checkpoints.tensors(rows=64))
+SECOND = checkpoints.safetensors(checkpoints.finetuned(checkpoints.tensors(rows=64)))
+
+
+def _leftovers(repo: Repo) -> list[str]:
+    tmp = repo.path / ".git/theta/tmp"
+    return [path.name for path in tmp.iterdir()] if tmp.is_dir() else []
+
+
+def _an_object(repo: Repo, path: str = "model.safetensors"):
+    described = manifest.parse(repo.git("show", f"HEAD:{path}").encode() + b"\n")
+    oid = described.tensors[0].chunks[0].chain[0].oid
+    return oid, repo.path / ".git/theta/objects" / oid[:2] / oid
+
+
+def test_a_missing_object_names_the_path_and_the_next_command(model):
+    model.commit_files({"model.safetensors": FIRST})
+    oid, file = _an_object(model)
+    file.unlink()
+    (model.path / "model.safetensors").unlink()
+    done = model.process("checkout", "model.safetensors")
+    assert done.returncode != 0
+    words = done.stderr.decode()
+    assert "model.safetensors" in words
+    assert oid in words
+    assert "git theta fetch" in words
+    assert not (model.path / "model.safetensors").exists()
+
+
+def test_a_corrupt_object_names_the_path_and_the_object(model):
+    model.commit_files({"model.safetensors": FIRST})
+    oid, file = _an_object(model)
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    (model.path / "model.safetensors").unlink()
+    done = model.process("checkout", "model.safetensors")
+    assert done.returncode != 0
+    assert "model.safetensors" in done.stderr.decode()
+    assert oid in done.stderr.decode()
+    assert not (model.path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("cut", [4, 100, len(FIRST) - 1])
+def test_a_truncated_checkpoint_is_kept_exactly_with_a_warning(model, cut):
+    done = _add(model, FIRST[:cut])
+    assert done.returncode == 0
+    assert b"model.safetensors" in done.stderr
+    model.git("commit", "-q", "-m", "cut")
+    (model.path / "model.safetensors").unlink()
+    model.git("checkout", "-q", "model.safetensors")
+    assert model.read("model.safetensors") == FIRST[:cut]
+
+
+def _add(repo: Repo, content: bytes) -> subprocess.CompletedProcess[bytes]:
+    repo.write("model.safetensors", content)
+    return repo.process("add", "model.safetensors")
+
+
+def test_a_hostile_header_is_kept_exactly(model):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 1 << 62]}})
+    content = len(header).to_bytes(8, "little") + header.encode() + b"1234"
+    assert _add(model, content).returncode == 0
+    blob = manifest.parse(model.git("show", ":model.safetensors").encode() + b"\n")
+    assert blob.format == "opaque"
+
+
+def test_a_newer_manifest_is_refused_in_both_directions(model):
+    text = b'{"git-theta":99,"anything":"else"}\n'
+    done = _add(model, text)
+    assert done.returncode != 0
+    assert b"newer" in done.stderr
+    assert b"pip install --upgrade git-theta" in done.stderr
+    assert model.git("ls-files", "model.safetensors") == ""
+
+
+def test_a_damaged_manifest_is_not_committed(model):
+    model.commit_files({"model.safetensors": FIRST})
+    text = model.git("show", "HEAD:model.safetensors").encode()
+    done = _add(model, b"<<<<<<< ours\n" + text)
+    assert done.returncode == 0  # it is not a manifest any more: kept as opaque bytes, warned about
+    assert b"model.safetensors" in done.stderr
+    done = _add(model, text[: len(text) // 2])
+    assert done.returncode != 0
+    assert b"malformed manifest" in done.stderr
+
+
+def test_an_lfs_pointer_is_refused_with_what_to_do(model):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12\n"
+    done = _add(model, pointer.encode())
+    assert done.returncode != 0
+    assert b"git lfs pull" in done.stderr
+    blob = model.git("hash-object", "-w", "--stdin", stdin=pointer.encode())
+    model.git("update-index", "--add", "--cacheinfo", f"100644,{blob},pointer.safetensors")
+    done = model.process("checkout", "pointer.safetensors")
+    assert done.returncode != 0
+    assert b"git lfs migrate export" in done.stderr
+
+
+def test_a_full_disk(model, tmp_path):
+    # A limit on the size of files stands for a full disk: write(2) fails either way.
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    model.commit_files({"model.safetensors": FIRST})
+    before = model.git("ls-files", "-s")
+    model.write("model.safetensors", SECOND)
+    done = subprocess.run(
+        ["git", "add", "model.safetensors"],
+        cwd=model.path,
+        preexec_fn=limit,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert b".git/theta" in done.stderr
+    assert model.git("ls-files", "-s") == before
+    assert _leftovers(model) == []
+    assert model.read("model.safetensors") == SECOND
+    model.git("add", "model.safetensors")
+
+
+def test_a_filter_killed_in_the_middle_of_an_add(model):
+    model.commit_files({"model.safetensors": FIRST})
+    before = model.git("ls-files", "-s")
+    big = checkpoints.safetensors(checkpoints.tensors(rows=200_000, layers=4))  # 100 MB
+    model.write("model.safetensors", big)
+    adding = subprocess.Popen(
+        ["git", "add", "model.safetensors"], cwd=model.path, stderr=subprocess.PIPE
+    )
+    _kill_filter(adding.pid)
+    _, words = adding.communicate(timeout=60)
+    assert adding.returncode != 0
+    assert words
+    assert model.git("ls-files", "-s") == before
+    assert all(_is_whole(path) for path in (model.path / ".git/theta/objects").rglob("*"))
+    model.git("add", "model.safetensors")
+    model.git("commit", "-q", "-m", "big")
+    (model.path / "model.safetensors").unlink()
+    model.git("checkout", "-q", "model.safetensors")
+    assert model.read("model.safetensors") == big
+
+
+def _kill_filter(parent: int) -> None:
+    """Kill git's filter process once it is at work."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for name in os.listdir("/proc"):
+            if name.isdigit() and _is_filter_of(int(name), parent):
+                time.sleep(0.3)
+                os.kill(int(name), signal.SIGKILL)
+                return
+        time.sleep(0.01)
+    raise AssertionError("git started no filter")
+
+
+def _is_filter_of(pid: int, ancestor: int) -> bool:
+    try:
+        command = open(f"/proc/{pid}/cmdline", "rb").read()
+        while pid > 1:
+            if pid == ancestor:
+                return b"filter-process" in command and b"python" in command.split(b"\0")[0]
+            pid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        pass
+    return False
+
+
+def _is_whole(path) -> bool:
+    import hashlib
+
+    return path.is_dir() or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+def test_git_lfs_is_missing(model, remote, tmp_path, monkeypatch):
+    model.commit_files({"model.safetensors": FIRST})
+    model.git("remote", "add", "origin", str(remote.path))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("git", "sh", "cat", "env", "sed", "grep", "uname", "basename", "dirname", "rm"):
+        (folder / name).symlink_to(shutil.which(name))
+    exec_path = model.git("--exec-path")
+    assert not os.path.exists(f"{exec_path}/git-lfs")
+    monkeypatch.setenv("PATH", str(folder))
+    done = model.process("push", "origin", "main")
+    assert done.returncode != 0
+    assert b"git-lfs" in done.stderr
+    assert remote.git("for-each-ref") == ""
+
+
+def test_a_file_that_was_committed_before_it_was_tracked(installed, repo, theta):
+    repo.commit_files({"model.safetensors": FIRST})
+    theta(repo, "track", "*.safetensors")
+    (repo.path / "model.safetensors").unlink()
+    repo.git("checkout", "-q", "model.safetensors")
+    assert repo.read("model.safetensors") == FIRST
+    repo.git("add", "--renormalize", ".")
+    assert manifest.is_manifest(repo.git("show", ":model.safetensors").encode())
+
+
+def test_manifests_left_in_the_work_tree_are_restored(model, theta):
+    model.commit_files({"model.safetensors": FIRST})
+    (model.path / "model.safetensors").unlink()
+    model.git("-c", "theta.smudge=false", "checkout", "-q", "model.safetensors")
+    assert manifest.is_manifest(model.read("model.safetensors"))
+    assert model.git("status", "--porcelain") == ""
+    assert "git theta checkout" in theta(model, "status").stdout
+    done = theta(model, "checkout")
+    assert done.returncode == 0, done.stderr
+    assert model.read("model.safetensors") == FIRST
+    assert model.git("diff-files", "--name-only") == ""
