@@ -1,0 +1,92 @@
+"""Finds the factors by which the rows or columns of a matrix were scaled.
+
+W' = round(W * l) bounds l for every element by two numbers; where the bounds of a whole row (or
+column) have a common part, any l in it reproduces the row. The bounds of hundreds of elements
+leave room for about one float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from git_theta.encodings.difference import Words
+from git_theta.encodings.fitting import spread
+from git_theta.encodings.rounding import FORMATS, Doubles, FloatFormat, narrow, spacing, widen
+
+ROWS, COLUMNS = 0, 1
+
+_SIDE = 64
+_RATIOS = 255
+_BLOCK = 1 << 18
+# Below this share of changed elements the sparse encoding is the better one.
+_FEW = 0.02
+# Of the changed elements of a sample, the share that scaling may leave unexplained.
+_MISSED = 0.25
+# Elements further than this many spacings from the typical ratio do not take part in the bounds.
+_NEAR = 4.0
+
+
+def find_scales(base: Words, actual: Words, form: FloatFormat) -> tuple[int, Doubles] | None:
+    """The axis and the factors, as float64 that are exact in float32 (float64 for F64).
+
+    ``None`` where neither axis explains a sample of 64 rows and columns, or where there would be
+    a factor for every few elements.
+    """
+    rows, columns = base.shape
+    axes = [axis for axis in (ROWS, COLUMNS) if 8 * base.shape[axis] <= base.size]
+    chosen = np.ix_(spread(rows, _SIDE), spread(columns, _SIDE))
+    for axis in sorted(axes, key=lambda axis: base.shape[axis]):
+        if _explains(base[chosen], actual[chosen], form, axis):
+            return axis, _fit(base, actual, form, axis)
+    return None
+
+
+def _explains(base: Words, actual: Words, form: FloatFormat, axis: int) -> bool:
+    changed = np.count_nonzero(base != actual)
+    if changed <= _FEW * base.size:
+        return False
+    factors = np.expand_dims(_fit(base, actual, form, axis), 1 - axis)
+    with np.errstate(all="ignore"):
+        predicted = narrow(widen(base, form) * factors, form)
+    return bool(np.count_nonzero(predicted != actual) <= _MISSED * changed)
+
+
+def _fit(base: Words, actual: Words, form: FloatFormat, axis: int) -> Doubles:
+    """The factor of every row (or column): the shortest number within the bounds."""
+    lines, old = (actual, base) if axis == ROWS else (actual.T, base.T)
+    low, high = np.empty(lines.shape[0]), np.empty(lines.shape[0])
+    step = max(1, _BLOCK // lines.shape[1])
+    with np.errstate(all="ignore"):
+        for start in range(0, lines.shape[0], step):
+            here = slice(start, start + step)
+            low[here], high[here] = _bounds(widen(old[here], form), widen(lines[here], form), form)
+        return _shortest(low, high, FORMATS["F64" if form.name == "F64" else "F32"])
+
+
+def _bounds(old: Doubles, new: Doubles, form: FloatFormat) -> tuple[Doubles, Doubles]:
+    """The bounds that the elements of each row set, where they agree with most of the row."""
+    half = spacing(new, form) / 2
+    ratio, room = new / old, np.abs(half / old)
+    typical = _median(ratio[:, spread(ratio.shape[1], _RATIOS)])
+    agrees = np.abs(ratio - typical) <= 2 * _NEAR * room
+    low = np.max(np.where(agrees, ratio - room, -np.inf), axis=1)
+    high = np.min(np.where(agrees, ratio + room, np.inf), axis=1)
+    return low, high
+
+
+def _median(ratio: Doubles) -> Doubles:
+    """The lower median of the finite numbers of each row (rows, 1); NaN where there are none."""
+    ordered = np.sort(np.where(np.isfinite(ratio), ratio, np.nan), axis=1)  # NaN comes last
+    count = np.count_nonzero(np.isfinite(ratio), axis=1, keepdims=True)
+    return np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
+
+
+def _shortest(low: Doubles, high: Doubles, form: FloatFormat) -> Doubles:
+    """A number of ``form`` between the bounds, of the fewest bits; 1 where there are no bounds."""
+    middle = np.where(np.isfinite(low) & np.isfinite(high), low / 2 + high / 2, 1.0)
+    result = widen(narrow(middle, form), form)
+    for bits in range(form.fraction, 0, -1):
+        unit = spacing(middle, form) * 2.0 ** (form.fraction - bits)
+        shorter = np.rint(middle / unit) * unit
+        result = np.where((shorter > low) & (shorter < high), shorter, result)
+    return result
