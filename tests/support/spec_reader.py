@@ -1,7 +1,7 @@
 """A second reader of git-theta repositories, written from docs/spec.md and nothing else.
 
-It imports nothing of git_theta. ``python spec_reader.py REPOSITORY REVISION FOLDER`` rebuilds every
-checkpoint of a revision below a folder.
+It and ``spec_encodings.py`` import nothing of git_theta. ``python -m tests.support.spec_reader
+REPOSITORY REVISION FOLDER`` rebuilds every checkpoint of a revision below a folder.
 """
 
 from __future__ import annotations
@@ -11,25 +11,15 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import zstandard
 from blake3 import blake3
 
-
-class Frame(NamedTuple):
-    """A frame's fields; each part is its word size and its planes put together again."""
-
-    encoding: int
-    dtype: str
-    raw_length: int
-    content: str
-    base: str | None
-    params: bytes
-    parts: list[tuple[int, bytes]]
+from tests.support.spec_encodings import DECODERS, Frame
 
 
 def checkpoints(repository: Path, revision: str) -> Iterator[tuple[str, bytes]]:
@@ -128,71 +118,6 @@ def _fetch(ref: list[Any], objects: Path) -> bytes:
     assert hashlib.sha256(data).hexdigest() == oid
     offset, length = place or (0, size)
     return data[offset : offset + length]
-
-
-# --- encodings -----------------------------------------------------------------------------------
-
-WIDTH = {"F64": 8, "I64": 8, "U64": 8, "C128": 8, "F32": 4, "I32": 4, "U32": 4, "C64": 4}
-WIDTH |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-ORDERED = {"F64", "F32", "F16", "BF16", "C64", "C128"}
-ORDERED |= {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
-
-
-def _words(frame: Frame, base: bytes) -> tuple[np.ndarray, bool]:
-    """The words of the fitted base (a copy), and whether they are ordered."""
-    width, ordered = WIDTH.get(frame.dtype, 1), frame.dtype in ORDERED
-    if frame.raw_length % width:
-        width, ordered = 1, False
-    fitted = bytearray(base[: frame.raw_length].ljust(frame.raw_length, b"\0"))
-    return np.frombuffer(fitted, f"<u{width}"), ordered
-
-
-def _rank(words: np.ndarray, ordered: bool) -> np.ndarray:
-    bits = 8 * words.itemsize
-    negative = words >> np.array(bits - 1, words.dtype) == 1
-    return np.where(negative & ordered, words ^ np.array(2 ** (bits - 1) - 1, words.dtype), words)
-
-
-def _apply(old: np.ndarray, differences: np.ndarray, ordered: bool) -> np.ndarray:
-    one = np.array(1, old.dtype)
-    step = (differences >> one) ^ (~(differences & one) + one)
-    return _rank(_rank(old, ordered) + step, ordered)
-
-
-def _positions(gaps: bytes) -> Iterator[int]:
-    position = 0
-    for byte in gaps:
-        position += byte
-        if byte < 255:
-            yield position
-            position += 1
-
-
-def _full(frame: Frame, base: bytes) -> bytes:
-    ((_word, raw),) = frame.parts
-    return raw
-
-
-def _delta(frame: Frame, base: bytes) -> bytes:
-    old, ordered = _words(frame, base)
-    differences = np.frombuffer(frame.parts[-1][1], old.dtype)
-    if frame.params == b"\1":
-        pairs = np.frombuffer(frame.parts[0][1], np.uint8)
-        halves = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
-        wide, differences = differences, halves.astype(old.dtype)
-        differences[halves == 15] = wide
-    return _apply(old, differences, ordered).tobytes()
-
-
-def _sparse(frame: Frame, base: bytes) -> bytes:
-    words, ordered = _words(frame, base)
-    (_, gaps), (_, stored) = frame.parts
-    changed = np.fromiter(_positions(gaps), np.int64)
-    words[changed] = _apply(words[changed], np.frombuffer(stored, words.dtype), ordered)
-    return words.tobytes()
-
-
-DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {0: _full, 1: _delta, 2: _sparse}
 
 
 def _git(repository: Path, *arguments: str) -> bytes:

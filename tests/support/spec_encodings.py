@@ -1,0 +1,161 @@
+"""The decoders of the second reader, written from docs/spec.md, Encodings, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Frame(NamedTuple):
+    """A frame's fields; each part is its word size and its planes put together again."""
+
+    encoding: int
+    dtype: str
+    raw_length: int
+    content: str
+    base: str | None
+    params: bytes
+    parts: list[tuple[int, bytes]]
+
+
+WIDTH = {"F64": 8, "I64": 8, "U64": 8, "C128": 8, "F32": 4, "I32": 4, "U32": 4, "C64": 4}
+WIDTH |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+ORDERED = {"F64", "F32", "F16", "BF16", "C64", "C128"}
+ORDERED |= {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
+
+
+def _words(frame: Frame, base: bytes) -> tuple[np.ndarray, bool]:
+    """The words of the fitted base (a copy), and whether they are ordered."""
+    width, ordered = WIDTH.get(frame.dtype, 1), frame.dtype in ORDERED
+    if frame.raw_length % width:
+        width, ordered = 1, False
+    fitted = bytearray(base[: frame.raw_length].ljust(frame.raw_length, b"\0"))
+    return np.frombuffer(fitted, f"<u{width}"), ordered
+
+
+def _rank(words: np.ndarray, ordered: bool) -> np.ndarray:
+    bits = 8 * words.itemsize
+    negative = words >> np.array(bits - 1, words.dtype) == 1
+    return np.where(negative & ordered, words ^ np.array(2 ** (bits - 1) - 1, words.dtype), words)
+
+
+def _apply(old: np.ndarray, differences: np.ndarray, ordered: bool) -> np.ndarray:
+    one = np.array(1, old.dtype)
+    step = (differences >> one) ^ (~(differences & one) + one)
+    return _rank(_rank(old, ordered) + step, ordered)
+
+
+def _positions(gaps: bytes) -> Iterator[int]:
+    position = 0
+    for byte in gaps:
+        position += byte
+        if byte < 255:
+            yield position
+            position += 1
+
+
+def _full(frame: Frame, base: bytes) -> bytes:
+    ((_word, raw),) = frame.parts
+    return raw
+
+
+def _delta(frame: Frame, base: bytes) -> bytes:
+    old, ordered = _words(frame, base)
+    differences = np.frombuffer(frame.parts[-1][1], old.dtype)
+    if frame.params == b"\1":
+        pairs = np.frombuffer(frame.parts[0][1], np.uint8)
+        halves = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
+        wide, differences = differences, halves.astype(old.dtype)
+        differences[halves == 15] = wide
+    return _apply(old, differences, ordered).tobytes()
+
+
+def _sparse(frame: Frame, base: bytes) -> bytes:
+    words, ordered = _words(frame, base)
+    (_, gaps), (_, stored) = frame.parts
+    changed = np.fromiter(_positions(gaps), np.int64)
+    words[changed] = _apply(words[changed], np.frombuffer(stored, words.dtype), ordered)
+    return words.tobytes()
+
+
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+FACTORS = [None, "I8", "I16", "I32", "I64", "F16", "BF16", "F32", "F64"]
+
+
+def _widen(words: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "BF16":
+        return (words.astype("<u4") << 16).view("<f4").astype(np.float64)
+    if dtype in FLOATS:
+        return words.view(FLOATS[dtype]).astype(np.float64)
+    return _apply(np.zeros_like(words), words, False).view(f"<i{words.itemsize}").astype(np.float64)
+
+
+def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype != "BF16":
+        return values.astype(FLOATS[dtype]).view(f"<u{WIDTH[dtype]}")
+    single = values.astype("<f4").view("<u4")
+    return ((single + 0x7FFF + (single >> 16 & 1)) >> 16).astype("<u2")
+
+
+def _matrix(part: tuple[int, bytes], rows: int) -> np.ndarray:
+    return np.frombuffer(part[1], f"<u{part[0]}").reshape(rows, -1)
+
+
+def _correct(values: np.ndarray, frame: Frame, base: np.ndarray) -> bytes:
+    """Narrow the prediction and add the residual."""
+    words = np.where(np.isnan(values), base, _narrow(values, frame.dtype)).reshape(-1)
+    (_, gaps), (_, stored) = frame.parts[-2:]
+    differences = np.frombuffer(stored, words.dtype)
+    dense = not gaps and stored
+    where = np.arange(words.size) if dense else np.fromiter(_positions(gaps), np.int64)
+    words[where] = _apply(words[where], differences, True)
+    return words.tobytes()
+
+
+@np.errstate(all="ignore")
+def _low_rank(frame: Frame, base: bytes) -> bytes:
+    how, rounded, *dtypes, rank, columns = struct.unpack_from("<BBBBHI", frame.params)
+    scales = np.frombuffer(frame.params[10:], "<f8")
+    left, right = (
+        _widen(_matrix(part, rank), FACTORS[number])
+        for part, number in zip(frame.parts, dtypes, strict=False)
+    )
+    if how < 2:
+        left = left * scales[:, None]
+    if how == 1:
+        left, right = left.astype(np.float32), right.astype(np.float32)
+    change = np.zeros((left.shape[1], columns), np.float64 if how == 0 else np.float32)
+    for k in range(rank):
+        change = (change + left[k][:, None] * right[k]).astype(change.dtype)
+    if how == 2:
+        change = change * np.float32(scales[0])
+    if rounded:
+        dtype = FACTORS[rounded]
+        change = _widen(_narrow(change, dtype), dtype).astype(change.dtype)
+    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, columns)
+    wide = how == 0 or frame.dtype == "F64"
+    value = _widen(old, frame.dtype).astype(np.float64 if wide else np.float32)
+    return _correct(value + change, frame, old)
+
+
+@np.errstate(all="ignore")
+def _ia3(frame: Frame, base: bytes) -> bytes:
+    axis, number, columns = struct.unpack("<BBI", frame.params)
+    dtype = ["F16", "BF16", "F32", "F64"][number]
+    kind = np.float64 if "F64" in (dtype, frame.dtype) else np.float32
+    factors = _widen(_matrix(frame.parts[0], 1), dtype).astype(kind)
+    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, columns)
+    value = _widen(old, frame.dtype).astype(kind)
+    return _correct(value * (factors if axis else factors.T), frame, old)
+
+
+DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
+    0: _full,
+    1: _delta,
+    2: _sparse,
+    3: _low_rank,
+    4: _ia3,
+}
