@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from git_theta import manifest
 from git_theta.errors import MissingObjectError, ThetaError, TransferError
@@ -35,14 +36,13 @@ def fetch(workspace: Workspace, objects: Mapping[str, int]) -> None:
     """
     missing = _absent(workspace, objects)
     problem: ThetaError | None = None
+
+    def deliver(oid: str, file: Path) -> None:
+        workspace.store.adopt(oid, objects[oid], file)
+
     for remote in workspace.repo.remotes() if missing else ():
-        sizes = dict(missing)
         try:
-            Lfs(workspace.repo).download(
-                missing,
-                remote,
-                lambda oid, file, sizes=sizes: workspace.store.adopt(oid, sizes[oid], file),
-            )
+            Lfs(workspace.repo).download(missing, remote, deliver, workspace.workshop.progress)
         except TransferError as error:
             problem = error
         missing = _absent(workspace, missing)

@@ -2,6 +2,7 @@
 
 from git_theta.git.entries import Entry
 from git_theta.git.filter_server import Handler, SmudgeRequest, serve
+from git_theta.git.lfs import Lfs
 from git_theta.git.repository import Repository
 
-__all__ = ["Entry", "Handler", "Repository", "SmudgeRequest", "serve"]
+__all__ = ["Entry", "Handler", "Lfs", "Repository", "SmudgeRequest", "serve"]
