@@ -6,20 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.support import spec_reader
 from tests.support.checkpoints import finetuned, safetensors, tensors
 from tests.support.repo import Repo
-
-
-@pytest.fixture
-def theta(repo: Repo) -> Repo:
-    """A repository in which git-theta keeps safetensors files."""
-    repo.git("theta", "install", "--local")
-    repo.git("theta", "track", "*.safetensors")
-    repo.commit(**{".gitattributes": repo.read(".gitattributes")})
-    return repo
 
 
 def objects(repo: Repo) -> Path:
@@ -77,17 +67,17 @@ def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return old, new
 
 
-def test_every_encoding_is_read_from_the_specification(theta: Repo) -> None:
+def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
     before, after = map(safetensors, update_each())
-    theta.commit_files({"model.safetensors": before})
-    theta.commit_files({"model.safetensors": after})
+    model.commit_files({"model.safetensors": before})
+    model.commit_files({"model.safetensors": after})
 
-    assert rebuilt(theta, "HEAD~1") == {"model.safetensors": before}
-    assert rebuilt(theta, "HEAD") == {"model.safetensors": after}
-    assert encodings(theta) == set(spec_reader.DECODERS)
+    assert rebuilt(model, "HEAD~1") == {"model.safetensors": before}
+    assert rebuilt(model, "HEAD") == {"model.safetensors": after}
+    assert encodings(model) == set(spec_reader.DECODERS)
 
 
-def test_chains_packs_shared_chunks_and_odd_files_are_read(theta: Repo) -> None:
+def test_chains_packs_shared_chunks_and_odd_files_are_read(model: Repo) -> None:
     weights, files = tensors(layers=12), {}
     for step in range(4):
         weights = finetuned(weights, seed=step)
@@ -98,19 +88,19 @@ def test_chains_packs_shared_chunks_and_odd_files_are_read(theta: Repo) -> None:
             ),
             "not really.safetensors": b"opaque" * 1000,
         }
-        theta.commit_files(files)
-    assert rebuilt(theta, "HEAD") == files
+        model.commit_files(files)
+    assert rebuilt(model, "HEAD") == files
     chains = [
         len(chunk) - 2
-        for _, manifest in spec_reader.checkpoints(theta.path, "HEAD")
+        for _, manifest in spec_reader.checkpoints(model.path, "HEAD")
         for line in map(json.loads, manifest.splitlines())
         for chunk in line.get("chunks", ())
     ]
     assert max(chains) > 2
 
 
-def test_the_command_rebuilds_a_revision(theta: Repo, tmp_path: Path) -> None:
+def test_the_command_rebuilds_a_revision(model: Repo, tmp_path: Path) -> None:
     content = safetensors()
-    theta.commit_files({"models/a.safetensors": content})
-    spec_reader.main(theta.path, "HEAD", tmp_path / "out")
+    model.commit_files({"models/a.safetensors": content})
+    spec_reader.main(model.path, "HEAD", tmp_path / "out")
     assert (tmp_path / "out" / "models" / "a.safetensors").read_bytes() == content

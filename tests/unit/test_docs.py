@@ -27,13 +27,6 @@ def load(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    command = load(name)
-    assert command.get_short_help_str()
-    assert "Example" in (command.help or "")
-
-
-@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
     options = [option for option in load(name).params if isinstance(option, click.Option)]
     assert all(option.help for option in options), [o.name for o in options if not o.help]
