@@ -36,7 +36,8 @@ _PART = _PLANE = struct.Struct("<BQ")
 _HAS_BASE = 1
 _WORDS = (1, 2, 4, 8)
 
-HEADER_BYTES = _FIXED.size + HASH_BYTES + 1 + 255
+_MAX_NAME = 255
+HEADER_BYTES = _FIXED.size + HASH_BYTES + 1 + _MAX_NAME
 """As many bytes of a frame (or all of a shorter one) as ``read_header`` needs."""
 
 
@@ -65,21 +66,18 @@ class Frame:
 
 
 def encode_frame(frame: Frame) -> list[Buffer]:
-    """The frame as buffers to be written one after another; large ones are not copied."""
-    table, stored = [], []
-    for part in frame.encoded.parts:
-        table.append(_PART.pack(part.word, part.nbytes // part.word))
-        for plane in planes.split(part.data, part.word):
-            method, data = entropy.pack(plane)
-            table.append(_PLANE.pack(method, len(data)))
-            stored.append(data)
-    name, params = frame.dtype.encode("ascii"), frame.encoded.params
+    """The frame as buffers to be written one after another; large ones are not copied.
+
+    A dtype's name that is not up to 255 printable ASCII characters is left out.
+    """
+    table, stored = _pack(frame.encoded.parts)
+    name, params = _name(frame.dtype), frame.encoded.params
     rest = b"".join(
         [
             bytes.fromhex(frame.base or ""),
             _U8.pack(len(name)) + name,
             _U16.pack(len(params)) + params,
-            *table,
+            table,
         ]
     )
     fixed = _FIXED.pack(
@@ -93,6 +91,24 @@ def encode_frame(frame: Frame) -> list[Buffer]:
         bytes.fromhex(frame.content),
     )
     return [fixed + rest, *(data for data in stored if len(data))]
+
+
+def _pack(parts: Iterable[Part]) -> tuple[bytes, list[Buffer]]:
+    """The part headers, and the stored bytes of every plane."""
+    table, stored = [], []
+    for part in parts:
+        table.append(_PART.pack(part.word, part.nbytes // part.word))
+        for plane in planes.split(part.data, part.word):
+            method, data = entropy.pack(plane)
+            table.append(_PLANE.pack(method, len(data)))
+            stored.append(data)
+    return b"".join(table), stored
+
+
+def _name(dtype: str) -> bytes:
+    # What an unknown dtype is called tells a decoder nothing: it is raw bytes under any name.
+    fits = dtype.isascii() and dtype.isprintable() and len(dtype) <= _MAX_NAME
+    return dtype.encode("ascii") if fits else b""
 
 
 def decode_frame(data: Buffer) -> Frame:

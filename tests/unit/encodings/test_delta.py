@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from git_theta.codec import estimate
+from git_theta.encodings.delta import ENCODING
+from git_theta.errors import CorruptObjectError
+from git_theta.tensor import Encoded, Geometry, Part, dtype
+
+PLAIN, NARROW = b"\0", b"\1"
+BLOCKS = 3 * (1 << 17) + 1000  # bytes: more than three blocks of every word
+
+
+def geometry(name: str) -> Geometry:
+    return Geometry(dtype(name))
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    return np.frombuffer(values.tobytes(), np.uint8)
+
+
+def round_trip(raw: np.ndarray, base: np.ndarray, name: str) -> Encoded:
+    encoded = ENCODING.encode(raw, base, geometry(name))
+    assert encoded is not None
+    decoded = ENCODING.decode(encoded, base, geometry(name), raw.size)
+    np.testing.assert_array_equal(decoded, raw)
+    return encoded
+
+
+def steps(name: str, count: int, spread: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random words, and words up to ``spread`` steps away."""
+    rng, word = np.random.default_rng(0), dtype(name).word
+    base = rng.integers(0, 1 << 6, count).astype(f"<u{word}")
+    new = base + rng.integers(0, spread + 1, count).astype(f"<u{word}")
+    return flat(new), flat(base)
+
+
+@pytest.mark.parametrize("name", ["I64", "F32", "BF16", "I8"])
+def test_small_differences_share_bytes(name: str) -> None:
+    word = dtype(name).word
+    encoded = round_trip(*steps(name, BLOCKS // word, 7), name)
+    assert encoded.params == NARROW
+    pairs, wide = encoded.parts
+    assert (pairs.word, pairs.nbytes) == (1, (BLOCKS // word + 1) // 2)
+    assert (wide.word, wide.nbytes) == (word, 0)
+
+
+def test_the_first_of_a_pair_is_in_the_low_half() -> None:
+    base = np.array([10, 10, 10], np.uint8)
+    encoded = round_trip(np.array([11, 12, 9], np.uint8), base, "U8")
+    assert bytes(encoded.parts[0].data) == bytes([0x42, 0x01])
+
+
+def test_a_difference_that_does_not_fit_stands_apart() -> None:
+    base = np.zeros(64, np.uint16)
+    new = base.copy()
+    new[[3, 40]] = 8, 1000
+    encoded = round_trip(flat(new), flat(base), "I16")
+    assert encoded.params == NARROW
+    assert np.frombuffer(encoded.parts[1].data, "<u2").tolist() == [16, 2000]
+    assert bytes(encoded.parts[0].data)[1] == 0xF0
+
+
+@pytest.mark.parametrize("name", ["I64", "F32", "BF16", "I8"])
+def test_large_differences_are_plain_words(name: str) -> None:
+    encoded = round_trip(*steps(name, BLOCKS // dtype(name).word, 60), name)
+    assert encoded.params == PLAIN
+    (part,) = encoded.parts
+    assert (part.word, part.nbytes) == (dtype(name).word, BLOCKS // dtype(name).word * part.word)
+
+
+@pytest.mark.parametrize("escapes", [0.05, 0.08])
+def test_the_share_that_does_not_fit_decides(escapes: float) -> None:
+    base = np.zeros(400_000, np.uint8)
+    new = np.where(np.random.default_rng(0).random(base.size) < escapes, 100, 0).astype(np.uint8)
+    assert round_trip(new, base, "U8").params == (NARROW if escapes < 1 / 16 else PLAIN)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4095, 4096, 4097, BLOCKS, BLOCKS + 1])
+@pytest.mark.parametrize("spread", [3, 60])
+def test_odd_lengths_survive(length: int, spread: int) -> None:
+    for name in ("I8", "BF16"):
+        raw, base = steps("I8", length, spread)
+        round_trip(raw, base, name)
+
+
+@pytest.mark.parametrize("base_length", [0, 1, 999, 1000, 200_000, 700_000])
+def test_a_base_of_another_length_serves_as_far_as_it_goes(base_length: int) -> None:
+    weights = np.random.default_rng(0).standard_normal(350_000).astype(np.float16)
+    base = flat(weights + np.float16(0.001))[:base_length]
+    encoded = round_trip(flat(weights), base, "F16")
+    assert estimate(encoded.parts) <= estimate([Part(2, flat(weights).data)]) * 1.01
+
+
+def test_a_fine_tune_is_an_eighth_of_its_weights() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(1 << 19, dtype=np.float32) * np.float32(0.04)
+    new = base + rng.standard_normal(1 << 19, dtype=np.float32) * np.float32(2e-5)
+    halves = [flat((v.view(np.uint32) >> 16).astype("<u2")) for v in (new, base)]
+    encoded = round_trip(halves[0], halves[1], "BF16")
+    assert estimate(encoded.parts) < 0.125 * halves[0].size
+
+
+def test_without_a_base_there_is_no_delta() -> None:
+    raw = np.zeros(8, np.uint8)
+    assert ENCODING.encode(raw, None, geometry("F32")) is None
+    with pytest.raises(CorruptObjectError, match="no base"):
+        ENCODING.decode(Encoded(PLAIN, (Part(4, bytes(8)),)), None, geometry("F32"), 8)
+
+
+@pytest.mark.parametrize(
+    ("params", "parts"),
+    [
+        (b"", (Part(2, bytes(8)),)),
+        (b"\2", (Part(2, bytes(8)),)),
+        (b"\0\0", (Part(2, bytes(8)),)),
+        (PLAIN, ()),
+        (PLAIN, (Part(1, bytes(8)),)),
+        (PLAIN, (Part(2, bytes(6)),)),
+        (PLAIN, (Part(2, bytes(10)),)),
+        (PLAIN, (Part(2, bytes(8)), Part(2, b""))),
+        (NARROW, (Part(2, bytes(8)),)),
+        (NARROW, (Part(1, bytes(2)), Part(1, b""))),
+        (NARROW, (Part(1, bytes(1)), Part(2, b""))),
+        (NARROW, (Part(1, bytes(3)), Part(2, b""))),
+        (NARROW, (Part(1, b"\xff\0"), Part(2, bytes(2)))),
+        (NARROW, (Part(1, b"\x0f\0"), Part(2, bytes(4)))),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(params: bytes, parts: tuple[Part, ...]) -> None:
+    with pytest.raises(CorruptObjectError, match="delta frame"):
+        ENCODING.decode(Encoded(params, parts), np.zeros(8, np.uint8), geometry("BF16"), 8)
