@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from git_theta.errors import ChangedError, StoreError
 
@@ -104,7 +104,7 @@ def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def write_all(file: BinaryIO, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+def write_all(file: IO[bytes], buffers: Sequence[bytes | bytearray | memoryview]) -> None:
     """Write ``buffers`` one after another, without joining them where the system can gather."""
     if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
         file.writelines(buffers)
@@ -120,7 +120,7 @@ def write_all(file: BinaryIO, buffers: Sequence[bytes | bytearray | memoryview])
             queue[0] = queue[0][written:]
 
 
-def enlarge_pipe(file: BinaryIO, size: int) -> None:
+def enlarge_pipe(file: IO[bytes], size: int) -> None:
     """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
     if not hasattr(fcntl, "F_SETPIPE_SZ"):
         return

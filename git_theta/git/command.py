@@ -11,6 +11,8 @@ from typing import IO
 
 from git_theta.errors import GitError, MissingToolError
 
+Environment = Mapping[str, str | None]
+
 _INSTALL = {
     "git": "install git 2.31 or newer",
     "git-lfs": "install git-lfs 3.3 or newer, for example: apt install git-lfs",
@@ -31,13 +33,13 @@ def run(
     *,
     cwd: Path | None = None,
     stdin: bytes | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Environment | None = None,
     check: bool = True,
     show_errors: bool = False,
 ) -> bytes:
     """Standard output of a program.
 
-    Without ``check``, of whatever status. ``env`` is added to the environment. With
+    Without ``check``, of whatever status. ``env`` changes the environment (``None`` unsets). With
     ``show_errors`` standard error goes to the user as it comes (progress, questions for
     passwords) and is not in the exception. Raises ``GitError`` with the program's own words, or
     ``MissingToolError`` when it is not installed.
@@ -53,7 +55,7 @@ def attempt(
     *,
     cwd: Path | None = None,
     stdin: bytes | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Environment | None = None,
     show_errors: bool = False,
 ) -> Result:
     """Run a program and say how it ended; raises ``MissingToolError`` only."""
@@ -69,7 +71,7 @@ def start(
     args: Sequence[str],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Environment | None = None,
     source: int | IO[bytes] | None = subprocess.PIPE,
     errors: int | IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -81,7 +83,7 @@ def start(
         return subprocess.Popen(
             list(args),
             cwd=cwd,
-            env={**os.environ, **env} if env else None,
+            env=_environment(env) if env else None,
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -93,6 +95,11 @@ def start(
         raise missing_tool(args[0]) from error
     except PermissionError as error:
         raise missing_tool(args[0]) from error
+
+
+def _environment(changes: Environment) -> dict[str, str]:
+    merged = {**os.environ, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def missing_tool(program: str) -> MissingToolError:

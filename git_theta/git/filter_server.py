@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, BinaryIO, Protocol
+from typing import IO, Protocol
 
 from git_theta.errors import GitError, ThetaError
 from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
@@ -59,7 +59,7 @@ class Handler(Protocol):
 Report = Callable[[str, ThetaError], None]
 
 
-def serve(reader: BinaryIO, writer: BinaryIO, handler: Handler, report: Report) -> None:
+def serve(reader: IO[bytes], writer: IO[bytes], handler: Handler, report: Report) -> None:
     """Answer git's requests until it hangs up.
 
     ``report`` is told of each path that fails; git itself only says that a filter failed. Raises

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 from git_theta import system
 from git_theta.errors import GitError
@@ -28,7 +28,7 @@ class DisconnectedError(GitError):
 class PacketReader:
     """Packets from a file; a pipe is read in pieces of up to 1 MiB."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = _with_large_buffer(file)
 
     def packet(self) -> bytes | None:
@@ -91,7 +91,7 @@ class Content(Iterator[bytes]):
 class PacketWriter:
     """Packets to a file. Raises ``DisconnectedError`` when nobody reads them any more."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         system.enlarge_pipe(file, _BUFFER)
 
@@ -134,7 +134,7 @@ def _payload_length(header: bytes) -> int:
     return length - 4
 
 
-def _with_large_buffer(file: BinaryIO) -> BinaryIO:
+def _with_large_buffer(file: IO[bytes]) -> IO[bytes]:
     """The same stream, read in larger pieces where it is a pipe: 1.3 times as fast."""
     system.enlarge_pipe(file, _BUFFER)
     raw = getattr(file, "raw", None)

@@ -1,0 +1,56 @@
+"""How far git-lfs is with an upload, by the file that ``GIT_LFS_PROGRESS`` names."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from git_theta.progress import Progress
+
+_POLL_SECONDS = 0.2
+
+# upload 1/2 32768/100000 /path/of/the/object: bytes so far and in all, of one file.
+_LINE = re.compile(r"upload \d+/\d+ (\d+)/\d+ (.+)")
+
+
+@contextmanager
+def follow(progress: Progress, sizes: Mapping[str, int]) -> Iterator[Path]:
+    """A file for git-lfs to write to, read as it grows; ``sizes`` are the bytes of each object.
+
+    Remotes that are folders get no lines, and objects that a remote has already are not counted.
+    """
+    ended = threading.Event()
+    progress.start("Uploading", sum(sizes.values()))
+    with TemporaryDirectory(prefix="git-theta-") as folder:
+        log = Path(folder) / "progress"
+        log.touch()
+        reader = threading.Thread(target=_read, args=(log, progress, ended), daemon=True)
+        reader.start()
+        try:
+            yield log
+        finally:
+            ended.set()
+            reader.join()
+            progress.finish()
+
+
+def _read(log: Path, progress: Progress, ended: threading.Event) -> None:
+    done: dict[str, int] = {}
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            is_last = ended.wait(_POLL_SECONDS)
+            for name, count in _counts(file):
+                progress.advance(count - done.get(name, 0))
+                done[name] = count
+            if is_last:
+                return
+
+
+def _counts(lines: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for line in lines:
+        if match := _LINE.match(line):
+            yield match[2], int(match[1])
