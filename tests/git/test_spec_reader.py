@@ -79,7 +79,7 @@ def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
 
 def test_chains_packs_shared_chunks_and_odd_files_are_read(model: Repo) -> None:
     weights, files = tensors(layers=12), {}
-    for step in range(4):
+    for step in range(3):
         weights = finetuned(weights, seed=step)
         files = {
             "model.safetensors": safetensors(weights, step=str(step)),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 from blake3 import blake3
 
-from git_theta import registry
+from git_theta import registry, settings
 from git_theta.cli.app import COMMANDS, cli
 from tests.support.spec_reader import DECODERS, parse_frame
 
@@ -63,6 +64,14 @@ def anchors(page: Path) -> set[str]:
 def test_exit_codes_are_those_of_the_errors() -> None:
     done = subprocess.run([ROOT / "scripts" / "exit-codes", "--check"], capture_output=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_settings_page_has_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `theta\.(\w+)` \| (\w+) \|", page, re.MULTILINE)
+    documented = settings.load({f"theta.{key.lower()}": default for key, default in rows})
+    assert documented == settings.Settings()
+    assert len(rows) == len(fields(settings.Settings))
 
 
 def test_the_frame_in_the_specification_decodes_as_it_says() -> None:
