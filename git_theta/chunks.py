@@ -8,7 +8,7 @@ import numpy as np
 
 from git_theta import registry
 from git_theta.codec import Frame, decode_frame, encode_frame, estimate
-from git_theta.errors import CorruptObjectError, UnsupportedVersionError
+from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
 from git_theta.ids import Ref, content_hash
 from git_theta.manifest import Chunk
 from git_theta.registry import Bytes, Encoding
@@ -64,18 +64,13 @@ def _choose(raw: Bytes, geometry: Geometry, base: Base | None) -> tuple[Encoding
     best, best_cost = (full, plain), _cost(plain)
     # A base must earn its place in the chain.
     allowance = 1 - _GAIN_PER_LINK * len(base.chain)
-    for encoding in _against_a_base():
-        encoded = encoding.encode(raw, base.data, geometry)
+    for encoding in registry.encodings():
+        encoded = encoding.encode(raw, base.data, geometry) if encoding.needs_base else None
         if encoded is None or (cost := _cost(encoded)) >= best_cost * allowance:
             continue
         if _is_exact(encoding, encoded, raw, base.data, geometry):
             best, best_cost, allowance = (encoding, encoded), cost, 1
     return best
-
-
-def _against_a_base() -> list[Encoding]:
-    encodings = (registry.encoding_named(name) for name in registry.names("encodings"))
-    return [encoding for encoding in encodings if encoding.needs_base]
 
 
 def _cost(encoded: Encoded) -> int:
@@ -125,6 +120,8 @@ def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, Deco
             data = _decode_frame(frame, data, below)
         except CorruptObjectError as error:
             raise _corrupt(ref, error.message) from error
+        except MissingObjectError as error:
+            raise MissingObjectError(f"object {ref.oid} is not here", hint=error.hint) from error
         below = frame.content
         locations.append(Location(frame.content, frame.raw_length, ref, frame.base, depth))
     assert data is not None  # a chain has a link: the manifest says so

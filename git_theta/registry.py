@@ -9,16 +9,18 @@ cannot be taken over.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import metadata
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.errors import SettingsError
 from git_theta.tensor import Encoded, Geometry, Layout, Source
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Bytes = NDArray[np.uint8]
 Group = Literal["formats", "encodings", "strategies"]
@@ -121,7 +123,10 @@ def load(group: Group, name: str) -> Any:
 
 
 @cache
-def _external(group: Group) -> Mapping[str, metadata.EntryPoint]:
+def _external(group: Group) -> Mapping[str, EntryPoint]:
+    # Imported here: it costs 30 ms, and most files have a built-in format.
+    from importlib import metadata
+
     points = metadata.entry_points(group=f"git_theta.{group}")
     return {point.name: point for point in points if point.name not in _BUILTIN[group]}
 
@@ -143,5 +148,10 @@ def encoding_named(name: str) -> Encoding:
 @cache
 def encoding_numbered(number: int) -> Encoding | None:
     """The encoding whose frames carry ``number``, if it is installed."""
-    candidates = (encoding_named(name) for name in names("encodings"))
-    return next((encoding for encoding in candidates if encoding.number == number), None)
+    return next((each for each in encodings() if each.number == number), None)
+
+
+def encodings() -> Iterator[Encoding]:
+    """Every encoding, in order of preference; third-party ones are looked up last."""
+    yield from map(encoding_named, _BUILTIN["encodings"])
+    yield from map(encoding_named, sorted(_external("encodings")))
