@@ -109,9 +109,10 @@ def missing_tool(program: str) -> MissingToolError:
 
 def failure(args: Sequence[str], result: Result) -> GitError:
     """Why a command failed, in its own words."""
-    name = " ".join(args[:2])
+    options = {position for position, word in enumerate(args) if word == "-c"}
+    name = [word for at, word in enumerate(args) if not {at, at - 1} & options][:2]
     words = result.err.strip() or f"exit status {result.status}"
-    return GitError(f"{name} failed: {words}")
+    return GitError(f"{' '.join(name)} failed: {words}")
 
 
 def decode(output: bytes) -> str:

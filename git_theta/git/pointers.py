@@ -56,15 +56,23 @@ def publish(repo: Repository, remote: str, objects: Mapping[str, int]) -> str | 
     if not fresh:
         return None
     ref = _ref_name(fresh)
-    commit = _commit(repo, ref, fresh)
-    try:
-        _push(repo, remote, f"{commit}:{ref}")
-    except GitError as error:
-        raise _refused(remote, error) from error
+    _put(repo, remote, ref, _commit(repo, ref, fresh))
     _remember(repo, ref, fresh)
     if len(there) >= FOLD_ABOVE:
         fold(repo, remote)
     return ref
+
+
+def _put(repo: Repository, remote: str, ref: str, commit: str) -> None:
+    try:
+        _push(repo, remote, f"{commit}:{ref}")
+    except GitError:
+        # Someone who pushes the same objects at the same time has the ref locked, or was faster.
+        try:
+            _push(repo, remote, f"{commit}:{ref}")
+        except GitError as error:
+            if _remote_refs(repo, remote).get(ref) != commit:
+                raise _refused(remote, error) from error
 
 
 def fold(repo: Repository, remote: str) -> bool:
