@@ -1,0 +1,61 @@
+"""From rules to methods: the one place where strategies, and with them torch, are loaded."""
+
+from __future__ import annotations
+
+from git_theta import registry
+from git_theta.errors import MergeError, MissingToolError
+from git_theta.merge.decision import Lookup
+from git_theta.merge.parameters import unknown
+from git_theta.merge.rules import Method, Rule
+from git_theta.merge.versions import Versions
+
+
+def resolver(versions: Versions) -> Lookup:
+    """A lookup that resolves each rule once, for the contributors of ``versions``.
+
+    It raises ``MergeError`` for a rule that cannot be followed and ``MissingToolError`` where
+    torch is not installed.
+    """
+    known: dict[int, Method] = {}
+
+    def lookup(rule: Rule) -> Method:
+        if id(rule) not in known:
+            known[id(rule)] = _resolve(rule, versions)
+        return known[id(rule)]
+
+    return lookup
+
+
+def check_name(rule: Rule) -> None:
+    """Refuse a rule for a strategy that is not there, without loading any."""
+    known = registry.names("strategies")
+    if rule.strategy not in known:
+        raise unknown("strategy", rule.strategy, known)
+
+
+def _resolve(rule: Rule, versions: Versions) -> Method:
+    try:
+        method = rule.resolve(versions.names)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingToolError(
+            f"the merge strategy {rule.strategy} needs torch, which is not installed",
+            hint='pip install "git-theta[merge]"',
+        ) from error
+    _check_statistics(method, versions)
+    return method
+
+
+def _check_statistics(method: Method, versions: Versions) -> None:
+    kind = method.strategy.statistic
+    if kind is None or not method.strategy.needs_statistic():
+        return
+    lacking = [c.name for c in versions.contributors if kind not in c.statistics]
+    if lacking:
+        raise MergeError(
+            f"{method.strategy.name} needs the {kind} statistics of {' and '.join(lacking)}",
+            path=versions.path or None,
+            hint=f"compute them with git_theta.stats and commit them as *.{kind}.safetensors "
+            "beside the checkpoint",
+        )

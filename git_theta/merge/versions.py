@@ -1,0 +1,138 @@
+"""What is merged: the versions of one checkpoint, as manifests, and what identifies a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from git_theta.manifest import AliasEntry, Manifest, TensorEntry
+
+BASE = -1
+"""The place of the common ancestor, where contributors have the places 0, 1, ..."""
+
+Entry = TensorEntry | AliasEntry
+Digest = Callable[[TensorEntry], str]
+Identity = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contributor:
+    """One side of a merge: what it is called, its checkpoint, and its statistics by kind."""
+
+    name: str
+    manifest: Manifest
+    statistics: Mapping[str, Manifest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """All sides of a merge, ours first, and their common ancestor, if there is one.
+
+    ``path`` is the checkpoint's, which rules can be for.
+    """
+
+    contributors: tuple[Contributor, ...]
+    base: Manifest | None
+    path: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the contributors are called."""
+        return tuple(contributor.name for contributor in self.contributors)
+
+    @property
+    def sides(self) -> list[int]:
+        """The places of the contributors."""
+        return list(range(len(self.contributors)))
+
+    def manifest(self, side: int) -> Manifest:
+        """The checkpoint of a contributor, or of the common ancestor (``BASE``)."""
+        found = self.base if side == BASE else self.contributors[side].manifest
+        assert found is not None, "nothing is taken from an ancestor that is not there"
+        return found
+
+    def name(self, side: int) -> str:
+        """What a side is called in messages."""
+        return "the common ancestor" if side == BASE else self.names[side]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One parameter in every version: its entry, and an identity that equals where it does.
+
+    Both are ``None`` where a version lacks it.
+    """
+
+    name: str
+    base: Entry | None
+    entries: tuple[Entry | None, ...]
+    base_identity: Identity | None
+    identities: tuple[Identity | None, ...]
+
+    @property
+    def changed(self) -> list[int]:
+        """The sides whose parameter is not the common ancestor's."""
+        sides = enumerate(self.identities)
+        return [side for side, identity in sides if identity != self.base_identity]
+
+    def entry(self, side: int) -> Entry | None:
+        """The parameter as a side has it."""
+        return self.base if side == BASE else self.entries[side]
+
+    def holders(self, identity: Identity | None) -> tuple[int, ...]:
+        """The sides that have it just so."""
+        return tuple(side for side, own in enumerate(self.identities) if own == identity)
+
+
+def columns(versions: Versions, digest: Digest) -> list[Column]:
+    """Every parameter of any contributor, ours in the order of the file, then further ones.
+
+    Those that only the ancestor has come last. ``digest`` gives the BLAKE3 hash of all bytes of a
+    tensor, and is asked only where versions cut a tensor into chunks of different lengths.
+    """
+    manifests = [contributor.manifest for contributor in versions.contributors]
+    tables = [_entries(manifest) for manifest in manifests]
+    old = _entries(versions.base) if versions.base else {}
+    ordered = dict.fromkeys(name for table in (*tables, old) for name in table)
+    return [_column(name, old, tables, digest) for name in ordered]
+
+
+def _entries(manifest: Manifest) -> dict[str, Entry]:
+    found: dict[str, Entry] = {entry.name: entry for entry in manifest.tensors}
+    found.update((alias.name, alias) for alias in manifest.aliases)
+    return found
+
+
+def _column(
+    name: str, old: Mapping[str, Entry], tables: Sequence[Mapping[str, Entry]], digest: Digest
+) -> Column:
+    everything = (old, *tables)
+    entries = [table.get(name) for table in everything]
+    owners = [_owner(table, entry) for table, entry in zip(everything, entries, strict=True)]
+    tied = all(isinstance(entry, AliasEntry) for entry in entries if entry)
+    contents = [None] * len(owners) if tied else _contents(owners, digest)
+    base, *rest = map(_identity, entries, contents)
+    return Column(name, entries[0], tuple(entries[1:]), base, tuple(rest))
+
+
+def _owner(table: Mapping[str, Entry], entry: Entry | None) -> TensorEntry | None:
+    owner = table[entry.of] if isinstance(entry, AliasEntry) else entry
+    assert not isinstance(owner, AliasEntry), "a manifest's aliases view tensors"
+    return owner
+
+
+def _contents(owners: Sequence[TensorEntry | None], digest: Digest) -> list[object]:
+    present = [owner for owner in owners if owner]
+    lengths = {owner.length for owner in present}
+    cuts = {tuple(chunk.length for chunk in owner.chunks) for owner in present}
+    if len(cuts) > len(lengths):
+        return [digest(owner) if owner else None for owner in owners]
+    return [tuple(chunk.hash for chunk in owner.chunks) if owner else None for owner in owners]
+
+
+def _identity(entry: Entry | None, content: object) -> Identity | None:
+    if entry is None:
+        return None
+    # A name that is tied everywhere in the same way follows its owner: then no content is given.
+    of = entry.of if isinstance(entry, AliasEntry) else None
+    return (entry.dtype, entry.shape, entry.offset, entry.strides, of, content)
