@@ -101,14 +101,13 @@ def _check_fills(span: TensorSpan) -> None:
     known = DTYPES.get(span.dtype)
     if not known:
         return
-    if span.length * 8 % known.bits and known.word > 1:
-        raise FormatError(f"{quote(span.name)} has {span.length} bytes, not whole {span.dtype}")
+    what = f"{quote(span.name)} has {span.length} bytes, "
+    if span.length * 8 % known.bits and known.bits >= 8:
+        raise FormatError(f"{what}not a whole number of {span.dtype}")
     bits = element_count(span.shape) * known.bits
     if span.strides is None and not span.offset and bits != span.length * 8:
-        raise FormatError(
-            f"{quote(span.name)} has {span.length} bytes, but {span.dtype} {list(span.shape)} "
-            f"needs {-(-bits // 8)}"
-        )
+        needed = f"{bits // 8} bytes" if bits % 8 == 0 else f"{bits} bits"
+        raise FormatError(f"{what}but {span.dtype} {list(span.shape)} needs {needed}")
 
 
 def _absolute(stride: object) -> object:

@@ -32,8 +32,7 @@ _STORAGES = b"data/"
 # TorchScript keeps the tensors of its code apart, under numbers of their own.
 _FURTHER = (_STORAGES, b"constants/")
 
-
-Numbers = tuple[int, ...]
+_Numbers = tuple[int, ...]
 
 
 class _TorchZip:
@@ -138,7 +137,8 @@ class _Archive:
     def _add_unnamed(self) -> None:
         prefixes = tuple(self._root + folder for folder in _FURTHER)
         for name, record in self._records.items():
-            if name.startswith(prefixes) and name not in self._spans and record.plain:
+            is_named = name in self._spans
+            if name.startswith(prefixes) and not is_named and record.plain and record.length:
                 start = zip_directory.place(self._source, record)
                 path = name[len(self._root) :].decode("utf-8", "surrogateescape")
                 self._spans[name] = _raw_span(self._names.unique(path), start, record.length)
@@ -167,7 +167,7 @@ def _span(view: View, element: Element | None, start: int, length: int) -> Tenso
     return TensorSpan(view.name, dtype, shape, start, length, offset, strides)
 
 
-def _geometry(view: View, element: Element) -> tuple[str, Numbers, int, Numbers | None]:
+def _geometry(view: View, element: Element) -> tuple[str, _Numbers, int, _Numbers | None]:
     """Dtype, shape, offset and strides; no strides where it is contiguous from the start."""
     dtype, shape, offset, strides = element.dtype, view.shape, view.offset, view.strides
     if element is PACKED_FLOAT4 and strides[-1:] == (1,):
@@ -179,7 +179,7 @@ def _geometry(view: View, element: Element) -> tuple[str, Numbers, int, Numbers 
     return dtype, shape, offset, None if is_plain else strides
 
 
-def _is_contiguous(shape: Numbers, strides: Numbers) -> bool:
+def _is_contiguous(shape: _Numbers, strides: _Numbers) -> bool:
     # The stride of a dimension of one element is never used, and torch leaves any value there.
     return len(shape) == len(strides) and all(
         count == 1 or stride == expected
@@ -187,7 +187,7 @@ def _is_contiguous(shape: Numbers, strides: Numbers) -> bool:
     )
 
 
-def _contiguous(shape: Numbers) -> Numbers:
+def _contiguous(shape: _Numbers) -> _Numbers:
     """The strides of a C-contiguous tensor; torch counts an empty dimension as one element."""
     strides = accumulate((max(1, count) for count in reversed(shape[1:])), mul, initial=1)
     return tuple(strides)[::-1][: len(shape)]
