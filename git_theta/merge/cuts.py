@@ -2,9 +2,9 @@
 
 A non-negative float's bits, read as an integer, have its order. A histogram of their high 16 bits
 over all numbers tells in which bin the k-th largest lies; one of the next 16 bits, over that bin,
-goes on (float32 takes two, float64 four). Where more numbers equal the k-th than are wanted (bf16
-deltas have only hundreds of distinct magnitudes) the first in the order of (parameter name, flat
-index) are taken; a last pass finds where they end.
+goes on: two for float32, four for float64 (a few numbers go by 8 bits at a time). Where more
+numbers equal the k-th than are wanted (bf16 deltas have only hundreds of distinct magnitudes) the
+first in the order of (parameter name, flat index) are taken; a last pass finds where they end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 from git_theta.merge.arithmetic import above, below
 from git_theta.merge.survey import Model, Vectors, slices
 
-_BITS = 16
+# Filling and adding up 65536 counts takes as long as counting so many numbers.
+_FEW = 1 << 16
 _END = 1 << 62
 
 
@@ -99,14 +100,14 @@ class _Search:
         """Whether more numbers equal the threshold than are wanted."""
         return self.fixed is None and self.rank < self.ties
 
-    def descend(self, histogram: Tensor) -> None:
-        """Go on into the bin of the next bits that holds the rank."""
+    def descend(self, histogram: Tensor, digit: int) -> None:
+        """Go on into the bin of the next ``digit`` bits that holds the rank."""
         largest_first = histogram.flip(0)
         reached = largest_first.cumsum(0)
         place = int(torch.searchsorted(reached, self.rank))
         self.ties = int(largest_first[place])
         self.rank -= int(reached[place]) - self.ties
-        self.prefix = self.prefix << _BITS | (len(histogram) - 1 - place)
+        self.prefix = self.prefix << digit | (len(histogram) - 1 - place)
 
     def cut(self, name: str, wide: bool) -> Cut:
         """The cut for the parameter called ``name``."""
@@ -119,35 +120,44 @@ class _Search:
 def _search(
     model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]]
 ) -> list[list[_Search]]:
-    first, *rest = (48, 32, 16, 0) if model.wide else (16, 0)
+    digit = 8 if model.count <= _FEW else 16
+    first, *rest = range((64 if model.wide else 32) - digit, -1, -digit)
     searches: list[list[_Search]] = []
-    for vector, histogram in enumerate(_histograms(model, magnitudes, first, None).values()):
+    for vector, histogram in enumerate(_histograms(model, magnitudes, first, digit).values()):
         count = int(histogram.sum())
         searches.append([_Search(vector, rank, count) for rank in ranks(count)])
         for search in searches[-1]:
-            search.descend(histogram)
+            search.descend(histogram, digit)
     going = [search for row in searches for search in row if not search.fixed]
     for shift in rest if going else ():
         wanted = {(search.vector, search.prefix) for search in going}
-        histograms = _histograms(model, magnitudes, shift, wanted)
+        histograms = _histograms(model, magnitudes, shift, digit, wanted)
         for search in going:
-            search.descend(histograms[search.vector, search.prefix])
+            search.descend(histograms[search.vector, search.prefix], digit)
     return searches
 
 
 def _histograms(
-    model: Model, magnitudes: Vectors, shift: int, wanted: set[tuple[int, int]] | None
+    model: Model,
+    magnitudes: Vectors,
+    shift: int,
+    digit: int,
+    wanted: set[tuple[int, int]] | None = None,
 ) -> dict[tuple[int, int], Tensor]:
-    """Counts of the 16 bits from ``shift`` up, by vector and the bits above, all or ``wanted``."""
+    """Counts of the ``digit`` bits from ``shift`` up, by vector and by the bits above them.
+
+    Of those above, 0 stands for any; ``wanted`` are the ones to count.
+    """
     counts: dict[tuple[int, int], Tensor] = {}
     for _, piece in slices(model):
         for vector, numbers in enumerate(magnitudes(piece)):
             bits = _bits(numbers, model.wide) >> shift
-            prefixes = [0] if wanted is None else [p for v, p in wanted if v == vector]
-            for prefix in prefixes:
-                digits = bits if wanted is None else bits[bits >> _BITS == prefix] & 0xFFFF
-                found = torch.bincount(digits, minlength=1 << _BITS)
-                counts[vector, prefix] = counts.get((vector, prefix), 0) + found
+            for prefix in [0] if wanted is None else [p for v, p in wanted if v == vector]:
+                found = (
+                    bits if wanted is None else bits[bits >> digit == prefix] - (prefix << digit)
+                )
+                count = torch.bincount(found, minlength=1 << digit)
+                counts[vector, prefix] = counts.get((vector, prefix), 0) + count
     return {place: count.cpu() for place, count in counts.items()}
 
 

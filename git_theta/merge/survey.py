@@ -30,6 +30,11 @@ class Model(Protocol):
         ...
 
     @property
+    def count(self) -> int:
+        """Number of elements of all of them."""
+        ...
+
+    @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
         ...
@@ -49,6 +54,11 @@ class Single:
     def names(self) -> Sequence[str]:
         """Its name."""
         return (self.inputs.name,)
+
+    @property
+    def count(self) -> int:
+        """Its number of elements."""
+        return self.inputs.count
 
     @property
     def wide(self) -> bool:

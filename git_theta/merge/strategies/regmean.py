@@ -21,7 +21,7 @@ def regmean(
     *,
     alpha: Annotated[float, Range(0, 1), "factor of the Gram matrices' off-diagonals"] = 0.9,
     ridge: Annotated[
-        float, Range(0, above=True), "share of the mean diagonal that is added to the diagonal"
+        float, Range(0, above=True), "share of the mean diagonal that is added to each diagonal"
     ] = 1e-6,
 ) -> Tensor:
     """The linear layer whose outputs are nearest to each contributor's on its own inputs.
@@ -35,7 +35,7 @@ def regmean(
         return quotient(weighted_sum(models, [1.0] * len(models)), len(models))
     if any(model.shape[1:] != matrix.shape[:1] for model, matrix in zip(models, gram, strict=True)):
         raise MergeError("a Gram matrix does not fit: weights are [out, in], the matrix [in, in]")
-    matrices = [_regular(matrix.double(), alpha, ridge) for matrix in gram]
+    matrices = _regular([matrix.double() for matrix in gram], alpha, ridge)
     products = [g @ model.double().T for g, model in zip(matrices, models, strict=True)]
     ones = [1.0] * len(models)
     solution = torch.linalg.solve(weighted_sum(matrices, ones), weighted_sum(products, ones))
@@ -43,7 +43,10 @@ def regmean(
     return merged
 
 
-def _regular(matrix: Tensor, alpha: float, ridge: float) -> Tensor:
-    diagonal = matrix.diagonal()
-    level = diagonal.mean().item() or 1.0
-    return matrix * alpha + torch.diag(diagonal * (1 - alpha) + level * ridge)
+def _regular(gram: Sequence[Tensor], alpha: float, ridge: float) -> list[Tensor]:
+    # One level for all, so that what no data excites becomes the plain mean.
+    level = sum(matrix.diagonal().mean().item() for matrix in gram) / len(gram) or 1.0
+    return [
+        matrix * alpha + torch.diag(matrix.diagonal() * (1 - alpha) + level * ridge)
+        for matrix in gram
+    ]
