@@ -64,6 +64,7 @@ def _handshake(command: list[str], sandbox: Sandbox) -> float:
         env=sandbox.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # git-lfs remarks that nothing follows
         executable=shutil.which(command[0], path=sandbox.environment["PATH"]),
     ) as process:
         assert process.stdin is not None
