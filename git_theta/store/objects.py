@@ -152,6 +152,18 @@ class ObjectStore:
         except OSError as error:
             raise store_error(error, self.path(oid)) from error
 
+    def set_aside(self, oid: str) -> Path:
+        """Move a damaged object out of the way, to ``bad/``; gives its new place."""
+        source, target = self.path(oid), self.root / "bad" / oid
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+        except FileNotFoundError as error:
+            raise _missing(source) from error
+        except OSError as error:
+            raise store_error(error, source) from error
+        return target
+
     def sync(self) -> None:
         """Make the names of all objects written so far durable.
 

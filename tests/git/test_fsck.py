@@ -1,0 +1,379 @@
+"""Damage of every kind is found, and all that it concerns is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from git_theta import manifest
+from git_theta.checkpoint import clean
+from git_theta.codec import Frame, encode_frame
+from git_theta.errors import UsageError
+from git_theta.fsck import Problem, Report, Use, check, rebuild_index, set_aside
+from git_theta.ids import Ref, content_hash
+from git_theta.manifest import Chunk, Manifest
+from git_theta.store import ObjectStore
+from git_theta.system import MemorySource
+from git_theta.tensor import Encoded, Part
+from git_theta.workspace import Workspace, open_workspace
+from tests.support import checkpoints
+from tests.support.repo import Repo
+
+BASE = checkpoints.tensors(rows=64)
+TUNED = checkpoints.finetuned(BASE)
+FIRST = checkpoints.safetensors(BASE)
+SECOND = checkpoints.safetensors(TUNED)
+OTHER = checkpoints.safetensors(checkpoints.tensors(seed=9))
+
+
+def add(workspace: Workspace, path: str, data: bytes) -> None:
+    """Store a checkpoint and put its manifest in the index, as the filter does for ``git add``."""
+    texts = [text for _, text in workspace.repo.manifests(workspace.repo.tree("HEAD"))]
+    parents = [manifest.parse(text) for text in texts]
+    cleaned = clean(MemorySource(data), path, workspace.workshop, parents)
+    stage(workspace, manifest.dump(cleaned.manifest), path)
+
+
+def stage(workspace: Workspace, text: bytes, path: str = "made.safetensors") -> None:
+    blob = workspace.repo.git("hash-object", "-w", "--stdin", stdin=text).decode().strip()
+    workspace.repo.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+
+
+def commit(workspace: Workspace) -> None:
+    workspace.repo.git("commit", "-q", "-m", "change")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves a repository for the others to copy."""
+    return tmp_path_factory.mktemp("template") / "repo"
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """Three checkpoints: a base, its fine-tune at HEAD (deltas against the base), another one."""
+    if not template.exists():
+        build(template)
+    shutil.copytree(template, tmp_path / "copy")
+    with open_workspace(tmp_path / "copy") as opened:
+        yield opened
+
+
+def build(place: Path) -> None:
+    repo = Repo.init(place)
+    repo.git("config", "theta.packLimit", "1")  # an object for each frame
+    with open_workspace(place) as opened:
+        add(opened, "model.safetensors", FIRST)
+        commit(opened)
+        add(opened, "model.safetensors", SECOND)
+        add(opened, "other.safetensors", OTHER)
+        commit(opened)
+
+
+def described(workspace: Workspace, spec: str) -> Manifest:
+    return manifest.parse(workspace.repo.read_blob(spec) or b"")
+
+
+def top(workspace: Workspace, spec: str, tensor: str) -> Ref:
+    """The frame of a tensor of a single chunk."""
+    entry = described(workspace, spec).tensor(tensor)
+    assert entry
+    return entry.chunks[0].chain[0]
+
+
+def rewrite(store: ObjectStore, oid: str, data: bytes) -> None:
+    store.path(oid).chmod(0o644)
+    store.path(oid).write_bytes(data)
+
+
+def all_chunks(workspace: Workspace) -> dict[str, Chunk]:
+    specs = ("HEAD~1:model.safetensors", ":model.safetensors", ":other.safetensors")
+    return {c.hash: c for spec in specs for c in described(workspace, spec).chunks()}
+
+
+def only(report: Report) -> Problem:
+    assert len(report.problems) == 1, report.problems
+    return report.problems[0]
+
+
+def commit_manifest(workspace: Workspace, text: bytes) -> None:
+    stage(workspace, text)
+    commit(workspace)
+
+
+class TestSound:
+    @pytest.mark.parametrize("full", [False, True])
+    def test_everything_is_counted(self, workspace: Workspace, full: bool) -> None:
+        report = check(workspace, full=full)
+        assert report.ok
+        assert report.checkpoints == 3
+        assert report.objects == len(list(workspace.store.oids()))
+        assert report.stored == sum(map(workspace.store.size, workspace.store.oids()))
+        assert report.chunks == len(all_chunks(workspace))
+
+    def test_a_revision(self, workspace: Workspace) -> None:
+        assert check(workspace, ["HEAD~1"]).checkpoints == 1
+        assert check(workspace, ["HEAD", "main"]).checkpoints == 2
+
+    def test_an_unknown_revision(self, workspace: Workspace) -> None:
+        with pytest.raises(UsageError, match="nonsense"):
+            check(workspace, ["nonsense"])
+
+    def test_an_empty_repository(self, repo: Repo) -> None:
+        with open_workspace(repo.path) as opened:
+            report = check(opened)
+            assert rebuild_index(opened).frames == 0
+        assert report.ok
+        assert report.checkpoints == 0
+
+
+class TestMissing:
+    def test_names_every_checkpoint_and_tensor(self, workspace: Workspace) -> None:
+        ref = top(workspace, "HEAD~1:model.safetensors", "layer.0.weight")
+        workspace.store.remove(ref.oid)
+        problem = only(check(workspace))
+        assert (problem.kind, problem.oid) == ("missing", ref.oid)
+        assert problem.fix == "git theta fetch"
+        before = workspace.repo.git("rev-parse", "--short", "HEAD~1").decode().strip()
+        # In the fine-tune it is the base of a delta.
+        revs = ("", "HEAD", before)
+        uses = {Use(f"{rev}:model.safetensors", "layer.0.weight") for rev in revs}
+        assert set(problem.uses) == uses
+
+    def test_the_skeleton(self, workspace: Workspace) -> None:
+        skeleton = described(workspace, ":other.safetensors").skeleton[0]
+        workspace.store.remove(skeleton.chain[0].oid)
+        assert only(check(workspace, full=True)).uses == (
+            Use(":other.safetensors", "(skeleton)"),
+            Use("HEAD:other.safetensors", "(skeleton)"),
+        )
+
+    def test_what_only_pushed_history_needs_may_be_absent(self, workspace: Workspace) -> None:
+        add(workspace, "model.safetensors", OTHER)
+        commit(workspace)
+        workspace.store.remove(top(workspace, "HEAD~1:model.safetensors", "layer.1.bias").oid)
+        assert only(check(workspace)).kind == "missing", "it is nowhere else"
+        workspace.repo.git("update-ref", "refs/remotes/origin/main", "HEAD")
+        report = check(workspace)
+        assert report.ok
+        assert report.absent == 1
+        assert not check(workspace, ["HEAD~1"]).ok, "asked for by name"
+
+    def test_the_stash(self, workspace: Workspace) -> None:
+        add(workspace, "other.safetensors", checkpoints.safetensors(checkpoints.tensors(seed=5)))
+        tree = workspace.repo.git("write-tree").decode().strip()
+        stash = workspace.repo.git("commit-tree", "-m", "stash", "-p", "HEAD", tree)
+        workspace.repo.git("update-ref", "refs/stash", stash.decode().strip())
+        workspace.repo.git("reset", "-q")
+        ref = top(workspace, "stash:other.safetensors", "layer.0.weight")
+        workspace.store.remove(ref.oid)
+        name = workspace.repo.git("rev-parse", "--short", "stash").decode().strip()
+        assert only(check(workspace)).uses == (Use(f"{name}:other.safetensors", "layer.0.weight"),)
+
+
+class TestCorrupt:
+    @pytest.mark.parametrize("full", [False, True])
+    @pytest.mark.parametrize("how", ["flipped", "cut off", "empty"])
+    def test_bytes(self, workspace: Workspace, how: str, full: bool) -> None:
+        ref = top(workspace, ":model.safetensors", "layer.1.weight")
+        data = bytearray(workspace.store.read(ref))
+        data[len(data) // 2] ^= 1
+        rewrite(
+            workspace.store,
+            ref.oid,
+            {"flipped": bytes(data), "cut off": bytes(data[:-1]), "empty": b""}[how],
+        )
+        problem = only(check(workspace, full=full))
+        assert (problem.kind, problem.oid) == ("corrupt", ref.oid)
+        assert problem.fix == "git theta fsck --repair"
+        assert set(problem.uses) == {
+            Use(":model.safetensors", "layer.1.weight"),
+            Use("HEAD:model.safetensors", "layer.1.weight"),
+        }
+
+    def test_set_aside_and_fetched_again(self, workspace: Workspace) -> None:
+        ref = top(workspace, ":model.safetensors", "layer.1.weight")
+        good = workspace.store.read(ref)
+        rewrite(workspace.store, ref.oid, good[:-1] + b"?")
+        report = check(workspace)
+        (place,) = set_aside(workspace, report)
+        assert place.read_bytes() == good[:-1] + b"?"
+        assert not workspace.store.has(ref.oid)
+        assert only(check(workspace)).kind == "missing"
+        assert set_aside(workspace, report) == []
+        workspace.store.write([good])
+        assert check(workspace).ok
+
+    def test_each_damaged_object_is_a_problem(self, workspace: Workspace) -> None:
+        for oid in workspace.store.oids():
+            rewrite(workspace.store, oid, b"damaged")
+        report = check(workspace)
+        assert {problem.oid for problem in report.problems} == set(workspace.store.oids())
+        assert all(problem.uses for problem in report.problems)
+        assert len(set_aside(workspace, report)) == len(report.problems)
+        assert not list(workspace.store.oids())
+
+
+def lying_frame(content: bytes, claimed: bytes, encoding: int = 0) -> list[bytes]:
+    """A well-formed frame of ``content`` that claims the content hash of ``claimed``."""
+    parts = Encoded(b"", (Part(1, content),))
+    frame = Frame(encoding, "U8", len(claimed), content_hash(claimed), None, parts)
+    return [bytes(buffer) for buffer in encode_frame(frame)]
+
+
+def opaque(claimed: bytes, ref: Ref, **changes: object) -> bytes:
+    row = [len(claimed), content_hash(claimed), [ref.oid, ref.size]]
+    lines = [
+        {
+            "git-theta": 1,
+            "format": "opaque",
+            "size": len(claimed),
+            "hash": content_hash(claimed),
+            **changes,
+        },
+        {"skeleton": []},
+        {"name": "data", "dtype": "U8", "shape": [len(claimed)], "chunks": [row]},
+    ]
+    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+
+
+class TestWrongFrames:
+    """Objects whose hashes are right, but what they hold is not."""
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_a_frame_that_lies_about_its_content(self, workspace: Workspace, full: bool) -> None:
+        claimed = b"what you asked for"
+        ref = workspace.store.write(lying_frame(b"what you will get.", claimed))
+        commit_manifest(workspace, opaque(claimed, ref))
+        problem = only(check(workspace, full=full))
+        assert (problem.kind, problem.oid) == ("corrupt", ref.oid)
+        assert "hash that it claims" in problem.detail
+        assert Use("HEAD:made.safetensors", "data") in problem.uses
+        assert set_aside(workspace, check(workspace)) == [], "its own bytes are what its name says"
+
+    def test_no_frame_at_all(self, workspace: Workspace) -> None:
+        ref = workspace.store.write([b"nothing that begins like a frame"])
+        commit_manifest(workspace, opaque(b"content", ref))
+        problem = only(check(workspace))
+        assert problem.kind == "corrupt"
+        assert ref.oid in problem.detail
+
+    def test_an_encoding_that_is_not_installed(self, workspace: Workspace) -> None:
+        ref = workspace.store.write(lying_frame(b"content", b"content", encoding=200))
+        commit_manifest(workspace, opaque(b"content", ref))
+        problem = only(check(workspace))
+        assert problem.kind == "unsupported"
+        assert "pip install" in problem.fix
+
+    def test_a_base_that_is_not_the_frames(self, workspace: Workspace) -> None:
+        """Each frame is right by itself, and so is each of the chunk's hashes."""
+        one = top(workspace, ":other.safetensors", "layer.0.weight")
+        two = top(workspace, ":other.safetensors", "layer.1.weight")
+        chunk = described(workspace, ":other.safetensors").tensor("layer.0.weight").chunks[0]
+        text = json.dumps([chunk.length, chunk.hash, [one.oid, one.size], [two.oid, two.size]])
+        lines = opaque(bytes(chunk.length), one, hash=chunk.hash).splitlines()
+        made = json.loads(lines[2]) | {"chunks": [json.loads(text)]}
+        lines[2] = json.dumps(made, separators=(",", ":")).encode()
+        commit_manifest(workspace, b"\n".join(lines) + b"\n")
+        problem = only(check(workspace))
+        assert problem.kind == "corrupt"
+        assert {use.checkpoint for use in problem.uses} == {
+            ":made.safetensors",
+            "HEAD:made.safetensors",
+        }
+
+
+class TestWrongManifests:
+    def test_unreadable(self, workspace: Workspace) -> None:
+        commit_manifest(workspace, manifest.MAGIC + b"nonsense")
+        problem = only(check(workspace))
+        assert problem.kind == "manifest"
+        assert problem.uses == (Use(":made.safetensors", None), Use("HEAD:made.safetensors", None))
+
+    def test_newer(self, workspace: Workspace) -> None:
+        commit_manifest(workspace, b'{"git-theta":2}\n')
+        problem = only(check(workspace))
+        assert problem.kind == "manifest"
+        assert "upgrade" in problem.fix
+
+    def test_a_file_hash_that_is_wrong_is_found_by_rebuilding(self, workspace: Workspace) -> None:
+        content = b"some content"
+        ref = workspace.store.write(lying_frame(content, content))
+        commit_manifest(workspace, opaque(content, ref, hash="0" * 64))
+        assert check(workspace).ok
+        problem = only(check(workspace, full=True))
+        assert problem.kind == "manifest"
+        assert "rebuilt file" in problem.detail
+
+    def test_a_size_that_the_object_does_not_have(self, workspace: Workspace) -> None:
+        content = b"some content"
+        ref = workspace.store.write(lying_frame(content, content))
+        commit_manifest(workspace, opaque(content, Ref(ref.oid, ref.size + 1, 0, ref.size + 1)))
+        problem = only(check(workspace))
+        assert problem.kind == "manifest"
+        assert f"which has {ref.size}" in problem.detail
+
+
+class TestRebuildIndex:
+    def test_restores_what_was_known(self, workspace: Workspace) -> None:
+        store, index = workspace.store, workspace.workshop.index
+        chunks = all_chunks(workspace)
+        before = index.find_many(chunks)
+        index.rebuild([])
+        result = rebuild_index(workspace)
+        assert index.find_many(chunks) == before
+        assert set(before) == set(chunks)
+        assert (result.frames, result.baseless, result.rejected) == (len(chunks), 0, {})
+        assert result.frames == len(list(store.oids()))
+
+    def test_nothing_is_stored_twice_afterwards(self, workspace: Workspace) -> None:
+        workspace.workshop.index.close()
+        for file in workspace.repo.theta_dir.glob("index.db*"):
+            file.unlink()
+        rebuild_index(workspace)
+        before = list(workspace.store.oids())
+        add(workspace, "copy.safetensors", FIRST)
+        assert list(workspace.store.oids()) == before
+
+    def test_packs_are_walked(self, repo: Repo) -> None:
+        with open_workspace(repo.path) as workspace:
+            add(workspace, "model.safetensors", FIRST)
+            (oid,) = workspace.store.oids()
+            workspace.workshop.index.rebuild([])
+            assert rebuild_index(workspace).frames == 5
+            known = described(workspace, ":model.safetensors").tensors[1].chunks[0]
+            (location,) = workspace.workshop.index.find(known.hash)
+            assert location.ref == known.chain[0]
+            assert location.ref.oid == oid
+
+    def test_a_lie_is_not_believed(self, workspace: Workspace) -> None:
+        claimed = b"what you asked for"
+        ref = workspace.store.write(lying_frame(b"what you will get.", claimed))
+        result = rebuild_index(workspace)
+        assert set(result.rejected) == {ref.oid}
+        assert workspace.workshop.index.find(content_hash(claimed)) == []
+
+    def test_damaged_and_foreign_objects(self, workspace: Workspace) -> None:
+        damaged = top(workspace, "HEAD~1:model.safetensors", "layer.0.weight")
+        rewrite(workspace.store, damaged.oid, b"damaged")
+        foreign = workspace.store.write([b"not a frame"])
+        result = rebuild_index(workspace)
+        assert set(result.rejected) == {damaged.oid, foreign.oid}
+        # The fine-tune of that tensor has no base now; the rest is known.
+        assert result.baseless == 1
+        on_base = described(workspace, ":model.safetensors").tensor("layer.0.weight").chunks[0]
+        assert len(on_base.chain) == 2
+        assert workspace.workshop.index.find(on_base.hash) == []
+        sound = described(workspace, ":model.safetensors").tensor("layer.1.weight").chunks[0]
+        assert workspace.workshop.index.find(sound.hash)[0].depth == 1
+
+
+def test_bad_folder_is_inside_the_store(workspace: Workspace) -> None:
+    ref = top(workspace, ":model.safetensors", "layer.1.weight")
+    rewrite(workspace.store, ref.oid, b"damaged")
+    (place,) = set_aside(workspace, check(workspace))
+    assert place == Path(workspace.repo.theta_dir) / "bad" / ref.oid
