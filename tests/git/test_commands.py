@@ -145,7 +145,7 @@ def test_status(model, theta):
 
 def test_fetch(model, theta, remote, tmp_path):
     model.commit_files({"m.safetensors": FIRST})
-    model.commit_files({"m.safetensors": checkpoints.safetensors(checkpoints.tensors(7))})
+    model.commit_files({"m.safetensors": checkpoints.safetensors(checkpoints.tensors(7, rows=8))})
     model.git("remote", "add", "origin", str(remote.path))
     model.git("push", "-q", "origin", "main")
     clone = Repo.clone(remote.path, tmp_path / "clone")

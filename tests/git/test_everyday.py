@@ -162,7 +162,7 @@ def test_fifty_checkpoints_at_once(model):
 def test_content_that_is_not_the_file_on_disk(model):
     model.write("model.safetensors", FIRST)
     blob = model.git("hash-object", "-w", "--path=model.safetensors", "--stdin", stdin=SECOND)
-    assert model.process("cat-file", "--filters", f"--path=model.safetensors", blob).stdout == SECOND
+    assert model.process("cat-file", "--filters", "--path=model.safetensors", blob).stdout == SECOND
 
 
 def test_archives_hold_the_checkpoint(model, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -165,30 +167,35 @@ def _kill_filter(parent: int) -> None:
     """Kill git's filter process once it is at work."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for name in os.listdir("/proc"):
-            if name.isdigit() and _is_filter_of(int(name), parent):
+        for process in filter(_is_filter, Path("/proc").iterdir()):
+            if parent in _ancestors(process.name):
                 time.sleep(0.3)
-                os.kill(int(name), signal.SIGKILL)
+                os.kill(int(process.name), signal.SIGKILL)
                 return
         time.sleep(0.01)
     raise AssertionError("git started no filter")
 
 
-def _is_filter_of(pid: int, ancestor: int) -> bool:
+def _is_filter(process: Path) -> bool:
     try:
-        command = open(f"/proc/{pid}/cmdline", "rb").read()
-        while pid > 1:
-            if pid == ancestor:
-                return b"filter-process" in command and b"python" in command.split(b"\0")[0]
-            pid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
-    except (OSError, IndexError):
-        pass
-    return False
+        words = (process / "cmdline").read_bytes().split(b"\0") if process.name.isdigit() else []
+    except OSError:
+        return False
+    return b"filter-process" in words and b"python" in words[0]
 
 
-def _is_whole(path) -> bool:
-    import hashlib
+def _ancestors(pid: str) -> list[int]:
+    found = []
+    while pid != "0":
+        try:
+            pid = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]
+        except OSError:
+            break
+        found.append(int(pid))
+    return found
 
+
+def _is_whole(path: Path) -> bool:
     return path.is_dir() or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
@@ -200,7 +207,7 @@ def test_git_lfs_is_missing(model, remote, tmp_path, monkeypatch):
     for name in ("git", "sh", "cat", "env", "sed", "grep", "uname", "basename", "dirname", "rm"):
         (folder / name).symlink_to(shutil.which(name))
     exec_path = model.git("--exec-path")
-    assert not os.path.exists(f"{exec_path}/git-lfs")
+    assert not (Path(exec_path) / "git-lfs").exists()
     monkeypatch.setenv("PATH", str(folder))
     done = model.process("push", "origin", "main")
     assert done.returncode != 0
