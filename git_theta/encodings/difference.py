@@ -67,9 +67,9 @@ class WordType:
         """Words as signed integers in the order of the values; a copy; its own inverse."""
         signed = words.view(self._signed)
         if not self.ordered:
-            return signed.copy()
+            return np.array(signed)
         bits = 8 * self.size - 1
-        rank = signed >> bits
+        rank: Words = signed >> bits
         np.bitwise_and(rank, (1 << bits) - 1, out=rank)
         np.bitwise_xor(rank, signed, out=rank)
         return rank

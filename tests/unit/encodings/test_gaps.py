@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_theta.encodings.gaps import from_gaps, to_gaps
+from git_theta.encodings.gaps import from_gaps, iter_positions, to_gaps
 from git_theta.errors import CorruptObjectError
 
 
@@ -47,3 +47,19 @@ def test_a_position_far_out() -> None:
 def test_gaps_that_do_not_fit_are_refused(stored: list[int], why: str) -> None:
     with pytest.raises(CorruptObjectError, match=why):
         from_gaps(np.array(stored, np.uint8), 10)
+
+
+def test_positions_come_in_pieces_that_carry_on() -> None:
+    # Long gaps and short ones, more than three pieces, pieces that end within a gap.
+    steps = np.random.default_rng(0).choice([1, 2, 255, 256, 100_000], 20_000)
+    positions = np.cumsum(steps)
+    stored = to_gaps(positions)
+    pieces = list(iter_positions(stored, int(positions[-1]) + 1))
+    assert len(pieces) > 3
+    np.testing.assert_array_equal(np.concatenate(pieces), positions)
+
+
+def test_gaps_after_a_position_continue_its_gaps() -> None:
+    positions = np.array([3, 4, 900, 2000], np.intp)
+    halves = [to_gaps(positions[:2]), to_gaps(positions[2:], before=4)]
+    np.testing.assert_array_equal(np.concatenate(halves), to_gaps(positions))
