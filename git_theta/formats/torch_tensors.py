@@ -70,6 +70,7 @@ class View(NamedTuple):
     strides: tuple[int, ...]
 
 
+_Step = tuple[Any, Trail]
 _INNER = (list, Pairs, tuple, Object, Persistent)
 
 
@@ -80,20 +81,27 @@ def find_views(root: Any, names: Names) -> Iterator[View]:
     recursive structures cost no more than their size. A tensor is named by each path to it.
     """
     entered: set[int] = set()
-    waiting: list[tuple[Any, Trail]] = [(root, ROOT)]
+    waiting: list[Iterator[_Step]] = [iter([(root, ROOT)])]
     while waiting:
-        node, trail = waiting.pop()
-        call, states = _unwrap(node)
-        view = _view(call, trail, names)
+        step = next(waiting[-1], None)
+        if step is None:
+            waiting.pop()
+            continue
+        node, trail = step
+        tensor, states = _unwrap(node)
+        view = _view(tensor, trail, names)
         if view is not None:
             yield view
-        if id(node) in entered or trail.depth == _MAX_DEPTH:
-            continue
-        entered.add(id(node))
-        inner = [(state, trail.below(None)) for state in states]
-        if view is None:
-            inner += [(child, trail.below(segment)) for segment, child in _children(call)]
-        waiting.extend(reversed(inner))
+        if id(node) not in entered and trail.depth < _MAX_DEPTH:
+            entered.add(id(node))
+            waiting.append(_inside(tensor if view is None else None, states, trail))
+
+
+def _inside(node: Any, states: list[Any], trail: Trail) -> Iterator[_Step]:
+    for state in states:
+        yield state, trail.below(None)
+    for segment, child in _children(node):
+        yield child, trail.below(segment)
 
 
 def _unwrap(node: Any) -> tuple[Any, list[Any]]:

@@ -1,0 +1,43 @@
+"""Scans small files that ask for much, under a limit on memory; one line of JSON for each.
+
+A program of its own, so that its peak is its own: ``python -m tests.hostile.format_bombs``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+
+from git_theta.formats import scan
+from git_theta.system import MemorySource
+from tests.support.formats import safetensors, text, torch_file, vector
+
+_MIB = 1 << 20
+_SHARED = vector("0", 1) + b"q\x00"
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "lists in a header": lambda: safetensors('{"a":[' + "[]," * (2 * _MIB) + "[]]}"),
+    "numbers in a header": lambda: safetensors('{"a":[' + "777," * (6 * _MIB) + "7]}"),
+    "texts in a pickle": lambda: torch_file(text("ab") * (9 * _MIB), {}),
+    "a far memo": lambda: torch_file(b"Nr\xff\xff\x7f\x00" * 100 + b"x", {}),
+    "names for one tensor": lambda: torch_file(
+        b"](" + _SHARED + b"h\x00" * (3 * _MIB) + b"e", {"0": bytes(4)}
+    ),
+}
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+    for name, make in BOMBS.items():
+        source = MemorySource(make())
+        start = time.process_time()
+        layout, warning = scan(source, "x.pt")
+        seconds = time.process_time() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps([name, seconds, peak, layout.format, warning]))
+
+
+if __name__ == "__main__":
+    main()
