@@ -109,8 +109,9 @@ def missing_tool(program: str) -> MissingToolError:
 
 def failure(args: Sequence[str], result: Result) -> GitError:
     """Why a command failed, in its own words."""
-    options = {position for position, word in enumerate(args) if word == "-c"}
-    name = [word for at, word in enumerate(args) if not {at, at - 1} & options][:2]
+    # What comes after ``-c key=value`` options of git says more than they do.
+    first = next((at for at in range(1, len(args), 2) if args[at] != "-c"), 1)
+    name = (args[0], *args[first : first + 1])
     words = result.err.strip() or f"exit status {result.status}"
     return GitError(f"{' '.join(name)} failed: {words}")
 

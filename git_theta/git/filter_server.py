@@ -119,10 +119,14 @@ class _Server:
         can_delay = request.get("can-delay") == "1"
         if path in self._delayed and not can_delay:
             self._delayed.discard(path)
-            return lambda _: self._handler.delayed(path)
+            return lambda content: self._resume(path, content)
         context = (request.get(key) for key in ("ref", "treeish", "blob"))
         wanted = SmudgeRequest(path, can_delay, *context)
         return lambda content: self._handler.smudge(wanted, content)
+
+    def _resume(self, path: str, content: Content) -> Iterable[Buffer]:
+        content.drain()  # there is none, and the output need not wait for it
+        return self._handler.delayed(path)
 
     def _filter(self, path: str, work: Callable[[Content], Iterable[Buffer] | None]) -> None:
         content = Content(self._reader)

@@ -17,6 +17,7 @@ from git_theta.tensor import Buffer
 
 MAX_PAYLOAD = 65516
 _FLUSH = b"0000"
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 _BUFFER = 1 << 20
 _FULL_HEADER = b"%04x" % (MAX_PAYLOAD + 4)
 
@@ -125,10 +126,7 @@ class PacketWriter:
 def _payload_length(header: bytes) -> int:
     if len(header) < 4:
         raise DisconnectedError("git ended in the middle of a packet")
-    try:
-        length = int(header.decode("ascii"), 16) if header.isalnum() else -1
-    except ValueError:
-        length = -1
+    length = int(header, 16) if _HEX.issuperset(header) else -1
     if not 4 <= length <= MAX_PAYLOAD + 4:
         raise GitError(f"git sent a malformed packet: {header!r}")
     return length - 4
@@ -136,6 +134,7 @@ def _payload_length(header: bytes) -> int:
 
 def _with_large_buffer(file: IO[bytes]) -> IO[bytes]:
     """The same stream, read in larger pieces where it is a pipe: 1.3 times as fast."""
+    if not isinstance(file, io.BufferedReader):
+        return file
     system.enlarge_pipe(file, _BUFFER)
-    raw = getattr(file, "raw", None)
-    return io.BufferedReader(raw, _BUFFER) if isinstance(raw, io.RawIOBase) else file
+    return io.BufferedReader(io.FileIO(file.fileno(), closefd=False), _BUFFER)
