@@ -242,3 +242,45 @@ def test_heavy_libraries_stay_out_of_the_filter():
 def test_usage_errors_exit_with_2(theta, repo):
     assert theta(repo, "nonsense").returncode == 2
     assert theta(repo, "--version").stdout.startswith("git-theta")
+
+
+def test_fsck_of_a_good_repository(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    done = theta(model, "fsck", "--full")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("1 checkpoint, ")
+    assert done.stdout.endswith("0 problems\n")
+
+
+def test_fsck_names_what_a_damaged_object_concerns(model, theta, remote):
+    model.commit_files({"m.safetensors": FIRST})
+    model.git("remote", "add", "origin", str(remote.path))
+    model.git("push", "-q", "origin", "main")
+    described = manifest.parse(model.git("show", "HEAD:m.safetensors").encode() + b"\n")
+    oid = described.tensor("layer.0.bias").chunks[0].chain[0].oid
+    file = model.path / ".git/theta/objects" / oid[:2] / oid
+    size = file.stat().st_size
+    file.unlink()  # git-lfs links objects to a remote on the same disk: that one stays whole
+    file.write_bytes(bytes(size))
+    done = theta(model, "fsck")
+    assert done.returncode == 1
+    assert oid in done.stdout
+    assert "m.safetensors layer.0.bias" in done.stdout
+    report = _json(theta(model, "fsck", "--json"))
+    assert [problem["kind"] for problem in report["problems"]] == ["corrupt"]
+    assert theta(model, "fsck", "--repair").returncode == 1
+    assert theta(model, "fetch").returncode == 0
+    assert theta(model, "fsck").returncode == 0
+
+
+def test_the_index_is_rebuilt_with_one_command(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    for file in (model.path / ".git/theta").glob("index.db*"):
+        file.unlink()
+    done = theta(model, "fsck", "--reindex")
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.endswith(" 0 frames\n")
+    before = sorted(path.name for path in (model.path / ".git/theta/objects").rglob("*"))
+    model.commit_files({"copy.safetensors": FIRST})
+    assert before == sorted(path.name for path in (model.path / ".git/theta/objects").rglob("*"))
+    assert theta(model, "fsck", "--reindex", "--full").returncode == 2
