@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from git_theta.errors import GitError, NotARepositoryError, SettingsError
+from git_theta.errors import SettingsError
 from git_theta.git import command, entries
 from git_theta.git.batch import Batch
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
+from git_theta.git.location import environment, locate
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +25,6 @@ MANIFEST_LIMIT = 256 << 20
 """Bytes. A longer blob is no manifest, and is not read."""
 
 TEAM_FILE = ".theta.toml"
-_UNTRUSTED = re.compile(r"safe\.directory")
 
 
 class Repository:
@@ -39,7 +38,7 @@ class Repository:
         self.git_dir = git_dir
         self.common_dir = common_dir
         self.work_tree = work_tree
-        self._env = _absolute_environment(git_dir, common_dir, work_tree)
+        self._env = environment(git_dir, common_dir, work_tree)
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
 
@@ -50,16 +49,7 @@ class Repository:
         Obeys ``GIT_DIR`` and its companions, which git sets for filters and hooks. Raises
         ``NotARepositoryError``, also where git refuses a repository that someone else owns.
         """
-        asked = ["--path-format=absolute", "--git-dir", "--git-common-dir", "--show-toplevel"]
-        args = ["git", "rev-parse", *asked]
-        # Without a work tree git prints the first two and then fails.
-        result = command.attempt(args, cwd=start)
-        lines = decode(result.out).splitlines()
-        if len(lines) < 2:
-            raise _not_found(start, result.err)
-        if len(lines) > 3:
-            raise GitError("a repository whose path holds a line break cannot be used")
-        return cls(Path(lines[0]), Path(lines[1]), Path(lines[2]) if len(lines) > 2 else None)
+        return cls(*locate(start))
 
     @property
     def top(self) -> Path:
@@ -111,14 +101,21 @@ class Repository:
 
     def config_of(self, section: str) -> dict[str, str]:
         """The settings ``<section>.*``, the last of each; one without a value (true) is empty."""
-        found = self.git("config", "--null", "--get-regexp", rf"^{section}\.", check=False)
-        pairs = (record.partition("\n") for record in decode(found).split("\0") if record)
+        found = self._read_config("--get-regexp", rf"^{section}\.")
+        pairs = (record.partition("\n") for record in found.split("\0") if record)
         return {key.lower(): value for key, _, value in pairs}
 
     def config_value(self, key: str) -> str | None:
         """One setting, or ``None``; ``config_of`` cannot tell cases of a subsection apart."""
-        found = self.git("config", "--null", "--get", key, check=False)
-        return decode(found).removesuffix("\0") if found else None
+        found = self._read_config("--get", key)
+        return found.removesuffix("\0") if found else None
+
+    def _read_config(self, *args: str) -> str:
+        asked = ["git", "config", "--null", *args]
+        result = command.attempt(asked, cwd=self.top, env=self._env)
+        if result.status > 1:  # 1 is that there is no such setting
+            raise command.failure(asked, result)
+        return decode(result.out)
 
     def team_settings(self) -> dict[str, Any]:
         """What ``.theta.toml`` at the root of the work tree says; nothing where it is absent."""
@@ -230,26 +227,3 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _absolute_environment(
-    git_dir: Path, common_dir: Path, work_tree: Path | None
-) -> dict[str, str]:
-    """git's own variables, where set, such that they are right in any folder."""
-    places = {"GIT_DIR": git_dir, "GIT_COMMON_DIR": common_dir, "GIT_WORK_TREE": work_tree}
-    return {
-        name: str(place)
-        for name, place in places.items()
-        if place is not None and os.environ.get(name)
-    }
-
-
-def _not_found(start: Path | None, words: str) -> NotARepositoryError:
-    where = str(start or Path.cwd())
-    if _UNTRUSTED.search(words):
-        return NotARepositoryError(
-            "git does not trust this repository: another user owns it",
-            path=where,
-            hint=f"git config --global --add safe.directory {where}",
-        )
-    return NotARepositoryError("not inside a Git repository", path=where, hint="git init")

@@ -80,7 +80,14 @@ class Repo:
         """Commit ``files`` (and what is staged already); the new commit's id."""
         for path, content in files.items():
             self.write(path, content)
-            self.git("add", "--", path)
+        listed = b"".join(os.fsencode(path) + b"\0" for path in files)
+        self.git(
+            "--literal-pathspecs",
+            "add",
+            "--pathspec-from-file=-",
+            "--pathspec-file-nul",
+            stdin=listed,
+        )
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
