@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta.errors import HookError
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
-from git_theta.system import atomic_file, link_or_copy
+from git_theta.system import atomic_file, exclusive_lock, link_or_copy
 
 KEPT = ".before-theta"
 """The suffix of the hook that was there before, which ours runs first."""
@@ -51,7 +52,9 @@ if [ -x "$kept" ]; then
 {lfs}fi
 {awaits}if [ -x "$theta" ]; then
   {give}"$theta" hook {name} "$@"
-  exit $?
+  status=$?
+  # 126 and 127: the script is there, the Python that it names is not.
+  [ $status -eq 126 ] || [ $status -eq 127 ] || exit $status
 fi
 {gone}
 """
@@ -77,8 +80,7 @@ def install(repo: Repository, program: Path) -> list[str]:
     A hook that is there is kept beside ours and run first. Raises ``HookError`` when one was
     kept before and there is another one now.
     """
-    folder = hooks_dir(repo)
-    return [hook.name for hook in _HOOKS if _install(hook, folder, program)]
+    return _install_all(repo, program, [hook.name for hook in _HOOKS])
 
 
 def install_missing(repo: Repository, program: Path) -> list[str]:
@@ -97,9 +99,15 @@ def install_missing(repo: Repository, program: Path) -> list[str]:
             path=str(folder),
             hint="git theta install --local",
         )
-    return [
-        hook.name for hook in _HOOKS if hook.name in lacking and _install(hook, folder, program)
-    ]
+    return _install_all(repo, program, lacking)
+
+
+def _install_all(repo: Repository, program: Path, names: Sequence[str]) -> list[str]:
+    folder = hooks_dir(repo)
+    chosen = [hook for hook in _HOOKS if hook.name in names]
+    # Of two filters that start at once, the second would take our new hook for the user's.
+    with exclusive_lock(repo.theta_dir / "hooks.lock"):
+        return [hook.name for hook in chosen if _install(hook, folder, program)]
 
 
 def missing(repo: Repository) -> list[str]:
@@ -176,7 +184,7 @@ def _keep(hook: Path, kept: Path) -> None:
 
 def _is_lfs(hook: Path) -> bool:
     """Whether a hook is the one that git-lfs writes (any version): nothing else is in it."""
-    lines = hook.read_bytes().splitlines()
+    lines = hook.read_bytes().splitlines() if hook.is_file() else []
     return len(lines) <= 4 and any(line.startswith(b"git lfs ") for line in lines)
 
 
