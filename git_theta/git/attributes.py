@@ -19,6 +19,9 @@ FILE = ".gitattributes"
 _OURS = ("filter=theta", "diff=theta", "merge=theta", "-text")
 _NAMES = ("filter", "diff", "merge", "text")
 
+# git's blanks, not Unicode's; a pattern may be quoted as in C.
+_WORD = re.compile(r'(?:^"(?:[^"\\]|\\.)*"|[^ \t\r\n]+)')
+
 # ``binary`` is a macro that git defines: -diff -merge -text.
 _MACROS = {"binary": ("-diff", "-merge", "-text")}
 
@@ -33,15 +36,16 @@ class Line:
     @property
     def pattern(self) -> str:
         """The pattern as it stands, or nothing in a comment or an empty line."""
-        return self.text.split()[0] if self._counts() else ""
+        return next(iter(self._words()), "")
 
     @property
     def attributes(self) -> list[str]:
         """What is set for it."""
-        return self.text.split()[1:] if self._counts() else []
+        return self._words()[1:]
 
-    def _counts(self) -> bool:
-        return bool(self.text.strip()) and not self.text.lstrip().startswith(("#", "[attr]"))
+    def _words(self) -> list[str]:
+        words = _WORD.findall(self.text)
+        return [] if words and words[0].startswith(("#", "[attr]")) else words
 
     @property
     def is_ours(self) -> bool:
@@ -134,7 +138,7 @@ def escape(pattern: str) -> str:
         )
     text = pattern.removeprefix("./")
     text = f"{text}**" if text.endswith("/") else text  # a folder alone matches no file
-    for blank in " \t\r\v\f":
+    for blank in " \t\r":
         text = text.replace(blank, "[[:space:]]")
     if text.startswith("#"):
         return f"\\{text}"
