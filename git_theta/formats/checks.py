@@ -90,7 +90,8 @@ def _check_tensor(tensor: TensorSpan | Alias, length: int) -> None:
         raise FormatError(f"{quote(tensor.name)} has no valid dtype")
     if len(shape) > MAX_DIMENSIONS or (strides is not None and len(strides) != len(shape)):
         raise FormatError(f"{quote(tensor.name)} has a wrong number of dimensions")
-    if not _are_sizes((*shape, tensor.offset)) or not _are_sizes(map(_absolute, strides or ())):
+    are_strides = strides is None or _are_sizes(map(_absolute, strides))
+    if not are_strides or not _are_sizes((*shape, tensor.offset)):
         raise FormatError(f"{quote(tensor.name)} has no valid shape")
     known = DTYPES.get(tensor.dtype)
     if known and not _is_inside(tensor, length * 8 // known.bits):
@@ -101,13 +102,14 @@ def _check_fills(span: TensorSpan) -> None:
     known = DTYPES.get(span.dtype)
     if not known:
         return
-    what = f"{quote(span.name)} has {span.length} bytes, "
+    has = f"has {span.length} bytes,"
     if span.length * 8 % known.bits and known.bits >= 8:
-        raise FormatError(f"{what}not a whole number of {span.dtype}")
+        raise FormatError(f"{quote(span.name)} {has} not a whole number of {span.dtype}")
     bits = element_count(span.shape) * known.bits
     if span.strides is None and not span.offset and bits != span.length * 8:
         needed = f"{bits // 8} bytes" if bits % 8 == 0 else f"{bits} bits"
-        raise FormatError(f"{what}but {span.dtype} {list(span.shape)} needs {needed}")
+        needs = f"but {span.dtype} {list(span.shape)} needs {needed}"
+        raise FormatError(f"{quote(span.name)} {has} {needs}")
 
 
 def _absolute(stride: object) -> object:
