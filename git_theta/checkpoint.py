@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -54,23 +54,25 @@ def clean(
     workshop: Workshop,
     parents: Iterable[Manifest] = (),
     expected_hash: str | None = None,
+    suggestions: Mapping[str, chunks.Suggestion] | None = None,
 ) -> Cleaned:
     """Store the file ``source``, called ``name``, and describe it.
 
     ``parents`` are the manifests that tensors are compared with, the closest first.
     ``expected_hash`` is the BLAKE3 hash that the whole file must have: ``ChangedError`` when
-    other bytes were read. When this returns, every object is durable; when it raises, nothing
-    refers to what was written.
+    other bytes were read. ``suggestions`` are encodings to try, by the name of the tensor. When
+    this returns, every object is durable; when it raises, nothing refers to what was written.
     """
     settings, progress = workshop.settings, workshop.progress
     layout, warning = formats.scan(source, name)
     bases = Bases(workshop.store, workshop.index, layout, parents, settings.max_depth)
+    known = _by_owner(layout, suggestions or {})
     recorder = _Recorder(workshop)
     digest = blake3()
     progress.start(f"storing {name}", source.size)
     raw = _hashed(raw_chunks(source, layout, settings.chunk_size), digest)
     for outcomes in in_order(
-        lambda batch: [_store_chunk(item, bases, workshop) for item in batch],
+        lambda batch: [_store_chunk(item, bases, workshop, known) for item in batch],
         batches(raw, lambda item: len(item.data), _BATCH),
         settings.workers,
     ):
@@ -134,11 +136,21 @@ def _hashed(pieces: Iterable[RawChunk | bytes], digest: blake3) -> Iterator[RawC
             digest.update(piece)
 
 
-def _store_chunk(raw: RawChunk, bases: Bases, workshop: Workshop) -> _Outcome:
+def _by_owner(
+    layout: Layout, suggestions: Mapping[str, chunks.Suggestion]
+) -> dict[int, chunks.Suggestion]:
+    names = (span.name for span in layout.spans)
+    return {owner: suggestions[name] for owner, name in enumerate(names) if name in suggestions}
+
+
+def _store_chunk(
+    raw: RawChunk, bases: Bases, workshop: Workshop, suggestions: Mapping[int, chunks.Suggestion]
+) -> _Outcome:
     owner, hash_, length = raw.owner, content_hash(raw.data), len(raw.data)
     if chain := bases.known(hash_):
         return _Outcome(owner, hash_, length, chain)
-    encoded = chunks.encode(raw.data, hash_, raw.geometry, bases.find(raw))
+    suggestion = suggestions.get(owner)
+    encoded = chunks.encode(raw.data, hash_, raw.geometry, bases.find(raw), suggestion)
     small = sum(map(len, encoded.frame)) < workshop.settings.pack_limit
     stored = encoded.frame if small else workshop.store.write(encoded.frame)
     return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)

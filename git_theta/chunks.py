@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -38,10 +40,32 @@ class EncodedChunk:
     base_chain: tuple[Ref, ...]
 
 
-def encode(data: bytes, hash_: str, geometry: Geometry, base: Base | None) -> EncodedChunk:
+class Suggestion(Protocol):
+    """An encoding of a chunk that is known beforehand, such as an adapter's own factors.
+
+    ``encoding`` is the name of the encoding whose frames ``encode`` makes, ``None`` for none.
+    """
+
+    @property
+    def encoding(self) -> str | None:
+        """Name of the encoding."""
+        ...
+
+    def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
+        """The chunk ``raw``, or ``None`` where the suggestion does not suit it."""
+        ...
+
+
+def encode(
+    data: bytes,
+    hash_: str,
+    geometry: Geometry,
+    base: Base | None,
+    suggestion: Suggestion | None = None,
+) -> EncodedChunk:
     """The chunk ``data``, whose content hash is ``hash_``, in the encoding that costs least."""
     raw = np.frombuffer(data, np.uint8)
-    encoding, encoded = _choose(raw, geometry, base)
+    encoding, encoded = _choose(raw, geometry, base, suggestion)
     if not encoding.needs_base:
         base = None
     frame = Frame(
@@ -55,7 +79,9 @@ def encode(data: bytes, hash_: str, geometry: Geometry, base: Base | None) -> En
     return EncodedChunk(encode_frame(frame), frame.base, base.chain if base else ())
 
 
-def _choose(raw: Bytes, geometry: Geometry, base: Base | None) -> tuple[Encoding, Encoded]:
+def _choose(
+    raw: Bytes, geometry: Geometry, base: Base | None, suggestion: Suggestion | None
+) -> tuple[Encoding, Encoded]:
     full = registry.encoding_named("full")
     plain = full.encode(raw, None, geometry)
     assert plain is not None
@@ -64,13 +90,22 @@ def _choose(raw: Bytes, geometry: Geometry, base: Base | None) -> tuple[Encoding
     best, best_cost = (full, plain), _cost(plain)
     # A base must earn its place in the chain.
     allowance = 1 - _GAIN_PER_LINK * len(base.chain)
-    for encoding in registry.encodings():
-        encoded = encoding.encode(raw, base.data, geometry) if encoding.needs_base else None
-        if encoded is None or (cost := _cost(encoded)) >= best_cost * allowance:
+    for encoding, encoded in _against_a_base(raw, geometry, base.data, suggestion):
+        if (cost := _cost(encoded)) >= best_cost * allowance:
             continue
         if _is_exact(encoding, encoded, raw, base.data, geometry):
             best, best_cost, allowance = (encoding, encoded), cost, 1
     return best
+
+
+def _against_a_base(
+    raw: Bytes, geometry: Geometry, base: Bytes, suggestion: Suggestion | None
+) -> Iterator[tuple[Encoding, Encoded]]:
+    if suggestion and suggestion.encoding and (known := suggestion.encode(raw, base, geometry)):
+        yield registry.encoding_named(suggestion.encoding), known
+    for encoding in registry.encodings():
+        if encoding.needs_base and (encoded := encoding.encode(raw, base, geometry)):
+            yield encoding, encoded
 
 
 def _cost(encoded: Encoded) -> int:
