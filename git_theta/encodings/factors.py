@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words, WordType
+from git_theta.encodings.difference import Words, difference, restore
 from git_theta.encodings.rounding import (
     FORMATS,
     Doubles,
@@ -44,7 +44,8 @@ class Matrix:
     @classmethod
     def of_integers(cls, whole: NDArray[np.int64]) -> Matrix:
         """Integers, in the shortest words that hold them all."""
-        words = WordType(8, False).difference(whole.view("<u8"), np.zeros_like(whole))
+        bits = whole.view("<u8")
+        words = difference(bits, np.zeros_like(bits))
         size = next(size for size in INTEGERS.values() if int(words.max()) >> (8 * size) == 0)
         return cls(f"I{8 * size}", words.astype(f"<u{size}"))
 
@@ -53,7 +54,7 @@ class Matrix:
         if self.dtype not in INTEGERS:
             return widen(self.words, FORMATS[self.dtype])
         size = INTEGERS[self.dtype]
-        whole = WordType(size, False).restore(self.words, np.zeros_like(self.words))
+        whole = restore(self.words, np.zeros_like(self.words))
         return whole.view(f"<i{size}").astype(np.float64)
 
 

@@ -1,8 +1,8 @@
 """What a prediction missed: differences of words, of the elements missed or of all.
 
-Two parts, gaps and values. Values are differences of order-mapped words (``difference.py``) from
-the predicted to the actual word. Where gaps are empty and values are not, they cover every
-element; otherwise those at the positions that the gaps (``gaps.py``) stand for.
+Two parts, gaps and values. Values are the differences (``difference.py``) of the actual words from
+the predicted ones. Where gaps are empty and values are not, they cover every element; otherwise
+those at the positions that the gaps (``gaps.py``) stand for.
 
 Where a share p of the elements is missed at random, Huffman coded gaps come within a few percent
 of the entropy, H(p) bits per element, for any p that is stored so.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words, WordType
+from git_theta.encodings.difference import Words, difference, restore
 from git_theta.encodings.gaps import from_gaps, to_gaps
 from git_theta.errors import CorruptObjectError
 from git_theta.tensor import Part
@@ -30,7 +30,7 @@ def residual_parts(predicted: Words, actual: Words) -> tuple[Part, Part]:
     dense = missed.size > _DENSE_SHARE * actual.size
     if not dense:
         predicted, actual = predicted[missed], actual[missed]
-    values = _ordered(actual).difference(actual, predicted)
+    values = difference(actual, predicted)
     return part_of(to_gaps(missed[: 0 if dense else missed.size])), part_of(values)
 
 
@@ -43,18 +43,14 @@ def add_residual(predicted: Words, gaps: Part, values: Part) -> Words:
         raise CorruptObjectError("a residual has parts of the wrong width")
     steps = np.frombuffer(values.data, predicted.dtype)
     if gaps.nbytes == 0 and steps.size == predicted.size:
-        return _ordered(predicted).restore(steps, predicted)
+        return restore(steps, predicted)
     where = from_gaps(np.frombuffer(gaps.data, np.uint8), predicted.size)
     if where.size != steps.size:
         raise CorruptObjectError("a residual has not one value for every gap")
-    predicted[where] = _ordered(predicted).restore(steps, predicted[where])
+    predicted[where] = restore(steps, predicted[where])
     return predicted
 
 
 def part_of(words: NDArray[Any]) -> Part:
     """Contiguous words of any shape as a part that shares their memory."""
     return Part(words.dtype.itemsize, words.reshape(-1).view(np.uint8).data)
-
-
-def _ordered(words: Words) -> WordType:
-    return WordType(words.dtype.itemsize, True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words, WordType, fit
+from git_theta.encodings.difference import Words, as_words, difference, fit, restore, word_size
 from git_theta.encodings.gaps import iter_positions, to_gaps
 from git_theta.errors import CorruptObjectError
 from git_theta.tensor import Encoded, Geometry, Part
@@ -37,8 +37,8 @@ class Sparse:
         """The chunk as changed words; ``None`` without a base, or where too many changed."""
         if base is None:
             return None
-        kind = WordType.of(geometry.dtype, raw.size)
-        new, old = kind.words(raw), kind.words(fit(base, raw.size))
+        word = word_size(geometry.dtype, raw.size)
+        new, old = as_words(raw, word), as_words(fit(base, raw.size), word)
         if not _changed_little(new, old):
             return None
         gaps, differences, last = [np.zeros(0, np.uint8)], [new[:0]], -1
@@ -46,9 +46,9 @@ class Sparse:
             changed = np.flatnonzero(new[block] != old[block]) + block.start
             if changed.size:
                 gaps.append(to_gaps(changed, last))
-                differences.append(kind.difference(new[changed], old[changed]))
+                differences.append(difference(new[changed], old[changed]))
                 last = int(changed[-1])
-        return Encoded(b"", (_part(1, gaps), _part(kind.size, differences)))
+        return Encoded(b"", (_part(1, gaps), _part(word, differences)))
 
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
@@ -56,18 +56,18 @@ class Sparse:
         """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
         if base is None:
             raise CorruptObjectError("a sparse frame has no base")
-        kind = WordType.of(geometry.dtype, length)
-        if encoded.params or [part.word for part in encoded.parts] != [1, kind.size]:
+        word = word_size(geometry.dtype, length)
+        if encoded.params or [part.word for part in encoded.parts] != [1, word]:
             raise CorruptObjectError("a sparse frame has other parts than it should")
         gaps, stored = (np.frombuffer(part.data, np.uint8) for part in encoded.parts)
         result = np.array(fit(base, length))
-        words, differences, used = kind.words(result), kind.words(stored), 0
+        words, differences, used = as_words(result, word), as_words(stored, word), 0
         for changed in iter_positions(gaps, words.size):
             block = differences[used : used + changed.size]
             used += changed.size
             if used > differences.size:
                 break
-            words[changed] = kind.restore(block, words[changed])
+            words[changed] = restore(block, words[changed])
         if used != differences.size:
             raise CorruptObjectError(
                 f"a sparse frame has {differences.size} differences, not one for each position"

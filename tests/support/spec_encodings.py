@@ -23,29 +23,20 @@ class Frame(NamedTuple):
 
 WIDTH = {"F64": 8, "I64": 8, "U64": 8, "C128": 8, "F32": 4, "I32": 4, "U32": 4, "C64": 4}
 WIDTH |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-ORDERED = {"F64", "F32", "F16", "BF16", "C64", "C128"}
-ORDERED |= {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 
 
-def _words(frame: Frame, base: bytes) -> tuple[np.ndarray, bool]:
-    """The words of the fitted base (a copy), and whether they are ordered."""
-    width, ordered = WIDTH.get(frame.dtype, 1), frame.dtype in ORDERED
+def _words(frame: Frame, base: bytes) -> np.ndarray:
+    """The words of the fitted base, a copy."""
+    width = WIDTH.get(frame.dtype, 1)
     if frame.raw_length % width:
-        width, ordered = 1, False
+        width = 1
     fitted = bytearray(base[: frame.raw_length].ljust(frame.raw_length, b"\0"))
-    return np.frombuffer(fitted, f"<u{width}"), ordered
+    return np.frombuffer(fitted, f"<u{width}")
 
 
-def _rank(words: np.ndarray, ordered: bool) -> np.ndarray:
-    bits = 8 * words.itemsize
-    negative = words >> np.array(bits - 1, words.dtype) == 1
-    return np.where(negative & ordered, words ^ np.array(2 ** (bits - 1) - 1, words.dtype), words)
-
-
-def _apply(old: np.ndarray, differences: np.ndarray, ordered: bool) -> np.ndarray:
+def _apply(old: np.ndarray, differences: np.ndarray) -> np.ndarray:
     one = np.array(1, old.dtype)
-    step = (differences >> one) ^ (~(differences & one) + one)
-    return _rank(_rank(old, ordered) + step, ordered)
+    return old + ((differences >> one) ^ (~(differences & one) + one))
 
 
 def _positions(gaps: bytes) -> Iterator[int]:
@@ -63,21 +54,22 @@ def _full(frame: Frame, base: bytes) -> bytes:
 
 
 def _delta(frame: Frame, base: bytes) -> bytes:
-    old, ordered = _words(frame, base)
+    old = _words(frame, base)
     differences = np.frombuffer(frame.parts[-1][1], old.dtype)
-    if frame.params == b"\1":
+    if frame.params[0] == 1:
+        table = np.frombuffer(frame.params[1:], "<u2") if frame.params[1:] else np.arange(15)
         pairs = np.frombuffer(frame.parts[0][1], np.uint8)
-        halves = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
-        wide, differences = differences, halves.astype(old.dtype)
-        differences[halves == 15] = wide
-    return _apply(old, differences, ordered).tobytes()
+        codes = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
+        wide, differences = differences, np.append(table, 0).astype(old.dtype)[codes]
+        differences[codes == 15] = wide
+    return _apply(old, differences).tobytes()
 
 
 def _sparse(frame: Frame, base: bytes) -> bytes:
-    words, ordered = _words(frame, base)
+    words = _words(frame, base)
     (_, gaps), (_, stored) = frame.parts
     changed = np.fromiter(_positions(gaps), np.int64)
-    words[changed] = _apply(words[changed], np.frombuffer(stored, words.dtype), ordered)
+    words[changed] = _apply(words[changed], np.frombuffer(stored, words.dtype))
     return words.tobytes()
 
 
@@ -111,7 +103,7 @@ def _correct(values: np.ndarray, frame: Frame, base: np.ndarray) -> bytes:
     differences = np.frombuffer(stored, words.dtype)
     dense = not gaps and stored
     where = np.arange(words.size) if dense else np.fromiter(_positions(gaps), np.int64)
-    words[where] = _apply(words[where], differences, True)
+    words[where] = _apply(words[where], differences)
     return words.tobytes()
 
 
