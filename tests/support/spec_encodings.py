@@ -82,7 +82,7 @@ def _widen(words: np.ndarray, dtype: str) -> np.ndarray:
         return (words.astype("<u4") << 16).view("<f4").astype(np.float64)
     if dtype in FLOATS:
         return words.view(FLOATS[dtype]).astype(np.float64)
-    return _apply(np.zeros_like(words), words, False).view(f"<i{words.itemsize}").astype(np.float64)
+    return _apply(np.zeros_like(words), words).view(f"<i{words.itemsize}").astype(np.float64)
 
 
 def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
