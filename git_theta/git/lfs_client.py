@@ -13,10 +13,10 @@ from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory, TemporaryFile
 
-from git_theta.errors import TransferError
+from git_theta.errors import GitError, TransferError
 from git_theta.git import command
 from git_theta.git.command import decode
-from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
+from git_theta.git.pktline import Content, PacketReader, PacketWriter
 from git_theta.git.pointers import pointer_text
 
 _PATIENCE_SECONDS = 10
@@ -80,10 +80,11 @@ class Download:
 
         That says nothing about success: git-lfs 3.3 reports what failed in the same way.
         """
-        with self._talking():
-            for oid, size in objects.items():
-                self._ask(oid, size, "can-delay=1")
         waiting = set(objects)
+        for oid, size in objects.items():
+            if self._ask(oid, size, "can-delay=1"):
+                waiting.discard(oid)
+                yield oid
         # Not until the list is empty, as git does: git-lfs 3.3 crashes when it is asked once more
         # after it was done.
         while waiting:
@@ -103,19 +104,23 @@ class Download:
 
     def explain(self, oid: str, size: int) -> str:
         """Why an object did not come: asked for it alone, git-lfs says so, and ends."""
-        with suppress(TransferError), self._talking():
+        with suppress(TransferError):
             self._ask(oid, size)
         found = _REASON.search(self._said())
         return found[1] if found else self._said()
 
-    def _ask(self, oid: str, size: int, *extra: str) -> None:
-        self._writer.lines("command=smudge", f"pathname={oid}", *extra)
-        self._writer.data(pointer_text(oid, size))
-        self._writer.end()
-        if "status=success" in list(self._reader.lines()):
-            # It came between our look and this request: git-lfs hands out its content.
+    def _ask(self, oid: str, size: int, *extra: str) -> bool:
+        """Request an object; true when it is here already, and nothing more will be said of it."""
+        with self._talking():
+            self._writer.lines("command=smudge", f"pathname={oid}", *extra)
+            self._writer.data(pointer_text(oid, size))
+            self._writer.end()
+            if "status=success" not in list(self._reader.lines()):
+                return False
+            # git-lfs hands out the content; it is in its storage, too.
             Content(self._reader).drain()
             list(self._reader.lines())
+            return True
 
     def _said(self) -> str:
         self._words.seek(0)
@@ -125,8 +130,8 @@ class Download:
     def _talking(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, DisconnectedError) as error:
-            raise TransferError(f"git-lfs ended early: {self._said()}") from error
+        except (EOFError, GitError) as error:
+            raise TransferError(f"git-lfs does not answer: {self._said()}") from error
 
 
 def _end(process: Popen[bytes]) -> None:

@@ -128,7 +128,7 @@ def _payload_length(header: bytes) -> int:
         raise DisconnectedError("git ended in the middle of a packet")
     length = int(header, 16) if _HEX.issuperset(header) else -1
     if not 4 <= length <= MAX_PAYLOAD + 4:
-        raise GitError(f"git sent a malformed packet: {header!r}")
+        raise GitError(f"this is no packet of the filter protocol: {header!r}")
     return length - 4
 
 

@@ -278,6 +278,11 @@ def test_blobs(repo, found):
     assert found.read_blob("HEAD:a", limit=8) is None
 
 
+def test_without_an_index_nothing_is_in_it(found):
+    assert not found.index_file.exists()
+    assert found.read_blob(":a") is None
+
+
 def test_paths_that_look_like_stages_are_paths(repo, found):
     repo.commit_files({"1:a": b"odd name"})
     assert found.read_blob(":1:a") == b"odd name"
@@ -515,6 +520,12 @@ def test_what_was_fetched_last_is_held(repo, found, make_repo):
     repo.git("fetch", "-q", str(other.path), "main")
     blob = other.git("rev-parse", "HEAD:a")
     assert blob in {entry.blob for entry in found.all_entries()}
+
+
+def test_what_cannot_be_read_is_an_error_for_it_may_hold_something(repo, found):
+    (repo.path / ".git/FETCH_HEAD").mkdir()
+    with pytest.raises(GitError, match="FETCH_HEAD"):
+        list(found.all_entries())
 
 
 def test_an_empty_repository_holds_nothing(found, remote):
