@@ -59,6 +59,8 @@ class Server:
         """The URL of a new bare repository that accepts pushes."""
         bare = Repo.init(self.root / "git" / name, "--bare")
         bare.git("config", "http.receivepack", "true")
+        # giftless makes the folder in each of several uploads at once, and fails in the others.
+        (self.root / "lfs" / name.removesuffix(".git")).mkdir(parents=True, exist_ok=True)
         return f"{self.url}/{name}"
 
     def bare(self, name: str = "team/model.git") -> Repo:
