@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "doctor",
     "track": "track",
     "untrack": "untrack",
+    "add": "add",
     "status": "status",
     "ls-files": "ls_files",
     "show": "show",
