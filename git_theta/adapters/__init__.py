@@ -1,0 +1,22 @@
+"""Updates that come as a file of their own: PEFT adapters, and sparse changes.
+
+Reading one gives updates of a checkpoint's parameters; each can be applied to a parameter's
+bytes, or stored as it is by the encoding made for it.
+"""
+
+from git_theta.adapters.names import Names, Parameter
+from git_theta.adapters.peft import read_adapter
+from git_theta.adapters.sparse import read_sparse
+from git_theta.adapters.updates import LowRank, Replacement, Scaling, Sparse, Update
+
+__all__ = [
+    "LowRank",
+    "Names",
+    "Parameter",
+    "Replacement",
+    "Scaling",
+    "Sparse",
+    "Update",
+    "read_adapter",
+    "read_sparse",
+]

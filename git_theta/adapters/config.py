@@ -1,0 +1,144 @@
+"""``adapter_config.json``: what PEFT needs to know to merge an adapter.
+
+Source: ``LoraConfig`` and ``IA3Config`` of https://github.com/huggingface/peft, release 0.21.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from git_theta.errors import FormatError, UsageError
+
+_LARGEST = 16 << 20
+
+# Set, each of these makes the merged weights something else than W + scale * B A.
+_UNSUPPORTED = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "velora_config",
+)
+# These ways to start a training change the base weights as well.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of an adapter that say what merging it gives."""
+
+    kind: str
+    rank: int
+    alpha: float
+    ranks: Mapping[str, int]
+    alphas: Mapping[str, float]
+    is_rank_stabilised: bool
+    is_transposed: bool
+    feedforward: str | tuple[str, ...]
+
+    def rank_of(self, module: str) -> int:
+        """The rank of a module's factors."""
+        return self.ranks.get(_pattern(self.ranks, module), self.rank)
+
+    def scale_of(self, module: str, rank: int) -> float:
+        """What the product of a module's factors is multiplied by."""
+        alpha = self.alphas.get(_pattern(self.alphas, module), self.alpha)
+        return alpha / (math.sqrt(rank) if self.is_rank_stabilised else rank)
+
+    def is_feedforward(self, module: str) -> bool:
+        """Whether an IA3 vector scales what goes into a module, not what comes out."""
+        if isinstance(self.feedforward, str):
+            return re.fullmatch(self.feedforward, module) is not None
+        return any(module.endswith(name) for name in self.feedforward)
+
+
+def read_config(path: Path) -> Config:
+    """Read the file.
+
+    Raises ``FormatError`` where it is malformed, ``UsageError`` where it describes an adapter
+    that cannot be merged here.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise FormatError("it is too large to be a configuration", path=str(path))
+        fields = json.loads(path.read_bytes())
+        return _config(fields)
+    except FileNotFoundError:
+        raise UsageError(
+            "an adapter needs its adapter_config.json",
+            path=str(path),
+            hint="give the folder that save_pretrained() wrote",
+        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, re.error) as error:
+        reason = f"not a PEFT configuration: {type(error).__name__}: {error}"
+        raise FormatError(reason, path=str(path)) from error
+    except UsageError as error:
+        raise error.at(str(path)) from None
+
+
+def _config(fields: Mapping[str, Any]) -> Config:
+    kind = fields["peft_type"]
+    if kind not in ("LORA", "IA3"):
+        raise UsageError(
+            f"adapters of type {kind} cannot be merged here",
+            hint="merge it with PEFT, save the model and git add that",
+        )
+    _check_supported(fields)
+    feedforward = fields.get("feedforward_modules") or ()
+    return Config(
+        kind,
+        int(fields.get("r", 8)),
+        float(fields.get("lora_alpha", 8)),
+        {_checked(key): int(rank) for key, rank in _patterns(fields, "rank_pattern")},
+        {_checked(key): float(alpha) for key, alpha in _patterns(fields, "alpha_pattern")},
+        bool(fields.get("use_rslora")),
+        bool(fields.get("fan_in_fan_out")),
+        _checked(feedforward) if isinstance(feedforward, str) else tuple(map(str, feedforward)),
+    )
+
+
+def _check_supported(fields: Mapping[str, Any]) -> None:
+    start = str(fields.get("init_lora_weights", True)).lower()
+    for name in _UNSUPPORTED:
+        if fields.get(name):
+            raise _unsupported(name)
+    if start.startswith(_CHANGES_BASE):
+        raise _unsupported(f"init_lora_weights={start}")
+
+
+def _unsupported(what: str) -> UsageError:
+    return UsageError(
+        f"adapters with {what} cannot be merged here",
+        hint="merge it with PEFT, save the model and git add that",
+    )
+
+
+def _patterns(fields: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
+    patterns: Mapping[str, Any] = fields.get(name) or {}
+    return patterns.items()
+
+
+def _checked(pattern: str) -> str:
+    re.compile(_whole(pattern))
+    return pattern
+
+
+def _pattern(patterns: Iterable[str], module: str) -> str:
+    """The first pattern that matches the end of a module's name, from a dot on; else the name."""
+    return next((key for key in patterns if re.match(_whole(key), module)), module)
+
+
+def _whole(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
