@@ -84,9 +84,9 @@ def encode_with_factors(
     scales = np.full(left.words.shape[0], scale)
     here = slice(rows.first, rows.first + rows.actual.shape[0])
     ways: list[tuple[Arithmetic, str | None]] = [
-        (Arithmetic.DOUBLE, None),
         (Arithmetic.FUSED, None),
         *((Arithmetic.FUSED, dtype) for dtype in dict.fromkeys((rows.form.name, left.dtype))),
+        (Arithmetic.DOUBLE, None),
     ]
     candidates = (Factors(left, right, scales, *way).rows(here) for way in ways)
     return _encoded(rows, min(candidates, key=lambda factors: _missed(rows, factors)))
