@@ -130,7 +130,8 @@ def _change(left: Floats, right: Floats, factors: Factors) -> Floats:
 
 def _add(base: Words, change: Floats, rounded: str | None, form: FloatFormat) -> Words:
     if rounded is not None:
-        change = widen(narrow(change, FORMATS[rounded]), FORMATS[rounded]).astype(change.dtype)
+        kept = widen(narrow(change, FORMATS[rounded]), FORMATS[rounded]).astype(change.dtype)
+        change = np.where(np.isnan(change), change, kept)
     is_double = change.dtype == np.float64 or form.name == "F64"
     total = (widen(base, form) if is_double else widen_single(base, form)) + change
     words, undefined = narrow(total, form), np.isnan(total)

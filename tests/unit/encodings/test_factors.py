@@ -144,6 +144,16 @@ def test_where_the_sum_is_nan_the_base_stays():
     assert predict(payload, factors, SINGLE).tolist() == [[0x7FC12345, 0xFF800000, 0x7F800000]]
 
 
+@pytest.mark.parametrize("rounded", ["BF16", "F16", None])
+def test_a_change_that_is_nan_leaves_the_base(rounded):
+    base = np.array([[1.0, 2.0]], np.float32)
+    # All bits set, this NaN would carry into its sign if it were rounded like a number.
+    bits = np.array([[0x7FFFFFFF, 0x3F800000]], np.uint32)
+    one = Matrix("F32", np.array([[0x3F800000]], np.uint32))
+    factors = Factors(one, Matrix("F32", bits), np.ones(1), Arithmetic.FUSED, rounded)
+    assert predict(words(base), factors, SINGLE).view(np.float32).tolist() == [[1.0, 3.0]]
+
+
 @pytest.mark.parametrize("bits", [8, 16, 32, 64])
 def test_integers_take_the_shortest_words(bits):
     most = (1 << (bits - 1)) - 1
