@@ -24,6 +24,9 @@ _INSTALL = "install git-lfs 3.3 or newer, for example: apt install git-lfs"
 # A remote that is given by URL or path is given this name, for git-lfs takes a path only by name.
 _UNNAMED = "git-theta"
 
+# Settings by which git-lfs puts objects elsewhere than beside the commits (git-lfs-config(5)).
+_REDIRECTS = r"^(lfs\.(.*\.)?(url|pushurl|standalonetransferagent)|remote\..*\.lfs(push)?url)$"
+
 Deliver = Callable[[str, Path], None]
 
 
@@ -87,7 +90,7 @@ class Lfs:
             result = command.attempt(push, cwd=self._repo.top, stdin=oids, env=env)
         if result.status:
             raise _failed("upload to", remote, result.err)
-        if target.folder:
+        if target.folder and not self._is_redirected():
             _check_arrival(remote, target.folder, sizes)
 
     @contextmanager
@@ -178,6 +181,16 @@ class Lfs:
         folder = _folder_of(remote, self._repo.top)
         url = folder.as_uri() if folder else remote
         return _Target(("-c", f"remote.{_UNNAMED}.url={url}"), _UNNAMED, folder)
+
+    def _is_redirected(self) -> bool:
+        """Whether objects may go elsewhere than commits."""
+        named = self._repo.git("config", "--name-only", "--get-regexp", _REDIRECTS, check=False)
+        places = (":.lfsconfig", "HEAD:.lfsconfig")
+        return bool(
+            named
+            or (self._repo.top / ".lfsconfig").exists()
+            or any(self._repo.read_blob(place) is not None for place in places)
+        )
 
 
 def _check_arrival(remote: str, folder: Path, sizes: Mapping[str, int]) -> None:

@@ -83,7 +83,8 @@ def fold(repo: Repository, remote: str) -> bool:
     """
     there = _remote_refs(repo, remote)
     try:
-        repo.git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote, *there)
+        place = _pushed_to(repo, remote)
+        repo.git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", place, *there)
         union = {oid: size for commit in there.values() for oid, size in _named(repo, commit)}
         ref = _ref_name(union)
         commit = _commit(repo, ref, union)
@@ -100,11 +101,20 @@ def fold(repo: Repository, remote: str) -> bool:
 
 def _remote_refs(repo: Repository, remote: str) -> dict[str, str]:
     try:
-        listed = repo.git("ls-remote", "--quiet", remote, f"{NAMESPACE}*")
+        listed = repo.git("ls-remote", "--quiet", _pushed_to(repo, remote), f"{NAMESPACE}*")
     except GitError as error:
         raise _refused(remote, error) from error
     pairs = (line.split("\t") for line in decode(listed).splitlines())
     return {ref: commit for commit, ref in pairs}
+
+
+def _pushed_to(repo: Repository, remote: str) -> str:
+    """Where to read what pushes wrote: a remote may be fetched from another place."""
+    if remote not in repo.remotes():
+        return remote
+    fetch = decode(repo.git("remote", "get-url", remote)).strip()
+    push = decode(repo.git("remote", "get-url", "--push", remote)).strip()
+    return remote if push == fetch else push
 
 
 def _push(repo: Repository, remote: str, *refspecs: str, options: Iterable[str] = ()) -> None:

@@ -255,6 +255,19 @@ def test_an_upload_that_went_nowhere_is_an_error(here, remote, objects, tmp_path
         Lfs(here).upload(str(remote.path), objects)
 
 
+@pytest.mark.parametrize("how", ["lfs.url", "remote.origin.lfsurl", ".lfsconfig"])
+def test_objects_may_live_elsewhere_than_commits(how, repo, here, remote, server, objects):
+    endpoint = f"{server.repository()}/info/lfs"
+    repo.git("remote", "add", "origin", str(remote.path))
+    if how == ".lfsconfig":
+        repo.write(".lfsconfig", f"[lfs]\n\turl = {endpoint}\n".encode())
+    else:
+        repo.git("config", how, endpoint)
+    Lfs(here).upload("origin", objects)
+    assert set(server.objects()) == set(objects)
+    assert lfs_files(remote.path) == []
+
+
 def test_storage_that_is_configured(repo, here, remote, objects, tmp_path):
     repo.git("config", "lfs.storage", str(tmp_path / "elsewhere-in-the-house"))
     assert Lfs(here).media_path("a" * 64).is_relative_to(tmp_path / "elsewhere-in-the-house")

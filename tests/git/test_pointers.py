@@ -99,6 +99,17 @@ def test_each_remote_counts_for_itself(here, remote, make_repo):
     assert refs(other) == refs(remote)
 
 
+def test_a_remote_that_is_fetched_from_elsewhere(repo, here, remote, make_repo, monkeypatch):
+    monkeypatch.setattr(pointers, "FOLD_ABOVE", 2)
+    mirror = make_repo("mirror.git", "--bare")
+    repo.git("remote", "set-url", "--push", "origin", str(mirror.path))
+    for name in "abc":
+        pointers.publish(here, "origin", objects(name))
+    assert len(refs(mirror)) == 1
+    assert named(mirror) == objects("a", "b", "c")
+    assert refs(remote) == []
+
+
 def test_nothing_stays_behind_in_the_own_repository(repo, here):
     pointers.publish(here, "origin", objects("a"))
     assert repo.git("for-each-ref") == ""
