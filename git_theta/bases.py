@@ -5,16 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
-from git_theta import chunks
+import numpy as np
+
+from git_theta import chunks, registry
 from git_theta.chunks import Base
+from git_theta.codec import estimate
 from git_theta.errors import CorruptObjectError, MissingObjectError
 from git_theta.ids import Ref
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.pieces import SKELETON, RawChunk
+from git_theta.settings import Settings
 from git_theta.store import Index, Location, ObjectStore
-from git_theta.tensor import Layout, TensorSpan
+from git_theta.tensor import Geometry, Layout, TensorSpan
 
 Chain = tuple[Ref, ...]
+
+# A link costs a read and a decode, so it must save this share of the bytes.
+_GAIN_PER_LINK = 0.02
+_SAMPLE = 64 << 10
+_SAMPLES = 4
 
 
 class Bases:
@@ -30,13 +39,14 @@ class Bases:
         index: Index,
         layout: Layout,
         parents: Iterable[Manifest],
-        max_depth: int,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._index = index
         self._layout = layout
         self._parents = _Parents(parents)
-        self._max_depth = max_depth
+        self._max_depth = settings.max_depth
+        self._max_cost = settings.max_cost
 
     def known(self, hash_: str) -> Chain | None:
         """A chain that is verified and here, and decodes to content ``hash_``.
@@ -54,15 +64,24 @@ class Bases:
         return next((chain for chain in chains if chain and self._is_here(chain)), None)
 
     def find(self, raw: RawChunk) -> Base | None:
-        """The same chunk in the closest parent that has the tensor, if its bytes are here."""
+        """What the same chunk is in the closest parent that has the tensor, if it is here.
+
+        Or what that one is a difference to in the end, where this is nearly as good a base: fine-
+        tunes of one model stay close to it, and a shorter chain is faster to decode.
+        """
         for chunk in self._candidates(raw):
-            # At the bound, go back to the root: fine-tunes of one base stay close to it.
-            chain = chunk.chain if len(chunk.chain) < self._max_depth else chunk.chain[-1:]
+            # Without a chain below it, any content is its own bottom.
+            chain = chunk.chain if self._may_grow(chunk) else chunk.chain[-1:]
             try:
-                return chunks.decode_base(self._store, chain)
+                bottom, top = chunks.decode_bases(self._store, chain)
             except (MissingObjectError, CorruptObjectError):
                 continue  # the chunk at hand can be stored without it
+            return bottom if bottom is top or _is_as_good(bottom, top, raw) else top
         return None
+
+    def _may_grow(self, chunk: Chunk) -> bool:
+        cost = sum(ref.length for ref in chunk.chain)
+        return len(chunk.chain) < self._max_depth and cost < self._max_cost * chunk.length
 
     def _candidates(self, raw: RawChunk) -> Iterator[Chunk]:
         if raw.owner == SKELETON:
@@ -96,6 +115,23 @@ class Bases:
 
     def _is_here(self, chain: Chain) -> bool:
         return all(self._store.has(ref.oid) for ref in chain)
+
+
+def _is_as_good(bottom: Base, top: Base, raw: RawChunk) -> bool:
+    """Whether a sample differs from the bottom of a chain hardly more than from its top."""
+    links = len(top.chain) - len(bottom.chain)
+    return _cost(bottom, raw) * (1 - _GAIN_PER_LINK * links) <= _cost(top, raw)
+
+
+def _cost(base: Base, raw: RawChunk) -> int:
+    length = min(base.data.size, len(raw.data))
+    # Whole words, wherever a sample begins.
+    starts = range(0, length, max(_SAMPLE, length // _SAMPLES) & ~7)
+    places = [slice(start, min(start + _SAMPLE, length)) for start in starts]
+    sample = np.frombuffer(raw.data, np.uint8)
+    now, before = (np.concatenate([each[p] for p in places]) for each in (sample, base.data))
+    encoded = registry.encoding_named("delta").encode(now, before, Geometry(raw.geometry.dtype))
+    return estimate(encoded.parts) if encoded else now.size
 
 
 class _Parents:

@@ -65,7 +65,7 @@ def clean(
     """
     settings, progress = workshop.settings, workshop.progress
     layout, warning = formats.scan(source, name)
-    bases = Bases(workshop.store, workshop.index, layout, parents, settings.max_depth)
+    bases = Bases(workshop.store, workshop.index, layout, parents, settings)
     known = _by_owner(layout, suggestions or {})
     recorder = _Recorder(workshop)
     digest = blake3()

@@ -137,22 +137,30 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
     Raises ``MissingObjectError``, ``CorruptObjectError`` (naming the object at fault) or
     ``UnsupportedVersionError``.
     """
-    hash_, decoded = _decode_chain(store, chunk.chain)
-    if hash_ != chunk.hash or decoded.data.size != chunk.length:
+    locations = []
+    for link in _links(store, chunk.chain):
+        data, location = link
+        locations.append(location)
+    if location.hash != chunk.hash or data.size != chunk.length:
         raise _corrupt(chunk.chain[0], "it holds other content than the manifest names")
-    return decoded
+    return DecodedChunk(data, tuple(locations))
 
 
-def decode_base(store: ObjectStore, chain: tuple[Ref, ...]) -> Base:
-    """Rebuild the content at the top of ``chain``, to encode against it."""
-    hash_, decoded = _decode_chain(store, chain)
-    return Base(hash_, decoded.data, chain)
+def decode_bases(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[Base, Base]:
+    """What lies at the bottom and at the top of ``chain``, to encode against."""
+    bottom = top = None
+    for data, location in _links(store, chain):
+        top = Base(location.hash, data, chain[-1 - location.depth :])
+        bottom = bottom or top
+    assert bottom is not None  # a chain has a link: the manifest says so
+    assert top is not None
+    return bottom, top
 
 
-def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, DecodedChunk]:
+def _links(store: ObjectStore, chain: tuple[Ref, ...]) -> Iterator[tuple[Bytes, Location]]:
+    """The content of each link of a chain, from the bottom up, verified."""
     data: Bytes | None = None
     below: str | None = None
-    locations: list[Location] = []
     for depth, ref in enumerate(reversed(chain)):
         try:
             frame = decode_frame(store.read(ref))
@@ -161,11 +169,8 @@ def _decode_chain(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[str, Deco
             raise _corrupt(ref, error.message) from error
         except MissingObjectError as error:
             raise MissingObjectError(f"object {ref.oid} is not here", hint=error.hint) from error
+        yield data, Location(frame.content, frame.raw_length, ref, frame.base, depth)
         below = frame.content
-        locations.append(Location(frame.content, frame.raw_length, ref, frame.base, depth))
-    assert data is not None  # a chain has a link: the manifest says so
-    assert below is not None
-    return below, DecodedChunk(data, tuple(locations))
 
 
 def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> Bytes:

@@ -15,7 +15,7 @@ from git_theta.system import cpu_count
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 # What a manifest can hold: chunks of up to 256 MiB, chains of up to 64 links.
-_RANGES = {"chunk_size": (1, 1 << 28), "max_depth": (0, 63)}
+_RANGES = {"chunk_size": (1, 1 << 28), "max_depth": (0, 63), "max_cost": (0, 1 << 20)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Settings:
     """Worker threads; 0 is one per processor."""
     max_depth: int = 8
     """The longest chain of bases that a new chunk may have."""
+    max_cost: int = 3
+    """How many times a chunk's own size the frames of its bases may take together."""
     smudge: bool = True
     """Whether checkout writes checkpoints; false leaves manifests for ``git theta checkout``."""
     direct_above: int = 512 << 20

@@ -244,7 +244,7 @@ def _culprit(store: ObjectStore, chunk: Chunk) -> Ref:
     """The deepest link of a chain that does not decode."""
     for first in reversed(range(len(chunk.chain))):
         try:
-            chunks.decode_base(store, chunk.chain[first:])
+            chunks.decode_bases(store, chunk.chain[first:])
         except ThetaError:
             return chunk.chain[first]
     return chunk.chain[0]
