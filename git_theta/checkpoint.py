@@ -200,6 +200,8 @@ class _Recorder:
     def finish(self) -> None:
         """Close the last pack and let the index know what is now durable."""
         self._packs.flush()
+        old = {ref.oid for chain in self._chains.values() for ref in chain}
+        self._workshop.store.freshen(old)
         self._workshop.store.sync()
         rows = []
         for hash_, fresh in self._fresh.items():

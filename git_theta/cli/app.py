@@ -26,6 +26,7 @@ COMMANDS = {
     "fetch": "fetch",
     "checkout": "checkout",
     "fsck": "fsck",
+    "gc": "gc",
     # Called by git:
     "filter-process": "filter_process",
     "merge-driver": "merge_driver",

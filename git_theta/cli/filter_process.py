@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -23,6 +24,9 @@ def command() -> None:
     Example (what git itself runs):
       git-theta filter-process
     """
+    # A manifest of 90,000 tensors is a million objects that live as long as it does; collecting
+    # among them every 700 allocations took a third of the time of reading it.
+    gc.set_threshold(100_000)
     with open_workspace(progress=Meter()) as workspace:
         _add_missing_hooks(workspace)
         session = Session(workspace, complain, can_defer=not hooks.missing(workspace.repo))

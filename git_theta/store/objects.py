@@ -164,6 +164,19 @@ class ObjectStore:
             raise store_error(error, source) from error
         return target
 
+    def freshen(self, oids: Iterable[str]) -> None:
+        """Make objects that are about to be referred to look new, so that ``gc`` lets them be.
+
+        ``MissingObjectError`` when one was removed meanwhile.
+        """
+        for oid in oids:
+            try:
+                os.utime(self.path(oid))
+            except FileNotFoundError:
+                raise _missing(self.path(oid)) from None
+            except OSError as error:
+                raise store_error(error, self.path(oid)) from error
+
     def sync(self) -> None:
         """Make the names of all objects written so far durable.
 

@@ -284,3 +284,40 @@ def test_the_index_is_rebuilt_with_one_command(model, theta):
     model.commit_files({"copy.safetensors": FIRST})
     assert before == sorted(path.name for path in (model.path / ".git/theta/objects").rglob("*"))
     assert theta(model, "fsck", "--reindex", "--full").returncode == 2
+
+
+def test_gc_removes_only_what_nothing_needs(model, theta):
+    folder = model.path / ".git/theta/objects"
+
+    def objects() -> set[str]:
+        return {path.name for path in folder.rglob("*") if path.is_file()}
+
+    model.commit_files({"m.safetensors": FIRST})
+    needed = objects()
+    model.write("m.safetensors", checkpoints.safetensors(checkpoints.tensors(5)))
+    model.git("stash", "-q")
+    stashed = objects()
+    model.write("m.safetensors", checkpoints.safetensors(checkpoints.tensors(6)))
+    model.git("add", "m.safetensors")
+    staged = objects()
+    assert needed < stashed < staged
+    assert theta(model, "gc", "--older-than", "0").stdout.startswith("0 objects removed")
+    model.git("reset", "-q", "--hard")
+    assert theta(model, "gc").stdout.startswith("0 objects removed")  # too young
+    assert "would be" in theta(model, "gc", "--older-than", "0", "--dry-run").stdout
+    assert objects() == staged
+    found = _json(theta(model, "gc", "--older-than", "0", "--json"))
+    assert set(found["objects"]) == staged - stashed
+    assert objects() == stashed
+    model.git("stash", "pop", "-q")
+    assert model.read("m.safetensors") == checkpoints.safetensors(checkpoints.tensors(5))
+
+
+def test_gc_removes_nothing_when_a_manifest_cannot_be_read(model, theta):
+    model.commit_files({"m.safetensors": FIRST})
+    broken = model.git("hash-object", "-w", "--stdin", stdin=b'{"git-theta":1,"format":1}\n')
+    model.git("update-index", "--add", "--cacheinfo", f"100644,{broken},broken.safetensors")
+    done = theta(model, "gc", "--older-than", "0")
+    assert done.returncode == 22
+    assert "broken.safetensors" in done.stderr
+    assert list((model.path / ".git/theta/objects").rglob("*"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,13 @@ def test_lost_objects_are_stored_again(workshop):
         workshop.store.remove(oid)
     assert _clean(workshop, data) == described
     assert _smudge(workshop, described) == data
+
+
+def test_objects_that_serve_again_look_new_to_a_collection(workshop):
+    data = checkpoints.safetensors()
+    _clean(workshop, data)
+    files = [workshop.store.path(oid) for oid in _oids(workshop)]
+    for file in files:
+        os.utime(file, (1, 1))
+    _clean(workshop, data)
+    assert all(file.stat().st_mtime > 1 for file in files)

@@ -1,0 +1,44 @@
+"""``git theta gc``."""
+
+from __future__ import annotations
+
+import click
+
+from git_theta.cli.text import human, plural, print_json
+from git_theta.collect import collect
+from git_theta.workspace import open_workspace
+
+_DAY = 86400.0
+
+
+@click.command("gc")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed, remove nothing.")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=14.0,
+    show_default=True,
+    help="Keep objects that are younger than this many days.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(dry_run: bool, days: float, as_json: bool) -> None:
+    """Remove local objects that no commit, stash, reflog or index needs.
+
+    They are left by amended or abandoned work. Objects are never rewritten, so nothing that is
+    pushed changes.
+
+    \b
+    Examples:
+      git theta gc --dry-run
+      git reflog expire --expire=now --all && git theta gc --older-than 1
+    """
+    with open_workspace() as workspace:
+        found = collect(workspace, days * _DAY, dry_run=dry_run)
+    if as_json:
+        print_json({"objects": found.oids, "size": found.size, "kept": found.kept})
+        return
+    did = "would be removed" if dry_run else "removed"
+    click.echo(
+        f"{plural(len(found.oids), 'object')} {did} ({human(found.size)}), {found.kept:,} needed"
+    )
