@@ -200,8 +200,8 @@ class _Recorder:
     def finish(self) -> None:
         """Close the last pack and let the index know what is now durable."""
         self._packs.flush()
-        old = {ref.oid for chain in self._chains.values() for ref in chain}
-        self._workshop.store.freshen(old)
+        reused = [*self._chains.values(), *(fresh.base_chain for fresh in self._fresh.values())]
+        self._workshop.store.freshen({ref.oid for chain in reused for ref in chain})
         self._workshop.store.sync()
         rows = []
         for hash_, fresh in self._fresh.items():
