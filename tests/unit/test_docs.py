@@ -74,6 +74,18 @@ def test_the_settings_page_has_every_setting_with_its_default() -> None:
     assert len(rows) == len(fields(settings.Settings))
 
 
+def test_the_architecture_names_every_layer_and_every_module_has_one() -> None:
+    linted = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("layers = [")[2]
+    layers = set(re.findall(r"git_theta\.(\w+)", linted))
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|((?: `\w+`,?)+) \|", page, re.MULTILINE)
+    assert layers == set(re.findall(r"\w+", " ".join(rows)))
+    modules = {
+        path.stem for path in (ROOT / "git_theta").iterdir() if (path.suffix or "/") in "/.py"
+    }
+    assert {name for name in modules if not name.startswith("_")} <= layers
+
+
 def test_the_frame_in_the_specification_decodes_as_it_says() -> None:
     _, _, after = SPEC.partition("<!-- example: frame of three floats -->")
     rows = [(int(line[:4], 16), line[6:54]) for line in after.split("```")[1].strip().splitlines()]
