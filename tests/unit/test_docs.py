@@ -80,9 +80,8 @@ def test_the_architecture_names_every_layer_and_every_module_has_one() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\|((?: `\w+`,?)+) \|", page, re.MULTILINE)
     assert layers == set(re.findall(r"\w+", " ".join(rows)))
-    modules = {
-        path.stem for path in (ROOT / "git_theta").iterdir() if (path.suffix or "/") in "/.py"
-    }
+    paths = [*ROOT.glob("git_theta/*.py"), *ROOT.glob("git_theta/*/__init__.py")]
+    modules = {path.relative_to(ROOT / "git_theta").parts[0].removesuffix(".py") for path in paths}
     assert {name for name in modules if not name.startswith("_")} <= layers
 
 
