@@ -16,10 +16,18 @@ from blake3 import blake3
 
 from git_theta import chunks, formats
 from git_theta.bases import Bases
-from git_theta.errors import ChangedError, CorruptObjectError
+from git_theta.errors import CorruptObjectError
 from git_theta.ids import Ref, content_hash
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
-from git_theta.pieces import SKELETON, Placement, RawChunk, placements, raw_chunks
+from git_theta.pieces import (
+    SKELETON,
+    Placement,
+    RawChunk,
+    SourceStream,
+    Stream,
+    placements,
+    raw_chunks,
+)
 from git_theta.pipeline import batches, in_order
 from git_theta.progress import Progress, Silent
 from git_theta.settings import Settings
@@ -53,24 +61,35 @@ def clean(
     name: str,
     workshop: Workshop,
     parents: Iterable[Manifest] = (),
-    expected_hash: str | None = None,
     suggestions: Mapping[str, chunks.Suggestion] | None = None,
 ) -> Cleaned:
-    """Store the file ``source``, called ``name``, and describe it.
-
-    ``parents`` are the manifests that tensors are compared with, the closest first.
-    ``expected_hash`` is the BLAKE3 hash that the whole file must have: ``ChangedError`` when
-    other bytes were read. ``suggestions`` are encodings to try, by the name of the tensor. When
-    this returns, every object is durable; when it raises, nothing refers to what was written.
-    """
-    settings, progress = workshop.settings, workshop.progress
+    """Store the file ``source``, called ``name``, and describe it; see ``store``."""
     layout, warning = formats.scan(source, name)
+    workshop.progress.start(f"storing {name}", source.size)
+    described = store(SourceStream(source), layout, workshop, parents, suggestions)
+    return Cleaned(described, warning)
+
+
+def store(
+    stream: Stream,
+    layout: Layout,
+    workshop: Workshop,
+    parents: Iterable[Manifest] = (),
+    suggestions: Mapping[str, chunks.Suggestion] | None = None,
+) -> Manifest:
+    """Store every byte of ``stream``, cut as ``layout`` says, and describe it.
+
+    ``parents`` are the manifests that tensors are compared with, the closest first;
+    ``suggestions`` are encodings to try, by the name of the tensor. When this returns, every
+    object is durable, and the manifest stands for the stream's exact bytes, whether or not the
+    layout was theirs. When it raises, nothing refers to what was written.
+    """
+    settings = workshop.settings
     bases = Bases(workshop.store, workshop.index, layout, parents, settings)
     known = _by_owner(layout, suggestions or {})
     recorder = _Recorder(workshop)
     digest = blake3()
-    progress.start(f"storing {name}", source.size)
-    raw = _hashed(raw_chunks(source, layout, settings.chunk_size), digest)
+    raw = _hashed(raw_chunks(stream, layout, settings.chunk_size), digest)
     for outcomes in in_order(
         lambda batch: [_store_chunk(item, bases, workshop, known) for item in batch],
         batches(raw, lambda item: len(item.data), _BATCH),
@@ -78,16 +97,10 @@ def clean(
     ):
         for outcome in outcomes:
             recorder.record(outcome)
-            progress.advance(outcome.length)
-    if expected_hash is not None and digest.hexdigest() != expected_hash:
-        raise ChangedError(
-            "the file changed while it was being stored",
-            path=name,
-            hint="run the command again when nothing writes to the file",
-        )
+            workshop.progress.advance(outcome.length)
     recorder.finish()
-    progress.finish()
-    return Cleaned(_describe(layout, source.size, digest.hexdigest(), recorder), warning)
+    workshop.progress.finish()
+    return _describe(layout, digest.hexdigest(), recorder)
 
 
 def smudge(manifest: Manifest, workshop: Workshop, name: str = "") -> Iterator[memoryview]:
@@ -176,9 +189,11 @@ class _Recorder:
         self._chains: dict[str, tuple[Ref, ...]] = {}
         self._fresh: dict[str, _Fresh] = {}
         self._placed: dict[int, list[tuple[int, str]]] = {}
+        self.size = 0
 
     def record(self, outcome: _Outcome) -> None:
         """Take the next chunk of the file."""
+        self.size += outcome.length
         self._placed.setdefault(outcome.owner, []).append((outcome.length, outcome.hash))
         if outcome.hash in self._chains or outcome.hash in self._fresh:
             return  # a tied tensor: the first one's frame serves
@@ -217,7 +232,7 @@ class _Recorder:
         )
 
 
-def _describe(layout: Layout, size: int, file_hash: str, recorder: _Recorder) -> Manifest:
+def _describe(layout: Layout, file_hash: str, recorder: _Recorder) -> Manifest:
     tensors, position = [], 0
     for owner, span in enumerate(layout.spans):
         tensors.append(
@@ -236,6 +251,7 @@ def _describe(layout: Layout, size: int, file_hash: str, recorder: _Recorder) ->
         AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
     )
     skeleton = recorder.chunks_of(SKELETON)
+    size = recorder.size
     return Manifest(layout.format, size, file_hash, skeleton, tuple(tensors), aliases)
 
 

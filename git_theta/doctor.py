@@ -12,8 +12,8 @@ from git_theta.git import Lfs, Repository, attributes, command, config, hooks
 from git_theta.materialise import stubs
 from git_theta.workspace import Workspace, open_workspace
 
-# Delayed smudges of the filter protocol came with 2.15, post-index-change with 2.22.
-_OLDEST_GIT = (2, 22)
+# `rev-parse --path-format` came with 2.31.
+_OLDEST_GIT = (2, 31)
 
 
 @dataclass(frozen=True, slots=True)

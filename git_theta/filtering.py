@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 
 from git_theta import manifest, materialise, transfer
-from git_theta.checkpoint import clean, smudge
+from git_theta.checkpoint import smudge
 from git_theta.errors import ManifestError, PointerError, ThetaError
-from git_theta.git import SmudgeRequest
-from git_theta.incoming import Incoming, receive
+from git_theta.git import SmudgeRequest, attributes
+from git_theta.incoming import Packets, clean_incoming
 from git_theta.manifest import Manifest
 from git_theta.tensor import Buffer
 from git_theta.workspace import Workspace
@@ -38,37 +38,31 @@ class Session:
 
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
         """The manifest of a file, its objects stored; a manifest passes through unchanged."""
-        repo = self._workspace.repo
-        file = (repo.work_tree or Path()) / path
-        with receive(content, file, repo.theta_dir / "tmp") as incoming:
-            yield self._cleaned(path, incoming)
-
-    def _cleaned(self, path: str, incoming: Incoming) -> bytes:
-        if not incoming.source.size:
-            return b""
-        if incoming.head.startswith(_POINTER):
+        packets = Packets(content)
+        head = packets.take(len(_POINTER))
+        if head.startswith(_POINTER):
             raise _pointer_error(path, "git lfs pull, then git add it again")
-        if manifest.is_manifest(incoming.head):
-            text = incoming.text()
+        packets.push_back(head)
+        if manifest.is_manifest(head):
+            text = packets.take(manifest.MAX_BYTES + 1)
             manifest.parse(text)  # a damaged one must not be committed
-            return text
-        known = self._unchanged(path, incoming)
-        if known is not None:
-            return known
-        result = clean(
-            incoming.source, path, self._workspace.workshop, self._parents(path), incoming.hash
-        )
+            yield text
+        elif head:
+            yield self._cleaned(path, packets)
+
+    def _cleaned(self, path: str, content: Packets) -> bytes:
+        texts = list(self._texts(path))
+        repo, workshop = self._workspace.repo, self._workspace.workshop
+        file = (repo.work_tree or Path()) / path
+        result = clean_incoming(content, file, path, workshop, self._parents(path, texts))
         if result.warning:
             self._warn(f"{path}: {result.warning}")
-        return manifest.dump(result.manifest)
-
-    def _unchanged(self, path: str, incoming: Incoming) -> bytes | None:
-        """The text that git has for these very bytes: nothing to store, and no spurious diff."""
-        for text in self._texts(path):
+        for text in texts:
+            # The text that git has for these very bytes: no spurious difference.
             parent = _parse(text)
-            if parent and (parent.size, parent.hash) == (incoming.source.size, incoming.hash):
+            if parent and parent.hash == result.manifest.hash:
                 return text
-        return None
+        return manifest.dump(result.manifest)
 
     def _texts(self, path: str) -> Iterator[bytes]:
         """What the index, then HEAD have for ``path``."""
@@ -77,16 +71,22 @@ class Session:
             if text is not None and manifest.is_manifest(text):
                 yield text
 
-    def _parents(self, path: str) -> Iterator[Manifest]:
+    def _parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Manifest]:
         """The file itself in the index and HEAD, then every other checkpoint of HEAD.
 
         A checkpoint that was renamed, or split into other shards, is found there by its tensors.
         """
-        repo = self._workspace.repo
-        others = (text for entry, text in repo.manifests(repo.tree("HEAD")) if entry.path != path)
-        for text in chain(self._texts(path), others):
+        for text in chain(texts, self._others(path)):
             if parent := _parse(text):
                 yield parent
+
+    def _others(self, path: str) -> Iterator[bytes]:
+        repo = self._workspace.repo
+        files = {entry.path: entry for entry in repo.tree("HEAD") if entry.path != path}
+        # By attribute first: other blobs may be large, and are not for us to read.
+        filters = attributes.effective(repo, files)
+        ours = [entry for name, entry in files.items() if filters[name] == "theta"]
+        yield from (text for _, text in repo.manifests(ours))
 
     # --- smudge: from git to the work tree -------------------------------------------------------
 

@@ -1,112 +1,152 @@
-"""The bytes that git sends to a clean filter, as a file that can be read by position.
+"""The bytes that git sends to a clean filter, stored as they come.
 
-They are nearly always the bytes of the work-tree file, which is then read in place of a copy. But
-``git hash-object --path``, ``git stash`` and others send something else: what differs from the
-file on disk is spooled.
+Where tensors lie must be known before their bytes come, so the work-tree file is looked at first:
+what git sends is nearly always that file. Whether the layout found there is right is decided by
+the bytes that it was found by (headers, directories, pickles) and the size: these are compared
+with what came. ``git hash-object --path``, ``git stash`` and others may send something else; it is
+stored exactly all the same, only cut in the wrong places, and from there cut anew.
 """
 
 from __future__ import annotations
 
-import tempfile
+import heapq
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from blake3 import blake3
-
+from git_theta import formats
+from git_theta.checkpoint import Cleaned, Workshop, clean, smudge, store
 from git_theta.errors import ChangedError
+from git_theta.manifest import Manifest
 from git_theta.system import FileSource, store_error
-from git_theta.tensor import Source
+from git_theta.tensor import Layout, Source
 
-HEAD_BYTES = 1024
-_COPY = 1 << 20
+
+class Packets:
+    """Packets of any size as a stream."""
+
+    def __init__(self, packets: Iterator[bytes]) -> None:
+        self._packets = packets
+        self._rest = memoryview(b"")
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes; fewer, or none, only at the end."""
+        pieces = []
+        while length > 0 and (self._rest or self._next()):
+            piece = self._rest[:length]
+            pieces.append(piece)
+            self._rest = self._rest[len(piece) :]
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def _next(self) -> bool:
+        self._rest = memoryview(next((packet for packet in self._packets if packet), b""))
+        return bool(self._rest)
+
+    def push_back(self, data: bytes) -> None:
+        """Let ``data`` come again, before everything else."""
+        self._packets = _after(bytes(self._rest), self._packets)
+        self._rest = memoryview(data)
+
+
+def _after(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+class _Recorded:
+    """A source that remembers what was read of it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = source.size
+        self.reads: list[tuple[int, bytes]] = []
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = self._source.read(offset, length)
+        self.reads.append((offset, data))
+        return data
+
+
+class _Watched:
+    """A stream that is compared, as it passes, with bytes that are expected in places."""
+
+    def __init__(self, stream: Packets, expected: list[tuple[int, bytes]]) -> None:
+        self._stream = stream
+        self._expected = list(expected)
+        heapq.heapify(self._expected)
+        self.position = 0
+        self.agrees = True
+
+    def take(self, length: int) -> bytes:
+        data = self._stream.take(length)
+        while self._expected and self._expected[0][0] < self.position + len(data):
+            self._compare(data, *heapq.heappop(self._expected))
+        self.position += len(data)
+        return data
+
+    def _compare(self, data: bytes, offset: int, expected: bytes) -> None:
+        start = offset - self.position
+        here = data[start : start + len(expected)]
+        self.agrees = self.agrees and expected.startswith(here)
+        if len(here) < len(expected):
+            heapq.heappush(self._expected, (offset + len(here), expected[len(here) :]))
+
+
+def clean_incoming(
+    content: Packets, file: Path, name: str, workshop: Workshop, parents: Iterable[Manifest]
+) -> Cleaned:
+    """Store ``content``, called ``name``, which is most likely what ``file`` holds.
+
+    See ``checkpoint.clean``. No byte is read twice where it is what the file holds.
+    """
+    guess = _look_at(file, name)
+    workshop.progress.start(f"storing {name}", guess.size)
+    stream = _Watched(content, guess.reads)
+    described = store(stream, guess.layout, workshop, parents)
+    if stream.agrees and stream.position == guess.size:
+        return Cleaned(described, guess.warning)
+    return _clean_again(described, name, workshop, parents)
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """Content by position, its BLAKE3 hash, and its first ``HEAD_BYTES`` bytes."""
+class _Guess:
+    """The layout of a file, its size in bytes, and what that follows from."""
 
-    source: Source
-    hash: str
-    head: bytes
-
-    def text(self) -> bytes:
-        """All of it."""
-        return self.source.read(0, self.source.size)
+    layout: Layout
+    size: int
+    reads: list[tuple[int, bytes]]
+    warning: str | None
 
 
-@contextmanager
-def receive(content: Iterable[bytes], file: Path, spool_folder: Path) -> Iterator[Incoming]:
-    """Take all of ``content``, comparing it with ``file`` as it comes.
-
-    The hash is that of what came, so that whoever reads the source later can tell whether the
-    file changed in between.
-    """
-    digest, head = blake3(), b""
-    with ExitStack() as stack:
-        reader = _Reader(stack, file, spool_folder)
-        for packet in content:
-            digest.update(packet)
-            if len(head) < HEAD_BYTES:
-                head += packet[: HEAD_BYTES - len(head)]
-            reader.take(packet)
-        yield Incoming(reader.finish(), digest.hexdigest(), head)
+_NOTHING = _Guess(Layout(formats.OPAQUE), 0, [], None)
 
 
-class _Reader:
-    """Follows the file while it agrees, and copies to a spool from the first difference on."""
-
-    def __init__(self, stack: ExitStack, file: Path, spool_folder: Path) -> None:
-        self._stack = stack
-        self._folder = spool_folder
-        self._file = stack.enter_context(FileSource(file)) if _is_regular(file) else None
-        self._position = 0
-        self._spool: tempfile._TemporaryFileWrapper[bytes] | None = None
-
-    def take(self, packet: bytes) -> None:
-        if self._spool is None and not self._agrees(packet):
-            self._start_spool()
-        if self._spool is not None:
-            self._write(packet)
-        self._position += len(packet)
-
-    def finish(self) -> Source:
-        if self._spool is None and (self._file is None or self._file.size != self._position):
-            self._start_spool()
-        if self._spool is None:
-            assert self._file is not None
-            return self._file
-        self._spool.flush()
-        return self._stack.enter_context(FileSource(Path(self._spool.name)))
-
-    def _agrees(self, packet: bytes) -> bool:
-        if self._file is None:
-            return False
+def _look_at(file: Path, name: str) -> _Guess:
+    if file.is_symlink() or not file.is_file():
+        return _NOTHING
+    with FileSource(file) as source:
+        recorded = _Recorded(source)
         try:
-            return self._file.read(self._position, len(packet)) == packet
+            layout, warning = formats.scan(recorded, name)
         except ChangedError:
-            return False
-
-    def _start_spool(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Deleted when it is closed, whatever happens.
-            self._spool = tempfile.NamedTemporaryFile(dir=self._folder)  # noqa: SIM115
-        except OSError as error:
-            raise store_error(error, self._folder) from error
-        self._stack.enter_context(self._spool)
-        for offset in range(0, self._position, _COPY):
-            assert self._file is not None
-            self._write(self._file.read(offset, min(_COPY, self._position - offset)))
-
-    def _write(self, data: bytes) -> None:
-        assert self._spool is not None
-        try:
-            self._spool.write(data)
-        except OSError as error:
-            raise store_error(error, Path(self._spool.name)) from error
+            return _NOTHING
+        return _Guess(layout, source.size, recorded.reads, warning)
 
 
-def _is_regular(file: Path) -> bool:
-    return file.is_file() and not file.is_symlink()
+def _clean_again(
+    described: Manifest, name: str, workshop: Workshop, parents: Iterable[Manifest]
+) -> Cleaned:
+    """Cut anew what was cut in the wrong places."""
+    folder = workshop.store.root / "tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder) as spool:
+            for piece in smudge(described, workshop, name):
+                spool.write(piece)
+            spool.flush()
+            with FileSource(Path(spool.name)) as source:
+                return clean(source, name, workshop, parents)
+    except OSError as error:
+        raise store_error(error, folder) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from git_theta.manifest import Chunk, Manifest
 from git_theta.tensor import Geometry, Layout, Source, TensorSpan, dtype
@@ -15,6 +16,28 @@ from git_theta.tensor import Geometry, Layout, Source, TensorSpan, dtype
 SKELETON = -1
 _SKELETON_GEOMETRY = Geometry(dtype("U8"))
 _SKELETON_READ = 1 << 20
+
+
+class Stream(Protocol):
+    """Bytes that are read once, in order."""
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes; fewer, or none, only at the end."""
+        ...
+
+
+class SourceStream:
+    """A source read from its first byte to its last."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._position = 0
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes; fewer, or none, only at the end."""
+        data = self._source.read(self._position, min(length, self._source.size - self._position))
+        self._position += len(data)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +63,48 @@ def cut(span_length: int, shape: Sequence[int], chunk_size: int) -> int:
     return chunk_size - chunk_size % row if 0 < row <= chunk_size // 16 else chunk_size
 
 
-def raw_chunks(source: Source, layout: Layout, chunk_size: int) -> Iterator[RawChunk | bytes]:
-    """The file's bytes in order as ``bytes``, and each chunk right after its last byte.
+def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawChunk | bytes]:
+    """The stream's bytes in order as ``bytes``, and each chunk right after its last byte.
 
-    A tensor's chunk shares its memory with the bytes before it.
+    A tensor's chunk shares its memory with the bytes before it. A stream that is longer or
+    shorter than the layout says is covered all the same: what comes after belongs to the skeleton,
+    what does not come to nothing.
     """
     skeleton = _SkeletonCutter(chunk_size)
     position = 0
     for owner, span in enumerate(layout.spans):
-        yield from _gap(source, position, span.start, skeleton)
-        for chunk in _span_chunks(source, owner, span, chunk_size):
+        yield from _gap(stream, span.start - position, skeleton)
+        for chunk in _span_chunks(stream, owner, span, chunk_size):
             yield chunk.data
             yield chunk
         position = span.start + span.length
-    yield from _gap(source, position, source.size, skeleton)
+    yield from _gap(stream, None, skeleton)
     yield from skeleton.finish()
 
 
 def _gap(
-    source: Source, start: int, stop: int, skeleton: _SkeletonCutter
+    stream: Stream, length: int | None, skeleton: _SkeletonCutter
 ) -> Iterator[RawChunk | bytes]:
-    for offset in range(start, stop, _SKELETON_READ):
-        data = source.read(offset, min(_SKELETON_READ, stop - offset))
+    """The next ``length`` bytes, or all that is left."""
+    while length is None or length > 0:
+        data = stream.take(_SKELETON_READ if length is None else min(_SKELETON_READ, length))
+        if not data:
+            return
         yield data
         yield from skeleton.add(data)
+        length = None if length is None else length - len(data)
 
 
 def _span_chunks(
-    source: Source, owner: int, span: TensorSpan, chunk_size: int
+    stream: Stream, owner: int, span: TensorSpan, chunk_size: int
 ) -> Iterator[RawChunk]:
     kind = dtype(span.dtype)
     step = cut(span.length, span.shape, chunk_size)
     for number, offset in enumerate(range(0, span.length, step)):
-        data = source.read(span.start + offset, min(step, span.length - offset))
-        geometry = Geometry(kind, span.shape, offset * 8 // kind.bits)
-        yield RawChunk(owner, number, geometry, data)
+        data = stream.take(min(step, span.length - offset))
+        if not data:
+            return
+        yield RawChunk(owner, number, Geometry(kind, span.shape, offset * 8 // kind.bits), data)
 
 
 class _SkeletonCutter:
@@ -129,7 +159,8 @@ class _SkeletonCursor:
         self._offset = 0
 
     def take(self, length: int) -> Iterator[Placement]:
-        while length > 0:
+        # Of a stream that was shorter than its layout, there is no more.
+        while length > 0 and self._index < len(self._chunks):
             chunk = self._chunks[self._index]
             step = min(length, chunk.length - self._offset)
             yield Placement(chunk, self._offset, self._offset + step)

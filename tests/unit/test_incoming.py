@@ -1,26 +1,68 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from git_theta.checkpoint import Workshop, clean, smudge
 from git_theta.errors import StoreError
-from git_theta.ids import content_hash
-from git_theta.incoming import receive
+from git_theta.incoming import Packets, clean_incoming
+from git_theta.settings import Settings
+from git_theta.store import Index, ObjectStore
+from git_theta.system import MemorySource
+from tests.support import checkpoints
 
-CONTENT = bytes(range(256)) * 1000
+CONTENT = checkpoints.safetensors(checkpoints.tensors(rows=500))
+OTHER = checkpoints.safetensors(checkpoints.tensors(1, rows=500))  # the same header
 
 
-def _packets(content: bytes, size: int = 65516):
-    return [content[start : start + size] for start in range(0, len(content), size)]
+def _packets(content: bytes, size: int = 65516) -> Packets:
+    return Packets(iter([content[at : at + size] for at in range(0, len(content), size)]))
 
 
-def test_the_file_itself_serves_where_it_is_the_same(tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(CONTENT)
-    with receive(_packets(CONTENT), file, tmp_path / "spool") as incoming:
-        assert incoming.text() == CONTENT
-        assert incoming.hash == content_hash(CONTENT)
-        assert incoming.head == CONTENT[:1024]
-    assert not (tmp_path / "spool").exists()
+@pytest.fixture
+def workshop(tmp_path: Path):
+    with Index(tmp_path / "theta") as index:
+        yield Workshop(ObjectStore(tmp_path / "theta"), index, Settings(pack_limit=1024))
+
+
+def _clean(workshop: Workshop, content: bytes, file: Path):
+    result = clean_incoming(_packets(content), file, "m.safetensors", workshop, ())
+    assert b"".join(smudge(result.manifest, workshop)) == content
+    return result
+
+
+@given(st.lists(st.binary(max_size=9), max_size=9), st.lists(st.integers(0, 12), max_size=20))
+def test_packets_are_a_stream(packets, lengths):
+    content = b"".join(packets)
+    stream, position = Packets(iter(packets)), 0
+    for length in lengths:
+        assert stream.take(length) == content[position : position + length]
+        position = min(position + length, len(content))
+    stream.push_back(b"again")
+    assert stream.take(1000) == b"again" + content[position:]
+    assert stream.take(1) == b""
+
+
+def test_the_file_gives_the_layout_of_what_comes(workshop, tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT)
+    result = _clean(workshop, CONTENT, tmp_path / "file")
+    assert result.warning is None
+    assert result.manifest == clean(MemorySource(CONTENT), "m.safetensors", workshop).manifest
+
+
+def test_other_values_under_the_same_header_need_no_second_look(workshop, tmp_path):
+    (tmp_path / "file").write_bytes(OTHER)
+    result = _clean(workshop, CONTENT, tmp_path / "file")
+    assert result.manifest == clean(MemorySource(CONTENT), "m.safetensors", workshop).manifest
+
+
+def _reordered() -> bytes:
+    arrays = checkpoints.tensors(rows=500)
+    return checkpoints.safetensors({f"renamed.{name}": array for name, array in arrays.items()})
 
 
 @pytest.mark.parametrize(
@@ -28,41 +70,51 @@ def test_the_file_itself_serves_where_it_is_the_same(tmp_path):
     [
         None,
         b"",
+        b"not a checkpoint" * 5000,
         CONTENT[:-1],
+        CONTENT[:50],
         CONTENT + b"x",
-        CONTENT[:70_000] + b"x" + CONTENT[70_001:],
-        b"x" + CONTENT[1:],
+        _reordered(),
+        checkpoints.safetensors({"w": np.zeros(200_000, np.float32)}),
     ],
-    ids=["absent", "empty", "shorter", "longer", "differs late", "differs at once"],
+    ids=["absent", "empty", "opaque", "shorter", "cut", "longer", "renamed", "another"],
 )
-def test_other_content_is_spooled_and_the_spool_removed(tmp_path, on_disk):
-    file, spool = tmp_path / "file", tmp_path / "spool"
+def test_other_content_than_the_file_is_described_as_what_it_is(workshop, tmp_path, on_disk):
     if on_disk is not None:
-        file.write_bytes(on_disk)
-    with receive(_packets(CONTENT), file, spool) as incoming:
-        assert incoming.text() == CONTENT
-        assert incoming.hash == content_hash(CONTENT)
-    assert list(spool.iterdir()) == []
+        (tmp_path / "file").write_bytes(on_disk)
+    result = _clean(workshop, CONTENT, tmp_path / "file")
+    expected = clean(MemorySource(CONTENT), "m.safetensors", workshop)
+    assert result == expected
+    assert result.manifest.format == "safetensors"
+    assert not list((tmp_path / "theta/tmp").glob("tmp*"))
 
 
-def test_a_link_is_not_followed(tmp_path):
-    (tmp_path / "target").write_bytes(CONTENT)
+def test_a_torch_file_whose_directory_is_at_its_end(workshop, tmp_path):
+    content = checkpoints.torch_zip(checkpoints.tensors(rows=50))
+    (tmp_path / "file").write_bytes(content)
+    assert _clean(workshop, content, tmp_path / "file").manifest.format == "torch"
+    other = checkpoints.torch_zip({"x": np.ones((70, 30), np.float32)})
+    result = _clean(workshop, other, tmp_path / "file")
+    assert [entry.name for entry in result.manifest.tensors if entry.dtype == "F32"] == ["x"]
+
+
+def test_what_no_format_knows_comes_with_the_warning(workshop, tmp_path):
+    (tmp_path / "file").write_bytes(b"something else")
+    assert _clean(workshop, b"something else", tmp_path / "file").warning
+
+
+def test_a_link_is_not_followed(workshop, tmp_path):
+    (tmp_path / "target").write_bytes(b"x" * len(CONTENT))
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with receive(_packets(CONTENT), tmp_path / "link", tmp_path / "spool") as incoming:
-        assert incoming.text() == CONTENT
-        assert list((tmp_path / "spool").iterdir())
+    assert _clean(workshop, CONTENT, tmp_path / "link").manifest.format == "safetensors"
 
 
-def test_nothing_at_all(tmp_path):
-    with receive([], tmp_path / "absent", tmp_path) as incoming:
-        assert incoming.source.size == 0
-        assert incoming.head == b""
-
-
-def test_a_spool_that_cannot_be_made_is_an_error(tmp_path):
-    (tmp_path / "spool").write_bytes(b"a file where the folder should be")
-    with (
-        pytest.raises(StoreError),
-        receive([b"x"], tmp_path / "absent", tmp_path / "spool"),
-    ):
-        pass
+def test_a_place_for_the_copy_that_cannot_be_made_is_an_error(workshop, tmp_path):
+    _clean(workshop, CONTENT, tmp_path / "absent")
+    folder = tmp_path / "theta/tmp"
+    for leftover in folder.iterdir():
+        leftover.unlink()
+    folder.rmdir()
+    folder.write_bytes(b"a file where the folder should be")
+    with pytest.raises(StoreError):
+        _clean(workshop, CONTENT, tmp_path / "absent")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from git_theta.ids import Ref
 from git_theta.manifest import Chunk, Manifest, TensorEntry
-from git_theta.pieces import SKELETON, RawChunk, cut, placements, raw_chunks
+from git_theta.pieces import SKELETON, RawChunk, SourceStream, cut, placements, raw_chunks
 from git_theta.system import MemorySource
 from git_theta.tensor import Layout, TensorSpan
 
@@ -33,7 +33,7 @@ def test_chunks_and_placements_cover_every_byte_once_and_in_order(sizes, tail, c
     total = sum(gap + 2 * elements for gap, elements in sizes) + tail
     content = bytes(index % 251 for index in range(total))
 
-    pieces = list(raw_chunks(MemorySource(content), layout, chunk_size))
+    pieces = list(raw_chunks(SourceStream(MemorySource(content)), layout, chunk_size))
     chunks = [piece for piece in pieces if isinstance(piece, RawChunk)]
 
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == content
@@ -55,11 +55,23 @@ def _rebuilt(layout: Layout, chunks: list[RawChunk], size: int) -> bytes:
     return b"".join(data[p.chunk.hash][p.start : p.stop] for p in placements(manifest))
 
 
+@given(st.integers(0, 60), st.integers(0, 9))
+def test_a_stream_that_the_layout_does_not_fit_is_covered_too(size, gap):
+    layout = _layout([(gap, 5), (3, 7)])
+    content = bytes(range(size))
+    chunks = [
+        piece
+        for piece in raw_chunks(SourceStream(MemorySource(content)), layout, 8)
+        if isinstance(piece, RawChunk)
+    ]
+    assert _rebuilt(layout, chunks, size) == content
+
+
 def test_a_chunk_knows_its_place_in_its_tensor():
     layout = Layout("test", (TensorSpan("w", "F32", (10, 3), 0, 120),))
     chunks = [
         piece
-        for piece in raw_chunks(MemorySource(bytes(120)), layout, 48)
+        for piece in raw_chunks(SourceStream(MemorySource(bytes(120))), layout, 48)
         if isinstance(piece, RawChunk)
     ]
     assert [(chunk.number, chunk.geometry.first) for chunk in chunks] == [(0, 0), (1, 12), (2, 24)]
