@@ -13,8 +13,10 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.encodings.change import Change, spread
+from git_theta.encodings.deciding import find_signal
 from git_theta.encodings.factors import INTEGERS, Arithmetic, Factors, Matrix, predict
-from git_theta.encodings.fitting import Change, factorise, rank_of_sample, spread
+from git_theta.encodings.fitting import factorise
 from git_theta.encodings.quantising import quantise
 from git_theta.encodings.residual import add_residual, part_of, residual_parts
 from git_theta.encodings.rounding import FORMATS
@@ -95,8 +97,8 @@ def encode_with_factors(
 def _find(rows: Rows) -> Factors | None:
     change = Change(rows.base, rows.actual, rows.form)
     try:
-        rank = rank_of_sample(change)
-        fitted = factorise(change, rank) if rank else None
+        signal = find_signal(change)
+        fitted = None if signal is None else factorise(change, signal)
         if fitted is None:
             return None
         return quantise(rows.base, rows.actual, rows.form, *fitted, change.unit)

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
+from git_theta.encodings.change import spread
 from git_theta.encodings.difference import Words
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
-from git_theta.encodings.fitting import spread
 from git_theta.encodings.rounding import Doubles, FloatFormat
 
 _SAMPLE = 1 << 16

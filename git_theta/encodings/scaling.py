@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from git_theta.encodings.change import spread
 from git_theta.encodings.difference import Words
-from git_theta.encodings.fitting import spread
 from git_theta.encodings.rounding import FORMATS, Doubles, FloatFormat, narrow, spacing, widen
 
 ROWS, COLUMNS = 0, 1

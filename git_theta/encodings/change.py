@@ -1,0 +1,71 @@
+"""What became of a matrix of floats, and how coarsely it was rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta.encodings.difference import Words
+from git_theta.encodings.rounding import Doubles, FloatFormat, spacing, widen
+
+Indices = NDArray[np.intp]
+
+_BLOCK = 1 << 18
+
+
+class Change:
+    """What became of a matrix, in blocks, in units of the typical spacing of its floats."""
+
+    def __init__(self, base: Words, actual: Words, form: FloatFormat) -> None:
+        self.shape = actual.shape
+        self._base, self._actual, self._form = base, actual, form
+        self.unit = 1.0
+        _, grid = self.at(*(spread(size, 32) for size in self.shape))
+        known = grid[np.isfinite(grid)]
+        # A power of two, so that dividing by it is exact.
+        self.unit = 2.0 ** round(math.log2(np.median(known))) if known.size else 1.0
+
+    def at(self, rows: Indices, columns: Indices | None = None) -> tuple[Doubles, Doubles]:
+        """Differences and spacings; 0 and infinity where there is no finite difference."""
+        before, after = (self._values(words, rows, columns) for words in (self._base, self._actual))
+        with np.errstate(all="ignore"):
+            difference = (after - before) / self.unit
+            grid = spacing(after, self._form) / self.unit
+        broken = ~np.isfinite(difference)
+        if broken.any():
+            difference[broken], grid[broken] = 0.0, np.inf
+        return difference, grid
+
+    def blocks(self) -> Iterator[tuple[slice, Doubles, Doubles]]:
+        """Every row: a slice of them, differences and spacings."""
+        rows, columns = self.shape
+        step = max(1, _BLOCK // columns)
+        for start in range(0, rows, step):
+            here = np.arange(start, min(start + step, rows))
+            yield slice(start, start + step), *self.at(here)
+
+    def _values(self, words: Words, rows: Indices, columns: Indices | None) -> Doubles:
+        chosen = words[rows[0] : rows[-1] + 1] if columns is None else words[np.ix_(rows, columns)]
+        return widen(chosen, self._form)
+
+
+def spread(size: int, count: int) -> Indices:
+    """``count`` indices (or all) spread over ``size``, a little irregularly, always the same."""
+    if count >= size:
+        return np.arange(size)
+    edges = np.linspace(0, size, count + 1).astype(np.intp)
+    jitter = np.random.default_rng(0).random(count)
+    return edges[:-1] + (jitter * np.diff(edges)).astype(np.intp)
+
+
+def noise_scales(grid: Doubles) -> tuple[Doubles, Doubles]:
+    """Factors per row (rows, 1) and column (1, columns) that make the noise about even."""
+    finite = np.where(np.isfinite(grid), grid, 0.0)
+    across = np.sqrt(np.mean(np.square(finite), axis=1, keepdims=True))
+    across[across == 0] = 1.0
+    down = np.sqrt(np.mean(np.square(finite / across), axis=0, keepdims=True))
+    down[down == 0] = 1.0
+    return across, down
