@@ -141,7 +141,7 @@ class _Outcome:
     base_chain: tuple[Ref, ...] = ()
 
 
-def _hashed(pieces: Iterable[RawChunk | bytes], digest: blake3) -> Iterator[RawChunk]:
+def _hashed(pieces: Iterable[RawChunk | Buffer], digest: blake3) -> Iterator[RawChunk]:
     for piece in pieces:
         if isinstance(piece, RawChunk):
             yield piece

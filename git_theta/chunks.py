@@ -57,7 +57,7 @@ class Suggestion(Protocol):
 
 
 def encode(
-    data: bytes,
+    data: Buffer,
     hash_: str,
     geometry: Geometry,
     base: Base | None,

@@ -39,12 +39,12 @@ class Session:
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
         """The manifest of a file, its objects stored; a manifest passes through unchanged."""
         packets = Packets(content)
-        head = packets.take(len(_POINTER))
+        head = bytes(packets.take(len(_POINTER)))
         if head.startswith(_POINTER):
             raise _pointer_error(path, "git lfs pull, then git add it again")
         packets.push_back(head)
         if manifest.is_manifest(head):
-            text = packets.take(manifest.MAX_BYTES + 1)
+            text = bytes(packets.take(manifest.MAX_BYTES + 1))
             manifest.parse(text)  # a damaged one must not be committed
             yield text
         elif head:

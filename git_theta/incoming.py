@@ -19,8 +19,8 @@ from git_theta import formats
 from git_theta.checkpoint import Cleaned, Workshop, clean, smudge, store
 from git_theta.errors import ChangedError
 from git_theta.manifest import Manifest
-from git_theta.system import FileSource, store_error
-from git_theta.tensor import Layout, Source
+from git_theta.system import FileSource, new_buffer, store_error
+from git_theta.tensor import Buffer, Layout, Source
 
 
 class Packets:
@@ -30,21 +30,24 @@ class Packets:
         self._packets = packets
         self._rest = memoryview(b"")
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> Buffer:
         """The next ``length`` bytes; fewer, or none, only at the end."""
-        pieces = []
-        while length > 0 and (self._rest or self._next()):
-            piece = self._rest[:length]
-            pieces.append(piece)
+        if length <= len(self._rest):
+            piece, self._rest = self._rest[:length], self._rest[length:]
+            return piece
+        buffer, position = new_buffer(length), 0
+        while position < length and (self._rest or self._next()):
+            piece = self._rest[: length - position]
+            buffer[position : position + len(piece)] = piece
+            position += len(piece)
             self._rest = self._rest[len(piece) :]
-            length -= len(piece)
-        return b"".join(pieces)
+        return buffer[:position]
 
     def _next(self) -> bool:
         self._rest = memoryview(next((packet for packet in self._packets if packet), b""))
         return bool(self._rest)
 
-    def push_back(self, data: bytes) -> None:
+    def push_back(self, data: Buffer) -> None:
         """Let ``data`` come again, before everything else."""
         self._packets = _after(bytes(self._rest), self._packets)
         self._rest = memoryview(data)
@@ -79,16 +82,16 @@ class _Watched:
         self.position = 0
         self.agrees = True
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> Buffer:
         data = self._stream.take(length)
         while self._expected and self._expected[0][0] < self.position + len(data):
             self._compare(data, *heapq.heappop(self._expected))
         self.position += len(data)
         return data
 
-    def _compare(self, data: bytes, offset: int, expected: bytes) -> None:
+    def _compare(self, data: Buffer, offset: int, expected: bytes) -> None:
         start = offset - self.position
-        here = data[start : start + len(expected)]
+        here = bytes(data[start : start + len(expected)])
         self.agrees = self.agrees and expected.startswith(here)
         if len(here) < len(expected):
             heapq.heappush(self._expected, (offset + len(here), expected[len(here) :]))

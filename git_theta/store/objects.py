@@ -81,7 +81,7 @@ class ObjectStore:
                     file.write(piece)
         return Ref(oid, size, 0, size)
 
-    def read(self, ref: Ref) -> bytes:
+    def read(self, ref: Ref) -> memoryview:
         """The bytes that ``ref`` names, not verified: their decoder knows their content hash.
 
         ``MissingObjectError`` when the object is not here, ``CorruptObjectError`` when its size
@@ -92,7 +92,7 @@ class ObjectStore:
             with FileSource(path) as source:
                 if source.size != ref.size:
                     raise _corrupt(path, f"it has {source.size} bytes instead of {ref.size}")
-                return source.read(ref.offset, ref.length)
+                return source.view(ref.offset, ref.length)
         except FileNotFoundError as error:
             raise _missing(path) from error
         except ChangedError as error:
