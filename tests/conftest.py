@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from tests.support import isolation
 from tests.support.repo import Repo
 from tests.support.servers import Server
+
+# As in git_theta.__main__, for the same reason; workers of pytest-xdist read it when they start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _REAL_HOME = Path.home()
 _numbers = itertools.count()
