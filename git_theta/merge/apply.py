@@ -51,6 +51,7 @@ def merge_tensor(method: Method, inputs: Inputs, survey: Sequence[Any] | None = 
         method, inputs, survey = _canonical(method, inputs, survey)
     if strategy.scope(method.values) == "tensor" and strategy.survey:
         survey = strategy.survey.run(Single(inputs), method.values)[inputs.name]
+    assert survey or strategy.scope(method.values) == "none", "survey_model gives it"
     return _compute(method, inputs, survey)
 
 
@@ -126,8 +127,10 @@ def _compute(method: Method, inputs: Inputs, survey: Sequence[Any] | None) -> Te
     for piece in inputs.slices(method.strategy.slicing):
         context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
         result = method.strategy(_available(method.strategy, piece, survey, context), method.values)
-        rounded = result.reshape(-1).to(stored.dtype)
-        _check_result(inputs, piece, rounded)
+        result = result.reshape(-1)
+        rounded = result.to(stored.dtype)
+        if not inputs.allow_nan:
+            _check_result(inputs, piece, _as_held(result, rounded))
         merged[piece.start : piece.stop] = rounded
     return merged.reshape(inputs.shape)
 
@@ -147,10 +150,19 @@ def _available(
     }
 
 
-def _check_result(inputs: Inputs, piece: Slice, rounded: Tensor) -> None:
-    """Refuse NaN and infinity that no input had: an overflow of the stored dtype, or inf - inf."""
-    values = rounded.float() if rounded.element_size() == 1 else rounded
-    if inputs.allow_nan or is_finite(values):
+def _as_held(result: Tensor, rounded: Tensor) -> Tensor:
+    """``rounded``, infinite where it cannot hold the result.
+
+    Conversion to float8 gives NaN or the largest number there, depending on the kind of float8.
+    """
+    if rounded.element_size() > 1:
+        return rounded
+    return result.masked_fill(result.abs() > torch.finfo(rounded.dtype).max, torch.inf)
+
+
+def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
+    """Refuse NaN, and infinity where no contributor has it: an overflow, or inf - inf."""
+    if is_finite(values):
         return
     given = torch.stack([model.reshape(-1) for model in piece.models]).isfinite().all(0)
     if bool((given & ~values.isfinite()).any()) or bool(values.isnan().any()):

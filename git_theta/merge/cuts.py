@@ -126,7 +126,7 @@ def _search(
     for vector, histogram in enumerate(_histograms(model, magnitudes, first, digit).values()):
         count = int(histogram.sum())
         searches.append([_Search(vector, rank, count) for rank in ranks(count)])
-        for search in searches[-1]:
+        for search in (search for search in searches[-1] if not search.fixed):
             search.descend(histogram, digit)
     going = [search for row in searches for search in row if not search.fixed]
     for shift in rest if going else ():

@@ -65,7 +65,7 @@ def merge_model(text: str, model: Sequence[Inputs]) -> dict[str, Tensor]:
 def grid(
     seed: int, shape: Sequence[int], number: int, dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
-    """Tensors of small multiples of 1/8: sums and products of a few are exact, and many are equal."""
+    """Small multiples of 1/8: sums and products of a few are exact, and many are equal."""
     generator = torch.Generator().manual_seed(seed)
     return [
         torch.randint(-16, 17, tuple(shape), generator=generator).to(dtype) / 8

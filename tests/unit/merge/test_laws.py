@@ -99,7 +99,7 @@ def test_permuting_contributors_of_equal_content_changes_no_bit() -> None:
 @fast
 @given(seed=seeds, rows=st.integers(1, 40), width=st.integers(1, 9), step=st.integers(1, 50))
 def test_slicing_changes_no_bit(text: str, seed: int, rows: int, width: int, step: int) -> None:
-    """Slices of elements are whole blocks; a block is shortened here so that tensors have several."""
+    """Slices of elements are whole blocks, here shortened so that tensors have several."""
     from git_theta.merge import arithmetic, inputs
 
     *contributors, base = grid(seed, (rows, width), 3)

@@ -155,7 +155,10 @@ def test_filter_wise_finds_a_ratio_for_each_row() -> None:
 
     merged = merge("model_stock:filter_wise=true", contributors, base)
 
-    rows = [merge("model_stock", list(row[:-1]), row[-1]) for row in zip(*contributors, base)]
+    rows = [
+        merge("model_stock", list(row[:-1]), row[-1])
+        for row in zip(*contributors, base, strict=True)
+    ]
     torch.testing.assert_close(merged, torch.stack(rows))
 
 
