@@ -6,7 +6,7 @@ import os
 # them made a decomposition of 3 ms take 320 ms on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from git_theta.cli import main  # noqa: E402
+from git_theta.cli import main
 
 if __name__ == "__main__":
     main()
