@@ -1,0 +1,133 @@
+"""What every registered merge strategy keeps to, third-party ones included, with its defaults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from git_theta import registry
+from git_theta.merge.apply import merge_tensor, survey_model
+from git_theta.merge.inputs import Inputs
+from git_theta.merge.rules import Method
+from git_theta.merge.strategy import Strategy, strategy_named
+from git_theta.merge.survey import Single
+
+NAMES = ("main", "dev", "next")
+# What a parameter without default is set to.
+REQUIRED = {"side": "ours"}
+
+
+@pytest.fixture(params=list(registry.names("strategies")))
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    return strategy_named(request.param)
+
+
+def method(strategy: Strategy, number: int) -> Method:
+    given = {p.name: REQUIRED[p.name] for p in strategy.parameters if p.required}
+    return Method(strategy, strategy.resolve(given, NAMES[:number]))
+
+
+def numbers_of_contributors(strategy: Strategy) -> range:
+    fewest, most = strategy.contributors
+    return range(fewest, (most or 3) + 1)
+
+
+def gaussian(seed: int, shape: Sequence[int], number: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(tuple(shape), generator=generator) for _ in range(number)]
+
+
+def inputs(strategy: Strategy, number: int, shape: Sequence[int] = (150, 12)) -> Inputs:
+    """Contributors, a base, and the statistic that the strategy uses, if any."""
+    *contributors, base = gaussian(1, shape, number + 1)
+    statistics: list[Tensor] = []
+    if strategy.statistic == "fisher":
+        statistics = [tensor.abs() for tensor in gaussian(2, shape, number)]
+    if strategy.statistic == "gram":
+        statistics = [x.T @ x for x in gaussian(2, (50, shape[-1]), number)]
+    return Inputs.of("layer.weight", contributors, base, statistics)
+
+
+def merge(method: Method, given: Inputs) -> Tensor:
+    survey = survey_model(method, Single(given))
+    return merge_tensor(method, given, survey.get(given.name))
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(
+        first.view(torch.int32), second.view(torch.int32)
+    )
+
+
+def test_it_is_documented(strategy: Strategy) -> None:
+    assert strategy.summary.endswith(".")
+    assert all(parameter.doc for parameter in strategy.parameters)
+
+
+def test_its_parameters_fit_a_rule_and_a_recipe(strategy: Strategy) -> None:
+    assert {p.name for p in strategy.parameters}.isdisjoint({"match", "path", "strategy"})
+    number = numbers_of_contributors(strategy)[-1]
+    values = method(strategy, number).values
+    assert json.loads(json.dumps(values)) == values
+    assert strategy.resolve(values, NAMES[:number]) == values
+
+
+def test_it_keeps_shape_and_dtype_and_is_finite(strategy: Strategy) -> None:
+    for number in numbers_of_contributors(strategy):
+        given = inputs(strategy, number)
+        merged = merge(method(strategy, number), given)
+        assert (merged.shape, merged.dtype) == (given.shape, torch.float32)
+        assert bool(merged.isfinite().all())
+
+
+def test_it_does_not_write_to_its_inputs(strategy: Strategy) -> None:
+    number = numbers_of_contributors(strategy)[-1]
+    given, before = inputs(strategy, number), inputs(strategy, number)
+    merge(method(strategy, number), given)
+    assert given.base is not None
+    assert before.base is not None
+    pairs = [
+        (given.base, before.base),
+        *zip(given.contributors, before.contributors, strict=True),
+        *zip(given.statistics, before.statistics, strict=True),
+    ]
+    assert all(same_bits(*pair) for pair in pairs)
+
+
+def test_the_order_of_its_contributors_changes_no_bit(strategy: Strategy) -> None:
+    if strategy.ordered:
+        pytest.skip("the order means something")
+    number = numbers_of_contributors(strategy)[-1]
+    given = inputs(strategy, number)
+    backwards = given.permuted(range(number)[::-1])
+    chosen = method(strategy, number)
+    assert same_bits(merge(chosen, backwards), merge(chosen, given))
+
+
+def test_slicing_changes_no_bit(strategy: Strategy) -> None:
+    number = numbers_of_contributors(strategy)[-1]
+    given = inputs(strategy, number, (300, 500))
+    chosen = method(strategy, number)
+    sliced = merge(chosen, replace(given, slice_elements=1 << 16))
+    assert same_bits(sliced, merge(chosen, replace(given, slice_elements=1 << 20)))
+
+
+def test_the_number_of_threads_changes_no_bit(strategy: Strategy) -> None:
+    if not strategy.reproducible:
+        pytest.skip("says so")
+    number = numbers_of_contributors(strategy)[-1]
+    given, chosen = inputs(strategy, number, (300, 500)), method(strategy, number)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = merge(chosen, given)
+        torch.set_num_threads(3)
+        three = merge(chosen, given)
+    finally:
+        torch.set_num_threads(before)
+    assert same_bits(one, three)
