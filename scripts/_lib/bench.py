@@ -22,7 +22,7 @@ from _lib.checkpoint import BF16_NOISE, write_base, write_fine_tune
 from _lib.machine import machine, startup
 from _lib.sandbox import LFS, THETA, Project, Sandbox
 from _lib.steps import Files, Result, measure, steps
-from _lib.table import ratio, seconds, size, table
+from _lib.table import ratio, seconds, size, stored_ratio, table
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DISK_FACTOR = 15
@@ -85,7 +85,7 @@ def report(results: list[Result]) -> str:
                 size(us.program),
                 size(result.stored[theirs]),
                 size(result.stored[ours]),
-                ratio(result.stored[ours], result.stored[theirs]),
+                stored_ratio(result.stored[ours], result.stored[theirs]),
             ]
         )
     return table(head, rows)

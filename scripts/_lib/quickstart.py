@@ -25,7 +25,7 @@ from pathlib import Path
 
 from _lib.checkpoint import ADAMW_NOISE, write_fine_tune
 from _lib.sandbox import LFS, THETA, Project, folder_bytes
-from _lib.table import ratio, seconds, size, table
+from _lib.table import seconds, size, stored_ratio, table
 
 Row = tuple[str, list[int], list[float]]
 
@@ -124,14 +124,10 @@ def report(rows: list[Row], raw: int) -> str:
     """The table of stored bytes and times."""
     head = ["step", "git-theta stores", "git-lfs stores", "", "git-theta", "git-lfs"]
     lines = [
-        [name, *map(size, grown), share(grown), *map(seconds, times)] for name, grown, times in rows
+        [name, *map(size, grown), stored_ratio(*grown), *map(seconds, times)]
+        for name, grown, times in rows
     ]
     return f"A version of the checkpoint is {size(raw)}.\n\n{table(head, lines)}"
-
-
-def share(grown: list[int]) -> str:
-    """Ours in theirs, where a checkpoint was stored at all."""
-    return ratio(*grown) if min(grown) > 1e6 else ""
 
 
 def main(arguments: list[str]) -> None:

@@ -38,3 +38,8 @@ def seconds(value: float) -> str:
 def ratio(ours: float, theirs: float) -> str:
     """``ours`` as a multiple of ``theirs``."""
     return f"{ours / theirs:.2f}x" if theirs else "-"
+
+
+def stored_ratio(ours: int, theirs: int) -> str:
+    """``ratio`` of stored bytes, where a checkpoint was stored and not just Git's own files."""
+    return ratio(ours, theirs) if min(ours, theirs) > 1_000_000 else "-"
