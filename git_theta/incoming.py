@@ -16,10 +16,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from git_theta import formats
+from git_theta.buffers import new_array
 from git_theta.checkpoint import Cleaned, Workshop, clean, smudge, store
 from git_theta.errors import ChangedError
 from git_theta.manifest import Manifest
-from git_theta.system import FileSource, new_buffer, store_error
+from git_theta.system import FileSource, store_error
 from git_theta.tensor import Buffer, Layout, Source
 
 
@@ -35,7 +36,7 @@ class Packets:
         if length <= len(self._rest):
             piece, self._rest = self._rest[:length], self._rest[length:]
             return piece
-        buffer, position = new_buffer(length), 0
+        buffer, position = new_array(length).data, 0
         while position < length and (self._rest or self._next()):
             piece = self._rest[: length - position]
             buffer[position : position + len(piece)] = piece

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.buffers import new_array
 from git_theta.tensor import Buffer
 
 Bytes = NDArray[np.uint8]
@@ -33,7 +34,7 @@ def split(data: Buffer | Bytes, word: int) -> list[Bytes]:
     flat = np.frombuffer(data, np.uint8)
     if word == 1:
         return [flat]
-    planes = np.empty((word, flat.size // word), np.uint8)
+    planes = new_array(flat.size).reshape(word, flat.size // word)
     if word == 2:
         _split_pairs(flat.view("<u2"), planes)
     else:
@@ -48,7 +49,7 @@ def join(planes: Sequence[Bytes]) -> Bytes:
     word, count = len(planes), planes[0].size
     if word == 1:
         return planes[0]
-    flat = np.empty(word * count, np.uint8)
+    flat = new_array(word * count)
     if word == 2:
         _join_pairs(planes[0], planes[1], flat.view("<u2"))
     else:
