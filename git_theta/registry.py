@@ -9,7 +9,7 @@ cannot be taken over.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.errors import SettingsError
-from git_theta.tensor import Encoded, Geometry, Layout, Source
+from git_theta.tensor import Checksum, Encoded, Geometry, Layout, Rebuilt, Source, TensorSpan
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -38,6 +38,25 @@ class Format(Protocol):
 
     def scan(self, source: Source) -> Layout:
         """Where the tensors lie. Raises ``FormatError`` when the file is malformed."""
+        ...
+
+    def extras(self, source: Source) -> bytes:
+        """What the file says beside its tensors, for a merge to see whether a side changed it.
+
+        Equal for files that differ in their tensors only. In ``source``, here and below, the
+        bytes of the tensors may be zeros.
+        """
+        ...
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Every checksum of tensors in the file, which a merge that changes them renews."""
+        ...
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """The file with ``tensors`` (whose ``start`` means nothing) in place of its own.
+
+        Raises ``FormatError`` where the format's files cannot be made from tensors alone.
+        """
         ...
 
 

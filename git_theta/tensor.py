@@ -122,6 +122,29 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """The CRC-32 of ``length`` bytes of a file from ``start``.
+
+    It stands, four bytes little-endian, at each of ``places``, also counted in bytes of the file.
+    """
+
+    start: int
+    length: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A file with other tensors: where they lie, and the bytes around them.
+
+    ``pieces`` are the skeleton: what precedes each span of ``layout``, then what follows the last.
+    """
+
+    layout: Layout
+    pieces: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """What an encoding may know of a chunk: its dtype, and the tensor that it is a slice of.
 

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_TENSORS, quote
-from git_theta.tensor import Layout, Source, TensorSpan
+from git_theta.tensor import Checksum, Layout, Rebuilt, Source, TensorSpan, dtype
 
 _LENGTH_BYTES = 8
+_ALIGNMENT = 8
 _MAX_HEADER = 100_000_000
 # Braces, brackets and commas: about 8 a tensor. Each may cost the JSON reader some 60 bytes of
 # memory, which 100 MB of "[],[],[]" would turn into 2 GB.
@@ -52,6 +55,30 @@ class _Safetensors:
         # shares its start with, it overlaps nothing.
         spans.sort(key=lambda span: (span.start, span.length))
         return Layout(self.name, tuple(spans))
+
+    def extras(self, source: Source) -> bytes:
+        """The metadata."""
+        return json.dumps(_metadata(source), sort_keys=True).encode()
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """None: the format has no checksums."""
+        return ()
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """A file with the metadata of ``source`` and other tensors.
+
+        Like the reference implementation, wider types first, so that every tensor is aligned;
+        among equals in the given order.
+        """
+        ordered = sorted(tensors, key=lambda span: -dtype(span.dtype).word)
+        header = _header(_metadata(source), ordered)
+        start = _LENGTH_BYTES + len(header)
+        spans = []
+        for span in ordered:
+            spans.append(replace(span, start=start))
+            start += span.length
+        pieces = (len(header).to_bytes(_LENGTH_BYTES, "little") + header, *[b""] * len(spans))
+        return Rebuilt(Layout(self.name, tuple(spans)), pieces)
 
 
 FORMAT = _Safetensors()
@@ -89,6 +116,25 @@ def _parse(header: bytes) -> dict[str, Any]:
     return parsed
 
 
+def _metadata(source: Source) -> Any:
+    return _parse(_read_header(source)).get("__metadata__")
+
+
+def _header(metadata: Any, spans: Sequence[TensorSpan]) -> bytes:
+    table: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    begin = 0
+    for span in spans:
+        end = begin + span.length
+        table[span.name] = {
+            "dtype": span.dtype,
+            "shape": list(span.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(table, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % _ALIGNMENT)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -100,8 +146,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _span(name: str, entry: Any, start: int) -> TensorSpan:
     if type(entry) is not dict:
         _fail(name, "is not described by an object")
-    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if type(dtype) is not str:
+    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if type(kind) is not str:
         _fail(name, "has no dtype")
     if type(shape) is not list:
         _fail(name, "has no shape")
@@ -110,7 +156,7 @@ def _span(name: str, entry: Any, start: int) -> TensorSpan:
     begin, end = offsets
     if not 0 <= begin <= end:
         _fail(name, f"has data_offsets {quote(str(offsets))}")
-    return TensorSpan(name, dtype, tuple(shape), start + begin, end - begin)
+    return TensorSpan(name, kind, tuple(shape), start + begin, end - begin)
 
 
 def _fail(name: str, what: str) -> NoReturn:

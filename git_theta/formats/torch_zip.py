@@ -12,6 +12,7 @@ paths: ``{"model": {"w": [t]}}`` gives ``model.w.0``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
 
@@ -23,12 +24,22 @@ from git_theta.formats.pickle_reader import MAX_BYTES, read_pickle
 from git_theta.formats.torch_tensors import View, find_views
 from git_theta.formats.torch_types import PACKED_FLOAT4, RAW, Element
 from git_theta.formats.zip_directory import Record
-from git_theta.tensor import Alias, Layout, Source, TensorSpan, element_count
+from git_theta.tensor import (
+    Alias,
+    Checksum,
+    Layout,
+    Rebuilt,
+    Source,
+    TensorSpan,
+    element_count,
+)
 
 # The pickled number 0x1950a86a20f9469cfc6c, with which torch.save began before 1.6.
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _PICKLE = b"data.pkl"
 _STORAGES = b"data/"
+# A hash that torch.save makes of the checksums of all records.
+_SERIALIZATION = b".data/serialization_id"
 # TorchScript keeps the tensors of its code apart, under numbers of their own.
 _FURTHER = (_STORAGES, b"constants/")
 
@@ -56,18 +67,37 @@ class _TorchZip:
 
     def scan(self, source: Source) -> Layout:
         """Where the storages lie, from directory and pickle alone. Raises ``FormatError``."""
-        if _is_legacy(source):
-            raise FormatError(
-                "it has the layout of PyTorch before 1.6, in which tensors cannot be found",
-                hint="load it and torch.save it again",
-            )
-        first = zip_directory.first_name(source)
-        if first is None or b"/" not in first:
-            raise FormatError("it does not begin with a zip record in a folder")
-        return _Archive(source, _root(first)).layout()
+        return _archive(source).layout()
+
+    def extras(self, source: Source) -> bytes:
+        """Every record but the storages: the pickle above all."""
+        return _archive(source).extras()
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """The zip file's."""
+        return zip_directory.checksums(source)
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raises ``FormatError``: the pickle names every tensor, and is never written here."""
+        raise FormatError(
+            "tensors cannot be added to a PyTorch file, removed from it or given another shape",
+            hint="save all sides as safetensors, in which they can",
+        )
 
 
 FORMAT = _TorchZip()
+
+
+def _archive(source: Source) -> _Archive:
+    if _is_legacy(source):
+        raise FormatError(
+            "it has the layout of PyTorch before 1.6, in which tensors cannot be found",
+            hint="load it and torch.save it again",
+        )
+    first = zip_directory.first_name(source)
+    if first is None or b"/" not in first:
+        raise FormatError("it does not begin with a zip record in a folder")
+    return _Archive(source, _root(first))
 
 
 def _is_legacy(source: Source) -> bool:
@@ -98,6 +128,18 @@ class _Archive:
         self._add_unnamed()
         spans = sorted(self._spans.values(), key=lambda span: (span.start, span.length))
         return Layout(FORMAT.name, tuple(spans), tuple(self._aliases))
+
+    def extras(self) -> bytes:
+        """The plain records that hold no storage, with their names, in the order of these."""
+        storages = tuple(self._root + folder for folder in _FURTHER)
+        names = (
+            name.removeprefix(self._root)
+            for name, record in self._records.items()
+            if record.plain and not name.startswith(storages)
+        )
+        chosen = sorted(name for name in names if name != _SERIALIZATION)
+        parts = [part for name in chosen for part in (name, self._read(name, MAX_BYTES))]
+        return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
     def _has(self, name: bytes) -> bool:
         return self._root + name in self._records

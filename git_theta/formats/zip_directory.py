@@ -1,17 +1,19 @@
 """The central directory of a zip file: which records it holds, and where their bytes lie.
 
 Source: PKWARE's APPNOTE.TXT 6.3.10, whose section numbers stand beside each structure. Only what
-locates a record is read: dates, attributes and checksums are skeleton bytes like any other.
+locates a record is read: dates and attributes are skeleton bytes like any other. Checksums are
+too, but a merge must find them to write new ones.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_TENSORS, quote
-from git_theta.tensor import Source
+from git_theta.tensor import Checksum, Source
 
 MAGIC = b"PK\x03\x04"
 
@@ -26,6 +28,9 @@ _ZIP64_EXTRA = 0x0001  # 4.5.3
 _MAX_COMMENT = 0xFFFF
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED = 1
+_DESCRIBED_LATER = 8  # 4.4.4: checksum and sizes follow the content
+_LOCAL_CHECKSUM = 14  # bytes before it in a local file header
+_ENTRY_CHECKSUM = 16  # bytes before it in a central directory header
 _STORED = 0
 _MAX_DIRECTORY = 128 << 20
 
@@ -55,6 +60,37 @@ def first_name(source: Source) -> bytes | None:
 
 def read_directory(source: Source) -> dict[bytes, Record]:
     """Every record by name, in the directory's order. Raises ``FormatError``."""
+    records: dict[bytes, Record] = {}
+    for record, _ in _entries(source):
+        if record.name in records:
+            raise FormatError(f"the zip record {shown(record.name)} is there twice")
+        records[record.name] = record
+    return records
+
+
+def checksums(source: Source) -> list[Checksum]:
+    """The CRC-32 of the content of every plain record. Raises ``FormatError``."""
+    found = []
+    for record, entry in _entries(source):
+        if record.plain and record.length:
+            start = place(source, record)
+            places = (_local_checksum(source, record, start), entry + _ENTRY_CHECKSUM)
+            found.append(Checksum(start, record.length, places))
+    return found
+
+
+def _local_checksum(source: Source, record: Record, start: int) -> int:
+    """Where a record's own checksum stands: in its header, or behind its content (4.3.9)."""
+    flags = _LOCAL.unpack(source.read(record.header, _LOCAL.size))[2]
+    if not flags & _DESCRIBED_LATER:
+        return record.header + _LOCAL_CHECKSUM
+    end = start + record.length
+    signed = source.read(end, min(4, source.size - end)) == b"PK\x07\x08"
+    return end + 4 if signed else end
+
+
+def _entries(source: Source) -> Iterator[tuple[Record, int]]:
+    """Every record of the directory, and where its entry stands in the file."""
     count, length, start = _locate(source)
     if start + length > source.size:
         raise FormatError("its zip directory reaches beyond the end of the file")
@@ -63,14 +99,11 @@ def read_directory(source: Source) -> dict[bytes, Record]:
     if count > min(length // _ENTRY.size, MAX_TENSORS):
         raise FormatError(f"its zip directory cannot hold {count} records")
     directory = source.read(start, length)
-    records: dict[bytes, Record] = {}
     position = 0
     for _ in range(count):
+        entry = start + position
         record, position = _entry(directory, position)
-        if record.name in records:
-            raise FormatError(f"the zip record {shown(record.name)} is there twice")
-        records[record.name] = record
-    return records
+        yield record, entry
 
 
 def place(source: Source, record: Record) -> int:

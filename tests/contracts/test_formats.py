@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +16,7 @@ from git_theta.errors import ChangedError, FormatError
 from git_theta.formats import check_layout, scan
 from git_theta.registry import Format
 from git_theta.system import MemorySource
-from git_theta.tensor import Layout
+from git_theta.tensor import Layout, TensorSpan
 from tests.support import checkpoints
 
 # Tensors of 4 MB in all: what a scan reads of them must not grow with them.
@@ -145,3 +147,54 @@ def test_every_format_gives_the_same_tensors():
             }
         )
     assert all(other == described[0] for other in described)
+
+
+# --- what a merge asks ----------------------------------------------------------------------------
+
+
+def other_values(name: str) -> bytes:
+    """The sample with the bytes of all tensors changed, as a file with stale checksums."""
+    data = bytearray(sample(name))
+    for span in registry.format_named(name).scan(MemorySource(bytes(data))).spans:
+        data[span.start : span.start + span.length] = bytes(span.length)
+    return bytes(data)
+
+
+def test_extras_do_not_depend_on_the_tensors_bytes(format_: Format):
+    data = sample(format_.name)
+    extras = format_.extras(MemorySource(data))
+    assert format_.extras(MemorySource(other_values(format_.name))) == extras
+    assert len(extras) < len(data) // 10
+
+
+def test_checksums_are_those_of_the_tensors(format_: Format):
+    data = sample(format_.name)
+    found = format_.checksums(MemorySource(data))
+    assert list(found) == list(format_.checksums(MemorySource(other_values(format_.name))))
+    for checksum in found:
+        content = data[checksum.start : checksum.start + checksum.length]
+        expected = zlib.crc32(content).to_bytes(4, "little")
+        assert checksum.places
+        assert {data[place : place + 4] for place in checksum.places} == {expected}
+
+
+def test_a_file_is_rebuilt_with_other_tensors_or_not_at_all(format_: Format):
+    data = sample(format_.name)
+    first, *rest = format_.scan(MemorySource(data)).spans
+    wanted = [*rest, TensorSpan("new", "F16", (3, 2), 0, 12), replace(first, name="renamed")]
+    try:
+        rebuilt = format_.rebuild(MemorySource(data), wanted)
+    except FormatError as error:
+        assert error.hint
+        return
+    spans = rebuilt.layout.spans
+    assert len(rebuilt.pieces) == len(spans) + 1
+    fills = [bytes([number]) * span.length for number, span in enumerate(spans)]
+    parts = [part for pair in zip(rebuilt.pieces, fills, strict=False) for part in pair]
+    made = b"".join(parts) + rebuilt.pieces[-1]
+    assert format_.scan(MemorySource(made)) == rebuilt.layout
+    assert format_.extras(MemorySource(made)) == format_.extras(MemorySource(data))
+    for span, fill in zip(spans, fills, strict=True):
+        assert made[span.start : span.start + span.length] == fill
+    expected = {span.name: (span.dtype, span.shape, span.length) for span in wanted}
+    assert {span.name: (span.dtype, span.shape, span.length) for span in spans} == expected
