@@ -177,12 +177,16 @@ def atomic_file(
 
 
 def remove_stale(folder: Path, age: float) -> None:
-    """Remove the temporary files of killed processes in ``folder``: older than ``age`` seconds."""
+    """Remove what killed processes left in ``folder``, which holds temporary files only.
+
+    A file that has not been written to for ``age`` seconds is nobody's any more.
+    """
     limit = time.time() - age
-    for file in folder.glob(".tmp-*"):
-        with suppress(OSError):
-            if file.stat().st_mtime < limit:
-                file.unlink()
+    with suppress(OSError):
+        for file in folder.iterdir():
+            with suppress(OSError):
+                if file.stat().st_mtime < limit:
+                    file.unlink()
 
 
 def sync_path(path: Path) -> None:

@@ -142,7 +142,8 @@ class _Checker:
             else:
                 kind: Kind = "missing" if isinstance(error, MissingObjectError) else "corrupt"
                 fix = _FETCH if kind == "missing" else _REPAIR
-                self._bad_objects[oid] = _Case(Problem(kind, oid, error.message, (), fix))
+                detail = f"{oid}: {error.message}"
+                self._bad_objects[oid] = _Case(Problem(kind, oid, detail, (), fix))
 
     def _verify(self, item: tuple[str, int]) -> tuple[tuple[str, int], ThetaError | None]:
         oid, size = item

@@ -1,6 +1,6 @@
 """What is known of local frames: content hash to places, in SQLite. A cache, never the truth.
 
-The database may be deleted at any time; ``git theta fsck --rebuild-index`` fills it again. A row
+The database may be deleted at any time; ``git theta fsck --reindex`` fills it again. A row
 may outlive its object, so a reader asks the object store before it relies on one.
 """
 

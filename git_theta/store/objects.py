@@ -49,11 +49,17 @@ class ObjectStore:
         return self._objects / oid[:2] / oid
 
     def size(self, oid: str) -> int | None:
-        """The object's size in bytes, or ``None`` when it is not here."""
+        """The object's size in bytes, or ``None`` when it is not here.
+
+        ``StoreError`` when the store may not be looked into.
+        """
+        path = self.path(oid)
         try:
-            return self.path(oid).stat().st_size
-        except OSError:
+            return path.stat().st_size
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise store_error(error, path) from error
 
     def has(self, oid: str) -> bool:
         """Whether the object is here."""
@@ -139,11 +145,17 @@ class ObjectStore:
 
     def oids(self) -> Iterator[str]:
         """Every object that is here, in the order of their names."""
-        if not self._objects.is_dir():
-            return
-        for folder in sorted(self._objects.iterdir()):
-            names = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
-            yield from sorted(name for name in names if _is_name(name, folder.name))
+        for folder in self._list(self._objects):
+            names = (file.name for file in self._list(folder))
+            yield from (name for name in names if is_hex256(name) and name[:2] == folder.name)
+
+    def _list(self, folder: Path) -> list[Path]:
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise store_error(error, folder) from error
 
     def remove(self, oid: str) -> None:
         """Delete the object; nothing happens when it is not here."""
@@ -174,6 +186,10 @@ class ObjectStore:
                 os.utime(self.path(oid))
             except FileNotFoundError:
                 raise _missing(self.path(oid)) from None
+            except PermissionError:
+                # In a shared repository somebody else's, who alone may change its time.
+                if not self.has(oid):
+                    raise _missing(self.path(oid)) from None
             except OSError as error:
                 raise store_error(error, self.path(oid)) from error
 
@@ -208,10 +224,6 @@ class ObjectStore:
         with suppress(OSError):
             os.utime(self.path(oid))
         return True
-
-
-def _is_name(name: str, folder: str) -> bool:
-    return is_hex256(name) and name.startswith(folder)
 
 
 def _check(path: Path, oid: str, size: int | None) -> None:

@@ -138,6 +138,7 @@ class TestMissing:
         problem = only(check(workspace))
         assert (problem.kind, problem.oid) == ("missing", ref.oid)
         assert problem.fix == "git theta fetch"
+        assert ref.oid in problem.detail
         before = workspace.repo.git("rev-parse", "--short", "HEAD~1").decode().strip()
         # In the fine-tune it is the base of a delta.
         revs = ("", "HEAD", before)
@@ -197,7 +198,7 @@ class TestCorrupt:
 
     def test_set_aside_and_fetched_again(self, workspace: Workspace) -> None:
         ref = top(workspace, ":model.safetensors", "layer.1.weight")
-        good = workspace.store.read(ref)
+        good = bytes(workspace.store.read(ref))
         rewrite(workspace.store, ref.oid, bytes(good[:-1]) + b"?")
         report = check(workspace)
         (place,) = set_aside(workspace, report)

@@ -29,6 +29,15 @@ class TestSources:
             assert source.read(10, 0) == b""
             assert source.read(0, 10) == b"0123456789"
 
+    def test_views_any_range(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_bytes(bytes(range(256)) * 100)
+        with FileSource(file) as source:
+            assert source.view(3, 5000) == file.read_bytes()[3:5003]
+            assert source.view(25_600, 0) == b""
+            with pytest.raises(ChangedError):
+                source.view(25_000, 601)
+
     def test_a_file_that_shrinks_is_an_error_not_a_crash(self, tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.write_bytes(bytes(100))
@@ -251,13 +260,14 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_stale_files_are_removed_and_young_ones_spared(tmp_path: Path) -> None:
-    old, young, other = tmp_path / ".tmp-1", tmp_path / ".tmp-2", tmp_path / "other"
-    for file in (old, young, other):
+    old, young, folder = tmp_path / "old", tmp_path / "young", tmp_path / "folder"
+    folder.mkdir()
+    for file in (old, young):
         file.write_bytes(b"x")
-    for file in (old, other):
-        os.utime(file, (time.time() - 100, time.time() - 100))
+    for path in (old, folder):
+        os.utime(path, (time.time() - 100, time.time() - 100))
     system.remove_stale(tmp_path, 50)
-    assert set(tmp_path.iterdir()) == {young, other}
+    assert set(tmp_path.iterdir()) == {young, folder}
     system.remove_stale(tmp_path / "absent", 50)
 
 

@@ -257,6 +257,52 @@ class TestInventory:
         store.remove(oid)
         assert not store.has(oid)
 
+    def test_a_store_that_may_not_be_looked_into(self, store: ObjectStore) -> None:
+        oid = store.write([b"abc"]).oid
+        store.root.chmod(0)
+        with unprivileged():
+            for look in (lambda: store.has(oid), lambda: list(store.oids())):
+                with pytest.raises(StoreError, match="permission denied"):
+                    look()
+
+    def test_freshen(self, store: ObjectStore) -> None:
+        oids = [store.write([bytes([n])]).oid for n in range(3)]
+        for oid in oids:
+            os.utime(store.path(oid), (1, 1))
+        store.freshen(oids[:2])
+        young = [time.time() - store.path(oid).stat().st_mtime < 100 for oid in oids]
+        assert young == [True, True, False]
+
+    def test_freshen_what_is_gone(self, store: ObjectStore) -> None:
+        with pytest.raises(MissingObjectError):
+            store.freshen([ABSENT])
+
+    def test_freshen_what_is_somebody_elses(self) -> None:
+        with public_folder() as folder:
+            store = ObjectStore(folder)
+            oid = store.write([b"abc"]).oid
+            with unprivileged():
+                store.freshen([oid])
+
+    def test_freshen_where_that_may_not_be(self, tmp_path: Path) -> None:
+        printed = on_tmpfs("size=4m", _FRESHEN_READ_ONLY, tmp_path / "disk")
+        assert "read-only" in printed
+
+    def test_set_aside(self, store: ObjectStore) -> None:
+        oid = store.write([b"abc"]).oid
+        place = store.set_aside(oid)
+        assert place == store.root / "bad" / oid
+        assert place.read_bytes() == b"abc"
+        assert not store.has(oid)
+        with pytest.raises(MissingObjectError):
+            store.set_aside(oid)
+
+    def test_set_aside_where_that_may_not_be(self, store: ObjectStore) -> None:
+        oid = store.write([b"abc"]).oid
+        with read_only(store.root), unprivileged(), pytest.raises(StoreError):
+            store.set_aside(oid)
+        assert store.has(oid)
+
 
 _WRITE_FULL_DISK = """
 import sys
@@ -288,6 +334,20 @@ for work in (lambda: store.write([b"new"]), lambda: store.remove(kept.oid)):
         work()
     except StoreError as error:
         print(error)
+"""
+
+_FRESHEN_READ_ONLY = """
+import subprocess, sys
+from pathlib import Path
+from git_theta.errors import StoreError
+from git_theta.store import ObjectStore
+store = ObjectStore(Path(sys.argv[1]) / "theta")
+kept = store.write([b"content"])
+subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
+try:
+    store.freshen([kept.oid])
+except StoreError as error:
+    print(error)
 """
 
 _WRITE_BIG_ONES = """
