@@ -6,18 +6,14 @@ is thrown away. Seeded: the same machine gives the same bytes.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-
-# Before transformers is imported: nothing is fetched from a hub.
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, logging
+from transformers import AutoModel, AutoTokenizer
 
 from _lib.tasks import Entailment, Opinions, Paraphrases, Task
 
@@ -35,8 +31,6 @@ class Encoder:
         # One thread: the same sums on any number of cores; and two that wait for each other on
         # cores that are busy take ten times as long.
         torch.set_num_threads(1)
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._original = load_file(weights)
         self.model: nn.Module = AutoModel.from_pretrained(folder, dtype=dtype)
@@ -161,7 +155,7 @@ def _batches(size: int, steps: int) -> Iterator[list[int]]:
         yield [order.pop() for _ in range(_BATCH)]
 
 
-def _largest_gradients(encoder: Encoder, task: Task, parameters: list[Tensor]) -> list[Tensor]:
+def _largest_gradients(encoder: Encoder, task: Task, parameters: Sequence[Tensor]) -> list[Tensor]:
     """For each parameter, which of its elements are among the ``_SPARSE_SHARE`` to be trained."""
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     for example in range(0, task.size, _BATCH):
