@@ -11,7 +11,7 @@ from torch import Tensor
 
 from git_theta.errors import MergeError
 from git_theta.merge.arithmetic import is_finite
-from git_theta.merge.inputs import Inputs, Slice, content_of
+from git_theta.merge.inputs import Inputs, Slice, content_of, each
 from git_theta.merge.rules import Method
 from git_theta.merge.strategy import Context, Strategy
 from git_theta.merge.survey import Model, Single
@@ -122,16 +122,19 @@ def _canonical(
 
 
 def _compute(method: Method, inputs: Inputs, survey: Sequence[Any] | None) -> Tensor:
-    stored = inputs.contributors[0]
+    stored, strategy = inputs.contributors[0], method.strategy
     merged = torch.empty(inputs.count, dtype=stored.dtype, device=stored.device)
-    for piece in inputs.slices(method.strategy.slicing):
+
+    def work(piece: Slice) -> None:
         context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
-        result = method.strategy(_available(method.strategy, piece, survey, context), method.values)
-        result = result.reshape(-1)
+        result = strategy(_available(strategy, piece, survey, context), method.values).reshape(-1)
         rounded = result.to(stored.dtype)
         if not inputs.allow_nan:
             _check_result(inputs, piece, _as_held(result, rounded))
         merged[piece.start : piece.stop] = rounded
+
+    for _ in each(inputs.pieces(strategy.slicing), work, inputs.workers):
+        pass
     return merged.reshape(inputs.shape)
 
 

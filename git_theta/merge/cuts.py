@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from git_theta.merge.arithmetic import above, below
-from git_theta.merge.survey import Model, Vectors, slices
+from git_theta.merge.inputs import Slice
+from git_theta.merge.survey import Model, Vectors, each_slice
 
 # Filling and adding up 65536 counts takes as long as counting so many numbers.
 _FEW = 1 << 16
@@ -109,6 +110,18 @@ class _Search:
         self.rank -= int(reached[place]) - self.ties
         self.prefix = self.prefix << digit | (len(histogram) - 1 - place)
 
+    def find_end(self, piece: Slice, equal: Tensor, left: int) -> int:
+        """How many of ``left`` ties yet to be kept this slice has; if all, remember the last.
+
+        ``equal`` tells which of its numbers tie.
+        """
+        count = int(equal.sum())
+        if count < left:
+            self.ends[piece.name] = _END
+            return count
+        self.ends[piece.name] = piece.start + int(equal.nonzero()[left - 1])
+        return left
+
     def cut(self, name: str, wide: bool) -> Cut:
         """The cut for the parameter called ``name``."""
         if self.fixed:
@@ -148,35 +161,45 @@ def _histograms(
 
     Of those above, 0 stands for any; ``wanted`` are the ones to count.
     """
-    counts: dict[tuple[int, int], Tensor] = {}
-    for _, piece in slices(model):
+
+    def work(piece: Slice) -> dict[tuple[int, int], Tensor]:
+        found = {}
         for vector, numbers in enumerate(magnitudes(piece)):
             bits = _bits(numbers, model.wide) >> shift
             for prefix in [0] if wanted is None else [p for v, p in wanted if v == vector]:
-                found = (
-                    bits if wanted is None else bits[bits >> digit == prefix] - (prefix << digit)
-                )
-                count = torch.bincount(found, minlength=1 << digit)
-                counts[vector, prefix] = counts.get((vector, prefix), 0) + count
+                found[vector, prefix] = _count(bits, prefix, digit)
+        return found
+
+    counts: dict[tuple[int, int], Tensor] = {}
+    for found in each_slice(model, work):
+        for place, count in found.items():
+            counts[place] = counts[place] + count if place in counts else count
     return {place: count.cpu() for place, count in counts.items()}
+
+
+def _count(bits: Tensor, prefix: int, digit: int) -> Tensor:
+    """How often each ``digit`` follows ``prefix``; what has another prefix is in no bin.
+
+    It is clamped into a bin on either side, which costs a third of selecting what is wanted.
+    """
+    bins = 1 << digit
+    places = (bits - ((prefix << digit) - 1)).clamp_(0, bins + 1)
+    return torch.bincount(places, minlength=bins + 2)[1:-1]
 
 
 def _find_ends(model: Model, magnitudes: Vectors, searches: list[_Search]) -> None:
     """Give each search the flat index, by parameter, of the last number that ties and is kept."""
-    left = {search: search.rank for search in searches}
-    for name, piece in slices(model, sorted(model.names) if searches else ()):
-        numbers = magnitudes(piece)
-        for search in [search for search in searches if left[search]]:
-            equal = _bits(numbers[search.vector], model.wide) == search.prefix
-            count = int(equal.sum())
-            if count < left[search]:
-                search.ends[name] = _END
-                left[search] -= count
-            else:
-                place = int(equal.nonzero()[left[search] - 1])
-                search.ends[name] = piece.start + place
-                left[search] = 0
-        if not any(left.values()):
+
+    def work(piece: Slice) -> tuple[Slice, list[Tensor]]:
+        bits = [_bits(numbers, model.wide) for numbers in magnitudes(piece)]
+        return piece, [bits[search.vector] == search.prefix for search in searches]
+
+    left = [search.rank for search in searches]
+    for piece, ties in each_slice(model, work, sorted(model.names) if searches else ()):
+        for place, (search, equal) in enumerate(zip(searches, ties, strict=True)):
+            if left[place]:
+                left[place] -= search.find_end(piece, equal, left[place])
+        if not any(left):
             return
 
 

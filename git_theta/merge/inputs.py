@@ -7,9 +7,10 @@ drifts by up to 1.6e-2.)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from git_theta.errors import MergeError
 from git_theta.ids import content_hash
 from git_theta.merge.arithmetic import BLOCK, is_finite
 from git_theta.merge.strategy import Slicing
+from git_theta.pipeline import in_order
+
+R = TypeVar("R")
 
 # On a CPU a slice and its temporaries stay in the cache; a GPU wants enough work per launch.
 CPU_SLICE = 1 << 18
@@ -26,12 +30,13 @@ GPU_SLICE = 1 << 25
 
 @dataclass(frozen=True)
 class Slice:
-    """The elements of a parameter from flat index ``start``, in the dtype to compute in.
+    """The elements of parameter ``name`` from flat index ``start``, in the dtype to compute in.
 
     Tensors are flat, or ``[rows, elements of a row]`` where they were sliced by rows, or of the
     parameter's shape where they were not sliced. They may share memory with the stored ones.
     """
 
+    name: str
     start: int
     models: list[Tensor]
     base: Tensor | None
@@ -56,8 +61,9 @@ class Inputs:
     Tensors are as they are stored, all of them on one device. ``contents`` are the contributors'
     content hashes (of the whole tensor's raw bytes, however it was chunked): they order the
     contributors and seed random masks. ``allow_nan`` lets NaN pass. ``device`` is where slices are
-    computed, ``slice_elements`` how large they are at most (0: what suits the device); neither
-    changes a bit of the result on a CPU.
+    computed, ``slice_elements`` how large they are at most (0: what suits the device), ``threads``
+    how many are computed at a time: on a CPU none of them changes a bit of the result. Torch's own
+    threads wait for each other after every operation; with ``threads``, give it one.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Inputs:
     allow_nan: bool = False
     device: torch.device | None = None
     slice_elements: int = 0
+    threads: int = 1
 
     @classmethod
     def of(
@@ -107,32 +114,22 @@ class Inputs:
             statistics=[self.statistics[place] for place in order] if self.statistics else (),
         )
 
-    def slices(self, slicing: Slicing = "element") -> Iterator[Slice]:
-        """The parameter in pieces, in ascending order; none where it is empty.
+    @property
+    def workers(self) -> int:
+        """Threads that have something to do: one where there is one slice."""
+        return self.threads if self.count > CPU_SLICE else 1
 
-        Raises ``MergeError`` for NaN, unless it is allowed.
-        """
+    def pieces(self, slicing: Slicing = "element") -> Iterator[Piece]:
+        """The parameter in pieces that are yet to be loaded, in ascending order; none if empty."""
         if not self.count:
             return
         if slicing == "tensor":
-            yield self._slice(0, list(self.contributors), self.base, list(self.statistics))
+            yield partial(self._load, None)
             return
-        shape = (-1,) if slicing == "element" else rows(self.shape)
-        models, statistics = (
-            [tensor.reshape(shape) for tensor in group]
-            for group in (self.contributors, self.statistics)
-        )
-        base = None if self.base is None else self.base.reshape(shape)
-        width = math.prod(shape[1:])
-        step = self._step(width)
-        for first in range(0, len(models[0]), step):
-            part = slice(first, first + step)
-            yield self._slice(
-                first * width,
-                [tensor[part] for tensor in models],
-                None if base is None else base[part],
-                [tensor[part] for tensor in statistics],
-            )
+        shape = (self.count,) if slicing == "element" else rows(self.shape)
+        views, step = self._reshaped(shape), self._step(math.prod(shape[1:]))
+        for first in range(0, shape[0], step):
+            yield partial(views._load, slice(first, first + step))
 
     def _step(self, width: int) -> int:
         """How much of the first axis a slice takes, where an index of it has ``width`` elements."""
@@ -140,24 +137,46 @@ class Inputs:
         limit = self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
         return max(1, limit // BLOCK) * BLOCK if width == 1 else max(1, limit // width)
 
-    def _slice(
-        self, start: int, models: list[Tensor], base: Tensor | None, statistics: list[Tensor]
-    ) -> Slice:
-        return Slice(
-            start,
-            [self._load(tensor) for tensor in models],
-            None if base is None else self._load(base),
-            [self._load(tensor) for tensor in statistics],
+    def _reshaped(self, shape: Sequence[int]) -> Inputs:
+        return replace(
+            self,
+            contributors=[tensor.reshape(shape) for tensor in self.contributors],
+            base=None if self.base is None else self.base.reshape(shape),
+            statistics=[tensor.reshape(shape) for tensor in self.statistics],
         )
 
-    def _load(self, stored: Tensor) -> Tensor:
-        tensor = stored.to(self.device or stored.device).to(self.dtype)
+    def _load(self, part: slice | None) -> Slice:
+        """``part`` of the first axis, or all. Raises ``MergeError`` for NaN that is not allowed."""
+
+        def load(stored: Tensor) -> Tensor:
+            tensor = stored if part is None else stored[part]
+            return self._checked(tensor.to(self.device or tensor.device).to(self.dtype))
+
+        return Slice(
+            self.name,
+            0 if part is None else int(part.start) * math.prod(self.shape[1:]),
+            [load(tensor) for tensor in self.contributors],
+            None if self.base is None else load(self.base),
+            [load(tensor) for tensor in self.statistics],
+        )
+
+    def _checked(self, tensor: Tensor) -> Tensor:
         if not (self.allow_nan or is_finite(tensor)) and bool(tensor.isnan().any()):
             raise MergeError(
                 f"{self.name} has NaN in an input of the merge",
                 hint="take one side of it, or allow NaN",
             )
         return tensor
+
+
+Piece = Callable[[], Slice]
+
+
+def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> Iterator[R]:
+    """What ``work`` makes of each piece, in their order."""
+    if threads == 1:
+        return (work(piece()) for piece in pieces)
+    return in_order(lambda piece: work(piece()), pieces, threads)
 
 
 def rows(shape: Sequence[int]) -> tuple[int, int]:

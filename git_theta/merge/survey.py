@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from git_theta.merge.arithmetic import dots, row_dots
-from git_theta.merge.inputs import Inputs, Slice
+from git_theta.merge.inputs import Inputs, Slice, each
 
+R = TypeVar("R")
 Vectors = Callable[[Slice], Sequence[Tensor]]
 
 
@@ -37,6 +38,11 @@ class Model(Protocol):
     @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many slices to work on at a time."""
         ...
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
@@ -65,16 +71,25 @@ class Single:
         """Whether it is float64."""
         return self.inputs.dtype == torch.float64
 
+    @property
+    def threads(self) -> int:
+        """As many as have something to do."""
+        return self.inputs.workers
+
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
         """Its inputs, once for each name."""
         return (self.inputs for _ in names)
 
 
-def slices(model: Model, names: Iterable[str] | None = None) -> Iterator[tuple[str, Slice]]:
-    """Every slice of the parameters called ``names`` (all of them), with its parameter's name."""
-    for inputs in model.stream(model.names if names is None else names):
-        for piece in inputs.slices():
-            yield inputs.name, piece
+def each_slice(
+    model: Model, work: Callable[[Slice], R], names: Iterable[str] | None = None
+) -> Iterator[R]:
+    """What ``work`` makes of every slice of the parameters called ``names``, or of all of them.
+
+    In the order of the names and slices, on the model's threads.
+    """
+    chosen = model.stream(model.names if names is None else names)
+    return each((piece for inputs in chosen for piece in inputs.pieces()), work, model.threads)
 
 
 def magnitudes(piece: Slice) -> list[Tensor]:
@@ -87,17 +102,34 @@ def gram(model: Model, vectors: Vectors) -> Tensor:
 
     ``vectors`` gives a slice's part of each.
     """
-    partial: dict[tuple[int, int], list[float]] = {}
-    number = 0
-    for _, piece in slices(model):
-        found = vectors(piece)
-        number = len(found)
-        for i, j in combinations_with_replacement(range(number), 2):
-            partial.setdefault((i, j), []).extend(dots(found[i], found[j]))
+    sums = _sums(model, vectors, lambda number: combinations_with_replacement(range(number), 2))
+    number = 1 + max((i for i, _ in sums), default=-1)
     products = torch.zeros(number, number, 1, dtype=torch.float64)
-    for (i, j), values in partial.items():
-        products[i, j] = products[j, i] = math.fsum(values)
+    for (i, j), value in sums.items():
+        products[i, j] = products[j, i] = value
     return products
+
+
+def squared_norms(model: Model, vectors: Vectors) -> list[float]:
+    """The squared length of each model-long vector."""
+    sums = _sums(model, vectors, lambda number: ((i, i) for i in range(number)))
+    return list(sums.values())
+
+
+def _sums(
+    model: Model, vectors: Vectors, pairs: Callable[[int], Iterable[tuple[int, int]]]
+) -> dict[tuple[int, int], float]:
+    """The dot products of pairs of model-long vectors."""
+
+    def work(piece: Slice) -> dict[tuple[int, int], list[float]]:
+        found = vectors(piece)
+        return {(i, j): dots(found[i], found[j]) for i, j in pairs(len(found))}
+
+    partial: dict[tuple[int, int], list[float]] = {}
+    for found in each_slice(model, work):
+        for pair, values in found.items():
+            partial.setdefault(pair, []).extend(values)
+    return {pair: math.fsum(values) for pair, values in partial.items()}
 
 
 def row_gram(vectors: Sequence[Tensor]) -> Tensor:
@@ -107,12 +139,3 @@ def row_gram(vectors: Sequence[Tensor]) -> Tensor:
     for i, j in combinations_with_replacement(range(number), 2):
         products[i, j] = products[j, i] = row_dots(vectors[i], vectors[j]).cpu()
     return products
-
-
-def squared_norms(model: Model, vectors: Vectors) -> list[float]:
-    """The squared length of each model-long vector."""
-    partial: dict[int, list[float]] = {}
-    for _, piece in slices(model):
-        for place, vector in enumerate(vectors(piece)):
-            partial.setdefault(place, []).extend(dots(vector, vector))
-    return [math.fsum(values) for values in partial.values()]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from git_theta import registry
 from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.inputs import Inputs
+from git_theta.merge.inputs import CPU_SLICE, Inputs
 from git_theta.merge.rules import Method
 from git_theta.merge.strategy import Strategy, strategy_named
 from git_theta.merge.survey import Single
@@ -121,13 +121,16 @@ def test_the_number_of_threads_changes_no_bit(strategy: Strategy) -> None:
     if not strategy.reproducible:
         pytest.skip("says so")
     number = numbers_of_contributors(strategy)[-1]
-    given, chosen = inputs(strategy, number, (300, 500)), method(strategy, number)
+    given, chosen = inputs(strategy, number, (600, 500)), method(strategy, number)
+    assert given.count > CPU_SLICE, "or there is one slice"
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         one = merge(chosen, given)
+        ours = merge(chosen, replace(given, threads=3, slice_elements=1 << 16))
         torch.set_num_threads(3)
-        three = merge(chosen, given)
+        torchs = merge(chosen, given)
     finally:
         torch.set_num_threads(before)
-    assert same_bits(one, three)
+    assert same_bits(one, ours)
+    assert same_bits(one, torchs)

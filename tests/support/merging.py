@@ -30,6 +30,10 @@ class Parameters:
         return sum(inputs.count for inputs in self.inputs)
 
     @property
+    def threads(self) -> int:
+        return self.inputs[0].threads
+
+    @property
     def wide(self) -> bool:
         return any(inputs.dtype == torch.float64 for inputs in self.inputs)
 

@@ -198,9 +198,10 @@ def test_slices_are_loaded_on_the_chosen_device() -> None:
     """The meta device stands for an accelerator: it shows the way there and computes nothing."""
     tensor, _ = grid(1, (4,), 2)
     inputs = replace(Inputs.of("w", [tensor]), device=torch.device("meta"), allow_nan=True)
-    (piece,) = inputs.slices()
-    assert piece.models[0].device.type == "meta"
-    assert (piece.start, piece.stop) == (0, 4)
+    (piece,) = inputs.pieces()
+    loaded = piece()
+    assert loaded.models[0].device.type == "meta"
+    assert (loaded.start, loaded.stop) == (0, 4)
 
 
 def test_content_is_that_of_the_raw_bytes() -> None:
