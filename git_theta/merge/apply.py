@@ -16,8 +16,9 @@ from git_theta.merge.rules import Method
 from git_theta.merge.strategy import Context, Strategy
 from git_theta.merge.survey import Model, Single
 
-# Scales of other tensors, with neither sign nor mantissa: a mean of them means nothing.
-_NOT_FLOATS = {torch.float8_e8m0fnu}
+# Scales of other tensors, with neither sign nor mantissa: a mean of them means nothing. (Torch has
+# had the dtype since 2.7.)
+_NOT_FLOATS = {getattr(torch, "float8_e8m0fnu", None)}
 
 
 def survey_model(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
