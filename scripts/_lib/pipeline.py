@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _lib.fine_tunes import ROOT, FineTunes
+from _lib.fine_tunes import CACHE, ROOT, FineTunes
 from _lib.pages import write_block
 from _lib.sandbox import LFS, THETA, Project
 from _lib.table import size, table
@@ -169,7 +170,8 @@ def share(rows: list[Row]) -> float:
 
 def write_docs(rows: list[Row]) -> None:
     """Put the table and the plot into the documentation."""
-    from _lib.plot import write_plot  # matplotlib takes a second
+    os.environ["MPLCONFIGDIR"] = str(CACHE / "matplotlib")  # its list of fonts
+    from _lib.plot import write_plot  # a second
 
     write_block(_PAGE, "table", report(rows))
     commits = [(row.commit, row.lfs, row.theta) for row in rows]

@@ -75,13 +75,8 @@ class Bench:
         base = self._cast(self._fine_tunes.base, dtype)
         if dtype == "fp32":
             return base, fine_tune.file
-        import torch
-
-        from _lib import training
-
         merged = self._root / f"{fine_tune.folder.name}-merged-{dtype}.safetensors"
-        kind = getattr(torch, _DTYPES[dtype])
-        training.merge(self._fine_tunes.model, base, fine_tune.adapter, kind, merged)
+        self._fine_tunes.merge(fine_tune, base, _DTYPES[dtype], merged)
         return base, merged
 
     def stored(self, versions: tuple[Path, Path], *update: str) -> int:

@@ -26,14 +26,14 @@ _SPARSE_SHARE = 0.005
 class Encoder:
     """A checkpoint loaded for training; ``folder`` has the model's configuration and tokenizer."""
 
-    def __init__(self, folder: Path, weights: Path, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, folder: Path, weights: Path, dtype: str = "float32") -> None:
         torch.manual_seed(0)
         # One thread: the same sums on any number of cores; and two that wait for each other on
         # cores that are busy take ten times as long.
         torch.set_num_threads(1)
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._original = load_file(weights)
-        self.model: nn.Module = AutoModel.from_pretrained(folder, dtype=dtype)
+        self.model: nn.Module = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype))
         known = self.model.state_dict()
         self.model.load_state_dict({k: v for k, v in self._original.items() if k in known})
 
@@ -65,7 +65,7 @@ def fine_tune(name: str, model: Path, start: Path, steps: int, folder: Path) -> 
     return losses
 
 
-def merge(model: Path, start: Path, adapter: Path, dtype: torch.dtype, target: Path) -> None:
+def merge(model: Path, start: Path, adapter: Path, dtype: str, target: Path) -> None:
     """Write the weights ``start`` with an adapter merged into them in their own ``dtype``."""
     encoder = Encoder(model, start, dtype)
     encoder.model = _merged(PeftModel.from_pretrained(encoder.model, str(adapter)))
