@@ -178,15 +178,20 @@ def test_checksums_are_those_of_the_tensors(format_: Format):
         assert {data[place : place + 4] for place in checksum.places} == {expected}
 
 
+# Their files hold more than tensors and names, which only the framework can write.
+WRITTEN_BY_FRAMEWORKS = {"torch"}
+
+
 def test_a_file_is_rebuilt_with_other_tensors_or_not_at_all(format_: Format):
     data = sample(format_.name)
     first, *rest = format_.scan(MemorySource(data)).spans
     wanted = [*rest, TensorSpan("new", "F16", (3, 2), 0, 12), replace(first, name="renamed")]
-    try:
-        rebuilt = format_.rebuild(MemorySource(data), wanted)
-    except FormatError as error:
-        assert error.hint
+    if format_.name in WRITTEN_BY_FRAMEWORKS:
+        with pytest.raises(FormatError) as caught:
+            format_.rebuild(MemorySource(data), wanted)
+        assert caught.value.hint
         return
+    rebuilt = format_.rebuild(MemorySource(data), wanted)
     spans = rebuilt.layout.spans
     assert len(rebuilt.pieces) == len(spans) + 1
     fills = [bytes([number]) * span.length for number, span in enumerate(spans)]

@@ -199,7 +199,7 @@ class TestCorrupt:
     def test_set_aside_and_fetched_again(self, workspace: Workspace) -> None:
         ref = top(workspace, ":model.safetensors", "layer.1.weight")
         good = bytes(workspace.store.read(ref))
-        rewrite(workspace.store, ref.oid, bytes(good[:-1]) + b"?")
+        rewrite(workspace.store, ref.oid, good[:-1] + b"?")
         report = check(workspace)
         (place,) = set_aside(workspace, report)
         assert place.read_bytes() == good[:-1] + b"?"
