@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 # Below this, malloc keeps freed memory itself.
 _LEAST = 4 << 20
 _STEP = 8 << 20
-# Bytes that may lie idle: what two workers need for a chunk of 64 MiB each.
-_IDLE = 512 << 20
+# Bytes that may lie idle: what two workers need for their chunks.
+_IDLE = 256 << 20
 
 
 class _Pool:

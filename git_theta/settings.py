@@ -22,7 +22,7 @@ _RANGES = {"chunk_size": (1, 1 << 28), "max_depth": (0, 63), "max_cost": (0, 1 <
 class Settings:
     """Each field is ``theta.<key>``, where the key is the field's name without underscores."""
 
-    chunk_size: int = 64 << 20
+    chunk_size: int = 32 << 20
     """Bytes of a chunk: the unit of hashing, encoding, reuse and parallel work."""
     pack_limit: int = 1 << 20
     """Frames smaller than this share an object."""
@@ -43,6 +43,9 @@ class Settings:
     """Whether the filter adds our missing hooks to a repository."""
     pointers: bool = True
     """Whether a push names its objects by LFS pointers in a ref, for hosts that collect others."""
+
+    device: str = "auto"
+    """Where merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
 
     @property
     def workers(self) -> int:
