@@ -27,7 +27,7 @@ from git_theta.tensor import Buffer, Layout, Source
 class Packets:
     """Packets of any size as a stream."""
 
-    def __init__(self, packets: Iterator[bytes]) -> None:
+    def __init__(self, packets: Iterator[Buffer]) -> None:
         self._packets = packets
         self._rest = memoryview(b"")
 
@@ -45,7 +45,7 @@ class Packets:
         return buffer[:position]
 
     def _next(self) -> bool:
-        self._rest = memoryview(next((packet for packet in self._packets if packet), b""))
+        self._rest = memoryview(next((packet for packet in self._packets if len(packet)), b""))
         return bool(self._rest)
 
     def push_back(self, data: Buffer) -> None:
@@ -54,7 +54,7 @@ class Packets:
         self._rest = memoryview(data)
 
 
-def _after(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+def _after(first: bytes, rest: Iterable[Buffer]) -> Iterator[Buffer]:
     yield first
     yield from rest
 

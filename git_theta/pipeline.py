@@ -31,6 +31,44 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def ahead(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    weight: Callable[[T], int],
+    budget: int,
+    workers: int,
+) -> Iterator[R]:
+    """Like ``in_order``, with what is in flight bounded by its weight.
+
+    Items are worked on ahead of the one that the caller holds as long as all of them together
+    weigh at most ``budget``. A heavier item is only begun when the caller is done with the last.
+    """
+    rest = deque(items)
+    running: deque[tuple[int, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="git-theta")
+
+    def submit(held: int) -> bool:
+        total = held + sum(size for size, _ in running)
+        if not rest or (total and total + weight(rest[0]) > budget) or len(running) > workers:
+            return False
+        item = rest.popleft()
+        running.append((weight(item), pool.submit(work, item)))
+        return True
+
+    try:
+        while submit(0) or running:
+            while submit(0):
+                pass
+            size, future = running.popleft()
+            result = future.result()
+            while submit(size):
+                pass
+            yield result
+            del result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def batches(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
     """Runs of items whose sizes add up to at least ``limit``, the last one excepted."""
     batch: list[T] = []

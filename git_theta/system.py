@@ -258,3 +258,21 @@ def store_error(error: OSError, path: Path) -> StoreError:
     """What an ``OSError`` while writing means to the user."""
     message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
     return StoreError(message, path=str(path), hint=hint)
+
+
+def ancestors() -> Iterator[list[str]]:
+    """The command lines of the processes above this one, the closest first.
+
+    None where the system does not show them in ``/proc``.
+    """
+    process = os.getppid()
+    while process > 1:
+        folder = Path("/proc") / str(process)
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")[:-1]
+            # The name in parentheses may hold anything; what follows it are numbers.
+            fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return
+        yield [os.fsdecode(word) for word in words]
+        process = int(fields[1])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from git_theta import manifest
 from git_theta.cli.failure import complain
+from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
+from git_theta.merge.driver import Texts, drive
+from git_theta.workspace import open_workspace
 
 
 @click.command("merge-driver", hidden=True)
@@ -18,30 +21,18 @@ from git_theta.cli.text import printable
 @click.argument("marker_size", type=int)
 @click.argument("path")
 def command(base: Path, ours: Path, theirs: Path, marker_size: int, path: str) -> None:
-    """Decide between three versions of a checkpoint; git starts this as `merge.theta.driver`.
+    """Merge three versions of a checkpoint; git starts this as `merge.theta.driver`.
 
-    Versions with the same bytes merge, however they are stored. Otherwise it is a conflict: the
-    file in the work tree is ours.
+    The result replaces the second version. On a conflict, or any error, that one is left as it
+    is: the file in the work tree is then ours, and the exit status tells git.
 
     \b
     Example (what git itself runs):
       git-theta merge-driver %O %A %B %L %P
     """
-    before, mine, other = (_content(file) for file in (base, ours, theirs))
-    if mine == other or other == before:
-        return
-    if mine == before:
-        ours.write_bytes(theirs.read_bytes())
-        return
-    shown = printable(path)
-    complain(
-        f"{shown}: both sides changed this checkpoint; the file in the work tree is ours\n"
-        f"  hint: git checkout --theirs -- {shown} takes the other; git add {shown} settles it"
-    )
-    raise SystemExit(1)
-
-
-def _content(file: Path) -> str:
-    """What decides sameness: the file's hash, or the text where it is no manifest."""
-    text = file.read_bytes()
-    return manifest.parse(text).hash if manifest.is_manifest(text) else repr(text)
+    texts = Texts(base.read_bytes(), ours.read_bytes(), theirs.read_bytes())
+    with open_workspace(progress=Meter()) as workspace:
+        merged = drive(workspace, texts, marker_size, path, os.environ)
+    ours.write_bytes(merged.text)
+    for note in merged.notes:
+        complain(f"{printable(path)}: {note}")

@@ -61,6 +61,16 @@ class Combine:
         """What the result is like: dtype, shape and place in its storage are ours."""
         return self.entries[0]
 
+    @property
+    def inputs(self) -> list[TensorEntry]:
+        """Every tensor that is read for it, statistics apart."""
+        return [*self.entries, *([self.base] if self.base else [])]
+
+    @property
+    def weight(self) -> int:
+        """Bytes of these tensors and of the result."""
+        return self.entry.length + sum(entry.length for entry in self.inputs)
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:

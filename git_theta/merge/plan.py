@@ -29,6 +29,7 @@ class Plan:
     """A step for every parameter of any version."""
 
     versions: Versions
+    policy: Policy
     steps: tuple[Step, ...] = field(repr=False)
 
     @property
@@ -71,7 +72,7 @@ def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
     else:
         found = columns(versions, digest)
     steps = [Decision(versions, policy, column).step() for column in found]
-    return Plan(versions, tuple(_untied(steps)))
+    return Plan(versions, policy, tuple(_untied(steps)))
 
 
 def _whole(versions: Versions) -> Column:

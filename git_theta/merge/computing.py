@@ -1,0 +1,71 @@
+"""The part of a merge that computes: surveys first, then one parameter after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from git_theta.checkpoint import Workshop
+from git_theta.merge.apply import merge_tensor, survey_model
+from git_theta.merge.decision import Combine
+from git_theta.merge.device import device_named
+from git_theta.merge.inputs import Inputs
+from git_theta.merge.loading import LazyModel, Loader
+from git_theta.merge.plan import Plan
+from git_theta.merge.reading import Reader
+from git_theta.merge.rules import Method
+from git_theta.merge.tensors import bytes_of
+from git_theta.registry import Bytes
+
+
+class Computer:
+    """Merges the contested parameters of a plan, on the device of setting ``theta.device``."""
+
+    def __init__(self, plan: Plan, workshop: Workshop, reader: Reader) -> None:
+        settings = workshop.settings
+        self._threads = settings.workers
+        self._loader = Loader(
+            reader, plan.versions, device_named(settings.device), settings.workers
+        )
+        self._surveys: dict[int, Mapping[str, Sequence[Any]]] = {}
+        with _torch_threads(1):
+            for method, steps in _by_method(plan):
+                model = LazyModel(steps, self._loader, workshop.progress)
+                self._surveys[id(method)] = survey_model(method, model)
+
+    @property
+    def device(self) -> str:
+        """Where it computes: ``cpu``, ``cuda:0``."""
+        return str(self._loader.device)
+
+    def load(self, step: Combine) -> Inputs:
+        """What ``merge`` needs, decoded; may run in another thread."""
+        return self._loader.load(step)
+
+    def merge(self, step: Combine, inputs: Inputs) -> Bytes:
+        """The bytes of the merged parameter's storage."""
+        method = step.method
+        # Slices are computed on threads of our own; what cannot be sliced is left to torch's.
+        with _torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
+            survey = self._surveys[id(method)].get(step.name)
+            return bytes_of(step.entry, merge_tensor(method, inputs, survey))
+
+
+def _by_method(plan: Plan) -> list[tuple[Method, list[Combine]]]:
+    groups: dict[int, tuple[Method, list[Combine]]] = {}
+    for step in plan.combined:
+        groups.setdefault(id(step.method), (step.method, []))[1].append(step)
+    return list(groups.values())
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

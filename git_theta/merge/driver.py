@@ -1,0 +1,83 @@
+"""What git's merge driver does: three versions of a checkpoint become one, or a conflict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from git_theta.errors import ThetaError
+from git_theta.git import Repository
+from git_theta.git.command import decode
+from git_theta.merge.merging import (
+    Merged,
+    carry_out,
+    contributor,
+    make_plan,
+    policy_for,
+    version,
+)
+from git_theta.merge.operation import Operation, operation
+from git_theta.merge.request import all_rules, from_environment
+from git_theta.merge.versions import Versions
+from git_theta.workspace import Workspace
+
+_HEAD = "GITHEAD_"
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The three versions as git has them; ``base`` is empty where there is no ancestor."""
+
+    base: bytes
+    ours: bytes
+    theirs: bytes
+
+
+def drive(
+    workspace: Workspace, texts: Texts, marker_size: int, path: str, environ: Mapping[str, str]
+) -> Merged:
+    """The merged version of ``path``. Raises ``MergeError`` for a conflict."""
+    try:
+        return _drive(workspace, texts, marker_size, path, environ)
+    except ThetaError as error:
+        raise error.at(path) from error
+
+
+def _drive(
+    workspace: Workspace, texts: Texts, marker_size: int, path: str, environ: Mapping[str, str]
+) -> Merged:
+    request = from_environment(environ)
+    if request.collect:
+        with Path(request.collect).open("ab") as file:
+            file.write(os.fsencode(path) + b"\0")
+        return Merged(texts.ours)
+    repo = workspace.repo
+    doing = operation(repo, path, marker_size, environ)
+    versions = _versions(repo, texts, path, doing, environ)
+    rules = all_rules(request, repo) if doing == "merge" else []
+    policy = policy_for(doing, rules, versions, request.every)
+    return carry_out(make_plan(versions, policy, workspace), workspace)
+
+
+def _versions(
+    repo: Repository, texts: Texts, path: str, doing: Operation, environ: Mapping[str, str]
+) -> Versions:
+    heads = [name.removeprefix(_HEAD) for name in environ if name.startswith(_HEAD)]
+    # A merge of several heads goes to them in turn, and nothing says which one this is.
+    theirs = heads[0] if len(heads) == 1 and doing == "merge" else None
+    names = ("ours", environ[_HEAD + theirs] if theirs else "theirs")
+    if theirs:
+        names = (current_branch(repo), names[1])
+    if names[0] == names[1]:
+        names = ("ours", "theirs")
+    ours = contributor(repo, names[0], texts.ours, path, "HEAD" if theirs else None)
+    other = contributor(repo, names[1], texts.theirs, path, theirs)
+    return Versions((ours, other), version(texts.base, "the common ancestor"), path)
+
+
+def current_branch(repo: Repository) -> str:
+    """What ours is called."""
+    name = repo.git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+    return decode(name).strip() or "HEAD"

@@ -1,0 +1,192 @@
+"""Carry a plan out: decode, merge and store, one parameter after another.
+
+The result is never in memory or on disk as a whole: it goes as a stream into the store, whose
+threads encode while the next parameters are decoded and the current one is merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from git_theta import transfer
+from git_theta.checkpoint import store
+from git_theta.incoming import Packets
+from git_theta.manifest import Chunk, Manifest, TensorEntry
+from git_theta.merge.assembly import Assembly, assemble
+from git_theta.merge.decision import Combine, Take
+from git_theta.merge.plan import Plan
+from git_theta.merge.reading import BUDGET, Reader
+from git_theta.merge.writing import FileWriter
+from git_theta.pipeline import ahead, batches
+from git_theta.registry import Bytes
+from git_theta.tensor import Buffer
+from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.computing import Computer
+
+# Small chunks are decoded together: a task costs about 50 us.
+_BATCH = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The merged checkpoint, its objects stored, and what the user should know.
+
+    The manifest has no recipe yet, or is a side's own. ``device`` is where it was computed, if
+    anything was.
+    """
+
+    manifest: Manifest
+    device: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def execute(plan: Plan, workspace: Workspace) -> Executed:
+    """Merge as planned.
+
+    What is not here is fetched first. Raises ``MergeError`` for what the tensors do not allow,
+    and what decoding and storing raise; nothing refers to what was written then.
+    """
+    assert not plan.conflicts, "the caller settles them"
+    versions = plan.versions
+    if plan.whole:
+        return Executed(versions.manifest(plan.whole.side))
+    reader = Reader(workspace.workshop)
+    transfer.fetch(workspace, _objects(_skeletons(plan)))
+    assembly = assemble(plan, reader.skeleton)
+    if assembly.verbatim:
+        return Executed(assembly.verbatim, None, assembly.notes)
+    transfer.fetch(workspace, _objects(_needed(plan)))
+    computer = _computer(plan, workspace, reader)
+    works = list(_works(plan, assembly, reader, computer))
+    merged = _merge(plan, assembly, works, workspace)
+    return Executed(merged, computer.device if computer else None, assembly.notes)
+
+
+def _merge(
+    plan: Plan, assembly: Assembly, works: Sequence[_Work], workspace: Workspace
+) -> Manifest:
+    workshop, versions = workspace.workshop, plan.versions
+    size = sum(map(len, assembly.rebuilt.pieces)) + sum(s.length for s in assembly.layout.spans)
+    workshop.progress.start(f"merging {versions.path}", size)
+    parents = [contributor.manifest for contributor in versions.contributors]
+    parents += [versions.base] if versions.base else []
+    file = _file(works, FileWriter(assembly, _changed(plan, assembly)), workshop.settings.workers)
+    merged = store(Packets(file), assembly.layout, workshop, parents)
+    return next((parent for parent in parents if parent.hash == merged.hash), merged)
+
+
+def _computer(plan: Plan, workspace: Workspace, reader: Reader) -> Computer | None:
+    if not plan.combined:
+        return None
+    # Imported here: torch costs 3 s, and most merges are decided without it.
+    from git_theta.merge.computing import Computer
+
+    return Computer(plan, workspace.workshop, reader)
+
+
+def _skeletons(plan: Plan) -> Iterator[Chunk]:
+    versions = plan.versions
+    for side in versions.sides:
+        yield from versions.manifest(side).skeleton
+    if versions.base:
+        yield from versions.base.skeleton
+
+
+def _needed(plan: Plan) -> Iterator[Chunk]:
+    """Every chunk of a tensor that is read."""
+    for step in plan.kept:
+        entries = [step.entry] if isinstance(step, Take) else [*step.entries, step.base]
+        for entry in entries:
+            if isinstance(entry, TensorEntry):
+                yield from entry.chunks
+    kinds = {step.method.strategy.statistic for step in plan.combined}
+    for contributor in plan.versions.contributors:
+        for kind, found in contributor.statistics.items():
+            yield from found.chunks() if kind in kinds else ()
+
+
+def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:
+    return {ref.oid: ref.size for chunk in chunks for ref in chunk.chain}
+
+
+def _changed(plan: Plan, assembly: Assembly) -> set[int]:
+    """The numbers of the spans that are not as in the file that the skeleton is from."""
+    taken = (step for step in plan.kept if isinstance(step, Take))
+    same = {step.name for step in taken if assembly.side in step.holders}
+    return {n for n, span in enumerate(assembly.layout.spans) if span.name not in same}
+
+
+# --- the work, in the order of the file ----------------------------------------------------------
+
+Pieces = Iterable[tuple[int, Bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Chunks that are taken as they are, each with the number of its span."""
+
+    chunks: Sequence[tuple[int, Chunk]]
+    reader: Reader
+
+    @property
+    def weight(self) -> int:
+        return sum(chunk.length for _, chunk in self.chunks)
+
+    def load(self) -> Pieces:
+        contents = self.reader.read([chunk for _, chunk in self.chunks])
+        return [(n, data) for (n, _), data in zip(self.chunks, contents, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """A parameter that is computed when its bytes are asked for."""
+
+    number: int
+    step: Combine
+    computer: Computer
+
+    @property
+    def weight(self) -> int:
+        return self.step.weight
+
+    def load(self) -> Pieces:
+        inputs = self.computer.load(self.step)
+        return ((self.number, self.computer.merge(self.step, inputs)) for _ in range(1))
+
+
+_Work = _Taken | _Merged
+
+
+def _works(
+    plan: Plan, assembly: Assembly, reader: Reader, computer: Computer | None
+) -> Iterator[_Work]:
+    steps = {step.name: step for step in plan.kept}
+    order = ((number, steps[span.name]) for number, span in enumerate(assembly.layout.spans))
+    for is_merged, group in groupby(order, lambda pair: isinstance(pair[1], Combine)):
+        if is_merged:
+            assert computer is not None
+            for number, step in group:
+                assert isinstance(step, Combine)
+                yield _Merged(number, step, computer)
+        else:
+            chunks = ((n, chunk) for n, step in group for chunk in _chunks(step))
+            for batch in batches(chunks, lambda pair: pair[1].length, _BATCH):
+                yield _Taken(batch, reader)
+
+
+def _chunks(step: Take | Combine) -> Sequence[Chunk]:
+    return step.entry.chunks if isinstance(step.entry, TensorEntry) else ()
+
+
+def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[Buffer]:
+    """Every byte of the file, in order."""
+    loaded = ahead(lambda work: work.load(), works, lambda work: work.weight, BUDGET, threads)
+    for pieces in loaded:
+        for number, data in pieces:
+            yield from writer.put(number, data)
+    yield from writer.finish()

@@ -1,0 +1,126 @@
+"""The tensors that strategies work on, decoded ahead of the computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from git_theta.manifest import TensorEntry
+from git_theta.merge.decision import Combine
+from git_theta.merge.device import slice_elements
+from git_theta.merge.inputs import Inputs, content_of
+from git_theta.merge.neutral import neutral_element
+from git_theta.merge.reading import BUDGET, Reader
+from git_theta.merge.tensors import check_alike, shows_all, tensor_of
+from git_theta.merge.versions import Versions
+from git_theta.pipeline import ahead
+from git_theta.progress import Progress
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Decodes the inputs of parameters that are merged."""
+
+    reader: Reader
+    versions: Versions
+    device: torch.device
+    threads: int
+
+    def load(self, step: Combine) -> Inputs:
+        """The tensors of one parameter, as they are stored, in the CPU's memory."""
+        pairs = [self._tensor(entry) for entry in step.entries]
+        contributors = [tensor for tensor, _ in pairs]
+        base = self._base(step, contributors[0])
+        check_alike(step.name, contributors if base is None else [*contributors, base])
+        return Inputs(
+            name=step.name,
+            contributors=contributors,
+            base=base,
+            contents=tuple(content for _, content in pairs),
+            statistics=self._statistics(step),
+            device=self._device(contributors),
+            slice_elements=slice_elements(self.device, len(contributors)),
+            threads=self.threads if self.device.type == "cpu" else 1,
+        )
+
+    def _tensor(self, entry: TensorEntry) -> tuple[Tensor, str]:
+        tensor = tensor_of(entry, self.reader.tensor(entry))
+        if len(entry.chunks) == 1 and entry.strides is None:
+            return tensor, entry.chunks[0].hash
+        return tensor, content_of(tensor)
+
+    def _base(self, step: Combine, like: Tensor) -> Tensor | None:
+        if step.base:
+            return self._tensor(step.base)[0]
+        neutral = neutral_element(step.name)
+        if neutral is None or not step.method.strategy.needs_base(step.method.values):
+            return None
+        return torch.full_like(like, neutral)
+
+    def _statistics(self, step: Combine) -> Sequence[Tensor]:
+        kind = step.method.strategy.statistic
+        if kind is None:
+            return ()
+        manifests = (c.statistics.get(kind) for c in self.versions.contributors)
+        entries = (found.tensor(step.name) if found else None for found in manifests)
+        return [self._tensor(entry)[0] for entry in entries if entry]
+
+    def _device(self, tensors: Sequence[Tensor]) -> torch.device:
+        # Apple's GPUs have no float64.
+        if self.device.type == "mps" and any(t.dtype == torch.float64 for t in tensors):
+            return torch.device("cpu")
+        return self.device
+
+
+@dataclass(frozen=True)
+class LazyModel:
+    """The parameters of one method, as a survey sees them: decoded anew in every pass."""
+
+    steps: Sequence[Combine]
+    loader: Loader
+    progress: Progress
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of the parameters."""
+        return [step.name for step in self.steps]
+
+    @cached_property
+    def count(self) -> int:
+        """Number of elements of all of them."""
+        return sum(_count(step.entry) for step in self.steps)
+
+    @property
+    def wide(self) -> bool:
+        """Whether any tensor is float64."""
+        return any(entry.dtype == "F64" for step in self.steps for entry in step.inputs)
+
+    @property
+    def threads(self) -> int:
+        """How many slices to work on at a time."""
+        return self.loader.threads if self.loader.device.type == "cpu" else 1
+
+    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
+        """The inputs of these parameters, in this order."""
+        by_name = {step.name: step for step in self.steps}
+        chosen = [by_name[name] for name in names]
+        self.progress.start("surveying", sum(step.weight for step in chosen))
+        for inputs in ahead(
+            self.loader.load, chosen, lambda step: step.weight, BUDGET, self.threads
+        ):
+            yield inputs
+            self.progress.advance(by_name[inputs.name].weight)
+        self.progress.finish()
+
+
+def _count(entry: TensorEntry) -> int:
+    if not shows_all(entry):
+        return entry.length
+    total = 1
+    for length in entry.shape:
+        total *= length
+    return total

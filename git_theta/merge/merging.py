@@ -1,0 +1,144 @@
+"""A merge of one checkpoint from its versions to the text of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from git_theta import manifest, transfer
+from git_theta.errors import MergeError, ThetaError
+from git_theta.git import Repository
+from git_theta.manifest import Manifest
+from git_theta.merge.decision import Conflict, Policy
+from git_theta.merge.execute import Executed, execute
+from git_theta.merge.methods import resolver
+from git_theta.merge.operation import Operation
+from git_theta.merge.patterns import pattern_of
+from git_theta.merge.plan import Plan, plan
+from git_theta.merge.reading import Reader
+from git_theta.merge.recipe import recipe_of
+from git_theta.merge.rules import Rule
+from git_theta.merge.versions import Contributor, Versions
+from git_theta.workspace import Workspace
+
+_STATISTICS = ("fisher", "gram")
+_SHOWN = 5
+
+# What an operation does with parameters that more sides changed, whatever the rules say: adding
+# the change of a commit is task arithmetic, and a virtual ancestor is made the same by everybody.
+_FIXED: dict[Operation, tuple[Rule, ...]] = {
+    "replay": (Rule("*", "task_arithmetic"),),
+    "ancestor": (Rule("*", "average"),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The text of the merged manifest, and what the user should know."""
+
+    text: bytes
+    notes: tuple[str, ...] = ()
+
+
+def policy_for(
+    operation: Operation, rules: Sequence[Rule], versions: Versions, every: bool = False
+) -> Policy:
+    """How ``operation`` decides; ``rules`` are for merges only."""
+    chosen = _FIXED.get(operation, tuple(rules))
+    return Policy(chosen, resolver(versions), every, settle=operation == "ancestor")
+
+
+def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
+    """What becomes of each parameter; see ``plan.plan``."""
+    reader = Reader(workspace.workshop)
+
+    def digest(entry: manifest.TensorEntry) -> str:
+        transfer.fetch(
+            workspace, {ref.oid: ref.size for chunk in entry.chunks for ref in chunk.chain}
+        )
+        return reader.digest(entry)
+
+    return plan(versions, policy, digest)
+
+
+def carry_out(plan: Plan, workspace: Workspace) -> Merged:
+    """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some."""
+    if plan.conflicts:
+        raise conflict_error(plan)
+    try:
+        done = execute(plan, workspace)
+    except ThetaError as error:
+        raise error.at(plan.versions.path) from error
+    return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)
+
+
+def _with_recipe(done: Executed, plan: Plan) -> Manifest:
+    sides = [contributor.manifest for contributor in plan.versions.contributors]
+    if any(done.manifest is side for side in [*sides, plan.versions.base]):
+        return done.manifest
+    return replace(done.manifest, recipe=recipe_of(plan, done.device))
+
+
+def conflict_error(plan: Plan) -> MergeError:
+    """What is in conflict, by pattern and reason, and the command that settles it."""
+    conflicts, path = plan.conflicts, plan.versions.path
+    lines = _conflict_lines(conflicts)
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
+    number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
+    text = "\n".join(f"    {line}" for line in lines)
+    return MergeError(
+        f"{number} in conflict; the file in the work tree is ours\n{text}",
+        path=path or None,
+        hint=f"git theta resolve {path} --strategy NAME (git theta strategies lists them)",
+    )
+
+
+def _conflict_lines(conflicts: Sequence[Conflict]) -> list[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for conflict in conflicts:
+        groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict.name)
+    return [
+        f"{names[0]}: {reason}" if len(names) == 1 else f"{pattern} ({len(names)}): {reason}"
+        for (pattern, reason), names in groups.items()
+    ]
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+def version(text: bytes | None, name: str) -> Manifest | None:
+    """The manifest in a version of the file; ``None`` where there is no file, or an empty one.
+
+    Raises ``MergeError`` where something else is stored.
+    """
+    if not text:
+        return None
+    if not manifest.is_manifest(text):
+        raise MergeError(
+            f"{name} does not store this file with git-theta, so it cannot be merged",
+            hint="in that version: git theta track it, git add --renormalize it, commit",
+        )
+    return manifest.parse(text)
+
+
+def contributor(
+    repo: Repository, name: str, text: bytes | None, path: str, rev: str | None
+) -> Contributor:
+    """One side, with the statistics that commit ``rev`` has beside the checkpoint."""
+    found = version(text, name)
+    if found is None:
+        raise MergeError(f"{name} has an empty file here", path=path, hint="take one side of it")
+    return Contributor(name, found, statistics_of(repo, rev, path) if rev else {})
+
+
+def statistics_of(repo: Repository, rev: str, path: str) -> dict[str, Manifest]:
+    """The statistics of the checkpoint at ``path``, by kind: ``model.fisher.safetensors``."""
+    found = {}
+    for kind in _STATISTICS:
+        name = PurePosixPath(path)
+        text = repo.read_blob(f"{rev}:{name.with_name(f'{name.stem}.{kind}{name.suffix}')}")
+        if text and manifest.is_manifest(text):
+            found[kind] = manifest.parse(text)
+    return found

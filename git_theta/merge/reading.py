@@ -1,0 +1,95 @@
+"""The bytes that manifests stand for, decoded for a merge."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from git_theta import chunks
+from git_theta.buffers import new_array
+from git_theta.checkpoint import Workshop
+from git_theta.ids import content_hash
+from git_theta.manifest import Chunk, Manifest, TensorEntry
+from git_theta.pipeline import in_order
+from git_theta.registry import Bytes
+
+BUDGET = 512 << 20
+"""Bytes of parameters that a merge has in memory at a time, unless one alone is larger."""
+
+# A tensor above this is decoded by all threads; smaller ones are by one each.
+_SHARED = 256 << 20
+
+
+class Reader:
+    """Decodes chunks, and lets the index know what was verified.
+
+    A merged checkpoint then stores nothing again that it takes from one side.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+
+    def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
+        """The raw bytes of each chunk; not to be written to."""
+        decoded = [chunks.decode(self._workshop.store, chunk) for chunk in wanted]
+        self._workshop.index.add({row: None for each in decoded for row in each.locations})
+        return [each.data for each in decoded]
+
+    def tensor(self, entry: TensorEntry) -> Bytes:
+        """All bytes of a tensor's storage, in memory of their own."""
+        whole = new_array(entry.length)
+        position = 0
+        for (data,) in self._each(entry):
+            whole[position : position + data.size] = data
+            position += data.size
+        return whole
+
+    def _each(self, entry: TensorEntry) -> Iterable[list[Bytes]]:
+        single = [[chunk] for chunk in entry.chunks]
+        if entry.length <= _SHARED:
+            return map(self.read, single)
+        return in_order(self.read, single, self._workshop.settings.workers)
+
+    def digest(self, entry: TensorEntry) -> str:
+        """The BLAKE3 hash of all bytes of a tensor's storage."""
+        if len(entry.chunks) == 1:
+            return entry.chunks[0].hash
+        return content_hash(self.tensor(entry).data)
+
+    def skeleton(self, manifest: Manifest) -> bytes:
+        """Every byte of the file that is in no tensor."""
+        return b"".join(map(bytes, self.read(manifest.skeleton)))
+
+
+class SkeletonSource:
+    """A file whose tensors are read as zeros: what formats need to look at all the rest."""
+
+    def __init__(self, manifest: Manifest, skeleton: bytes) -> None:
+        self.size = manifest.size
+        self._skeleton = np.frombuffer(skeleton, np.uint8)
+        # Runs of skeleton bytes: where each starts in the file, and in the skeleton.
+        self._starts, self._origins = [0], [0]
+        position = taken = 0
+        for entry in manifest.tensors:
+            taken += entry.gap
+            position += entry.gap + entry.length
+            self._starts.append(position)
+            self._origins.append(taken)
+        self._origins.append(len(skeleton))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``; no more than there are."""
+        stop = min(offset + length, self.size)
+        data = np.zeros(max(0, stop - offset), np.uint8)
+        for run in range(bisect_right(self._starts, offset) - 1, len(self._starts)):
+            start, origin = self._starts[run], self._origins[run]
+            if start >= stop:
+                break
+            first = max(offset, start)
+            last = min(stop, start + self._origins[run + 1] - origin)
+            if first < last:
+                piece = self._skeleton[first - start + origin : last - start + origin]
+                data[first - offset : last - offset] = piece
+        return data.tobytes()

@@ -1,0 +1,91 @@
+"""How a merged checkpoint came to be, written into its manifest so that it can be done again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from git_theta.errors import MergeError
+from git_theta.manifest import Manifest
+from git_theta.merge.decision import Combine, Drop, Policy, Take
+from git_theta.merge.methods import resolver
+from git_theta.merge.plan import Plan
+from git_theta.merge.rules import Rule, first_match
+from git_theta.merge.versions import Contributor, Versions
+
+Recipe = Mapping[str, Any]
+
+
+def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
+    """The recipe of what the plan makes; every value is JSON.
+
+    Rules that decided nothing are left out. An ancestor that was itself merged for the occasion
+    (criss-cross histories) stands in no commit, so its recipe is a part of this one.
+    """
+    policy, versions = plan.policy, plan.versions
+    used = _used(plan)
+    kinds = {step.method.strategy.statistic for step in plan.combined}
+    recipe: dict[str, Any] = {
+        "path": versions.path,
+        "contributors": [_contributor(c, kinds) for c in versions.contributors],
+        "base": _base(versions.base),
+        "rules": [_rule(rule, policy) for rule in policy.rules if id(rule) in used],
+        "every": policy.every,
+        "settle": policy.settle,
+    }
+    return recipe | ({"device": device} if device else {})
+
+
+def _used(plan: Plan) -> set[int]:
+    rules, path = plan.policy.rules, plan.versions.path
+    return {
+        id(first_match(rules, step.name, path))
+        for step in plan.steps
+        if isinstance(step, Combine) or (isinstance(step, (Take, Drop)) and step.why == "rule")
+    }
+
+
+def _contributor(contributor: Contributor, kinds: set[str | None]) -> dict[str, Any]:
+    found = {
+        kind: manifest.hash for kind, manifest in contributor.statistics.items() if kind in kinds
+    }
+    described: dict[str, Any] = {"name": contributor.name, "hash": contributor.manifest.hash}
+    return described | ({"statistics": found} if found else {})
+
+
+def _base(base: Manifest | None) -> dict[str, Any] | None:
+    if base is None:
+        return None
+    made_up = base.recipe is not None and base.recipe.get("settle")
+    return {"hash": base.hash} | ({"recipe": base.recipe} if made_up else {})
+
+
+def _rule(rule: Rule, policy: Policy) -> dict[str, Any]:
+    method = policy.lookup(rule)
+    return {
+        "match": rule.match,
+        "path": rule.path,
+        "strategy": rule.strategy,
+        "version": method.strategy.version,
+        "parameters": dict(method.values),
+    }
+
+
+def policy_of(recipe: Recipe, versions: Versions) -> Policy:
+    """The policy that a recipe was made with.
+
+    Raises ``MergeError`` where a strategy now gives other results than then.
+    """
+    lookup = resolver(versions)
+    rules = []
+    for row in recipe["rules"]:
+        rule = Rule(row["match"], row["strategy"], row["parameters"], row["path"])
+        version = lookup(rule).strategy.version
+        if version != row["version"]:
+            raise MergeError(
+                f"{rule.strategy} is version {version} here, the merge was made with version "
+                f"{row['version']}, which gave other results",
+                hint="install the git-theta that made it",
+            )
+        rules.append(rule)
+    return Policy(rules, lookup, recipe["every"], recipe["settle"])

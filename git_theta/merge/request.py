@@ -1,0 +1,85 @@
+"""What is asked of a merge: the command line's wishes, the team's rules, the user's default.
+
+``git theta merge`` hands its wishes to the merge driver, which git starts, in an environment
+variable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from git_theta.errors import SettingsError
+from git_theta.git import Repository
+from git_theta.merge.methods import check_name
+from git_theta.merge.rules import Rule, parse_rule, rules_of
+
+VARIABLE = "GIT_THETA_MERGE"
+STRATEGY = "theta.merge.strategy"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``rules`` come before those of the team; ``every`` is ``Policy``'s.
+
+    With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
+    checkpoint's path to that file, with a NUL.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    every: bool = False
+    collect: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variable that hands it to the driver."""
+        rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
+        wishes = {"rules": rules, "every": self.every, "collect": self.collect}
+        return {VARIABLE: json.dumps(wishes)}
+
+
+def from_environment(environ: Mapping[str, str]) -> Request:
+    """What ``Request.environment`` handed over; nothing special where nothing was."""
+    if VARIABLE not in environ:
+        return Request()
+    try:
+        wishes = json.loads(environ[VARIABLE])
+        rules = tuple(Rule(*fields) for fields in wishes["rules"])
+        return Request(rules, wishes["every"], wishes["collect"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"
+        ) from error
+
+
+def all_rules(request: Request, repo: Repository) -> list[Rule]:
+    """The rules that count, in order: the request's, the team's, ``theta.merge.strategy``.
+
+    Raises ``SettingsError`` or ``MergeError`` for one that cannot be one.
+    """
+    rules = [*request.rules, *rules_of(repo.team_settings()), *_default(repo)]
+    for rule in rules:
+        check_name(rule)
+    return rules
+
+
+def _default(repo: Repository) -> Sequence[Rule]:
+    section: Any = repo.team_settings().get("merge", {})
+    shared = section.get("strategy") if isinstance(section, Mapping) else None
+    text = repo.config().get(STRATEGY, shared)
+    return [parse_rule(f"*={text}")] if text else []
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """A command line's options that choose strategies."""
+
+    strategy: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+    def as_rules(self) -> tuple[Rule, ...]:
+        """Rules for single parameters first, then the strategy for all others."""
+        rest = (Rule("*", self.strategy, self.parameters),) if self.strategy else ()
+        return (*self.rules, *rest)

@@ -1,0 +1,108 @@
+"""A parameter's bytes as a torch tensor, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from git_theta.errors import MergeError
+from git_theta.manifest import TensorEntry
+from git_theta.registry import Bytes
+from git_theta.tensor import dtype
+
+# By the names of the safetensors specification; those that this torch lacks are left out.
+_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+    "C128": "complex128",
+}
+_DTYPES: dict[str, torch.dtype] = {
+    name: getattr(torch, theirs) for name, theirs in _NAMES.items() if hasattr(torch, theirs)
+}
+
+
+def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
+    """The tensor that ``entry`` describes, sharing the memory of its storage's bytes ``data``.
+
+    A storage of which the tensor shows only a part, or a part twice, is given whole and flat:
+    other names may view the rest. Raises ``MergeError`` for a dtype that torch does not have.
+    """
+    if entry.dtype not in _DTYPES:
+        raise MergeError(
+            f"{entry.name} has dtype {entry.dtype}, which this torch does not have",
+            hint="take one side of it",
+        )
+    flat = torch.from_numpy(data).view(_DTYPES[entry.dtype])
+    if not shows_all(entry):
+        return flat
+    if entry.strides is None:
+        return flat.view(entry.shape)
+    return flat.as_strided(entry.shape, entry.strides, entry.offset)
+
+
+def bytes_of(entry: TensorEntry, tensor: Tensor) -> Bytes:
+    """The bytes of the storage that ``entry`` describes, with the elements of ``tensor``.
+
+    The tensor is of the shape that ``tensor_of`` gives.
+    """
+    if entry.strides is not None and shows_all(entry):
+        flat = torch.empty(tensor.numel(), dtype=tensor.dtype)
+        flat.as_strided(entry.shape, entry.strides, entry.offset).copy_(tensor)
+        tensor = flat
+    raw: Bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return raw
+
+
+def shows_all(entry: TensorEntry) -> bool:
+    """Whether the tensor has each element of its storage exactly once."""
+    if entry.strides is None:
+        return not entry.offset
+    held = entry.length * 8 // dtype(entry.dtype).bits
+    return entry.offset == 0 and math.prod(entry.shape) == held and _is_dense(entry)
+
+
+def _is_dense(entry: TensorEntry) -> bool:
+    """Whether the strides are those of a contiguous tensor with its axes in another order."""
+    assert entry.strides is not None
+    axes = sorted(
+        (stride, count)
+        for stride, count in zip(entry.strides, entry.shape, strict=True)
+        if count != 1
+    )
+    expected = 1
+    for stride, count in axes:
+        if stride != expected:
+            return False
+        expected *= count
+    return True
+
+
+def check_alike(name: str, tensors: Sequence[Tensor]) -> None:
+    """Refuse storages of different lengths, of which only a part is shown."""
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        listed = " and ".join(str(list(shape)) for shape in sorted(shapes))
+        raise MergeError(
+            f"{name} is part of storages of different sizes: {listed}",
+            hint="take one side of it",
+        )
