@@ -15,6 +15,7 @@ from git_theta import registry
 from git_theta.codec import Frame, decode_frame, encode_frame
 from git_theta.ids import content_hash
 from git_theta.tensor import Geometry, dtype
+from tests.support.spec_reader import DECODERS, parse_frame
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ DECAYED = LINE.view("<u4") - np.array([120, 180] * 20, "<u4")
 DECAYED[[1, 30]] = 7, 0x80000000
 DECAYED, LONG_LINE = np.resize(DECAYED, 200), np.resize(LINE, 200)
 RISE = np.arange(0x3F80, 0x3F80 + 33, dtype="<u2")
+SIZES = np.resize(np.array([0x3A10, 0x3C80, 0xBD05, 0x3D70, 0xBD71], "<u2"), 8209)
+MOVED = SIZES + np.resize(np.array([5, 0, 0, 1, 0, 0xFFF7, 0xFFFF, 0, 2, 40], "<u2"), 8209)
+MOVED[::400], MOVED[201::400] = np.arange(21) * 977, np.arange(21) * 1999
 STEPS = np.array([0, 1, 0xFFFF, 0, 2] * 6 + [300, 0, 1], "<u2")
 
 FRAMES = {
@@ -99,6 +103,23 @@ FRAMES = {
         "00f100f100f100ff00ff00ff00ff00ff001fd01fd01fd01fd01fd07f7e7f7e7f7e7f7e7f7e",
         has_zstd=True,
     ),
+    "delta in two streams": Golden(
+        "delta",
+        "BF16",
+        MOVED.tobytes(),
+        SIZES.tobytes(),
+        "4754484601010104b80100000000000022400000000000005b5b506afc340ca281e01b2fe2b7f8acf7cd6fb7"
+        "34bf10a4473d4399428d43fe8d8862db61da4c0221cf73574bdfeb097af3c509d815437fc456004cccb15f8c"
+        "0442463136420002803c1f010a001100a10100064309a20de51087182920cb276d2f0f37b13e5346f54d0100"
+        "000100020004005000f003ad0b8e134b1b2c23e92aca3268420652a461013503000000000000014d00000000"
+        "00000002080000000000000000080000000000000000080000000000000001d40c000000000000014a000000"
+        "00000000020b00000000000000000b00000000000000000b0000000000000028b52ffd6035021d0200a4021f"
+        "101f101f101f101f101e101d101c101b101a10191018101710161014101210131015101f101f101f10155002"
+        "00c9e7f3f97c3e9fcfe7f3f97c3e9fcfe7f3f9041f7ddb399744e688746c645d55151c2428b52ffd60d40b05"
+        "020088000201430f0a08060507090b0c0d0e0f030f001f41251c401d07508c0328e100ea3880621c40090750"
+        "c70114e3004a38405d9f91a92260027c027a73d41101ff61c3258742e07e1cba587869594a3a718090a0afbf",
+        has_zstd=True,
+    ),
     "sparse": Golden(
         "sparse",
         "F32",
@@ -139,6 +160,12 @@ def test_frozen_frames_are_read(golden: Golden) -> None:
     geometry = Geometry(dtype(frame.dtype))
     decoded = encoding.decode(frame.encoded, _array(golden.base), geometry, frame.raw_length)
     assert decoded.tobytes() == golden.raw
+
+
+@pytest.mark.parametrize("golden", FRAMES.values(), ids=FRAMES.keys())
+def test_frozen_frames_are_read_from_the_specification(golden: Golden) -> None:
+    frame = parse_frame(bytes.fromhex(golden.frame))
+    assert DECODERS[frame.encoding](frame, golden.base or b"") == golden.raw
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,29 @@ def _full(frame: Frame, base: bytes) -> bytes:
 
 def _delta(frame: Frame, base: bytes) -> bytes:
     old = _words(frame, base)
-    differences = np.frombuffer(frame.parts[-1][1], old.dtype)
-    if frame.params[0] == 1:
-        table = np.frombuffer(frame.params[1:], "<u2") if frame.params[1:] else np.arange(15)
-        pairs = np.frombuffer(frame.parts[0][1], np.uint8)
-        codes = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
-        wide, differences = differences, np.append(table, 0).astype(old.dtype)[codes]
-        differences[codes == 15] = wide
+    params, parts, width = frame.params, [data for _, data in frame.parts], old.itemsize
+    if params[0] < 2:
+        return _apply(old, _stream(params, parts, old)).tobytes()
+    limit, length = int.from_bytes(params[1 : 1 + width], "little"), params[1 + width]
+    first, second = params[2 + width :][:length], params[2 + width :][length:]
+    small = old % (1 << 8 * width - 1) < limit
+    cut = 1 + first[0]
+    differences = np.empty_like(old)
+    differences[small] = _stream(first, parts[:cut], old[small])
+    differences[~small] = _stream(second, parts[cut:], old[~small])
     return _apply(old, differences).tobytes()
+
+
+def _stream(params: bytes, parts: list[bytes], old: np.ndarray) -> np.ndarray:
+    differences = np.frombuffer(parts[-1], old.dtype)
+    if params[0] == 0:
+        return differences
+    table = np.frombuffer(params[1:], "<u2") if params[1:] else np.arange(15)
+    pairs = np.frombuffer(parts[0], np.uint8)
+    codes = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
+    known = np.append(table, 0).astype(old.dtype)[codes]
+    known[codes == 15] = differences
+    return known
 
 
 def _sparse(frame: Frame, base: bytes) -> bytes:

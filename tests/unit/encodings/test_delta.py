@@ -7,8 +7,9 @@ from git_theta.codec import estimate
 from git_theta.encodings.delta import ENCODING
 from git_theta.errors import CorruptObjectError
 from git_theta.tensor import Encoded, Geometry, Part, dtype
+from tests.support.weights import NUMPY
 
-PLAIN, NARROW = b"\0", b"\1"
+PLAIN, NARROW, SPLIT = b"\0", b"\1", b"\2"
 BLOCKS = 3 * (1 << 17) + 1000  # bytes: more than three blocks of every word
 
 
@@ -115,13 +116,59 @@ def test_a_base_of_another_length_serves_as_far_as_it_goes(base_length: int) -> 
     assert estimate(encoded.parts) <= 1.01 * alone + weights.size / 8
 
 
-def test_a_fine_tune_is_an_eighth_of_its_weights() -> None:
-    rng = np.random.default_rng(0)
-    base = rng.standard_normal(1 << 19, dtype=np.float32) * np.float32(0.04)
-    new = base + rng.standard_normal(1 << 19, dtype=np.float32) * np.float32(2e-5)
-    halves = [flat((v.view(np.uint32) >> 16).astype("<u2")) for v in (new, base)]
-    encoded = round_trip(halves[0], halves[1], "BF16")
-    assert estimate(encoded.parts) < 0.125 * halves[0].size
+def fine_tune(name: str, count: int = 1 << 19) -> tuple[np.ndarray, np.ndarray]:
+    """Weights after and before they moved by about the same, whatever their size."""
+    rng, kind = np.random.default_rng(0), NUMPY[name]
+    base = (rng.standard_normal(count) * 0.04).astype(np.float32)
+    new = base + (rng.standard_normal(count) * 2e-5).astype(np.float32)
+    return flat(new.astype(kind)), flat(base.astype(kind))
+
+
+def test_a_fine_tune_is_a_twelfth_of_its_weights() -> None:
+    raw, base = fine_tune("BF16")
+    assert estimate(round_trip(raw, base, "BF16").parts) < 0.085 * raw.size
+
+
+@pytest.mark.parametrize(("name", "saved"), [("BF16", 0.08), ("F16", 0.08)])
+def test_small_weights_move_by_more_steps_and_are_stored_apart(name: str, saved: float) -> None:
+    raw, base = fine_tune(name)
+    encoded = round_trip(raw, base, name)
+    assert encoded.params[:1] == SPLIT
+    # The same words as integers are stored together.
+    together = round_trip(raw, base, "I16")
+    assert together.params[:1] != SPLIT
+    assert estimate(encoded.parts) < (1 - saved) * estimate(together.parts)
+
+
+def test_the_split_is_where_the_parameters_say() -> None:
+    raw, base = fine_tune("BF16")
+    encoded = round_trip(raw, base, "BF16")
+    magnitudes = base.view("<u2") & 0x7FFF
+    small = int(np.count_nonzero(magnitudes < int.from_bytes(encoded.params[1:3], "little")))
+    assert 0.28 < small / magnitudes.size < 0.32
+    counts = [part.nbytes // part.word for part in encoded.parts if part.word == 1]
+    assert (small + 1) // 2 in counts
+
+
+@pytest.mark.parametrize("case", ["F32", "short", "some rows", "one size"])
+def test_words_stay_together_where_a_split_saves_nothing(case: str) -> None:
+    name = "F32" if case == "F32" else "BF16"
+    raw, base = fine_tune(name, 8191 if case == "short" else 1 << 16)
+    if case == "some rows":
+        chosen = np.repeat(np.random.default_rng(0).random(raw.size // 512) < 0.05, 512)
+        raw = np.where(chosen, raw, base)
+    if case == "one size":
+        base = flat(np.full(1 << 16, 0x3C00, np.uint16))
+    assert round_trip(raw, base, name).params[:1] in (PLAIN, NARROW)
+
+
+@pytest.mark.parametrize("count", [1 << 13, (1 << 16) + 1, 100_001])
+def test_a_split_of_odd_streams_survives(count: int) -> None:
+    for seed in range(4):
+        raw, base = fine_tune("F16", count)
+        base = np.roll(base, 2 * seed)
+        round_trip(raw, base, "F16")
+    assert ENCODING.encode(*fine_tune("F16", count), geometry("F16")).params[:1] == SPLIT
 
 
 def test_without_a_base_there_is_no_delta() -> None:
@@ -149,6 +196,17 @@ def test_without_a_base_there_is_no_delta() -> None:
         (NARROW, (Part(1, bytes(3)), Part(2, b""))),
         (NARROW, (Part(1, b"\xff\0"), Part(2, bytes(2)))),
         (NARROW, (Part(1, b"\x0f\0"), Part(2, bytes(4)))),
+        (SPLIT, ()),
+        (SPLIT + b"\1\0", (Part(2, b""), Part(2, bytes(8)))),
+        (SPLIT + b"\1\0\1", (Part(2, bytes(8)),)),
+        (SPLIT + b"\1\0\1" + PLAIN + PLAIN, (Part(2, bytes(8)),)),
+        (SPLIT + b"\1\0\1" + PLAIN + PLAIN, (Part(2, b""), Part(2, bytes(8)))),
+        (SPLIT + b"\0\0\1" + PLAIN + PLAIN, (Part(2, bytes(8)), Part(2, b""))),
+        (SPLIT + b"\1\0\1" + PLAIN + PLAIN, (Part(2, bytes(8)), Part(2, b""), Part(2, b""))),
+        (SPLIT + b"\1\0\2" + PLAIN + PLAIN, (Part(2, bytes(8)), Part(2, b""))),
+        (SPLIT + b"\1\0\x09" + PLAIN, (Part(2, bytes(8)),)),
+        (SPLIT + b"\1\0\1" + SPLIT + PLAIN, (Part(2, bytes(8)), Part(2, b""))),
+        (SPLIT + b"\1\0\1" + NARROW + PLAIN, (Part(1, bytes(2)), Part(2, bytes(2)), Part(2, b""))),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(params: bytes, parts: tuple[Part, ...]) -> None:
