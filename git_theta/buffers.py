@@ -28,15 +28,24 @@ class _Pool:
 
     def take(self, length: int) -> NDArray[np.uint8]:
         size = -(-length // _STEP) * _STEP
-        try:
-            memory = self._idle[size].pop()
-        except IndexError:
+        memory = self._kept(size)
+        if memory is None:
             memory = np.empty(size, np.uint8).data
         # Views of this array, and views of those, refer to it (not to what is below it, which is
         # no array): only when the last one is gone is the memory given out again.
         array = np.frombuffer(memory, np.uint8)
         weakref.finalize(array, self._give_back, memory).atexit = False
         return array[:length]
+
+    def _kept(self, size: int) -> memoryview | None:
+        """Idle memory of this size, or of up to four times as much: chunks differ in size."""
+        for larger in sorted(self._idle):
+            if size <= larger <= 4 * size:
+                try:
+                    return self._idle[larger].pop()
+                except IndexError:
+                    continue
+        return None
 
     def _give_back(self, memory: memoryview) -> None:
         idle = sum(size * len(kept) for size, kept in list(self._idle.items()))
