@@ -162,14 +162,17 @@ def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple
         offset += header.length
 
 
-def estimate(parts: Iterable[Part]) -> int:
-    """The bytes that ``parts`` will take in a frame: exact for small ones, else from a sample."""
-    return sum(_estimate(part) for part in parts)
+def estimate(parts: Iterable[Part], blocks: int = planes.SAMPLE_BLOCKS) -> int:
+    """The bytes that ``parts`` will take in a frame, from a sample of ``blocks`` of each.
+
+    Exact for parts that are not larger than such a sample.
+    """
+    return sum(_estimate(part, blocks) for part in parts)
 
 
-def _estimate(part: Part) -> int:
+def _estimate(part: Part, blocks: int) -> int:
     headers = _PART.size + part.word * _PLANE.size
-    sampled = planes.sample(part.data, part.word)
+    sampled = planes.sample(part.data, part.word, blocks)
     if sampled.size == part.nbytes:
         return headers + sum(len(entropy.pack(p)[1]) for p in planes.split(sampled, part.word))
     share = sum(entropy.predict(plane) for plane in planes.split(sampled, part.word))

@@ -60,12 +60,12 @@ def join(planes: Sequence[Bytes]) -> Bytes:
     return flat
 
 
-def sample(data: Buffer | Bytes, word: int) -> Bytes:
-    """Evenly spaced blocks of the words, as flat bytes; all of ``data`` where it is short."""
+def sample(data: Buffer | Bytes, word: int, count: int = SAMPLE_BLOCKS) -> Bytes:
+    """``count`` evenly spaced blocks of words, as flat bytes; all of ``data`` where it is short."""
     words = np.frombuffer(data, np.uint8).reshape(-1, word)
-    if len(words) <= SAMPLE_WORDS * SAMPLE_BLOCKS:
+    if len(words) <= SAMPLE_WORDS * count:
         return words.reshape(-1)
-    starts = np.linspace(0, len(words) - SAMPLE_WORDS, SAMPLE_BLOCKS).astype(np.int64)
+    starts = np.linspace(0, len(words) - SAMPLE_WORDS, count).astype(np.int64)
     return np.concatenate([words[start : start + SAMPLE_WORDS] for start in starts]).reshape(-1)
 
 

@@ -36,7 +36,9 @@ class Codes:
     def choose(cls, sample: Words, count: int) -> tuple[Codes, float]:
         """The codes for ``count`` words like those of ``sample``, and the share of escapes."""
         counts = np.bincount(_capped(sample), minlength=_LARGEST + 2)[: _LARGEST + 1]
-        common = np.argsort(-counts, kind="stable")[:ESCAPE]
+        # The smallest words fill the table where there are not enough, so they are in any case.
+        counted = np.union1d(np.flatnonzero(counts), np.arange(ESCAPE))
+        common = counted[np.argsort(-counts[counted], kind="stable")[:ESCAPE]]
         saved = int(counts[common].sum() - counts[:ESCAPE].sum()) / sample.size
         escapes = 1 - int(counts[:ESCAPE].sum()) / sample.size
         if saved < _WORTH_SHARE or saved * count * sample.itemsize < _WORTH_BYTES:

@@ -30,11 +30,14 @@ _SPLIT = b"\2"
 _SMALL = 0.3
 _LONGER = 0.2
 _SPLIT_WORD = 2
+# Of a sample, one in so many words shows it well enough.
+_SPARSELY = 4
 # Words: the second stream's headers take 60 bytes.
 _SPLIT_LEAST = 1 << 13
 
 _BLOCK = 1 << 17  # Bytes of each array in a block: several fit the L2 cache.
-_SAMPLE_BLOCKS, _SAMPLE_WORDS = 16, 4096
+_SAMPLE_BLOCKS, _SAMPLE_WORDS, _SAMPLE_SHARE = 16, 4096, 8
+_SAMPLE_LEAST = 512
 
 
 class Delta:
@@ -50,13 +53,13 @@ class Delta:
             return None
         word = word_size(geometry.dtype, raw.size)
         new, old = as_words(raw, word), as_words(fit(base, raw.size), word)
-        places = _sample(new.size)
-        sample = difference(new[places], old[places])
+        sample_old = _sample(old)
+        sample = difference(_sample(new), sample_old)
         may_split = geometry.dtype.kind == "float" and word == _SPLIT_WORD
-        split = _find_split(sample, old[places]) if may_split and new.size >= _SPLIT_LEAST else None
+        split = _find_split(sample, sample_old) if may_split and new.size >= _SPLIT_LEAST else None
         if split is None:
             return _encode_stream(open_writer(sample, new.size), new, old)
-        return _encode_split(split, sample, old[places], new, old)
+        return _encode_split(split, sample, sample_old, new, old)
 
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
@@ -101,23 +104,25 @@ def _blocks(words: Words) -> Iterator[slice]:
     return (slice(start, min(start + step, words.size)) for start in starts)
 
 
-def _sample(count: int) -> NDArray[np.int64]:
-    """The places of words in evenly spaced blocks."""
-    starts = np.linspace(0, max(0, count - _SAMPLE_WORDS), _SAMPLE_BLOCKS).astype(np.int64)
-    places = np.unique(starts)[:, None] + np.arange(min(count, _SAMPLE_WORDS))
-    return places.reshape(-1)
+def _sample(words: Words) -> Words:
+    """Evenly spaced blocks, an eighth of the words or less; all where they are few."""
+    length = min(_SAMPLE_WORDS, words.size // (_SAMPLE_BLOCKS * _SAMPLE_SHARE))
+    if length < _SAMPLE_LEAST:
+        return words[: _SAMPLE_BLOCKS * _SAMPLE_WORDS]
+    starts = np.linspace(0, words.size - length, _SAMPLE_BLOCKS).astype(np.int64)
+    return np.concatenate([words[start : start + length] for start in starts])
 
 
 def _find_split(differences: Words, old: Words) -> Split | None:
     """A split of words with such differences and bases; ``None`` where it would not pay."""
-    magnitudes = _magnitudes(old)
-    place = int(_SMALL * old.size)
-    split = Split(int(np.partition(magnitudes, place)[place]))
-    small, lengths = split.mask(old), np.log2(differences + np.float32(1))
-    if not small.any() or small.all():
+    differences, magnitudes = differences[::_SPARSELY], _magnitudes(old[::_SPARSELY])
+    place = int(_SMALL * magnitudes.size)
+    limit = np.partition(magnitudes, place)[place]
+    small, lengths = magnitudes < limit, np.log2(differences + np.float32(1))
+    if not small.any():
         return None
     is_worth = lengths[small].mean() - lengths[~small].mean() > _LONGER
-    return split if is_worth else None
+    return Split(int(limit)) if is_worth else None
 
 
 def _encode_stream(writer: Writer, new: Words, old: Words) -> Encoded:
@@ -130,7 +135,10 @@ def _encode_split(
     split: Split, sample: Words, sample_old: Words, new: Words, old: Words
 ) -> Encoded:
     few, small = split.count(old), split.mask(sample_old)
-    writers = open_writer(sample[small], few), open_writer(sample[~small], new.size - few)
+    writers = (
+        open_writer(np.compress(small, sample), few),
+        open_writer(np.compress(~small, sample), new.size - few),
+    )
     for block in _blocks(new):
         differences, small = difference(new[block], old[block]), split.mask(old[block])
         writers[0].add(np.compress(small, differences))
@@ -145,7 +153,7 @@ def _differences(encoded: Encoded, old: Words) -> Iterator[Words]:
     """The differences block by block, whichever way they are stored."""
     if encoded.params[:1] == _SPLIT:
         return _read_split(encoded, old)
-    return _read_stream(open_reader(encoded.params, encoded.parts, old.size, old.dtype), old)
+    return _read_stream(open_reader(encoded.params, encoded.parts, old.dtype), old)
 
 
 def _read_stream(reader: Reader, old: Words) -> Iterator[Words]:
@@ -174,8 +182,8 @@ def _open_split(encoded: Encoded, old: Words) -> tuple[Split, tuple[Reader, Read
     split = Split(int.from_bytes(encoded.params[1:head], "little"))
     middle = head + 1 + encoded.params[head]
     first, second = encoded.params[head + 1 : middle], encoded.params[middle:]
-    few, cut = split.count(old), parts_of(first)
+    cut = parts_of(first)
     return split, (
-        open_reader(first, encoded.parts[:cut], few, old.dtype),
-        open_reader(second, encoded.parts[cut:], old.size - few, old.dtype),
+        open_reader(first, encoded.parts[:cut], old.dtype),
+        open_reader(second, encoded.parts[cut:], old.dtype),
     )

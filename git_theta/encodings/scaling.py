@@ -15,7 +15,8 @@ from git_theta.encodings.rounding import FORMATS, Doubles, FloatFormat, narrow, 
 
 ROWS, COLUMNS = 0, 1
 
-_SIDE = 64
+# A sample: lines along the axis, elements of each.
+_LINES, _ELEMENTS = 16, 64
 _RATIOS = 255
 _BLOCK = 1 << 18
 # Below this share of changed elements the sparse encoding is the better one.
@@ -29,15 +30,16 @@ _NEAR = 4.0
 def find_scales(base: Words, actual: Words, form: FloatFormat) -> tuple[int, Doubles] | None:
     """The axis and the factors, as float64 that are exact in float32 (float64 for F64).
 
-    ``None`` where neither axis explains a sample of 64 rows and columns, or where there would be
+    ``None`` where neither axis explains a sample of 16 lines along it, or where there would be
     a factor for every few elements.
     """
     rows, columns = base.shape
     axes = [axis for axis in (ROWS, COLUMNS) if 8 * base.shape[axis] <= base.size]
-    chosen = np.ix_(spread(rows, _SIDE), spread(columns, _SIDE))
     for axis in sorted(axes, key=lambda axis: base.shape[axis]):
+        sizes = (_LINES, _ELEMENTS) if axis == ROWS else (_ELEMENTS, _LINES)
+        chosen = np.ix_(spread(rows, sizes[0]), spread(columns, sizes[1]))
         if _explains(base[chosen], actual[chosen], form, axis):
-            return axis, _fit(base, actual, form, axis)
+            return axis, _shortest(*_limits(base, actual, form, axis), form)
     return None
 
 
@@ -45,14 +47,14 @@ def _explains(base: Words, actual: Words, form: FloatFormat, axis: int) -> bool:
     changed = np.count_nonzero(base != actual)
     if changed <= _FEW * base.size:
         return False
-    factors = np.expand_dims(_fit(base, actual, form, axis), 1 - axis)
+    factors = np.expand_dims(_middle(*_limits(base, actual, form, axis)), 1 - axis)
     with np.errstate(all="ignore"):
         predicted = narrow(widen(base, form) * factors, form)
     return bool(np.count_nonzero(predicted != actual) <= _MISSED * changed)
 
 
-def _fit(base: Words, actual: Words, form: FloatFormat, axis: int) -> Doubles:
-    """The factor of every row (or column): the shortest number within the bounds."""
+def _limits(base: Words, actual: Words, form: FloatFormat, axis: int) -> tuple[Doubles, Doubles]:
+    """The bounds for the factor of every row (or column)."""
     lines, old = (actual, base) if axis == ROWS else (actual.T, base.T)
     low, high = np.empty(lines.shape[0]), np.empty(lines.shape[0])
     step = max(1, _BLOCK // lines.shape[1])
@@ -60,7 +62,7 @@ def _fit(base: Words, actual: Words, form: FloatFormat, axis: int) -> Doubles:
         for start in range(0, lines.shape[0], step):
             here = slice(start, start + step)
             low[here], high[here] = _bounds(widen(old[here], form), widen(lines[here], form), form)
-        return _shortest(low, high, FORMATS["F64" if form.name == "F64" else "F32"])
+    return low, high
 
 
 def _bounds(old: Doubles, new: Doubles, form: FloatFormat) -> tuple[Doubles, Doubles]:
@@ -81,12 +83,20 @@ def _median(ratio: Doubles) -> Doubles:
     return np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
 
 
+def _middle(low: Doubles, high: Doubles) -> Doubles:
+    """A number between the bounds; 1 where there are none."""
+    known = np.isfinite(low) & np.isfinite(high)
+    return np.where(known, low / 2 + high / 2, 1.0)
+
+
 def _shortest(low: Doubles, high: Doubles, form: FloatFormat) -> Doubles:
-    """A number of ``form`` between the bounds, of the fewest bits; 1 where there are no bounds."""
-    middle = np.where(np.isfinite(low) & np.isfinite(high), low / 2 + high / 2, 1.0)
-    result = widen(narrow(middle, form), form)
-    for bits in range(form.fraction, 0, -1):
-        unit = spacing(middle, form) * 2.0 ** (form.fraction - bits)
-        shorter = np.rint(middle / unit) * unit
-        result = np.where((shorter > low) & (shorter < high), shorter, result)
+    """A float32 (float64 for F64) between the bounds, of the fewest bits."""
+    target = FORMATS["F64" if form.name == "F64" else "F32"]
+    with np.errstate(all="ignore"):
+        middle = _middle(low, high)
+        result = widen(narrow(middle, target), target)
+        for bits in range(target.fraction, 0, -1):
+            unit = spacing(middle, target) * 2.0 ** (target.fraction - bits)
+            shorter = np.rint(middle / unit) * unit
+            result = np.where((shorter > low) & (shorter < high), shorter, result)
     return result

@@ -62,16 +62,16 @@ def open_writer(sample: Words, count: int) -> Writer:
 
 
 def open_reader(
-    params: bytes, parts: Sequence[Part], count: int, words: np.dtype[np.unsignedinteger]
+    params: bytes, parts: Sequence[Part], words: np.dtype[np.unsignedinteger]
 ) -> Reader:
-    """For ``count`` differences; ``CorruptObjectError`` where params and parts hold others."""
+    """For differences of such words; ``CorruptObjectError`` where params and parts hold others."""
     sizes, form = [part.word for part in parts], params[:1]
     arrays = [np.frombuffer(part.data, np.uint8) for part in parts]
     if params == PLAIN and sizes == [words.itemsize]:
-        return _PlainReader(arrays[0].view(words), count)
+        return _PlainReader(arrays[0].view(words))
     if form == NARROW and sizes == [1, words.itemsize]:
         codes = Codes.read(params[1:], words.itemsize)
-        return _NarrowReader(codes, arrays[0], arrays[1].view(words), count)
+        return _NarrowReader(codes, arrays[0], arrays[1].view(words))
     raise CorruptObjectError("a delta frame has other parts than it should")
 
 
@@ -98,17 +98,18 @@ class _PlainWriter:
 
 
 class _PlainReader:
-    def __init__(self, differences: Words, count: int) -> None:
-        if differences.size != count:
-            raise CorruptObjectError(f"a delta frame holds {differences.size} words, not {count}")
+    def __init__(self, differences: Words) -> None:
         self._rest = differences
 
     def take(self, count: int) -> Words:
         taken, self._rest = self._rest[:count], self._rest[count:]
+        if taken.size < count:
+            raise CorruptObjectError("a delta frame lacks differences")
         return taken
 
     def finish(self) -> None:
-        pass  # There are as many as are taken.
+        if self._rest.size:
+            raise CorruptObjectError(f"a delta frame has {self._rest.size} differences too many")
 
 
 class _NarrowWriter:
@@ -122,7 +123,7 @@ class _NarrowWriter:
 
     def add(self, differences: Words) -> None:
         found = self._codes.encode(differences)
-        self._escapes.append(np.compress(found == ESCAPE, differences))
+        self._escapes.append(differences.take(np.flatnonzero(found == ESCAPE)))
         if self._single.size:
             found = np.concatenate([self._single, found])
         whole = found.size & ~1
@@ -140,27 +141,26 @@ class _NarrowWriter:
 
 
 class _NarrowReader:
-    def __init__(self, codes: Codes, pairs: Bytes, escapes: Words, count: int) -> None:
-        if pairs.size != (count + 1) // 2:
-            raise CorruptObjectError(f"a delta frame holds {pairs.size} pairs for {count} words")
+    def __init__(self, codes: Codes, pairs: Bytes, escapes: Words) -> None:
         self._codes = codes
         self._pairs = pairs
-        self._position = 0
+        self._used = 0
+        """Codes, two to a pair."""
         self._escapes = escapes
 
     def take(self, count: int) -> Words:
-        first, start = self._position // 2, self._position % 2
-        self._position += count
-        pairs = self._pairs[first : (self._position + 1) // 2]
+        first, start = self._used // 2, self._used % 2
+        self._used += count
+        pairs = self._pairs[first : (self._used + 1) // 2]
         found = unpair(pairs, start + count)[start:]
         differences = self._codes.decode(found, self._escapes.dtype)
         wide = np.flatnonzero(found == ESCAPE)
-        if wide.size > self._escapes.size:
+        if found.size < count or wide.size > self._escapes.size:
             raise CorruptObjectError("a delta frame lacks differences")
         differences[wide] = self._escapes[: wide.size]
         self._escapes = self._escapes[wide.size :]
         return differences
 
     def finish(self) -> None:
-        if self._escapes.size:
+        if self._pairs.size != (self._used + 1) // 2 or self._escapes.size:
             raise CorruptObjectError("a delta frame has differences that nothing refers to")

@@ -30,7 +30,7 @@ def test_pieces_of_any_size_are_written_and_read(written, data, largest):
         writer.add(piece)
     params, parts = writer.finish()
     read = data.draw(st.permutations(written))
-    reader = open_reader(params, parts, words.size, words.dtype)
+    reader = open_reader(params, parts, words.dtype)
     for piece, size in zip(cut(words, read), read, strict=True):
         np.testing.assert_array_equal(reader.take(size), piece)
     reader.finish()
@@ -51,11 +51,30 @@ def test_the_pieces_do_not_show_in_what_is_stored(largest, params):
     assert stored[0] == stored[1]
 
 
+@pytest.mark.parametrize(
+    ("largest", "read"),
+    # Codes come in pairs: with an odd number, one is left over in any case.
+    [(7, [998]), (7, [1001]), (7, [500, 600]), (5000, [999]), (5000, [1001]), (5000, [500, 600])],
+)
+def test_another_number_than_was_written_is_refused(largest, read):
+    words = differences(largest, 1000)
+    writer = open_writer(words, words.size)
+    writer.add(words)
+    params, parts = writer.finish()
+    with pytest.raises(CorruptObjectError, match="delta frame"):
+        take_all(open_reader(params, parts, words.dtype), read)
+
+
+def take_all(reader, counts):
+    for count in counts:
+        reader.take(count)
+    reader.finish()
+
+
 def test_escapes_that_are_left_over_are_refused():
     writer = open_writer(differences(7, 100), 10)
     writer.add(np.full(10, 500, "<u2"))
     params, (pairs, escapes) = writer.finish()
-    reader = open_reader(params, (pairs, escapes), 10, np.dtype("<u2"))
-    reader.take(9)
+    reader = open_reader(params, (pairs, escapes), np.dtype("<u2"))
     with pytest.raises(CorruptObjectError, match="nothing refers to"):
-        reader.finish()
+        take_all(reader, [9])
