@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -17,11 +18,12 @@ _MB = 1e6
 def write_plot(commits: Sequence[tuple[str, int, int]], target: Path) -> None:
     """Write a PNG: name, bytes stored by git-lfs and by git-theta, for each commit in order."""
     mpl.use("agg")
-    names = [name.replace(", ", ",\n").replace(" (", "\n(") for name, _, _ in commits]
+    names = [fill(name, 12, break_on_hyphens=False) for name, _, _ in commits]
     sizes = [[lfs / _MB for _, lfs, _ in commits], [theta / _MB for *_, theta in commits]]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     _bars(left, names, sizes)
     _lines(right, names, sizes)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     # Without a date or a version the same figures give the same file.
     figure.savefig(target, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -54,8 +56,7 @@ def _finish(axes: Axes, names: list[str]) -> None:
     axes.set_ylabel("MB stored")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1g}"

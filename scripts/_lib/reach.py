@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from _lib.checkpoint import write_base
+from _lib.checkpoint import BF16_NOISE, write_base, write_fine_tune
 from _lib.fine_tunes import ROOT, FineTune, FineTunes
 from _lib.pages import write_block
 from _lib.sandbox import THETA, Project, folder_bytes
@@ -27,7 +27,7 @@ from _lib.weights import cast
 
 _PAGE = ROOT / "docs" / "encodings.md"
 _STEPS = 60
-_LARGE = 2 << 30
+_LARGE, _MATRICES = 2 << 30, 256 << 20
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 DENSE = {"fp32": 0.37, "bf16": 0.115}
@@ -78,6 +78,13 @@ class Bench:
         merged = self._root / f"{fine_tune.folder.name}-merged-{dtype}.safetensors"
         self._fine_tunes.merge(fine_tune, base, _DTYPES[dtype], merged)
         return base, merged
+
+    def large(self) -> tuple[Path, Path]:
+        """A synthetic model of larger matrices before and after a fine-tune, bf16."""
+        base, tip = self._root / "matrices.safetensors", self._root / "matrices-tuned.safetensors"
+        write_base(base, _MATRICES)
+        write_fine_tune(base, tip, BF16_NOISE)
+        return base, tip
 
     def stored(self, versions: tuple[Path, Path], *update: str) -> int:
         """Bytes of objects that the second version adds; with ``git theta add`` and its options.
@@ -141,10 +148,14 @@ def one_element(root: Path) -> Figure:
 
 
 def speeds(bench: Bench) -> Iterator[Figure]:
-    """How fast the deltas of a dense bf16 fine-tune are encoded and decoded."""
-    encoding, decoding = rates(changed_tensors(*bench.dense("bf16")))
-    yield Figure("encoding bf16 deltas", encoding, "MB/s per core", ENCODING, is_rate=True)
-    yield Figure("decoding bf16 deltas", decoding, "MB/s per core", DECODING, is_rate=True)
+    """How fast dense bf16 fine-tunes are encoded: the real one, and one with larger tensors."""
+    large = bench.large()
+    for name, versions in (("MiniLM", bench.dense("bf16")), ("large tensors", large)):
+        found = rates(changed_tensors(*versions))
+        unit = "MB/s per core"
+        yield Figure(f"encoding bf16 deltas, {name}", found.encoding, unit, ENCODING, is_rate=True)
+        yield Figure(f"decoding bf16 deltas, {name}", found.decoding, unit, DECODING, is_rate=True)
+        yield Figure(f"storing bf16 deltas, {name}", found.storing, unit, is_rate=True)
 
 
 def report(figures: list[Figure]) -> str:
@@ -164,7 +175,7 @@ def _target(figure: Figure) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.{2 if value >= 1 else 3}f}"
 
 
 def _add(project: Project, version: Path, *update: str) -> None:
