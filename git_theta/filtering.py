@@ -8,7 +8,7 @@ from pathlib import Path
 
 from git_theta import manifest, materialise, transfer
 from git_theta.checkpoint import smudge
-from git_theta.errors import ManifestError, PointerError, ThetaError
+from git_theta.errors import ManifestError, MergeError, PointerError, ThetaError
 from git_theta.git import SmudgeRequest, attributes
 from git_theta.incoming import Packets, clean_incoming
 from git_theta.manifest import Manifest
@@ -16,6 +16,9 @@ from git_theta.tensor import Buffer
 from git_theta.workspace import Workspace
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_MARKER = b"<<<<<<< "
+# Enough of a file to tell a pointer, a manifest, or one with conflict markers.
+_HEAD = 256
 
 
 class Session:
@@ -32,6 +35,7 @@ class Session:
         self._warn = warn
         self._can_defer = can_defer
         self._waiting: dict[str, Manifest] = {}
+        self._given: dict[str, bytes] = {}
         self._announced = False
 
     # --- clean: from the work tree to git --------------------------------------------------------
@@ -39,9 +43,11 @@ class Session:
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
         """The manifest of a file, its objects stored; a manifest passes through unchanged."""
         packets = Packets(content)
-        head = bytes(packets.take(len(_POINTER)))
+        head = bytes(packets.take(_HEAD))
         if head.startswith(_POINTER):
             raise _pointer_error(path, "git lfs pull, then git add it again")
+        if head.startswith(_MARKER) and manifest.PREFIX in head:
+            raise _marker_error(path)
         packets.push_back(head)
         if manifest.is_manifest(head):
             text = bytes(packets.take(manifest.MAX_BYTES + 1))
@@ -65,7 +71,9 @@ class Session:
         return manifest.dump(result.manifest)
 
     def _texts(self, path: str) -> Iterator[bytes]:
-        """What the index, then HEAD have for ``path``."""
+        """What this git command made of ``path``, then what the index and HEAD have."""
+        if path in self._given:
+            yield self._given[path]
         for spec in (f":{path}", f"HEAD:{path}"):
             text = self._workspace.repo.read_blob(spec)
             if text is not None and manifest.is_manifest(text):
@@ -100,6 +108,9 @@ class Session:
         if not manifest.is_manifest(first):
             return chain([first], content)  # committed before the path was tracked
         text = first + b"".join(content)
+        if request.blob is None:
+            # `git am` and `git merge -s recursive` read what they merged before the index has it.
+            self._given[request.path] = text
         if not self._workspace.workshop.settings.smudge:
             return [text]
         described = manifest.parse(text)
@@ -156,4 +167,13 @@ def _pointer_error(path: str, command: str) -> PointerError:
         "a Git LFS pointer stands here, but the path is tracked by git-theta",
         path=path,
         hint=command,
+    )
+
+
+def _marker_error(path: str) -> MergeError:
+    """Octopus merges and ``-s resolve`` ask no merge driver: they merge manifests as lines."""
+    return MergeError(
+        "git merged the manifest as text and left conflict markers in it",
+        path=path,
+        hint=f"git theta resolve {path}, or git merge --abort, then git theta merge BRANCH...",
     )

@@ -99,7 +99,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "ia3": "git_theta.encodings.ia3:ENCODING",
     },
     "strategies": {
-        "take": "git_theta.merge.strategies.average:take",
+        "take": "git_theta.merge.strategies.take:take",
         "average": "git_theta.merge.strategies.average:average",
         "linear": "git_theta.merge.strategies.average:average",
         "slerp": "git_theta.merge.strategies.spherical:slerp",
@@ -139,6 +139,11 @@ def load(group: Group, name: str) -> Any:
             f"no {group[:-1]} is called {name!r}", hint=f"known ones: {', '.join(names(group))}"
         )
     return external[name].load()
+
+
+def place(group: Group, name: str) -> str:
+    """Where a plug-in is: ``module:attribute``."""
+    return _BUILTIN[group].get(name) or _external(group)[name].value
 
 
 @cache

@@ -62,7 +62,7 @@ def _change(
     workspace: Workspace,
     touched: Mapping[str, str],
 ) -> Change:
-    old, new = _contents(before), _contents(after)
+    old, new = contents(before), contents(after)
     shared = old.keys() & new.keys()
     here = {chunk.chain[0] for chunk in after.chunks()} if after else set()
     there = set(before.refs()) if before else set()
@@ -79,7 +79,7 @@ def _change(
     )
 
 
-def _contents(described: Manifest | None) -> dict[str, tuple[object, ...]]:
+def contents(described: Manifest | None) -> dict[str, tuple[object, ...]]:
     """What a parameter is: equal bytes, dtype and shape decide "unchanged"."""
     if described is None:
         return {}

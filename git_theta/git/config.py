@@ -14,7 +14,7 @@ from git_theta.git.command import decode
 
 Scope = Literal["local", "global", "system"]
 
-_SECTIONS = ("filter.theta", "merge.theta")
+_SECTIONS = ("filter.theta", "merge.theta", "mergetool.theta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ def settings(program: Path) -> dict[str, str]:
         "filter.theta.process": f"{quoted} filter-process",
         "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
         "merge.theta.driver": f"{quoted} merge-driver %O %A %B %L %P",
+        "mergetool.theta.cmd": f'{quoted} resolve --interactive -- "$MERGED"',
+        "mergetool.theta.trustexitcode": "true",
     }
 
 

@@ -2,11 +2,12 @@
 
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
 from git_theta.manifest.reading import parse
-from git_theta.manifest.text import MAGIC, MAX_BYTES, dump, is_manifest
+from git_theta.manifest.text import MAGIC, MAX_BYTES, PREFIX, dump, is_manifest
 
 __all__ = [
     "MAGIC",
     "MAX_BYTES",
+    "PREFIX",
     "AliasEntry",
     "Chunk",
     "Manifest",

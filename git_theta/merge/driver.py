@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta.errors import ThetaError
 from git_theta.git import Repository
-from git_theta.git.command import decode
+from git_theta.merge.folding import note
+from git_theta.merge.heads import current_branch
 from git_theta.merge.merging import (
     Merged,
     carry_out,
@@ -50,8 +50,7 @@ def _drive(
 ) -> Merged:
     request = from_environment(environ)
     if request.collect:
-        with Path(request.collect).open("ab") as file:
-            file.write(os.fsencode(path) + b"\0")
+        note(Path(request.collect), path, bool(texts.base))
         return Merged(texts.ours)
     repo = workspace.repo
     doing = operation(repo, path, marker_size, environ)
@@ -75,9 +74,3 @@ def _versions(
     ours = contributor(repo, names[0], texts.ours, path, "HEAD" if theirs else None)
     other = contributor(repo, names[1], texts.theirs, path, theirs)
     return Versions((ours, other), version(texts.base, "the common ancestor"), path)
-
-
-def current_branch(repo: Repository) -> str:
-    """What ours is called."""
-    name = repo.git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-    return decode(name).strip() or "HEAD"

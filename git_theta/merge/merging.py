@@ -24,6 +24,7 @@ from git_theta.workspace import Workspace
 
 _STATISTICS = ("fisher", "gram")
 _SHOWN = 5
+_LISTED = "git theta strategies lists them"
 
 # What an operation does with parameters that more sides changed, whatever the rules say: adding
 # the change of a commit is task arithmetic, and a virtual ancestor is made the same by everybody.
@@ -80,7 +81,9 @@ def _with_recipe(done: Executed, plan: Plan) -> Manifest:
     return replace(done.manifest, recipe=recipe_of(plan, done.device))
 
 
-def conflict_error(plan: Plan) -> MergeError:
+def conflict_error(
+    plan: Plan, state: str = "the file in the work tree is ours", hint: str | None = None
+) -> MergeError:
     """What is in conflict, by pattern and reason, and the command that settles it."""
     conflicts, path = plan.conflicts, plan.versions.path
     lines = _conflict_lines(conflicts)
@@ -89,9 +92,9 @@ def conflict_error(plan: Plan) -> MergeError:
     number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
     text = "\n".join(f"    {line}" for line in lines)
     return MergeError(
-        f"{number} in conflict; the file in the work tree is ours\n{text}",
+        f"{number} in conflict; {state}\n{text}",
         path=path or None,
-        hint=f"git theta resolve {path} --strategy NAME (git theta strategies lists them)",
+        hint=f"{hint or f'git theta resolve {path} --strategy NAME'} ({_LISTED})",
     )
 
 

@@ -16,12 +16,13 @@ def resolver(versions: Versions) -> Lookup:
     It raises ``MergeError`` for a rule that cannot be followed and ``MissingToolError`` where
     torch is not installed.
     """
-    known: dict[int, Method] = {}
+    # With the rules themselves: the identity of one that is gone may be another's.
+    known: dict[int, tuple[Rule, Method]] = {}
 
     def lookup(rule: Rule) -> Method:
         if id(rule) not in known:
-            known[id(rule)] = _resolve(rule, versions)
-        return known[id(rule)]
+            known[id(rule)] = rule, _resolve(rule, versions)
+        return known[id(rule)][1]
 
     return lookup
 

@@ -77,9 +77,8 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
     Raises ``MergeError`` where a strategy now gives other results than then.
     """
     lookup = resolver(versions)
-    rules = []
-    for row in recipe["rules"]:
-        rule = Rule(row["match"], row["strategy"], row["parameters"], row["path"])
+    rules = [_rule_of(row) for row in recipe["rules"]]
+    for rule, row in zip(rules, recipe["rules"], strict=True):
         version = lookup(rule).strategy.version
         if version != row["version"]:
             raise MergeError(
@@ -87,5 +86,56 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 f"{row['version']}, which gave other results",
                 hint="install the git-theta that made it",
             )
-        rules.append(rule)
     return Policy(rules, lookup, recipe["every"], recipe["settle"])
+
+
+def _rule_of(row: Mapping[str, Any]) -> Rule:
+    return Rule(row["match"], row["strategy"], row["parameters"], row["path"])
+
+
+def check_recipe(recipe: object) -> Recipe:
+    """``recipe`` if it can be one: a manifest may come from a stranger. ``MergeError`` if not."""
+    try:
+        _check_recipe(recipe)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MergeError("the recipe in the manifest is malformed") from error
+    assert isinstance(recipe, Mapping)
+    return recipe
+
+
+def _check_recipe(recipe: Any) -> None:
+    _expect(recipe["path"], str)
+    for flag in ("every", "settle"):
+        _expect(recipe[flag], bool)
+    for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:
+        _expect(side["hash"], str)
+    for contributor in recipe["contributors"]:
+        _expect(contributor["name"], str)
+        _expect(contributor.get("statistics", {}), dict)
+    for row in recipe["rules"]:
+        for key in ("match", "path", "strategy"):
+            _expect(row[key], str)
+        _expect(row["version"], int)
+        _expect(row["parameters"], dict)
+    _expect(recipe.get("device", ""), str)
+
+
+def _expect(value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise TypeError
+
+
+def describe(recipe: Recipe) -> str:
+    """A recipe in a line: ``ties(density=0.3) of main and rte``."""
+    methods = [_describe_rule(row) for row in recipe["rules"]] or ["each side's changes"]
+    names = [contributor["name"] for contributor in recipe["contributors"]]
+    return f"{', '.join(dict.fromkeys(methods))} of {' and '.join(names)}"
+
+
+def _describe_rule(row: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+    return (
+        f"{row['strategy']}({values})"
+        if row["match"] == "*"
+        else (f"{row['match']}={row['strategy']}({values})")
+    )

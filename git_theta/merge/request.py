@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from git_theta.errors import SettingsError
@@ -69,17 +69,3 @@ def _default(repo: Repository) -> Sequence[Rule]:
     shared = section.get("strategy") if isinstance(section, Mapping) else None
     text = repo.config().get(STRATEGY, shared)
     return [parse_rule(f"*={text}")] if text else []
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """A command line's options that choose strategies."""
-
-    strategy: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-
-    def as_rules(self) -> tuple[Rule, ...]:
-        """Rules for single parameters first, then the strategy for all others."""
-        rest = (Rule("*", self.strategy, self.parameters),) if self.strategy else ()
-        return (*self.rules, *rest)

@@ -1,4 +1,4 @@
-"""One side, or a weighted mean of all."""
+"""A weighted mean."""
 
 from __future__ import annotations
 
@@ -9,20 +9,8 @@ from torch import Tensor
 
 from git_theta.errors import MergeError
 from git_theta.merge.arithmetic import quotient, weighted_sum
-from git_theta.merge.parameters import Weights, Words
+from git_theta.merge.parameters import Weights
 from git_theta.merge.strategy import strategy
-
-Side = Annotated[Sequence[bool], Words(("base",)), "whose tensor it is"]
-
-
-@strategy(verbatim=True, ordered=True, base_if=lambda values: not any(values["side"]))
-def take(models: Sequence[Tensor], base: Tensor | None = None, *, side: Side) -> Tensor:
-    """One contributor's tensor, or the base's, bit for bit; of any dtype."""
-    for model, chosen in zip(models, side, strict=True):
-        if chosen:
-            return model
-    assert base is not None, "checked before"
-    return base
 
 
 def _nonzero_sum(values: Mapping[str, Any]) -> None:

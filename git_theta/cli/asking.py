@@ -1,0 +1,122 @@
+"""Asking a person how each kind of contested parameter is to be merged."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+
+import click
+
+from git_theta.cli.text import plural, printable
+from git_theta.errors import ThetaError
+from git_theta.merge.comparing import Comparison, compare
+from git_theta.merge.decision import Combine, Conflict
+from git_theta.merge.device import device_named
+from git_theta.merge.loading import Loader
+from git_theta.merge.patterns import pattern_of
+from git_theta.merge.plan import Plan
+from git_theta.merge.reading import Reader
+from git_theta.merge.resolve import Ask
+from git_theta.merge.rules import Rule, parse_rule
+from git_theta.workspace import Workspace
+
+_SIDES = {"o": "ours", "t": "theirs", "b": "base"}
+
+
+def asker(workspace: Workspace) -> Ask:
+    """Asks on the terminal, one kind of parameter after another."""
+
+    def ask(plan: Plan, possible: Plan) -> list[Rule]:
+        settings = workspace.workshop.settings
+        loader = Loader(
+            Reader(workspace.workshop),
+            plan.versions,
+            device_named(settings.device),
+            settings.workers,
+        )
+        mergeable = {step.name: step for step in possible.combined}
+        groups = _groups(plan.conflicts)
+        rules: list[Rule] = []
+        for number, (pattern, conflicts) in enumerate(groups, 1):
+            click.echo(f"\n[{number}/{len(groups)}] {_title(pattern, conflicts)}")
+            steps = [mergeable[c.name] for c in conflicts if c.name in mergeable]
+            click.echo(f"    {_what_is_known(plan, steps, conflicts, loader)}")
+            answer = _answer(plan, bool(steps))
+            rules += [
+                Rule(match, answer.strategy, answer.given)
+                for match in _globs(groups, pattern, conflicts)
+            ]
+        return rules
+
+    return ask
+
+
+Groups = list[tuple[str, list[Conflict]]]
+
+
+def _groups(conflicts: Sequence[Conflict]) -> Groups:
+    found: dict[tuple[str, str], list[Conflict]] = {}
+    for conflict in conflicts:
+        found.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
+    return [(pattern, group) for (pattern, _), group in found.items()]
+
+
+def _globs(groups: Groups, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:
+    """What matches these conflicts and no others: the pattern, or every name."""
+    if sum(other == pattern for other, _ in groups) == 1:
+        return [pattern]
+    return [glob.escape(conflict.name) for conflict in conflicts]
+
+
+def _title(pattern: str, conflicts: Sequence[Conflict]) -> str:
+    if len(conflicts) == 1:
+        return printable(conflicts[0].name)
+    return f"{printable(pattern)} ({plural(len(conflicts), 'parameter')})"
+
+
+def _what_is_known(
+    plan: Plan, steps: Sequence[Combine], conflicts: Sequence[Conflict], loader: Loader
+) -> str:
+    if not steps:
+        return printable(conflicts[0].reason)
+    found = compare(steps, loader)
+    if not found.relative:
+        return "there is no common ancestor of it to compare with"
+    return _sentence(plan.versions.names, found)
+
+
+def _sentence(names: Sequence[str], found: Comparison) -> str:
+    moved = ", ".join(
+        f"{printable(name)} moved it by {_percent(share)}"
+        for name, share in zip(names, found.relative, strict=True)
+    )
+    cosine = "undefined" if found.cosine is None else f"{found.cosine:.2f}"
+    return (
+        f"{moved}; cosine of the two changes {cosine}; "
+        f"opposite signs in {_percent(found.opposed)} of what both changed"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{100 * share:.2g} %"
+
+
+def _answer(plan: Plan, mergeable: bool) -> Rule:
+    """The rule that a person chose, for whatever it will be for."""
+    ours, theirs = map(printable, plan.versions.names[:2])
+    choices = [f"o: take {ours}", f"t: take {theirs}"]
+    choices += ["b: take the common ancestor"] if plan.versions.base else []
+    choices += ["or a strategy such as ties:density=0.3"] if mergeable else []
+    click.echo(f"    {', '.join(choices)}")
+    while True:
+        text = click.prompt("   ", prompt_suffix="> ").strip()
+        side = _SIDES.get(text)
+        try:
+            rule = parse_rule(f"*=take:side={side}" if side else f"*={text}")
+            method = plan.policy.lookup(rule)
+        except ThetaError as error:
+            click.echo(f"    {error}")
+            continue
+        if mergeable or method.strategy.name == "take":
+            return rule
+        click.echo("    no strategy can merge it: take a side")

@@ -1,0 +1,64 @@
+"""The options that choose merge strategies, shared by commands."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from git_theta.errors import UsageError
+from git_theta.merge.request import Request
+from git_theta.merge.rules import Rule, parse_rule, parse_values
+
+# weight.main=0.3 is easier to type in a shell than weight[main]=0.3.
+_DOTTED = re.compile(r"(\w+)\.([^=]+)=(.*)", re.DOTALL)
+
+
+def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--strategy``, ``-p``, ``--rule`` and ``--device``."""
+    options = (
+        click.option(
+            "--strategy", metavar="NAME", help="Merge what more than one side changed by NAME."
+        ),
+        click.option(
+            "-p",
+            "parameters",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="A parameter of the strategy; KEY.BRANCH=VALUE is for one branch.",
+        ),
+        click.option(
+            "--rule",
+            "rules",
+            multiple=True,
+            metavar="GLOB=NAME:KEY=VALUE,...",
+            help="Merge parameters whose name matches GLOB in another way; the first rule counts.",
+        ),
+        click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def request_of(
+    strategy: str | None,
+    parameters: Sequence[str],
+    rules: Sequence[str],
+    device: str | None,
+    every: bool = False,
+) -> Request:
+    """What the options ask for; ``device`` is set for this process and those that it starts."""
+    if parameters and strategy is None:
+        raise UsageError(
+            f"-p {parameters[0]} without --strategy",
+            hint="--rule 'GLOB=NAME:KEY=VALUE' gives a rule its own parameters",
+        )
+    if device is not None:
+        os.environ["GIT_THETA_DEVICE"] = device
+    given = parse_values([_DOTTED.sub(r"\1[\2]=\3", item) for item in parameters])
+    rest = (Rule("*", strategy, given),) if strategy else ()
+    return Request((*map(parse_rule, rules), *rest), every)

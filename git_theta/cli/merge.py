@@ -1,0 +1,117 @@
+"""``git theta merge``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.choosing import request_of, strategy_options
+from git_theta.cli.plans import plan_lines
+from git_theta.cli.progress import Meter
+from git_theta.cli.text import print_json, printable
+from git_theta.git import command as programs
+from git_theta.git.command import decode
+from git_theta.merge.heads import find_heads
+from git_theta.merge.request import Request
+from git_theta.merge.summary import summarise
+from git_theta.merge.together import Prepared, check_mergeable, check_ready, complete, prepare
+from git_theta.workspace import Workspace, open_workspace
+
+
+@click.command("merge")
+@click.argument("branches", nargs=-1, required=True, metavar="BRANCH...")
+@strategy_options
+@click.option("--all", "every", is_flag=True, help="Merge also what only one branch changed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@click.option("--no-commit", is_flag=True, help="Stop before the commit.")
+@click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def command(
+    branches: tuple[str, ...],
+    strategy: str | None,
+    parameters: tuple[str, ...],
+    rules: tuple[str, ...],
+    device: str | None,
+    every: bool,
+    dry_run: bool,
+    no_commit: bool,
+    message: str | None,
+    as_json: bool,
+) -> None:
+    """Merge branches, checkpoints by a strategy, all other files as Git merges them.
+
+    Parameters that one branch alone changed are taken from it (unless --all); the strategy is for
+    those that more branches changed. With several branches it sees all of them at once, and one
+    commit is made. A merge of several branches that is in conflict changes nothing; with one
+    branch, conflicts are left as `git merge` leaves them: see `git theta resolve`.
+
+    \b
+    Examples:
+      git theta merge rte --strategy ties -p density=0.3
+      git theta merge rte mnli qnli --strategy task_arithmetic -p lambda=0.4
+      git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
+      git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
+    """
+    request = request_of(strategy, parameters, rules, device, every)
+    with open_workspace(progress=Meter()) as workspace:
+        if not dry_run:
+            check_ready(workspace.repo)
+        heads = find_heads(workspace.repo, branches)
+        if not heads.others:
+            _show(workspace, None, as_json)
+            return
+        prepared = prepare(workspace, heads, request)
+        _show(workspace, prepared, as_json)
+        if dry_run:
+            return
+        if len(heads.others) == 1 and not every:
+            _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
+            return
+        check_mergeable(prepared)
+        for note in complete(workspace, prepared, message, commit=not no_commit):
+            click.echo(note, err=True)
+    names = ", ".join(head.name for head in heads.others)
+    click.echo(f"Merged {printable(names)}" + (", not committed" if no_commit else ""), err=as_json)
+
+
+def _show(workspace: Workspace, prepared: Prepared | None, as_json: bool) -> None:
+    plans = prepared.plans if prepared else ()
+    device = workspace.workshop.settings.device
+    summaries = [summarise(plan, device) for plan in plans]
+    conflicts = prepared.conflicts if prepared else ()
+    if as_json:
+        print_json(
+            {"checkpoints": [asdict(summary) for summary in summaries], "conflicts": conflicts}
+        )
+        return
+    lines = [line for summary in summaries for line in plan_lines(summary)]
+    lines += [f"in conflict: {printable(path)}" for path in conflicts]
+    lines += [] if prepared else ["Already up to date."]
+    for line in lines:
+        click.echo(line)
+
+
+def _by_git(
+    workspace: Workspace,
+    branch: str,
+    request: Request,
+    message: str | None,
+    no_commit: bool,
+    as_json: bool,
+) -> None:
+    """Let git merge one branch: it asks our driver, which gets the rules by environment."""
+    options: Sequence[str] = (
+        *(["--no-commit"] if no_commit else []),
+        *(["-m", message] if message else []),
+    )
+    result = programs.attempt(
+        ["git", "merge", *options, branch],
+        cwd=workspace.repo.top,
+        env={**workspace.repo.environment(), **request.environment()},
+        show_errors=True,
+    )
+    click.echo(decode(result.out), nl=False, err=as_json)
+    if result.status:
+        raise SystemExit(result.status)

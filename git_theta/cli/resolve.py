@@ -1,0 +1,64 @@
+"""``git theta resolve``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from git_theta.cli.choosing import request_of, strategy_options
+from git_theta.cli.plans import plan_lines
+from git_theta.cli.progress import Meter
+from git_theta.cli.text import printable
+from git_theta.merge.resolve import resolve
+from git_theta.merge.summary import summarise
+from git_theta.workspace import Workspace, open_workspace
+
+
+@click.command("resolve")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@strategy_options
+@click.option("-i", "--interactive", is_flag=True, help="Ask for each kind of parameter.")
+def command(
+    paths: tuple[Path, ...],
+    strategy: str | None,
+    parameters: tuple[str, ...],
+    rules: tuple[str, ...],
+    device: str | None,
+    interactive: bool,
+) -> None:
+    """Settle checkpoints that a merge left in conflict, and stage them.
+
+    Parameters that one side alone changed are taken from it; the strategy is for those that both
+    changed. `git theta strategies` lists them. Interactively, each kind of parameter is shown with
+    how far and in which direction each side moved it.
+
+    \b
+    Examples:
+      git theta resolve model.safetensors --strategy ties -p density=0.3
+      git theta resolve model.safetensors --strategy take -p side=theirs
+      git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
+      git theta resolve model.safetensors --interactive
+    """
+    request = request_of(strategy, parameters, rules, device)
+    with open_workspace(progress=Meter()) as workspace:
+        ask = None
+        if interactive:
+            from git_theta.cli.asking import asker
+
+            ask = asker(workspace)
+        for path in paths:
+            inside = _inside(workspace, path)
+            resolved = resolve(workspace, inside, request, ask)
+            summary = summarise(resolved.plan, workspace.workshop.settings.device)
+            for line in [*plan_lines(summary), *resolved.notes]:
+                click.echo(line)
+            click.echo(f"Resolved and staged {printable(inside)}")
+
+
+def _inside(workspace: Workspace, path: Path) -> str:
+    top = workspace.repo.work_tree or Path()
+    return Path(os.path.relpath(path.absolute(), top)).as_posix()

@@ -1,0 +1,95 @@
+"""``git theta strategies``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.text import print_json, table
+from git_theta.merge.catalogue import listed
+from git_theta.merge.parameters import Parameter
+from git_theta.merge.strategy import Strategy, strategy_named
+
+
+@click.command("strategies")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str | None, as_json: bool) -> None:
+    """List the merge strategies, or document one: what it computes, its parameters, its paper.
+
+    \b
+    Examples:
+      git theta strategies
+      git theta strategies ties
+    """
+    if name is None:
+        _list(as_json)
+    else:
+        _document(name, as_json)
+
+
+def _list(as_json: bool) -> None:
+    rows = listed()
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    body = [
+        (row.name, f"the same as {row.same_as}" if row.same_as else row.summary) for row in rows
+    ]
+    click.echo(table(("STRATEGY", ""), body))
+
+
+def _document(name: str, as_json: bool) -> None:
+    found = strategy_named(name)
+    if as_json:
+        print_json(
+            {
+                "name": found.name,
+                "doc": found.doc,
+                "paper": found.paper,
+                "version": found.version,
+                "needs": _needs(found),
+                "parameters": [_row(parameter) for parameter in found.parameters],
+            }
+        )
+        return
+    click.echo(f"{found.name}: {found.doc}\n")
+    if found.paper:
+        click.echo(f"Source: {found.paper}")
+    if needs := _needs(found):
+        click.echo(f"Needs: {', '.join(needs)}")
+    if found.parameters:
+        cells = [tuple(_row(parameter).values()) for parameter in found.parameters]
+        click.echo("\n" + table(("PARAMETER", "DEFAULT", "VALUES", ""), cells))
+    example = "".join(f" -p {p.name}=..." for p in found.parameters if p.required)
+    click.echo(f"\nExample: git theta merge BRANCH --strategy {found.name}{example}")
+
+
+def _needs(found: Strategy) -> list[str]:
+    fewest, most = found.contributors
+    needs = []
+    if {"base", "deltas"} & set(found.inputs) - set(found.optional):
+        needs.append("a common ancestor")
+    if found.statistic:
+        may_lack = "" if found.needs_statistic() else ", if there are any"
+        needs.append(f"{found.statistic} statistics{may_lack}")
+    if (fewest, most) != (1, None):
+        needs.append(f"{fewest} contributors{'' if most == fewest else ' or more'}")
+    return needs
+
+
+def _row(parameter: Parameter) -> dict[str, str]:
+    default = parameter.default
+    if parameter.required:
+        shown = "must be given"
+    elif isinstance(default, tuple):
+        shown = ", ".join(map(str, default))
+    else:
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+    return {
+        "name": parameter.name,
+        "default": shown,
+        "accepts": parameter.accepts,
+        "doc": parameter.doc,
+    }

@@ -1,0 +1,48 @@
+"""What merge strategies there are, without loading them: each imports torch, which takes 3 s."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from git_theta import registry
+from git_theta.merge.strategy import strategy_named
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A strategy's name, the first line of its documentation, and whether another is the same."""
+
+    name: str
+    summary: str
+    same_as: str | None = None
+
+
+def listed() -> list[Listed]:
+    """Every strategy, built in or installed, in the order of the registry."""
+    return list(_rows())
+
+
+def _rows() -> Iterator[Listed]:
+    first: dict[str, str] = {}
+    for name in registry.names("strategies"):
+        place = registry.place("strategies", name)
+        same_as = first.setdefault(place, name)
+        found = _summary(place) or strategy_named(name).summary
+        yield Listed(name, found, same_as if same_as != name else None)
+
+
+def _summary(place: str) -> str | None:
+    """The first line of the docstring of ``module:function``, read from the source."""
+    module, _, function = place.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return (ast.get_docstring(node) or "").partition("\n")[0] or None
+    return None

@@ -1,0 +1,149 @@
+"""Do a merge again, as the recipe in its manifest says, and compare the bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from git_theta import manifest
+from git_theta.errors import MergeError, SettingsError, ThetaError, UsageError
+from git_theta.git import Entry, Repository
+from git_theta.git.command import decode
+from git_theta.manifest import Manifest
+from git_theta.merge.execute import execute
+from git_theta.merge.merging import conflict_error, make_plan
+from git_theta.merge.recipe import Recipe, check_recipe, policy_of
+from git_theta.merge.versions import Contributor, Versions
+from git_theta.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The outcome for one checkpoint: ``differing`` are parameters with other bits, if any.
+
+    ``merged_on`` and ``replayed_on`` are devices, ``None`` where nothing was computed.
+    """
+
+    path: str
+    same: bool
+    differing: tuple[str, ...]
+    merged_on: str | None
+    replayed_on: str | None
+
+
+def replay(workspace: Workspace, rev: str) -> list[Replayed]:
+    """Every merged checkpoint that commit ``rev`` introduced, merged again.
+
+    Raises ``UsageError`` where it introduced none, ``MergeError`` where a version that the recipe
+    names is in no commit here.
+    """
+    repo = workspace.repo
+    commit = repo.resolve(f"{rev}^{{commit}}")
+    if commit is None:
+        raise UsageError(f"{rev}: no such commit", hint="git log --oneline lists them")
+    parents = decode(repo.git("rev-parse", f"{commit}^@")).split()
+    before = {entry.blob for parent in parents for entry in repo.tree(parent)}
+    fresh = (entry for entry in repo.tree(commit) if entry.blob not in before)
+    merged = [(entry, manifest.parse(text)) for entry, text in repo.manifests(fresh)]
+    archive = _Archive(repo, parents)
+    done = [
+        _replay_one(workspace, entry.path, described, archive)
+        for entry, described in merged
+        if described.recipe is not None
+    ]
+    if not done:
+        raise UsageError(
+            f"{rev} has no checkpoint that it merged", hint="git theta log shows where merges are"
+        )
+    return done
+
+
+def _replay_one(
+    workspace: Workspace, path: str, described: Manifest, archive: _Archive
+) -> Replayed:
+    try:
+        recipe = check_recipe(described.recipe)
+        merged_on = recipe.get("device")
+        made, replayed_on = _make(_on_device(workspace, merged_on), recipe, archive)
+    except ThetaError as error:
+        raise error.at(path) from error
+    same = made.hash == described.hash
+    return Replayed(path, same, () if same else _differing(made, described), merged_on, replayed_on)
+
+
+def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Manifest, str | None]:
+    versions = _versions(workspace, recipe, archive)
+    plan = make_plan(versions, policy_of(recipe, versions), workspace)
+    if plan.conflicts:
+        raise conflict_error(plan, "the recipe does not say what they should be")
+    done = execute(plan, workspace)
+    return done.manifest, done.device
+
+
+def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versions:
+    base: Mapping[str, Any] | None = recipe["base"]
+    found = None
+    if base and "recipe" in base:
+        # The virtual ancestor of a criss-cross history, which no commit has.
+        found, _ = _make(workspace, check_recipe(base["recipe"]), archive)
+    elif base:
+        found = archive.find(base["hash"])
+    contributors = (
+        Contributor(
+            row["name"],
+            archive.find(row["hash"]),
+            {kind: archive.find(hash_) for kind, hash_ in row.get("statistics", {}).items()},
+        )
+        for row in recipe["contributors"]
+    )
+    return Versions(tuple(contributors), found, recipe["path"])
+
+
+def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
+    """Where the merge was made, if that is here and the user has not said otherwise."""
+    settings = workspace.workshop.settings
+    if merged_on is None or settings.device != "auto":
+        return workspace
+    from git_theta.merge.device import device_named
+
+    try:
+        device_named(merged_on)
+    except SettingsError:
+        merged_on = "cpu"
+    workshop = replace(workspace.workshop, settings=replace(settings, device=merged_on))
+    return replace(workspace, workshop=workshop)
+
+
+def _differing(made: Manifest, described: Manifest) -> tuple[str, ...]:
+    before = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in described.tensors}
+    after = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in made.tensors}
+    names = dict.fromkeys([*before, *after])
+    return tuple(name for name in names if before.get(name) != after.get(name))
+
+
+class _Archive:
+    """Finds checkpoints by the hash of their file: first near the merge, then anywhere."""
+
+    def __init__(self, repo: Repository, parents: Iterable[str]) -> None:
+        self._repo = repo
+        self._parents = list(parents)
+
+    def find(self, hash_: str) -> Manifest:
+        """The checkpoint whose file has this BLAKE3 hash."""
+        wanted = f'"hash":"{hash_}"}}\n'.encode()
+        for _, text in self._repo.manifests(self._entries()):
+            if text[: text.index(b"\n") + 1].endswith(wanted):
+                return manifest.parse(text)
+        raise MergeError(
+            f"no commit here has the version with hash {hash_}, which was merged",
+            hint="git fetch --all, then try again",
+        )
+
+    def _entries(self) -> Iterator[Entry]:
+        bases = decode(
+            self._repo.git("merge-base", "--all", "--octopus", *self._parents, check=False)
+        )
+        near = (self._repo.tree(commit) for commit in [*self._parents, *bases.split()])
+        return chain(chain.from_iterable(near), self._repo.all_entries())

@@ -1,0 +1,21 @@
+"""One side as it is. Imports no torch: most conflicts are settled by taking a side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from git_theta.merge.parameters import Words
+from git_theta.merge.strategy import strategy
+
+Side = Annotated[Sequence[bool], Words(("base",)), "whose tensor it is"]
+
+
+@strategy(verbatim=True, ordered=True, base_if=lambda values: not any(values["side"]))
+def take(models: Sequence[Any], base: Any = None, *, side: Side) -> Any:
+    """One contributor's tensor, or the base's, bit for bit; of any dtype."""
+    for model, chosen in zip(models, side, strict=True):
+        if chosen:
+            return model
+    assert base is not None, "checked before"
+    return base
