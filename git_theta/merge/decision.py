@@ -134,12 +134,12 @@ class Decision:
 
     def _contested(self) -> Step:
         rule = self._rule()
-        method = self._policy.lookup(rule) if rule else None
-        if method and method.strategy.name == "take":
-            return self._take(_chosen(method), "rule")
+        if rule and rule.strategy == "take":
+            return self._take(_chosen(self._policy.lookup(rule)), "rule")
         problem = self._problem()
-        if problem is None and rule and method:
-            combined = self._combine(rule, method)
+        # In this order: looking a method up loads torch, which takes seconds.
+        if problem is None and rule:
+            combined = self._combine(rule, self._policy.lookup(rule))
             if self._has_base(combined):
                 return combined
             problem = f"{self._who()} changed it, and {rule.strategy} needs a common ancestor of it"

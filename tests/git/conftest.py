@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,11 +45,40 @@ def installed(theta, repo: Repo) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Prepares a repository and its user's configuration once, and copies them from then on.
+
+    Starting git and git-theta a dozen times takes seconds.
+    """
+    known: dict[object, Path] = {}
+
+    def prepare(key: object, home: Path, repo: Repo, work: Callable[[], None]) -> None:
+        if key in known:
+            shutil.rmtree(repo.path)
+            shutil.copytree(known[key] / "repo", repo.path, symlinks=True)
+            shutil.copy(known[key] / "gitconfig", home / ".gitconfig")
+            repo.git("update-index", "-q", "--refresh")  # the copies are other files
+            return
+        work()
+        folder = tmp_path_factory.mktemp("once")
+        shutil.copytree(repo.path, folder / "repo", symlinks=True)
+        shutil.copy(home / ".gitconfig", folder / "gitconfig")
+        known[key] = folder
+
+    return prepare
+
+
 @pytest.fixture
-def model(installed, repo: Repo, theta) -> Repo:
+def model(once, home: Path, repo: Repo, theta) -> Repo:
     """A repository in which safetensors and torch files are tracked."""
-    done = theta(repo, "track", "*.safetensors", "*.pt")
-    assert done.returncode == 0, done.stderr
-    repo.git("add", ".gitattributes")
-    repo.git("commit", "-q", "-m", "Track checkpoints")
+
+    def track() -> None:
+        for args in (("install", "--global"), ("track", "*.safetensors", "*.pt")):
+            done = theta(repo, *args)
+            assert done.returncode == 0, done.stderr
+        repo.git("add", ".gitattributes")
+        repo.git("commit", "-q", "-m", "Track checkpoints")
+
+    once("model", home, repo, track)
     return repo

@@ -11,53 +11,36 @@ from safetensors.numpy import load
 
 from git_theta import manifest
 from tests.support import checkpoints
+from tests.support.branches import (
+    BASE,
+    BIAS,
+    FIRST,
+    PATH,
+    SECOND,
+    branch,
+    changed,
+    commit,
+    file,
+    is_settled,
+    recipe,
+)
 from tests.support.repo import Repo
 
-PATH = "model.safetensors"
-BASE = checkpoints.tensors(rows=32)
-FIRST, SECOND, BIAS = "layer.0.weight", "layer.1.weight", "layer.1.bias"
 
+@pytest.fixture
+def apart(once, home, model):
+    """Main and a branch called rte in ``model``, both with a commit after ``base``."""
 
-def changed(arrays=None, **shifts: float) -> dict[str, np.ndarray]:
-    """Tensors with a number added to some: ``w0``, ``w1`` and ``b1`` are short for their names."""
-    names = {"w0": FIRST, "w1": SECOND, "b1": BIAS}
-    made = dict(BASE if arrays is None else arrays)
-    for short, shift in shifts.items():
-        made[names[short]] = made[names[short]] + np.float32(shift)
-    return made
+    def prepare(ours: bytes, theirs: bytes, base: bytes | None = None) -> Repo:
+        def work() -> None:
+            commit(model, file() if base is None else base, "base")
+            branch(model, "rte", theirs)
+            commit(model, ours, "ours")
 
+        once((ours, theirs, base), home, model, work)
+        return model
 
-def file(**shifts: float) -> bytes:
-    return checkpoints.safetensors(changed(**shifts))
-
-
-def commit(repo: Repo, content: bytes, message: str = "change", path: str = PATH) -> str:
-    return repo.commit_files({path: content}, message)
-
-
-def branch(repo: Repo, name: str, content: bytes, start: str = "main~0", path: str = PATH) -> None:
-    """A branch on which the checkpoint is ``content``; main is checked out again."""
-    repo.git("checkout", "-q", "-b", name, start)
-    commit(repo, content, name, path)
-    repo.git("checkout", "-q", "main")
-
-
-def apart(repo: Repo, ours: bytes, theirs: bytes, base: bytes | None = None) -> None:
-    """Main and a branch called rte, both with a commit after ``base``."""
-    commit(repo, file() if base is None else base, "base")
-    branch(repo, "rte", theirs)
-    commit(repo, ours, "ours")
-
-
-def is_settled(repo: Repo) -> bool:
-    """Nothing is modified or in conflict, also when every file is read again."""
-    for found in repo.path.glob("*.*"):
-        found.touch()
-    return repo.git("status", "--porcelain") == ""
-
-
-def recipe(repo: Repo, rev: str = "HEAD", path: str = PATH):
-    return manifest.parse(repo.git("show", f"{rev}:{path}").encode() + b"\n").recipe
+    return prepare
 
 
 def averages(repo: Repo) -> Repo:
@@ -68,8 +51,8 @@ def averages(repo: Repo) -> Repo:
 # --- without any tensor being computed ------------------------------------------------------------
 
 
-def test_changes_of_different_parameters_are_put_together(model):
-    apart(model, file(w0=1), file(w1=2))
+def test_changes_of_different_parameters_are_put_together(apart):
+    model = apart(file(w0=1), file(w1=2))
     model.git("merge", "-q", "rte")
     assert model.read(PATH) == file(w0=1, w1=2)
     assert is_settled(model)
@@ -77,8 +60,8 @@ def test_changes_of_different_parameters_are_put_together(model):
     assert [side["name"] for side in recipe(model)["contributors"]] == ["main", "rte"]
 
 
-def test_what_is_taken_is_not_stored_again(model):
-    apart(model, file(w0=1), file(w1=2))
+def test_what_is_taken_is_not_stored_again(apart):
+    model = apart(file(w0=1), file(w1=2))
     before = _objects(model)
     model.git("merge", "-q", "rte")
     new = _objects(model) - before
@@ -90,12 +73,12 @@ def _objects(repo: Repo) -> set[tuple[str, int]]:
     return {(file.name, file.stat().st_size) for file in files if file.is_file()}
 
 
-def test_additions_and_removals_make_a_new_header(model):
+def test_additions_and_removals_make_a_new_header(apart):
     ours = changed(w0=1)
     ours["adapter"] = np.ones((3, 32), np.float16)
     theirs = changed(w1=2)
     del theirs[BIAS]
-    apart(model, checkpoints.safetensors(ours, by="us"), checkpoints.safetensors(theirs))
+    model = apart(checkpoints.safetensors(ours, by="us"), checkpoints.safetensors(theirs))
     model.git("merge", "-q", "rte")
     merged = load(model.read(PATH))
     expected = {**ours, SECOND: theirs[SECOND]}
@@ -107,15 +90,15 @@ def test_additions_and_removals_make_a_new_header(model):
     assert is_settled(model)
 
 
-def test_metadata_that_one_side_changed_is_taken(model):
+def test_metadata_that_one_side_changed_is_taken(apart):
     theirs = checkpoints.safetensors(changed(w1=2), by="them")
-    apart(model, file(w0=1), theirs)
+    model = apart(file(w0=1), theirs)
     model.git("merge", "-q", "rte")
     assert model.read(PATH) == checkpoints.safetensors(changed(w0=1, w1=2), by="them")
 
 
-def test_a_change_on_both_sides_is_a_conflict_that_leaves_ours(model):
-    apart(model, file(w0=1, b1=1), file(w0=2, w1=1))
+def test_a_change_on_both_sides_is_a_conflict_that_leaves_ours(apart):
+    model = apart(file(w0=1, b1=1), file(w0=2, w1=1))
     done = model.process("merge", "rte")
     assert done.returncode == 1
     words = done.stderr.decode()
@@ -129,25 +112,25 @@ def test_a_change_on_both_sides_is_a_conflict_that_leaves_ours(model):
     assert is_settled(model)
 
 
-def test_many_conflicts_are_told_by_kind(model):
+def test_many_conflicts_are_told_by_kind(apart):
     both = {"w0": 1.0, "w1": 1.0, "b1": 1.0}
-    apart(model, file(**both), file(**dict.fromkeys(both, 2.0)))
+    model = apart(file(**both), file(**dict.fromkeys(both, 2.0)))
     words = model.process("merge", "rte").stderr.decode()
     assert "3 parameters are in conflict" in words
     assert "layer.*.weight (2): main and rte changed it" in words
 
 
-def test_different_shapes_are_a_conflict_that_shows_them(model):
+def test_different_shapes_are_a_conflict_that_shows_them(apart):
     longer = changed()
     longer[FIRST] = np.zeros((40, 32), np.float32)
-    apart(model, file(w0=1), checkpoints.safetensors(longer))
+    model = apart(file(w0=1), checkpoints.safetensors(longer))
     words = averages(model).process("merge", "rte").stderr.decode()
     assert f"{FIRST}: the sides have different shapes (main: [32, 32], rte: [40, 32])" in words
 
 
-def test_integers_are_never_averaged(model):
+def test_integers_are_never_averaged(apart):
     sides = [checkpoints.safetensors({**BASE, "step": np.array([n])}) for n in range(3)]
-    apart(model, sides[1], sides[2], base=sides[0])
+    model = apart(sides[1], sides[2], base=sides[0])
     words = averages(model).process("merge", "rte").stderr.decode()
     assert "step: main and rte changed it, and I64 is never averaged" in words
     model.git("merge", "--abort")
@@ -156,14 +139,14 @@ def test_integers_are_never_averaged(model):
     assert load(model.read(PATH))["step"] == 2
 
 
-def test_the_same_change_on_both_sides(model):
-    apart(model, file(w0=1), file(w0=1))
+def test_the_same_change_on_both_sides(apart):
+    model = apart(file(w0=1), file(w0=1))
     model.git("merge", "-q", "rte")
     assert model.read(PATH) == file(w0=1)
 
 
-def test_a_crash_leaves_ours_and_says_why(model):
-    apart(model, file(w0=1), file(w1=2))
+def test_a_crash_leaves_ours_and_says_why(apart):
+    model = apart(file(w0=1), file(w1=2))
     objects = model.path / ".git/theta/objects"
     objects.rename(objects.with_name("gone"))
     done = model.process("merge", "rte")
@@ -190,8 +173,8 @@ def test_a_side_that_is_stored_otherwise(model):
     assert model.read(PATH) == file(w1=1)
 
 
-def test_files_without_known_tensors(model):
-    apart(model, b"ours", b"theirs", base=b"base")
+def test_files_without_known_tensors(apart):
+    model = apart(b"ours", b"theirs", base=b"base")
     done = model.process("merge", "rte")
     assert done.returncode == 1
     assert "no tensors are known that all sides have" in done.stderr.decode()
@@ -228,8 +211,8 @@ def test_deleted_on_one_side_and_changed_on_the_other(model):
     assert model.git("status", "--porcelain") == f"DU {PATH}"
 
 
-def test_their_side_on_request(model):
-    apart(model, file(w0=1), file(w0=2))
+def test_their_side_on_request(apart):
+    model = apart(file(w0=1), file(w0=2))
     done = model.process("merge", "-q", "-X", "theirs", "rte")
     assert done.returncode == 1  # -X is for lines of text: a strategy decides between tensors
     model.git("checkout", "--theirs", "--", PATH)
@@ -258,8 +241,8 @@ def test_a_change_is_replayed_where_nothing_else_changed(model, command, tmp_pat
     assert model.read(PATH) == file(w0=1, w1=2)
 
 
-def test_merge_tree_writes_a_tree(model):
-    apart(model, file(w0=1), file(w1=2))
+def test_merge_tree_writes_a_tree(apart):
+    model = apart(file(w0=1), file(w1=2))
     tree = model.git("merge-tree", "--write-tree", "main", "rte")
     assert model.git("rev-parse", "HEAD^{tree}") != tree
     model.git("read-tree", "-u", "-m", tree)
@@ -268,8 +251,8 @@ def test_merge_tree_writes_a_tree(model):
     assert "git-theta" in words
 
 
-def test_a_merge_in_a_bare_repository(model, tmp_path):
-    apart(model, file(w0=1), file(w1=2))
+def test_a_merge_in_a_bare_repository(apart, tmp_path):
+    model = apart(file(w0=1), file(w1=2))
     bare = Repo.clone(model.path, tmp_path / "bare.git", "--bare")
     (bare.path / "theta").symlink_to(model.path / ".git/theta")
     tree = bare.git(
@@ -311,8 +294,8 @@ def test_octopus_that_fails_early_leaves_everything(model):
     assert is_settled(model)
 
 
-def test_missing_objects_are_fetched(model, remote, tmp_path):
-    apart(model, file(w0=1), file(w1=2))
+def test_missing_objects_are_fetched(apart, remote, tmp_path):
+    model = apart(file(w0=1), file(w1=2))
     model.git("remote", "add", "origin", str(remote.path))
     model.git("push", "-q", "origin", "main", "rte")
     clone = Repo.clone(remote.path, tmp_path / "clone")
@@ -323,9 +306,9 @@ def test_missing_objects_are_fetched(model, remote, tmp_path):
     assert other.read(PATH) == file(w0=1, w1=2)
 
 
-def test_a_large_result_is_written_by_the_hook(model):
+def test_a_large_result_is_written_by_the_hook(apart):
+    model = apart(file(w0=1), file(w1=2))
     model.git("config", "theta.directabove", "0")
-    apart(model, file(w0=1), file(w1=2))
     model.git("merge", "-q", "rte")
     assert model.read(PATH) == file(w0=1, w1=2)
     assert is_settled(model)
@@ -334,9 +317,9 @@ def test_a_large_result_is_written_by_the_hook(model):
 # --- with tensors: torch takes seconds to start, so each test here does much ----------------------
 
 
-def test_strategies_of_configuration_and_team_file(model):
+def test_strategies_of_configuration_and_team_file(apart):
     """Rules of the team before the user's default, the first match; the bits of a mean."""
-    apart(model, file(w0=1, w1=1, b1=4), file(w0=3, w1=3, b1=8))
+    model = apart(file(w0=1, w1=1, b1=4), file(w0=3, w1=3, b1=8))
     model.git("config", "theta.merge.strategy", "take:side=ours")
     model.write(
         ".theta.toml",
@@ -416,10 +399,9 @@ def test_a_change_is_added_where_both_changed(model, command):
     np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(expected), atol=1e-5)
 
 
-def test_criss_cross_histories(model):
+def test_criss_cross_histories(apart):
     """The virtual ancestor of two ancestors is their mean, made by everybody the same."""
-    averages(model)
-    apart(model, file(w0=2), file(w0=4))
+    model = averages(apart(file(w0=2), file(w0=4)))
     tips = [model.git("rev-parse", name) for name in ("main", "rte")]
     model.git("merge", "-q", tips[1])
     commit(model, checkpoints.safetensors({**load(model.read(PATH)), BIAS: changed(b1=1)[BIAS]}))
@@ -436,19 +418,3 @@ def test_criss_cross_histories(model):
     np.testing.assert_array_equal(merged[BIAS], changed(b1=1)[BIAS])
     assert recipe(model)["base"]["recipe"]["settle"] is True
     assert is_settled(model)
-
-
-def test_errors_before_any_tensor_is_loaded(model):
-    apart(model, file(w0=1), file(w0=2))
-    for text, words in (
-        ("tiess", "no strategy is called 'tiess'"),
-        ("average:wait=1", "no parameter of average is called 'wait'"),
-        ("ties:density=7", "density"),
-        ("fisher", "fisher needs the fisher statistics of main and rte"),
-    ):
-        model.git("config", "theta.merge.strategy", text)
-        done = model.process("merge", "rte")
-        assert done.returncode == 1
-        assert words in done.stderr.decode()
-        assert model.read(PATH) == file(w0=1)
-        model.git("merge", "--abort")
