@@ -134,7 +134,7 @@ def _revision(
         added=len(right.keys() - shared),
         removed=len(left.keys() - shared),
         stored=sum(ref.length for ref in new),
-        recipe=_recipe(later),
+        recipe=_recipe(later, earlier),
     )
 
 
@@ -153,9 +153,11 @@ def _refs(repo: Repository, spec: str) -> set[Ref]:
     return set(manifest.parse(text).refs()) if text and manifest.is_manifest(text) else set()
 
 
-def _recipe(described: Manifest | None) -> str | None:
+def _recipe(described: Manifest | None, before: Manifest | None) -> str | None:
     if described is None or described.recipe is None:
         return None
+    if before and before.recipe == described.recipe:
+        return None  # it was only renamed, or stored otherwise
     try:
         return describe(check_recipe(described.recipe))
     except MergeError:

@@ -49,4 +49,6 @@ def _line(row: Replayed) -> str:
     where = ""
     if row.merged_on != row.replayed_on:
         where = f"; merged on {row.merged_on}, replayed on {row.replayed_on}"
-    return f"{path}: {plural(len(row.differing), 'parameter')} differ: {names}{more}{where}"
+    return (
+        f"{path}: {plural(len(row.differing), 'parameter')} with other bits: {names}{more}{where}"
+    )

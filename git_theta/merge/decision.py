@@ -9,7 +9,7 @@ from typing import Literal
 from git_theta.manifest import AliasEntry, TensorEntry
 from git_theta.merge.neutral import neutral_element
 from git_theta.merge.rules import Method, Rule, first_match
-from git_theta.merge.versions import BASE, Column, Entry, Versions
+from git_theta.merge.versions import BASE, Column, Entry, Versions, joined
 from git_theta.tensor import dtype
 
 WHOLE_FILE = "(the whole file)"
@@ -201,8 +201,7 @@ class Decision:
         return self._list(self._column.changed)
 
     def _list(self, sides: Sequence[int]) -> str:
-        names = [self._versions.names[side] for side in sides]
-        return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+        return joined([self._versions.names[side] for side in sides])
 
 
 def is_merged(name: str) -> bool:

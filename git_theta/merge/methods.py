@@ -7,7 +7,7 @@ from git_theta.errors import MergeError, MissingToolError
 from git_theta.merge.decision import Lookup
 from git_theta.merge.parameters import unknown
 from git_theta.merge.rules import Method, Rule
-from git_theta.merge.versions import Versions
+from git_theta.merge.versions import Versions, joined
 
 
 def resolver(versions: Versions) -> Lookup:
@@ -55,7 +55,7 @@ def _check_statistics(method: Method, versions: Versions) -> None:
     lacking = [c.name for c in versions.contributors if kind not in c.statistics]
     if lacking:
         raise MergeError(
-            f"{method.strategy.name} needs the {kind} statistics of {' and '.join(lacking)}",
+            f"{method.strategy.name} needs the {kind} statistics of {joined(lacking)}",
             path=versions.path or None,
             hint=f"compute them with git_theta.stats and commit them as *.{kind}.safetensors "
             "beside the checkpoint",

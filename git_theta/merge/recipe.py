@@ -11,7 +11,7 @@ from git_theta.merge.decision import Combine, Drop, Policy, Take
 from git_theta.merge.methods import resolver
 from git_theta.merge.plan import Plan
 from git_theta.merge.rules import Rule, first_match
-from git_theta.merge.versions import Contributor, Versions
+from git_theta.merge.versions import Contributor, Versions, joined
 
 Recipe = Mapping[str, Any]
 
@@ -127,9 +127,9 @@ def _expect(value: object, kind: type) -> None:
 
 def describe(recipe: Recipe) -> str:
     """A recipe in a line: ``ties(density=0.3) of main and rte``."""
-    methods = [_describe_rule(row) for row in recipe["rules"]] or ["each side's changes"]
+    methods = [_describe_rule(row) for row in recipe["rules"]] or ["the changes"]
     names = [contributor["name"] for contributor in recipe["contributors"]]
-    return f"{', '.join(dict.fromkeys(methods))} of {' and '.join(names)}"
+    return f"{', '.join(dict.fromkeys(methods))} of {joined(names)}"
 
 
 def _describe_rule(row: Mapping[str, Any]) -> str:

@@ -136,3 +136,8 @@ def _identity(entry: Entry | None, content: object) -> Identity | None:
     # A name that is tied everywhere in the same way follows its owner: then no content is given.
     of = entry.of if isinstance(entry, AliasEntry) else None
     return (entry.dtype, entry.shape, entry.offset, entry.strides, of, content)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names in a sentence: ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

@@ -1,0 +1,405 @@
+"""`git theta merge`, `resolve`, `replay`, `log` and `strategies`, as people run them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from tests.support import checkpoints
+from tests.support.branches import (
+    BASE,
+    BIAS,
+    FIRST,
+    PATH,
+    SECOND,
+    branch,
+    changed,
+    commit,
+    file,
+    is_settled,
+    recipe,
+)
+from tests.support.repo import Repo
+
+
+@pytest.fixture
+def branches(once, home, model) -> Repo:
+    """Main and three branches: ``one`` and ``two`` overlap in layer.0, ``far`` in no parameter."""
+
+    def work() -> None:
+        commit(model, file(), "base")
+        branch(model, "one", file(w0=1))
+        branch(model, "two", file(w0=2, b1=2))
+        branch(model, "far", file(w1=8))
+        model.commit_files({"notes": b"main\n"}, "notes")
+
+    once("branches", home, model, work)
+    return model
+
+
+@pytest.fixture
+def conflict(branches) -> Repo:
+    """On branch ``one``, in conflict with ``two``."""
+    branches.git("checkout", "-q", "one")
+    assert branches.process("merge", "two").returncode == 1
+    return branches
+
+
+def ok(done) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- merge, without any tensor being computed -----------------------------------------------------
+
+
+def test_several_branches_in_one_commit(branches, theta):
+    said = ok(theta(branches, "merge", "one", "far", "-m", "both"))
+    assert "1 from one" in said
+    assert "1 from far" in said
+    assert branches.read(PATH) == file(w0=1, w1=8)
+    tips = branches.git("rev-parse", "main~1", "one", "far").split()
+    assert branches.git("log", "-1", "--format=%P").split()[1:] == tips[1:]
+    assert branches.git("log", "-1", "--format=%s") == "both"
+    assert branches.git("rev-parse", "ORIG_HEAD") == branches.git("rev-parse", "HEAD^1")
+    assert is_settled(branches)
+    assert [side["name"] for side in recipe(branches)["contributors"]] == ["main", "one", "far"]
+
+
+def test_git_words_the_message_and_runs_hooks(branches, theta):
+    hook = branches.write(".git/hooks/commit-msg", b"#!/bin/sh\necho hooked >> $1\n")
+    hook.chmod(0o755)
+    ok(theta(branches, "merge", "one", "far"))
+    body = branches.git("log", "-1", "--format=%B")
+    assert body.startswith("Merge branches 'one' and 'far'")
+    assert "hooked" in body
+
+
+def test_conflicts_between_several_branches_change_nothing(branches, theta):
+    before = branches.git("rev-parse", "HEAD")
+    done = theta(branches, "merge", "one", "two", "far")
+    assert done.returncode == 34
+    assert f"{PATH}: 1 parameter is in conflict; nothing was changed" in done.stderr
+    assert f"{FIRST}: one and two changed it" in done.stderr
+    assert branches.git("rev-parse", "HEAD") == before
+    assert is_settled(branches)
+    branches.process("merge", "--abort")
+
+
+def test_other_files_are_merged_as_git_merges_them(branches, theta):
+    for name, text in (("one", b"main\nof one\n"), ("far", b"by far\nmain\n")):
+        branches.git("checkout", "-q", "-b", f"{name}-notes", "main")
+        branches.commit_files({"notes": text, f"{name}.txt": b"new"})
+        branches.git("merge", "-q", "--no-edit", name)
+    branches.git("checkout", "-q", "main")
+    ok(theta(branches, "merge", "one-notes", "far-notes"))
+    assert branches.read("notes") == b"by far\nmain\nof one\n"
+    assert branches.read("one.txt") == branches.read("far.txt") == b"new"
+    assert branches.read(PATH) == file(w0=1, w1=8)
+
+
+def test_other_files_in_conflict_change_nothing(branches, theta):
+    for name in ("one", "far"):
+        branches.git("checkout", "-q", name)
+        branches.commit_files({"notes": name.encode()})
+    branches.git("checkout", "-q", "main")
+    done = theta(branches, "merge", "one", "far")
+    assert done.returncode == 34
+    assert "git cannot merge these files of the branches: notes" in done.stderr
+    assert is_settled(branches)
+
+
+def test_local_changes_are_never_lost(branches, theta):
+    branches.write(PATH, file(b1=5))
+    done = theta(branches, "merge", "one", "far")
+    assert done.returncode == 34
+    assert "local changes would be overwritten" in done.stderr
+    assert branches.read(PATH) == file(b1=5)
+    branches.git("add", PATH)
+    assert "changes are staged" in theta(branches, "merge", "one", "far").stderr
+    branches.git("reset", "-q", "--hard")
+    branches.write("notes", b"mine")
+    ok(theta(branches, "merge", "one", "far"))
+    assert branches.read("notes") == b"mine"
+    assert branches.git("status", "--porcelain") == " M notes"
+
+
+def test_stopping_before_the_commit_and_going_back(branches, theta):
+    before = branches.git("rev-parse", "HEAD")
+    ok(theta(branches, "merge", "one", "far", "--no-commit"))
+    assert branches.read(PATH) == file(w0=1, w1=8)
+    assert branches.git("rev-parse", "HEAD") == before
+    assert "a merge is under way" in theta(branches, "merge", "two").stderr
+    branches.git("merge", "--abort")
+    assert branches.read(PATH) == file()
+    assert is_settled(branches)
+    ok(theta(branches, "merge", "one", "far", "--no-commit", "-m", "later"))
+    branches.git("commit", "-q", "--no-edit")
+    assert branches.git("log", "-1", "--format=%s %P").count(" ") == 3
+
+
+def test_a_checkout_that_fails_is_undone(branches, theta):
+    for key, value in (("smudge", "exit 1"), ("clean", "cat"), ("required", "true")):
+        branches.git("config", f"filter.broken.{key}", value)
+    branches.git("checkout", "-q", "far")
+    tracked = branches.read(".gitattributes")
+    branches.write(".gitattributes", tracked + b"*.bad filter=broken\n")
+    branches.git("add", ".gitattributes")
+    branches.commit_files({"z.bad": b"x"})
+    branches.git("checkout", "-q", "main")
+    done = theta(branches, "merge", "one", "far")
+    assert done.returncode == 33
+    assert branches.read(PATH) == file()
+    assert not (branches.path / "z.bad").exists()
+    assert branches.git("status", "--porcelain") == ""
+
+
+def test_a_plan_for_people_and_for_scripts(branches, theta):
+    before = branches.git("rev-parse", "HEAD")
+    said = ok(theta(branches, "merge", "one", "two", "far", "--dry-run"))
+    assert f"in conflict: {FIRST}: one and two changed it" in said
+    plan = json.loads(ok(theta(branches, "merge", "one", "far", "-n", "--json")))
+    (row,) = plan["checkpoints"]
+    assert (row["path"], row["parameters"], row["unchanged"]) == (PATH, 4, 2)
+    assert row["taken"] == {"one": 1, "far": 1}
+    assert row["device"] is None
+    branches.git("checkout", "-q", "one")
+    said = ok(theta(branches, "merge", "two", "-n"))
+    assert "1 from two" in said
+    branches.git("checkout", "-q", "main")
+    assert branches.git("rev-parse", "HEAD") == before
+    assert is_settled(branches)
+
+
+def test_one_branch_is_merged_by_git(branches, theta):
+    branches.git("checkout", "-q", "one")
+    done = theta(branches, "merge", "two", "--strategy", "take", "-p", "side=theirs")
+    assert "Merge made by the 'ort' strategy" in ok(done)
+    assert branches.read(PATH) == file(w0=2, b1=2)
+    assert recipe(branches) is None  # it is theirs as it is
+    done = theta(branches, "merge", "far", "--json", "-m", "with far")
+    assert json.loads(ok(done))["checkpoints"]
+    assert branches.git("log", "-1", "--format=%s") == "with far"
+    assert "Already up to date" in ok(theta(branches, "merge", "far", "one"))
+
+
+def test_one_branch_in_conflict_is_left_to_be_resolved(branches, theta):
+    branches.git("checkout", "-q", "one")
+    done = theta(branches, "merge", "two")
+    assert done.returncode == 1
+    assert "git theta resolve" in done.stderr
+    assert branches.git("status", "--porcelain") == f"UU {PATH}"
+
+
+def test_a_branch_ahead_of_main_is_taken_as_it_is(branches, theta):
+    branches.git("checkout", "-q", "-b", "ahead")
+    commit(branches, file(w0=9))
+    branches.git("checkout", "-q", "main")
+    ok(theta(branches, "merge", "ahead"))
+    assert branches.git("rev-parse", "main") == branches.git("rev-parse", "ahead")
+
+
+def test_renamed_on_one_of_several_branches_and_changed_on_another(branches, theta):
+    branches.git("checkout", "-q", "far")
+    branches.git("mv", PATH, "new.safetensors")
+    branches.git("commit", "-q", "-m", "rename")
+    branches.git("checkout", "-q", "main")
+    done = theta(branches, "merge", "one", "far")
+    assert done.returncode == 34
+    assert "git cannot merge these files of the branches: new.safetensors" in done.stderr
+    branches.git("checkout", "-q", "one")
+    ok(theta(branches, "merge", "far"))
+    assert branches.read("new.safetensors") == file(w0=1, w1=8)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("nowhere",), "nowhere is not something that can be merged"),
+        (("one", "-p", "density=1"), "-p density=1 without --strategy"),
+        (("one", "two", "--strategy", "tiess"), "did you mean ties?"),
+        (("one", "two", "--rule", "bias"), "'bias' is not a rule"),
+    ],
+)
+def test_mistakes_on_the_command_line(branches, theta, args, words):
+    done = theta(branches, "merge", *args)
+    assert done.returncode
+    assert words in done.stderr
+    assert is_settled(branches)
+
+
+def test_unrelated_histories(branches, theta):
+    branches.git("checkout", "-q", "--orphan", "other")
+    branches.git("commit", "-q", "-m", "other")
+    branches.git("checkout", "-q", "main")
+    assert "no common ancestor" in theta(branches, "merge", "one", "other").stderr
+
+
+# --- resolve --------------------------------------------------------------------------------------
+
+
+def test_taking_a_side_of_what_is_contested(conflict, theta):
+    said = ok(theta(conflict, "resolve", PATH, "--strategy", "take", "-p", "side=ours"))
+    assert f"Resolved and staged {PATH}" in said
+    assert "2 from" not in said
+    assert conflict.read(PATH) == file(w0=1, b1=2)
+    assert conflict.git("status", "--porcelain") == f"M  {PATH}"
+    conflict.git("commit", "-q", "--no-edit")
+    assert [side["name"] for side in recipe(conflict)["contributors"]] == ["one", "two"]
+    assert is_settled(conflict)
+
+
+def test_rules_of_the_team_count_in_resolve(conflict, theta):
+    conflict.write(".theta.toml", b'[merge]\nstrategy = "take:side=theirs"\n')
+    ok(theta(conflict, "resolve", PATH))
+    assert conflict.read(PATH) == file(w0=2, b1=2)
+
+
+def test_what_cannot_be_resolved_is_left_as_it_is(conflict, theta):
+    done = theta(conflict, "resolve", PATH)
+    assert done.returncode == 34
+    assert f"{FIRST}: one and two changed it" in done.stderr
+    assert conflict.git("status", "--porcelain") == f"UU {PATH}"
+    assert "is not in conflict" in theta(conflict, "resolve", "notes").stderr
+    conflict.git("merge", "--abort")
+    assert "is not in conflict" in theta(conflict, "resolve", PATH).stderr
+
+
+def test_a_deleted_checkpoint_is_for_git(branches, theta):
+    branches.git("rm", "-q", PATH)
+    branches.git("commit", "-q", "-m", "remove")
+    assert branches.process("merge", "one").returncode == 1
+    done = theta(branches, "resolve", PATH)
+    assert "the other side deleted it" in done.stderr
+    assert f"git rm {PATH}" in done.stderr
+
+
+def test_resolving_in_a_rebase(branches, theta):
+    sides = [checkpoints.safetensors({**BASE, "step": np.array([n])}) for n in range(3)]
+    commit(branches, sides[0])
+    branch(branches, "left", sides[1])
+    branch(branches, "right", sides[2])
+    branches.git("checkout", "-q", "right")
+    done = branches.process("rebase", "left")
+    assert done.returncode == 1
+    assert "step: ours and theirs changed it, and I64 is never averaged" in done.stderr.decode()
+    ok(theta(branches, "resolve", PATH, "--rule", "step=take:side=theirs"))
+    branches.git("rebase", "--continue")
+    assert load(branches.read(PATH))["step"] == 2
+
+
+# --- log and strategies ---------------------------------------------------------------------------
+
+
+def test_log_tells_what_each_commit_changed(branches, theta):
+    ok(theta(branches, "merge", "one", "far"))
+    branches.git("mv", PATH, "new.safetensors")
+    branches.git("commit", "-q", "-m", "rename")
+    rows = json.loads(ok(theta(branches, "log", "new.safetensors", "--json")))
+    subjects = [row["subject"] for row in rows]
+    assert subjects[:2] == ["rename", "Merge branches 'one' and 'far'"]
+    assert sorted(subjects[2:]) == ["base", "far", "one"]
+    assert rows[0]["checkpoints"][0]["recipe"] is None
+    merge = rows[1]["checkpoints"][0]
+    assert (merge["changed"], merge["added"], merge["removed"]) == (2, 0, 0)
+    assert merge["stored"] < 1000
+    assert merge["recipe"] == "the changes of main, one and far"
+    said = ok(theta(branches, "log"))
+    assert f"{PATH}: 1 changed of 4 parameters" in said
+    assert "merged by the changes of main, one and far" in said
+    assert f"{PATH}: 4 added of 4 parameters" in said
+    assert ok(theta(branches, "log", "-n", "1")).count("\n") == 2
+    assert ok(theta(branches, "log", "notes")) == ""
+    assert "no such revision" in theta(branches, "log", "--rev", "nowhere").stderr
+
+
+def test_strategies_are_listed_without_torch(theta, repo, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('slow')")
+    env = {"PYTHONPATH": str(tmp_path)}
+    said = ok(theta(repo, "strategies", env=env))
+    assert "ties" in said
+    assert "the same as average" in said
+    rows = json.loads(ok(theta(repo, "strategies", "--json", env=env)))
+    assert {k: rows[0][k] for k in ("name", "same_as")} == {"name": "take", "same_as": None}
+    assert all(row["summary"].endswith(".") for row in rows)
+    assert "whose tensor it is" in ok(theta(repo, "strategies", "take", env=env))
+
+
+def test_without_torch_the_error_says_what_to_install(branches, theta, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
+    done = theta(
+        branches, "merge", "one", "two", "--strategy", "ties", env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert done.returncode == 11
+    assert 'pip install "git-theta[merge]"' in done.stderr
+
+
+# --- with tensors: torch takes seconds to start, so each test here does much ----------------------
+
+
+def test_a_strategy_over_several_branches_and_its_replay(branches, theta):
+    ok(
+        theta(
+            branches, "merge", "one", "two", "far",
+            *("--strategy", "task_arithmetic", "-p", "weight.two=2", "-p", "lambda=0.5"),
+        )
+    )  # fmt: skip
+    merged = load(branches.read(PATH))
+    np.testing.assert_allclose(merged[FIRST], BASE[FIRST] + np.float32(2.5), atol=1e-5)
+    np.testing.assert_array_equal(merged[BIAS], changed(b1=2)[BIAS])
+    np.testing.assert_array_equal(merged[SECOND], changed(w1=8)[SECOND])
+    assert len(branches.git("log", "-1", "--format=%P").split()) == 4
+    assert is_settled(branches)
+    (rule,) = recipe(branches)["rules"]
+    assert rule["parameters"] == {"lambda": 0.5, "weight": [1.0, 1.0, 2.0, 1.0]}
+    for threads in ("1", "3"):
+        env = {"PYTHONHASHSEED": threads, "GIT_THETA_THREADS": threads, "OMP_NUM_THREADS": threads}
+        assert f"{PATH}: the same bits" in ok(theta(branches, "replay", env=env))
+    assert "task_arithmetic(lambda=0.5" in ok(theta(branches, "log", "-n1"))
+
+
+def test_all_parameters_on_request(branches, theta):
+    """On the base model, a branch's changes are scaled, not taken."""
+    args = ("--all", "--strategy", "task_arithmetic", "-p", "lambda=0.25")
+    ok(theta(branches, "merge", "far", *args))
+    merged = load(branches.read(PATH))
+    np.testing.assert_allclose(merged[SECOND], BASE[SECOND] + np.float32(2), atol=1e-5)
+    assert len(branches.git("log", "-1", "--format=%P").split()) == 2
+    assert is_settled(branches)
+
+
+def test_asking_for_each_kind_of_parameter(conflict, theta):
+    for key in ("prompt", "keepbackup"):
+        conflict.git("config", f"mergetool.{key}", "false")
+    answers = b"nonsense\naverage:weight=[3,1]\n"
+    done = conflict.process("mergetool", "-t", "theta", stdin=answers)
+    said = done.stdout.decode()
+    assert done.returncode == 0, done.stderr
+    assert "[1/1] layer.0.weight" in said
+    assert "one moved it by" in said
+    assert "cosine of the two changes 1.00; opposite signs in 0 % of what both changed" in said
+    assert "no strategy is called 'nonsense'" in said
+    expected = (changed(w0=1)[FIRST] * 3 + changed(w0=2)[FIRST]) / np.float32(4)
+    np.testing.assert_allclose(load(conflict.read(PATH))[FIRST], expected, rtol=1e-6)
+    conflict.git("commit", "-q", "--no-edit")
+    assert is_settled(conflict)
+
+
+def test_a_replay_that_gives_other_bits(branches, theta):
+    branches.git("checkout", "-q", "one")
+    branches.git("merge", "-q", "far")
+    text = branches.git("show", f"HEAD:{PATH}")
+    ok(theta(branches, "replay", "--json"))
+    assert "HEAD~1 has no checkpoint that it merged" in theta(branches, "replay", "HEAD~1").stderr
+    other = branches.git("show", f"two:{PATH}").splitlines()
+    lines = text.splitlines()
+    lines[0] = other[0]
+    lines[4] = next(line for line in other if FIRST in line)
+    branches.write(PATH, ("\n".join(lines) + "\n").encode())
+    branches.git("commit", "-q", "-a", "--amend", "--no-edit")
+    done = theta(branches, "replay")
+    assert done.returncode == 34
+    assert f"{PATH}: 1 parameter with other bits: {FIRST}" in done.stdout
