@@ -13,7 +13,7 @@ from git_theta.merge.comparing import Comparison, compare
 from git_theta.merge.decision import Combine, Conflict
 from git_theta.merge.device import device_named
 from git_theta.merge.loading import Loader
-from git_theta.merge.patterns import pattern_of
+from git_theta.merge.patterns import by_kind
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.resolve import Ask
@@ -35,7 +35,7 @@ def asker(workspace: Workspace) -> Ask:
             settings.workers,
         )
         mergeable = {step.name: step for step in possible.combined}
-        groups = _groups(plan.conflicts)
+        groups = by_kind(plan.conflicts)
         rules: list[Rule] = []
         for number, (pattern, conflicts) in enumerate(groups, 1):
             click.echo(f"\n[{number}/{len(groups)}] {_title(pattern, conflicts)}")
@@ -52,13 +52,6 @@ def asker(workspace: Workspace) -> Ask:
 
 
 Groups = list[tuple[str, list[Conflict]]]
-
-
-def _groups(conflicts: Sequence[Conflict]) -> Groups:
-    found: dict[tuple[str, str], list[Conflict]] = {}
-    for conflict in conflicts:
-        found.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
-    return [(pattern, group) for (pattern, _), group in found.items()]
 
 
 def _globs(groups: Groups, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:

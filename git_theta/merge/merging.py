@@ -14,7 +14,7 @@ from git_theta.merge.decision import Conflict, Policy
 from git_theta.merge.execute import Executed, execute
 from git_theta.merge.methods import resolver
 from git_theta.merge.operation import Operation
-from git_theta.merge.patterns import pattern_of
+from git_theta.merge.patterns import by_kind
 from git_theta.merge.plan import Plan, plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.recipe import recipe_of
@@ -86,7 +86,7 @@ def conflict_error(
 ) -> MergeError:
     """What is in conflict, by pattern and reason, and the command that settles it."""
     conflicts, path = plan.conflicts, plan.versions.path
-    lines = _conflict_lines(conflicts)
+    lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
     number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
@@ -98,14 +98,9 @@ def conflict_error(
     )
 
 
-def _conflict_lines(conflicts: Sequence[Conflict]) -> list[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for conflict in conflicts:
-        groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict.name)
-    return [
-        f"{names[0]}: {reason}" if len(names) == 1 else f"{pattern} ({len(names)}): {reason}"
-        for (pattern, reason), names in groups.items()
-    ]
+def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:
+    name = group[0].name if len(group) == 1 else f"{pattern} ({len(group)})"
+    return f"{name}: {group[0].reason}"
 
 
 # --- versions ------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from git_theta.merge.decision import Conflict
+
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
 _SPECIAL = re.compile(r"[\[*?]")
 
@@ -15,9 +17,9 @@ def pattern_of(name: str) -> str:
     return _NUMBER.sub("*", literal)
 
 
-def by_pattern(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names by their patterns, in the order in which each comes first."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(pattern_of(name), []).append(name)
-    return groups
+def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
+    """Conflicts of one pattern and reason together, in the order in which each comes first."""
+    groups: dict[tuple[str, str], list[Conflict]] = {}
+    for conflict in conflicts:
+        groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
+    return [(pattern, group) for (pattern, _), group in groups.items()]

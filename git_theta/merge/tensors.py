@@ -52,6 +52,8 @@ def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
             f"{entry.name} has dtype {entry.dtype}, which this torch does not have",
             hint="take one side of it",
         )
+    if not data.size:
+        return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     flat = torch.from_numpy(data).view(_DTYPES[entry.dtype])
     if not shows_all(entry):
         return flat
