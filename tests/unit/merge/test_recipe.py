@@ -1,0 +1,107 @@
+"""What a recipe holds, and recipes from strangers."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from git_theta.errors import MergeError
+from git_theta.merge.decision import Policy
+from git_theta.merge.methods import resolver
+from git_theta.merge.plan import plan
+from git_theta.merge.recipe import check_recipe, describe, policy_of, recipe_of
+from git_theta.merge.rules import parse_rule
+from tests.support.manifests import manifest, versions
+
+BASE = manifest(v="a", w="a", u="a", x="a")
+SIDES = (manifest(v="b", w="b", u="b", x="b"), manifest(v="c", w="c", u="c", x="a"))
+
+
+def made(*rules: str, base=BASE, **options):
+    found = versions(base, *SIDES)
+    policy = Policy([parse_rule(rule) for rule in rules], resolver(found), **options)
+    return recipe_of(plan(found, policy, lambda entry: ""), "cpu"), found
+
+
+RULES = ("none*=ties", "w=average:weight=[1,3]", "u=take:side=theirs", "*=ties:density=0.5")
+
+
+def test_a_recipe_has_all_that_decides():
+    recipe, _ = made(*RULES)
+    assert json.loads(json.dumps(recipe)) == recipe
+    assert recipe["path"] == "model.safetensors"
+    assert recipe["base"] == {"hash": BASE.hash}
+    assert [side["name"] for side in recipe["contributors"]] == ["main", "dev"]
+    assert [side["hash"] for side in recipe["contributors"]] == [side.hash for side in SIDES]
+    assert [(row["match"], row["strategy"]) for row in recipe["rules"]] == [
+        ("w", "average"),
+        ("u", "take"),
+        ("*", "ties"),
+    ]
+    assert recipe["rules"][0]["parameters"] == {"weight": [1.0, 3.0], "normalize": True}
+    assert recipe["rules"][2]["parameters"]["density"] == 0.5
+    assert (recipe["every"], recipe["settle"], recipe["device"]) == (False, False, "cpu")
+
+
+def test_a_recipe_gives_the_same_plan():
+    recipe, found = made(*RULES, every=True)
+    again = plan(found, policy_of(recipe, found), lambda entry: "")
+    assert recipe_of(again, "cpu") == recipe
+
+
+def test_an_ancestor_made_for_the_occasion_is_part_of_it():
+    import dataclasses
+
+    inner, _ = made("*=average", settle=True)
+    recipe, _ = made("*=average", base=dataclasses.replace(BASE, recipe=inner))
+    assert recipe["base"] == {"hash": BASE.hash, "recipe": inner}
+    plain, _ = made("*=average", base=dataclasses.replace(BASE, recipe={**inner, "settle": False}))
+    assert plain["base"] == {"hash": BASE.hash}
+    assert made("*=average", base=None)[0]["base"] is None
+
+
+def test_another_version_of_a_strategy():
+    recipe, found = made("*=average")
+    recipe["rules"][0]["version"] = 99
+    with pytest.raises(MergeError, match="average is version 1 here, the merge was made with"):
+        policy_of(recipe, found)
+
+
+def test_in_a_line():
+    assert describe(made("w=average", "*=ties")[0]).startswith("w=average(weight=[1.0, 1.0], ")
+    assert describe(made("*=average")[0]).endswith("of main and dev")
+
+
+PLACES = [
+    (),
+    ("path",),
+    ("every",),
+    ("contributors",),
+    ("contributors", 0, "hash"),
+    ("contributors", 0, "name"),
+    ("base",),
+    ("base", "hash"),
+    ("rules",),
+    ("rules", 0, "parameters"),
+    ("rules", 0, "version"),
+    ("rules", 0, "match"),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", [1.5, "x", [1], {"a": 1}])
+def test_a_recipe_from_a_stranger(place, value):
+    good, _ = made(*RULES)
+    assert check_recipe(good) == good
+    recipe = {"recipe": copy.deepcopy(good)}
+    *way, last = ("recipe", *place)
+    target = recipe
+    for key in way:
+        target = target[key]
+    if type(target[last]) is type(value):
+        return
+    target[last] = value
+    with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
+        check_recipe(recipe["recipe"])
