@@ -71,14 +71,16 @@ def test_fused_is_what_a_fused_multiply_add_gives():
 
 
 @pytest.mark.parametrize("rank", [1, 8, 32])
-def test_fused_equals_a_matrix_routine(rank):
+def test_fused_is_as_near_to_the_sum_as_a_matrix_routine(rank):
+    """Routines differ between CPUs in the order of additions; the bound holds for each of them."""
     left, right = lora((200, 300), rank, 1)
     factors = Factors(
         Matrix("F32", words(left.T)), Matrix("F32", words(right)), np.full(rank, 2.0), Arithmetic(2)
     )
-    base = gaussian((200, 300), "F32", 0)
-    got = predict(words(base), factors, SINGLE).view(np.float32)
-    assert np.mean(got == base + (left @ right) * np.float32(2)) > 0.999
+    got = predict(words(np.zeros((200, 300), np.float32)), factors, SINGLE).view(np.float32)
+    bound = rank * np.finfo(np.float32).eps * (np.abs(left) @ np.abs(right)) * 2
+    assert (np.abs(got - (left @ right) * np.float32(2)) <= bound).all()
+    assert rank > 1 or np.array_equal(got, (left @ right) * np.float32(2))
 
 
 @settings(max_examples=40, deadline=None)
