@@ -119,6 +119,10 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "magmax": "git_theta.merge.strategies.task:magmax",
         "fisher": "git_theta.merge.strategies.fisher:fisher",
         "regmean": "git_theta.merge.strategies.regmean:regmean",
+        "smear": "git_theta.merge.strategies.smear:smear",
+        "cat": "git_theta.merge.strategies.lora:cat",
+        "svd": "git_theta.merge.strategies.lora:svd",
+        "concat": "git_theta.merge.strategies.concat:concat",
     },
 }
 

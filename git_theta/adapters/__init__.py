@@ -4,12 +4,17 @@ Reading one gives updates of a checkpoint's parameters; each can be applied to a
 bytes, or stored as it is by the encoding made for it.
 """
 
+from git_theta.adapters.config import FILE as CONFIG_FILE
+from git_theta.adapters.config import Config, Fields, check_supported, config_of, parse_fields
 from git_theta.adapters.names import Names, Parameter
 from git_theta.adapters.peft import read_adapter
 from git_theta.adapters.sparse import read_sparse
 from git_theta.adapters.updates import LowRank, Replacement, Scaling, Sparse, Update
 
 __all__ = [
+    "CONFIG_FILE",
+    "Config",
+    "Fields",
     "LowRank",
     "Names",
     "Parameter",
@@ -17,6 +22,9 @@ __all__ = [
     "Scaling",
     "Sparse",
     "Update",
+    "check_supported",
+    "config_of",
+    "parse_fields",
     "read_adapter",
     "read_sparse",
 ]

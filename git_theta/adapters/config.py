@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from git_theta.errors import FormatError, UsageError
+from git_theta.errors import FormatError, ThetaError, UsageError
 
+Fields = Mapping[str, Any]
+"""What ``adapter_config.json`` holds."""
+
+FILE = "adapter_config.json"
 _LARGEST = 16 << 20
 
 # Set, each of these makes the merged weights something else than W + scale * B A.
@@ -65,40 +69,61 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read the file.
+    """Read the file of an adapter that is to be merged into its base.
 
     Raises ``FormatError`` where it is malformed, ``UsageError`` where it describes an adapter
     that cannot be merged here.
     """
     try:
         if path.stat().st_size > _LARGEST:
-            raise FormatError("it is too large to be a configuration", path=str(path))
-        fields = json.loads(path.read_bytes())
-        return _config(fields)
+            raise _too_large()
+        fields = parse_fields(path.read_bytes())
+        config = config_of(fields)
+        check_supported(fields)
     except FileNotFoundError:
         raise UsageError(
-            "an adapter needs its adapter_config.json",
+            f"an adapter needs its {FILE}",
             path=str(path),
             hint="give the folder that save_pretrained() wrote",
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, re.error) as error:
-        reason = f"not a PEFT configuration: {type(error).__name__}: {error}"
-        raise FormatError(reason, path=str(path)) from error
-    except UsageError as error:
-        raise error.at(str(path)) from None
+    except ThetaError as error:
+        raise error.at(str(path)) from error
+    return config
 
 
-def _config(fields: Mapping[str, Any]) -> Config:
-    kind = fields["peft_type"]
-    if kind not in ("LORA", "IA3"):
-        raise UsageError(
-            f"adapters of type {kind} cannot be merged here",
-            hint="merge it with PEFT, save the model and git add that",
-        )
-    _check_supported(fields)
+def parse_fields(data: bytes) -> Fields:
+    """The text of ``adapter_config.json`` as a mapping; ``FormatError`` where it is none."""
+    if len(data) > _LARGEST:
+        raise _too_large()
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(error) from error
+    if not isinstance(fields, dict):
+        raise FormatError("not a PEFT configuration")
+    return fields
+
+
+def config_of(fields: Fields) -> Config:
+    """What the fields say of an adapter's scales; ``FormatError`` where they are malformed."""
+    try:
+        return _config(fields)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
+        raise _malformed(error) from error
+
+
+def _too_large() -> FormatError:
+    return FormatError("it is too large to be a configuration")
+
+
+def _malformed(error: Exception) -> FormatError:
+    return FormatError(f"not a PEFT configuration: {type(error).__name__}: {error}")
+
+
+def _config(fields: Fields) -> Config:
     feedforward = fields.get("feedforward_modules") or ()
     return Config(
-        kind,
+        str(fields["peft_type"]),
         int(fields.get("r", 8)),
         float(fields.get("lora_alpha", 8)),
         {_checked(key): int(rank) for key, rank in _patterns(fields, "rank_pattern")},
@@ -109,7 +134,13 @@ def _config(fields: Mapping[str, Any]) -> Config:
     )
 
 
-def _check_supported(fields: Mapping[str, Any]) -> None:
+def check_supported(fields: Fields) -> None:
+    """Raise ``UsageError`` for an adapter that is more than a product of factors or a scaling."""
+    if (kind := fields["peft_type"]) not in ("LORA", "IA3"):
+        raise UsageError(
+            f"adapters of type {kind} cannot be merged here",
+            hint="merge it with PEFT, save the model and git add that",
+        )
     start = str(fields.get("init_lora_weights", True)).lower()
     for name in _UNSUPPORTED:
         if fields.get(name):
@@ -125,7 +156,7 @@ def _unsupported(what: str) -> UsageError:
     )
 
 
-def _patterns(fields: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
+def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
     patterns: Mapping[str, Any] = fields.get(name) or {}
     return patterns.items()
 

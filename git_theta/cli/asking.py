@@ -10,14 +10,15 @@ import click
 from git_theta.cli.text import plural, printable
 from git_theta.errors import ThetaError
 from git_theta.merge.comparing import Comparison, compare
-from git_theta.merge.decision import Combine, Conflict
 from git_theta.merge.device import device_named
+from git_theta.merge.factors import LoraUnit
 from git_theta.merge.loading import Loader
 from git_theta.merge.patterns import by_kind
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.resolve import Ask
 from git_theta.merge.rules import Rule, parse_rule
+from git_theta.merge.steps import Combine, Conflict, Unit
 from git_theta.workspace import Workspace
 
 _SIDES = {"o": "ours", "t": "theirs", "b": "base"}
@@ -34,14 +35,17 @@ def asker(workspace: Workspace) -> Ask:
             device_named(settings.device),
             settings.workers,
         )
-        mergeable = {step.name: step for step in possible.combined}
+        parameters = {step.name: step for step in possible.combined}
+        units = {unit.name: unit for unit in possible.units}
         groups = by_kind(plan.conflicts)
         rules: list[Rule] = []
         for number, (pattern, conflicts) in enumerate(groups, 1):
             click.echo(f"\n[{number}/{len(groups)}] {_title(pattern, conflicts)}")
-            steps = [mergeable[c.name] for c in conflicts if c.name in mergeable]
-            click.echo(f"    {_what_is_known(plan, steps, conflicts, loader)}")
-            answer = _answer(plan, bool(steps))
+            steps = [parameters[c.name] for c in conflicts if c.name in parameters]
+            joined = [units[c.name] for c in conflicts if c.name in units]
+            found = compare(steps, joined, loader) if steps or joined else None
+            click.echo(f"    {_what_is_known(plan, found, conflicts)}")
+            answer = _answer(plan, _example(steps, joined))
             rules += [
                 Rule(match, answer.strategy, answer.given)
                 for match in _globs(groups, pattern, conflicts)
@@ -67,15 +71,19 @@ def _title(pattern: str, conflicts: Sequence[Conflict]) -> str:
     return f"{printable(pattern)} ({plural(len(conflicts), 'parameter')})"
 
 
-def _what_is_known(
-    plan: Plan, steps: Sequence[Combine], conflicts: Sequence[Conflict], loader: Loader
-) -> str:
-    if not steps:
+def _what_is_known(plan: Plan, found: Comparison | None, conflicts: Sequence[Conflict]) -> str:
+    if found is None:
         return printable(conflicts[0].reason)
-    found = compare(steps, loader)
     if not found.relative:
         return "there is no common ancestor of it to compare with"
     return _sentence(plan.versions.names, found)
+
+
+def _example(steps: Sequence[Combine], units: Sequence[Unit]) -> str | None:
+    """A strategy that can merge them, for the user to see what one is like."""
+    if units:
+        return "svd or cat" if isinstance(units[0], LoraUnit) else "concat"
+    return "ties:density=0.3" if steps else None
 
 
 def _sentence(names: Sequence[str], found: Comparison) -> str:
@@ -94,12 +102,12 @@ def _percent(share: float | None) -> str:
     return "an unknown share" if share is None else f"{100 * share:.2g} %"
 
 
-def _answer(plan: Plan, mergeable: bool) -> Rule:
+def _answer(plan: Plan, example: str | None) -> Rule:
     """The rule that a person chose, for whatever it will be for."""
     ours, theirs = map(printable, plan.versions.names[:2])
     choices = [f"o: take {ours}", f"t: take {theirs}"]
     choices += ["b: take the common ancestor"] if plan.versions.base else []
-    choices += ["or a strategy such as ties:density=0.3"] if mergeable else []
+    choices += [f"or a strategy such as {example}"] if example else []
     click.echo(f"    {', '.join(choices)}")
     while True:
         text = click.prompt("   ", prompt_suffix="> ").strip()
@@ -110,6 +118,6 @@ def _answer(plan: Plan, mergeable: bool) -> Rule:
         except ThetaError as error:
             click.echo(f"    {error}")
             continue
-        if mergeable or method.strategy.name == "take":
+        if example or method.strategy.name == "take":
             return rule
         click.echo("    no strategy can merge it: take a side")

@@ -18,7 +18,7 @@ _DOTTED = re.compile(r"(\w+)\.([^=]+)=(.*)", re.DOTALL)
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--strategy``, ``-p``, ``--rule`` and ``--device``."""
+    """``--strategy``, ``-p``, ``--rule``, ``--allow-nan`` and ``--device``."""
     options = (
         click.option(
             "--strategy", metavar="NAME", help="Merge what more than one side changed by NAME."
@@ -37,6 +37,7 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="GLOB=NAME:KEY=VALUE,...",
             help="Merge parameters whose name matches GLOB in another way; the first rule counts.",
         ),
+        click.option("--allow-nan", is_flag=True, help="Merge tensors that have NaN in them."),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
     )
     for option in reversed(options):
@@ -50,6 +51,7 @@ def request_of(
     rules: Sequence[str],
     device: str | None,
     every: bool = False,
+    allow_nan: bool = False,
 ) -> Request:
     """What the options ask for; ``device`` is set for this process and those that it starts."""
     if parameters and strategy is None:
@@ -61,4 +63,4 @@ def request_of(
         os.environ["GIT_THETA_DEVICE"] = device
     given = parse_values([_DOTTED.sub(r"\1[\2]=\3", item) for item in parameters])
     rest = (Rule("*", strategy, given),) if strategy else ()
-    return Request((*map(parse_rule, rules), *rest), every)
+    return Request((*map(parse_rule, rules), *rest), every, allow_nan)

@@ -33,6 +33,7 @@ def command(
     strategy: str | None,
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
+    allow_nan: bool,
     device: str | None,
     every: bool,
     dry_run: bool,
@@ -54,7 +55,7 @@ def command(
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
-    request = request_of(strategy, parameters, rules, device, every)
+    request = request_of(strategy, parameters, rules, device, every, allow_nan)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)
@@ -66,7 +67,7 @@ def command(
         _show(workspace, prepared, as_json)
         if dry_run:
             return
-        if len(heads.others) == 1 and not every:
+        if len(heads.others) == 1 and not every and not prepared.files:
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return
         check_mergeable(prepared)

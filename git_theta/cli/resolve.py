@@ -27,6 +27,7 @@ def command(
     strategy: str | None,
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
+    allow_nan: bool,
     device: str | None,
     interactive: bool,
 ) -> None:
@@ -43,7 +44,7 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    request = request_of(strategy, parameters, rules, device)
+    request = request_of(strategy, parameters, rules, device, allow_nan=allow_nan)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -1,4 +1,4 @@
-"""Adapters merged as what they mean: a pair of LoRA factors as its product, a prompt as its tokens.
+"""Pairs of LoRA factors merged as what they mean: their product.
 
 Averaging the factors A and B each on its own gives products of one contributor's B with another's
 A: an error of 82 % was measured. Here a pair is a unit. Functions compute in float32 (float64 for
@@ -22,12 +22,14 @@ class Factors:
     """The change ``scale`` B A of a weight, ``scale`` above 0.
 
     ``up`` is B ``[out, r, ...]``, ``down`` is A ``[r, in, ...]``. Of a convolution, B has axes of
-    length 1 in the end, and A the kernel's.
+    length 1 in the end, and A the kernel's. ``lost`` is the share of what they stand for, by
+    Frobenius norm, that they do not reproduce.
     """
 
     down: Tensor
     up: Tensor
     scale: float = 1.0
+    lost: float = 0.0
 
     @property
     def rank(self) -> int:
@@ -50,13 +52,13 @@ def concatenated(units: Sequence[Factors], weights: Sequence[float], scale: floa
 
 def truncated(
     units: Sequence[Factors], weights: Sequence[float], rank: int, scale: float = 1.0
-) -> tuple[Factors, float]:
-    """The factors of ``rank`` nearest to Σ wi si Bi Ai, and the share of it that they lose.
+) -> Factors:
+    """The factors of ``rank`` nearest to Σ wi si Bi Ai.
 
     By the singular value decomposition (Eckart and Young, 1936) in float64, from the factors'
-    QR decompositions: no matrix of the weight's size is made. The share is that of the Frobenius
-    norm. Both factors get the square roots of the singular values, and rows of zeros where there
-    are fewer. CPUs agree to about 1e-12 relative before rounding.
+    QR decompositions: no matrix of the weight's size is made. Both factors get the square roots
+    of the singular values, and rows of zeros where there are fewer. CPUs agree to about 1e-12
+    relative before rounding.
     """
     merged = concatenated([_doubled(unit) for unit in units], weights)
     left, upper = torch.linalg.qr(merged.up.flatten(1))
@@ -73,17 +75,22 @@ def truncated(
     first = units[0]
     down = (rows * signs).reshape(rank, *first.down.shape[1:]).to(first.down.dtype)
     up = (columns * signs.T).reshape(len(first.up), rank, *first.up.shape[2:])
-    return Factors(down, up.to(first.up.dtype), scale), lost
+    return Factors(down, up.to(first.up.dtype), scale, lost)
 
 
-def joined_prompts(prompts: Sequence[Tensor]) -> Tensor:
-    """Prompts ``[tokens, width]`` one after the other (arXiv:2205.12647)."""
-    widths = sorted({int(prompt.shape[-1]) for prompt in prompts})
-    if any(prompt.ndim != 2 for prompt in prompts) or len(widths) > 1:
-        raise MergeError(f"prompts are not [tokens, width] of one width: {widths}")
-    if len({prompt.dtype for prompt in prompts}) > 1:
-        raise MergeError("prompts have different dtypes")
-    return torch.cat(list(prompts), dim=0)
+def inner_products(units: Sequence[Factors]) -> Tensor:
+    """The dot products of the updates si Bi Ai with each other: float64 ``[N, N]``.
+
+    From the factors alone: <B A, D C> = Σ (Bᵀ D) ∘ (A Cᵀ).
+    """
+    downs = [unit.down.double().flatten(1) for unit in units]
+    ups = [unit.up.double().flatten(1) * unit.scale for unit in units]
+    pairs = [
+        ((ups[i].T @ ups[j]) * (downs[i] @ downs[j].T)).sum()
+        for i in range(len(units))
+        for j in range(len(units))
+    ]
+    return torch.tensor(pairs, dtype=torch.float64).view(len(units), len(units))
 
 
 def _check(units: Sequence[Factors]) -> None:

@@ -45,7 +45,10 @@ def merge_tensor(method: Method, inputs: Inputs, survey: Sequence[Any] | None = 
     inputs = inputs if strategy.statistic else replace(inputs, statistics=())
     _check(method, inputs)
     if strategy.verbatim:
-        return strategy({"models": inputs.contributors, "base": inputs.base}, method.values)
+        picked: Tensor = strategy(
+            {"models": inputs.contributors, "base": inputs.base}, method.values
+        )
+        return picked
     if not inputs.count:
         return inputs.contributors[0].clone()
     if not strategy.ordered:
@@ -105,20 +108,30 @@ def _canonical(
 ) -> tuple[Method, Inputs, Sequence[Any] | None]:
     """Contributors and what belongs to each, ordered by content, of equals by what belongs."""
     lists = {k: v for k, v in method.values.items() if isinstance(v, list)}
+    # A parameter that is a table has a list for each of its rows.
+    tables = {k: v for k, v in method.values.items() if isinstance(v, dict)}
+    rows = [*lists.values(), *(row for table in tables.values() for row in table.values())]
 
     def key(place: int) -> tuple[Any, ...]:
-        own = [lists[name][place] for name in sorted(lists)]
         known = [survey[place]] if survey else []
         twin = inputs.contents.count(inputs.contents[place]) > 1
         statistic = content_of(inputs.statistics[place]) if twin and inputs.statistics else ""
-        return (inputs.contents[place], *own, *known, statistic)
+        return (inputs.contents[place], *(row[place] for row in rows), *known, statistic)
 
     order = sorted(range(len(inputs.contributors)), key=key)
-    values = {**method.values, **{k: [v[place] for place in order] for k, v in lists.items()}}
+
+    def sort(row: Sequence[Any]) -> list[Any]:
+        return [row[place] for place in order]
+
+    values = {
+        **method.values,
+        **{name: sort(row) for name, row in lists.items()},
+        **{name: {k: sort(row) for k, row in table.items()} for name, table in tables.items()},
+    }
     return (
         replace(method, values=values),
         inputs.permuted(order),
-        [survey[place] for place in order] if survey else None,
+        sort(survey) if survey else None,
     )
 
 

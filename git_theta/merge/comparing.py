@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from git_theta.merge.adapters import inner_products
 from git_theta.merge.arithmetic import dots
-from git_theta.merge.decision import Combine
+from git_theta.merge.factors import LoraUnit
 from git_theta.merge.inputs import Slice, each
+from git_theta.merge.joining import factors_of
 from git_theta.merge.loading import Loader
 from git_theta.merge.reading import BUDGET
+from git_theta.merge.steps import Combine, Unit
 from git_theta.pipeline import ahead
 
 
@@ -40,9 +43,12 @@ class _Sums:
     opposed: int = 0
 
 
-def compare(steps: Sequence[Combine], loader: Loader) -> Comparison:
-    """Compare the sides over ``steps``, whose tensors are read one parameter at a time."""
+def compare(steps: Sequence[Combine], units: Sequence[Unit], loader: Loader) -> Comparison:
+    """Compare the sides over parameters, which are read one at a time, and over LoRA updates."""
     sums = _Sums()
+    for unit in units:
+        if isinstance(unit, LoraUnit):
+            _add_update(sums, unit, loader)
     for inputs in ahead(loader.load, steps, lambda step: step.weight, BUDGET, loader.threads):
         if inputs.base is not None:
             for _ in each(inputs.pieces(), lambda piece: _add(sums, piece), 1):
@@ -62,13 +68,30 @@ def _add(sums: _Sums, piece: Slice) -> None:
     sums.opposed += _count(product < 0)
 
 
+def _add_update(sums: _Sums, unit: LoraUnit, loader: Loader) -> None:
+    """The task vectors of a LoRA update are differences of its products."""
+    pairs = [*unit.pairs, *([unit.base] if unit.base else [])]
+    products = inner_products([factors_of(pair, loader.tensor) for pair in pairs])
+    number = len(unit.pairs)
+    # Rows that make task vectors of the updates; the last is the base's own.
+    rows = torch.eye(len(pairs), dtype=torch.float64)
+    if unit.base:
+        rows[:number, number] = -1
+    moved = (rows @ products @ rows.T).tolist()
+    sums.base += [moved[number][number]] if unit.base else []
+    for place, side in enumerate(unit.sides):
+        sums.own.setdefault(side, []).append(moved[place][place])
+    if unit.sides[:2] == (0, 1):
+        sums.across.append(moved[0][1])
+
+
 def _count(mask: Tensor) -> int:
     return int(torch.count_nonzero(mask))
 
 
 def _comparison(sums: _Sums) -> Comparison:
     base = math.sqrt(math.fsum(sums.base))
-    lengths = [math.sqrt(math.fsum(values)) for values in sums.own.values()]
+    lengths = [math.sqrt(max(0.0, math.fsum(values))) for values in sums.own.values()]
     product = math.prod(lengths[:2])
     return Comparison(
         relative=tuple(length / base if base else None for length in lengths),

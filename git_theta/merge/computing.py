@@ -10,13 +10,14 @@ import torch
 
 from git_theta.checkpoint import Workshop
 from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.decision import Combine
 from git_theta.merge.device import device_named
 from git_theta.merge.inputs import Inputs
+from git_theta.merge.joining import Joiner
 from git_theta.merge.loading import LazyModel, Loader
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.rules import Method
+from git_theta.merge.steps import Combine, Part
 from git_theta.merge.tensors import bytes_of
 from git_theta.registry import Bytes
 
@@ -27,9 +28,12 @@ class Computer:
     def __init__(self, plan: Plan, workshop: Workshop, reader: Reader) -> None:
         settings = workshop.settings
         self._threads = settings.workers
+        device = device_named(settings.device)
         self._loader = Loader(
-            reader, plan.versions, device_named(settings.device), settings.workers
+            reader, plan.versions, device, settings.workers, plan.policy.allow_nan
         )
+        self._joiner = Joiner(self._loader.tensor)
+        self._is_joining = not plan.combined
         self._surveys: dict[int, Mapping[str, Sequence[Any]]] = {}
         with _torch_threads(1):
             for method, steps in _by_method(plan):
@@ -39,7 +43,17 @@ class Computer:
     @property
     def device(self) -> str:
         """Where it computes: ``cpu``, ``cuda:0``."""
-        return str(self._loader.device)
+        # Units are small: they are computed on the CPU.
+        return "cpu" if self._is_joining else str(self._loader.device)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of what was computed so far."""
+        return self._joiner.notes
+
+    def join(self, step: Part) -> Bytes:
+        """The bytes of a parameter of a unit; may run in another thread."""
+        return bytes_of(step.entry, self._joiner.part(step))
 
     def load(self, step: Combine) -> Inputs:
         """What ``merge`` needs, decoded; may run in another thread."""

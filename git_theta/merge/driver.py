@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.errors import ThetaError
+from git_theta.adapters import CONFIG_FILE
+from git_theta.errors import MergeError, ThetaError
 from git_theta.git import Repository
+from git_theta.merge.adapter_config import as_git_merges
 from git_theta.merge.folding import note
 from git_theta.merge.heads import current_branch
-from git_theta.merge.merging import (
-    Merged,
-    carry_out,
-    contributor,
-    make_plan,
-    policy_for,
-    version,
-)
+from git_theta.merge.merging import Merged, carry_out, make_plan, policy_for
 from git_theta.merge.operation import Operation, operation
+from git_theta.merge.plan import Plan
 from git_theta.merge.request import all_rules, from_environment
+from git_theta.merge.sources import adapter_of, common_commit, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
@@ -56,8 +53,21 @@ def _drive(
     doing = operation(repo, path, marker_size, environ)
     versions = _versions(repo, texts, path, doing, environ)
     rules = all_rules(request, repo) if doing == "merge" else []
-    policy = policy_for(doing, rules, versions, request.every)
-    return carry_out(make_plan(versions, policy, workspace), workspace)
+    policy = policy_for(doing, rules, versions, request.every, request.allow_nan)
+    plan = make_plan(versions, policy, workspace)
+    if doing == "merge" and not plan.conflicts:
+        _check_config(plan)
+    return carry_out(plan, workspace)
+
+
+def _check_config(plan: Plan) -> None:
+    """Refuse what also changes the adapter's configuration, which a driver cannot write."""
+    if not as_git_merges(plan):
+        raise MergeError(
+            f"the merged adapter needs another {CONFIG_FILE}, which git alone cannot make; "
+            "the file in the work tree is ours",
+            hint=f"git theta resolve {plan.versions.path} writes both",
+        )
 
 
 def _versions(
@@ -73,4 +83,6 @@ def _versions(
         names = ("ours", "theirs")
     ours = contributor(repo, names[0], texts.ours, path, "HEAD" if theirs else None)
     other = contributor(repo, names[1], texts.theirs, path, theirs)
-    return Versions((ours, other), version(texts.base, "the common ancestor"), path)
+    base = version(texts.base, "the common ancestor")
+    commit = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
+    return Versions((ours, other), base, path, adapter_of(repo, base, commit, path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from git_theta import transfer
@@ -16,9 +16,9 @@ from git_theta.checkpoint import store
 from git_theta.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.assembly import Assembly, assemble
-from git_theta.merge.decision import Combine, Take
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import BUDGET, Reader
+from git_theta.merge.steps import Combine, Part, Take
 from git_theta.merge.writing import FileWriter
 from git_theta.pipeline import ahead, batches
 from git_theta.registry import Bytes
@@ -64,7 +64,9 @@ def execute(plan: Plan, workspace: Workspace) -> Executed:
     computer = _computer(plan, workspace, reader)
     works = list(_works(plan, assembly, reader, computer))
     merged = _merge(plan, assembly, works, workspace)
-    return Executed(merged, computer.device if computer else None, assembly.notes)
+    if computer is None:
+        return Executed(merged, None, assembly.notes)
+    return Executed(merged, computer.device, (*assembly.notes, *computer.notes))
 
 
 def _merge(
@@ -81,7 +83,7 @@ def _merge(
 
 
 def _computer(plan: Plan, workspace: Workspace, reader: Reader) -> Computer | None:
-    if not plan.combined:
+    if not plan.combined and not plan.units:
         return None
     # Imported here: torch costs 3 s, and most merges are decided without it.
     from git_theta.merge.computing import Computer
@@ -99,11 +101,12 @@ def _skeletons(plan: Plan) -> Iterator[Chunk]:
 
 def _needed(plan: Plan) -> Iterator[Chunk]:
     """Every chunk of a tensor that is read."""
-    for step in plan.kept:
-        entries = [step.entry] if isinstance(step, Take) else [*step.entries, step.base]
-        for entry in entries:
-            if isinstance(entry, TensorEntry):
-                yield from entry.chunks
+    taken = (step.entry for step in plan.kept if isinstance(step, Take))
+    combined = (entry for step in plan.combined for entry in step.inputs)
+    joined = (entry for unit in plan.units for entry in unit.inputs)
+    for entry in chain(taken, combined, joined):
+        if isinstance(entry, TensorEntry):
+            yield from entry.chunks
     kinds = {step.method.strategy.statistic for step in plan.combined}
     for contributor in plan.versions.contributors:
         for kind, found in contributor.statistics.items():
@@ -159,27 +162,50 @@ class _Merged:
         return ((self.number, self.computer.merge(self.step, inputs)) for _ in range(1))
 
 
-_Work = _Taken | _Merged
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A parameter of a unit, which is computed when the first of its parameters is asked for."""
+
+    number: int
+    step: Part
+    computer: Computer
+
+    @property
+    def weight(self) -> int:
+        return self.step.unit.weight
+
+    def load(self) -> Pieces:
+        return [(self.number, self.computer.join(self.step))]
+
+
+_Work = _Taken | _Merged | _Joined
 
 
 def _works(
     plan: Plan, assembly: Assembly, reader: Reader, computer: Computer | None
 ) -> Iterator[_Work]:
     steps = {step.name: step for step in plan.kept}
-    order = ((number, steps[span.name]) for number, span in enumerate(assembly.layout.spans))
-    for is_merged, group in groupby(order, lambda pair: isinstance(pair[1], Combine)):
-        if is_merged:
-            assert computer is not None
-            for number, step in group:
-                assert isinstance(step, Combine)
-                yield _Merged(number, step, computer)
-        else:
+    order = [(number, steps[span.name]) for number, span in enumerate(assembly.layout.spans)]
+    for is_taken, group in groupby(order, lambda pair: isinstance(pair[1], Take)):
+        if is_taken:
             chunks = ((n, chunk) for n, step in group for chunk in _chunks(step))
             for batch in batches(chunks, lambda pair: pair[1].length, _BATCH):
                 yield _Taken(batch, reader)
+        else:
+            yield from (_computed(number, step, computer) for number, step in group)
 
 
-def _chunks(step: Take | Combine) -> Sequence[Chunk]:
+def _computed(
+    number: int, step: Take | Combine | Part, computer: Computer | None
+) -> _Merged | _Joined:
+    assert computer is not None, "there is one where anything is computed"
+    if isinstance(step, Part):
+        return _Joined(number, step, computer)
+    assert isinstance(step, Combine)
+    return _Merged(number, step, computer)
+
+
+def _chunks(step: Take | Combine | Part) -> Sequence[Chunk]:
     return step.entry.chunks if isinstance(step.entry, TensorEntry) else ()
 
 

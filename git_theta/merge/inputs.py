@@ -164,7 +164,7 @@ class Inputs:
         if not (self.allow_nan or is_finite(tensor)) and bool(tensor.isnan().any()):
             raise MergeError(
                 f"{self.name} has NaN in an input of the merge",
-                hint="take one side of it, or allow NaN",
+                hint="take one side of it by a rule, or merge it with --allow-nan",
             )
         return tensor
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from git_theta.manifest import TensorEntry
-from git_theta.merge.decision import Combine
 from git_theta.merge.device import slice_elements
 from git_theta.merge.inputs import Inputs, content_of
 from git_theta.merge.neutral import neutral_element
 from git_theta.merge.reading import BUDGET, Reader
+from git_theta.merge.steps import Combine
 from git_theta.merge.tensors import check_alike, shows_all, tensor_of
 from git_theta.merge.versions import Versions
 from git_theta.pipeline import ahead
@@ -29,6 +29,7 @@ class Loader:
     versions: Versions
     device: torch.device
     threads: int
+    allow_nan: bool = False
 
     def load(self, step: Combine) -> Inputs:
         """The tensors of one parameter, as they are stored, in the CPU's memory."""
@@ -42,10 +43,15 @@ class Loader:
             base=base,
             contents=tuple(content for _, content in pairs),
             statistics=self._statistics(step),
+            allow_nan=self.allow_nan,
             device=self._device(contributors),
             slice_elements=slice_elements(self.device, len(contributors)),
             threads=self.threads if self.device.type == "cpu" else 1,
         )
+
+    def tensor(self, entry: TensorEntry) -> Tensor:
+        """A tensor as it is stored, in the CPU's memory."""
+        return self._tensor(entry)[0]
 
     def _tensor(self, entry: TensorEntry) -> tuple[Tensor, str]:
         tensor = tensor_of(entry, self.reader.tensor(entry))
@@ -55,7 +61,7 @@ class Loader:
 
     def _base(self, step: Combine, like: Tensor) -> Tensor | None:
         if step.base:
-            return self._tensor(step.base)[0]
+            return self.tensor(step.base)
         neutral = neutral_element(step.name)
         if neutral is None or not step.method.strategy.needs_base(step.method.values):
             return None
@@ -67,7 +73,7 @@ class Loader:
             return ()
         manifests = (c.statistics.get(kind) for c in self.versions.contributors)
         entries = (found.tensor(step.name) if found else None for found in manifests)
-        return [self._tensor(entry)[0] for entry in entries if entry]
+        return [self.tensor(entry) for entry in entries if entry]
 
     def _device(self, tensors: Sequence[Tensor]) -> torch.device:
         # Apple's GPUs have no float64.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from git_theta import manifest, transfer
 from git_theta.errors import MergeError, ThetaError
-from git_theta.git import Repository
 from git_theta.manifest import Manifest
-from git_theta.merge.decision import Conflict, Policy
+from git_theta.merge.decision import Policy
 from git_theta.merge.execute import Executed, execute
 from git_theta.merge.methods import resolver
 from git_theta.merge.operation import Operation
@@ -19,10 +17,11 @@ from git_theta.merge.plan import Plan, plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.recipe import recipe_of
 from git_theta.merge.rules import Rule
-from git_theta.merge.versions import Contributor, Versions
+from git_theta.merge.sources import is_statistic
+from git_theta.merge.steps import Conflict
+from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
-_STATISTICS = ("fisher", "gram")
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
 
@@ -43,11 +42,30 @@ class Merged:
 
 
 def policy_for(
-    operation: Operation, rules: Sequence[Rule], versions: Versions, every: bool = False
+    operation: Operation,
+    rules: Sequence[Rule],
+    versions: Versions,
+    every: bool = False,
+    allow_nan: bool = False,
 ) -> Policy:
     """How ``operation`` decides; ``rules`` are for merges only."""
     chosen = _FIXED.get(operation, tuple(rules))
-    return Policy(chosen, resolver(versions), every, settle=operation == "ancestor")
+    if operation == "merge" and is_statistic(versions.path):
+        chosen = tuple(_for_statistics(rules))
+    return Policy(chosen, resolver(versions), every, operation == "ancestor", allow_nan)
+
+
+def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
+    """Rules for a file of statistics: what models are merged by means nothing there.
+
+    Those that name its path hold, and those that take a side. Else, where anything would be
+    merged, statistics are averaged.
+    """
+    for rule in rules:
+        if rule.path != "*" or rule.strategy == "take":
+            yield rule
+        else:
+            yield Rule(rule.match, "average")
 
 
 def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
@@ -101,42 +119,3 @@ def conflict_error(
 def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:
     name = group[0].name if len(group) == 1 else f"{pattern} ({len(group)})"
     return f"{name}: {group[0].reason}"
-
-
-# --- versions ------------------------------------------------------------------------------------
-
-
-def version(text: bytes | None, name: str) -> Manifest | None:
-    """The manifest in a version of the file; ``None`` where there is no file, or an empty one.
-
-    Raises ``MergeError`` where something else is stored.
-    """
-    if not text:
-        return None
-    if not manifest.is_manifest(text):
-        raise MergeError(
-            f"{name} does not store this file with git-theta, so it cannot be merged",
-            hint="in that version: git theta track it, git add --renormalize it, commit",
-        )
-    return manifest.parse(text)
-
-
-def contributor(
-    repo: Repository, name: str, text: bytes | None, path: str, rev: str | None
-) -> Contributor:
-    """One side, with the statistics that commit ``rev`` has beside the checkpoint."""
-    found = version(text, name)
-    if found is None:
-        raise MergeError(f"{name} has an empty file here", path=path, hint="take one side of it")
-    return Contributor(name, found, statistics_of(repo, rev, path) if rev else {})
-
-
-def statistics_of(repo: Repository, rev: str, path: str) -> dict[str, Manifest]:
-    """The statistics of the checkpoint at ``path``, by kind: ``model.fisher.safetensors``."""
-    found = {}
-    for kind in _STATISTICS:
-        name = PurePosixPath(path)
-        text = repo.read_blob(f"{rev}:{name.with_name(f'{name.stem}.{kind}{name.suffix}')}")
-        if text and manifest.is_manifest(text):
-            found[kind] = manifest.parse(text)
-    return found

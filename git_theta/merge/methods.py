@@ -5,7 +5,7 @@ from __future__ import annotations
 from git_theta import registry
 from git_theta.errors import MergeError, MissingToolError
 from git_theta.merge.decision import Lookup
-from git_theta.merge.parameters import unknown
+from git_theta.merge.resolving import unknown
 from git_theta.merge.rules import Method, Rule
 from git_theta.merge.versions import Versions, joined
 

@@ -6,21 +6,20 @@ and, inside ``Annotated``, a ``Range`` and one sentence of help::
     density: Annotated[float, Range(0, 1), "share of elements that is kept"] = 0.2
 
 Types: ``bool``, ``int``, ``float``, ``Literal[...]`` of strings, ``Sequence[float]`` (one number
-per contributor), ``Sequence[bool]`` (which contributor is meant). This module imports no torch.
+per contributor), ``Sequence[bool]`` (which contributor is meant), ``Mapping[str,
+Sequence[float]]`` (a table of such numbers). This module imports no torch.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from git_theta.errors import MergeError
-
-Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor"]
+from git_theta.merge.resolving import RESOLVERS, Kind
 
 REQUIRED = inspect.Parameter.empty
 
@@ -89,6 +88,7 @@ class Parameter:
             "choice": " or ".join(self.choices),
             "per-contributor": f"a number for all contributors or one for each, {self.range}",
             "contributor": " or ".join(("ours", "theirs", "a contributor's name", *self.choices)),
+            "table": f"a JSON file of names and a number for each contributor, {self.range}",
         }[self.kind]
 
     def resolve(self, value: Any, contributors: Sequence[str]) -> Any:
@@ -98,7 +98,7 @@ class Parameter:
         that says what is accepted.
         """
         try:
-            return _RESOLVERS[self.kind](self, value, contributors)
+            return RESOLVERS[self.kind](self, value, contributors)
         except (TypeError, ValueError) as error:
             raise MergeError(
                 f"parameter {self.name} cannot be {value!r}: it is {self.accepts}",
@@ -113,6 +113,8 @@ class Parameter:
             return [float(self.default[0])] * len(contributors)
         if self.kind == "contributor":
             return [False] * len(contributors)
+        if self.kind == "table":
+            return dict(self.default)
         return self.default
 
 
@@ -152,14 +154,6 @@ def positive_sum(values: Mapping[str, Any]) -> None:
         raise MergeError("the weights add up to 0", hint="give one contributor a positive weight")
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
-    """The error for a ``name`` that is none of the ``known`` ones."""
-    close = get_close_matches(name, known, n=1)
-    guess = f"did you mean {close[0]}? " if close else ""
-    listed = ", ".join(known) if known else "none"
-    return MergeError(f"no {what} is called {name!r}", hint=f"{guess}known ones: {listed}")
-
-
 def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
     simple: dict[Any, Kind] = {
         bool: "bool",
@@ -167,86 +161,10 @@ def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
         float: "float",
         Sequence[float]: "per-contributor",
         Sequence[bool]: "contributor",
+        Mapping[str, Sequence[float]]: "table",
     }
     if hint in simple:
         return simple[hint], ()
     if get_origin(hint) is Literal:
         return "choice", get_args(hint)
     raise TypeError(f"parameter {name} has the unsupported type {hint}")
-
-
-def _bool(_parameter: Parameter, value: Any, _contributors: Sequence[str]) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True}
-    words |= {"false": False, "no": False, "off": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in words:
-        raise ValueError
-    return words[value.lower()]
-
-
-def _int(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> int:
-    if isinstance(value, (bool, float)):
-        raise TypeError
-    number = int(value)
-    # The recipe is JSON, whose readers agree on no more than 63 bits.
-    if number not in parameter.range or abs(number) >= 1 << 63:
-        raise ValueError
-    return number
-
-
-def _float(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> float:
-    if isinstance(value, bool):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number) or number not in parameter.range:
-        raise ValueError
-    return number
-
-
-def _choice(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> str:
-    if value not in parameter.choices:
-        raise ValueError
-    return str(value)
-
-
-def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[float]:
-    if isinstance(value, Mapping):
-        numbers = dict.fromkeys(contributors, parameter.default[0])
-        for name, number in value.items():
-            if name not in numbers:
-                raise unknown("contributor", name, contributors)
-            numbers[name] = number
-        value = list(numbers.values())
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        value = value[1:-1].split(",")
-    if isinstance(value, (int, float, str)):
-        value = [value] * len(contributors)
-    if len(value) != len(contributors):
-        raise MergeError(
-            f"parameter {parameter.name} has {len(value)} values for {len(contributors)} "
-            f"contributors ({', '.join(contributors)})"
-        )
-    return [_float(parameter, number, contributors) for number in value]
-
-
-def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[bool]:
-    if isinstance(value, list) and [type(item) for item in value] == [bool] * len(contributors):
-        return value  # As it stands in a recipe.
-    if value in parameter.choices:
-        return [False] * len(contributors)
-    sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
-    places = sides | {name: place for place, name in enumerate(contributors)}
-    if value not in places:
-        raise unknown("contributor", str(value), [*places, *parameter.choices])
-    return [place == places[value] for place in range(len(contributors))]
-
-
-_RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
-    "bool": _bool,
-    "int": _int,
-    "float": _float,
-    "choice": _choice,
-    "per-contributor": _per_contributor,
-    "contributor": _contributor,
-}

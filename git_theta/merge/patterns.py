@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from git_theta.merge.decision import Conflict
+from git_theta.merge.steps import Conflict
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
 _SPECIAL = re.compile(r"[\[*?]")

@@ -11,16 +11,9 @@ from dataclasses import dataclass, field
 
 from git_theta.formats import OPAQUE
 from git_theta.manifest import AliasEntry, TensorEntry
-from git_theta.merge.decision import (
-    WHOLE_FILE,
-    Combine,
-    Conflict,
-    Decision,
-    Drop,
-    Policy,
-    Step,
-    Take,
-)
+from git_theta.merge.decision import Decision, Policy
+from git_theta.merge.steps import WHOLE_FILE, Combine, Conflict, Drop, Part, Step, Take, Unit
+from git_theta.merge.units import groups
 from git_theta.merge.versions import Column, Digest, Versions, columns
 
 
@@ -39,13 +32,18 @@ class Plan:
 
     @property
     def combined(self) -> list[Combine]:
-        """What must be computed."""
+        """What must be computed, parameter by parameter."""
         return [step for step in self.steps if isinstance(step, Combine)]
 
     @property
-    def kept(self) -> list[Take | Combine]:
+    def units(self) -> list[Unit]:
+        """What must be computed, several parameters as one."""
+        return [step.unit for step in self.steps if isinstance(step, Part) and not step.place]
+
+    @property
+    def kept(self) -> list[Take | Combine | Part]:
         """What the result has."""
-        return [step for step in self.steps if isinstance(step, (Take, Combine))]
+        return [step for step in self.steps if isinstance(step, (Take, Combine, Part))]
 
     @property
     def whole(self) -> Take | None:
@@ -71,7 +69,7 @@ def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
         found = [_whole(versions)]
     else:
         found = columns(versions, digest)
-    steps = [Decision(versions, policy, column).step() for column in found]
+    steps = [s for group in groups(found) for s in Decision(versions, policy, group).steps()]
     return Plan(versions, policy, tuple(_untied(steps)))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from git_theta.adapters import Fields
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest
-from git_theta.merge.decision import Combine, Drop, Policy, Take
+from git_theta.merge.decision import Policy
 from git_theta.merge.methods import resolver
 from git_theta.merge.plan import Plan
-from git_theta.merge.rules import Rule, first_match
+from git_theta.merge.rules import Rule
 from git_theta.merge.versions import Contributor, Versions, joined
 
 Recipe = Mapping[str, Any]
@@ -23,39 +24,36 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     (criss-cross histories) stands in no commit, so its recipe is a part of this one.
     """
     policy, versions = plan.policy, plan.versions
-    used = _used(plan)
-    kinds = {step.method.strategy.statistic for step in plan.combined}
+    used = {id(step.rule) for step in plan.steps}
+    base = None if versions.base is None else _base(versions.base)
     recipe: dict[str, Any] = {
         "path": versions.path,
-        "contributors": [_contributor(c, kinds) for c in versions.contributors],
-        "base": _base(versions.base),
+        "contributors": [_contributor(plan, each) for each in versions.contributors],
+        "base": base and base | _adapter(plan, versions.base_adapter),
         "rules": [_rule(rule, policy) for rule in policy.rules if id(rule) in used],
         "every": policy.every,
         "settle": policy.settle,
     }
-    return recipe | ({"device": device} if device else {})
+    optional = {"device": device, "allow_nan": policy.allow_nan}
+    return recipe | {key: value for key, value in optional.items() if value}
 
 
-def _used(plan: Plan) -> set[int]:
-    rules, path = plan.policy.rules, plan.versions.path
-    return {
-        id(first_match(rules, step.name, path))
-        for step in plan.steps
-        if isinstance(step, Combine) or (isinstance(step, (Take, Drop)) and step.why == "rule")
-    }
-
-
-def _contributor(contributor: Contributor, kinds: set[str | None]) -> dict[str, Any]:
+def _contributor(plan: Plan, contributor: Contributor) -> dict[str, Any]:
+    kinds = {step.method.strategy.statistic for step in plan.combined}
     found = {
         kind: manifest.hash for kind, manifest in contributor.statistics.items() if kind in kinds
     }
     described: dict[str, Any] = {"name": contributor.name, "hash": contributor.manifest.hash}
-    return described | ({"statistics": found} if found else {})
+    described |= {"statistics": found} if found else {}
+    return described | _adapter(plan, contributor.adapter)
 
 
-def _base(base: Manifest | None) -> dict[str, Any] | None:
-    if base is None:
-        return None
+def _adapter(plan: Plan, fields: Fields | None) -> dict[str, Any]:
+    """Where factors were merged: their scales are not in the checkpoint."""
+    return {"adapter": fields} if plan.units and fields else {}
+
+
+def _base(base: Manifest) -> dict[str, Any]:
     made_up = base.recipe is not None and base.recipe.get("settle")
     return {"hash": base.hash} | ({"recipe": base.recipe} if made_up else {})
 
@@ -86,7 +84,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 f"{row['version']}, which gave other results",
                 hint="install the git-theta that made it",
             )
-    return Policy(rules, lookup, recipe["every"], recipe["settle"])
+    return Policy(rules, lookup, recipe["every"], recipe["settle"], recipe.get("allow_nan", False))
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
@@ -105,10 +103,11 @@ def check_recipe(recipe: object) -> Recipe:
 
 def _check_recipe(recipe: Any) -> None:
     _expect(recipe["path"], str)
-    for flag in ("every", "settle"):
-        _expect(recipe[flag], bool)
+    for flag in (recipe["every"], recipe["settle"], recipe.get("allow_nan", False)):
+        _expect(flag, bool)
     for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:
         _expect(side["hash"], str)
+        _expect(side.get("adapter", {}), dict)
     for contributor in recipe["contributors"]:
         _expect(contributor["name"], str)
         _expect(contributor.get("statistics", {}), dict)

@@ -95,10 +95,11 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
             row["name"],
             archive.find(row["hash"]),
             {kind: archive.find(hash_) for kind, hash_ in row.get("statistics", {}).items()},
+            row.get("adapter"),
         )
         for row in recipe["contributors"]
     )
-    return Versions(tuple(contributors), found, recipe["path"])
+    return Versions(tuple(contributors), found, recipe["path"], (base or {}).get("adapter"))
 
 
 def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:

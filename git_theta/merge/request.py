@@ -22,7 +22,7 @@ STRATEGY = "theta.merge.strategy"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``rules`` come before those of the team; ``every`` is ``Policy``'s.
+    """``rules`` come before those of the team; ``every`` and ``allow_nan`` are ``Policy``'s.
 
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
     checkpoint's path to that file, with a NUL.
@@ -30,12 +30,18 @@ class Request:
 
     rules: tuple[Rule, ...] = ()
     every: bool = False
+    allow_nan: bool = False
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
         """The variable that hands it to the driver."""
         rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
-        wishes = {"rules": rules, "every": self.every, "collect": self.collect}
+        wishes = {
+            "rules": rules,
+            "every": self.every,
+            "allow_nan": self.allow_nan,
+            "collect": self.collect,
+        }
         return {VARIABLE: json.dumps(wishes)}
 
 
@@ -46,7 +52,7 @@ def from_environment(environ: Mapping[str, str]) -> Request:
     try:
         wishes = json.loads(environ[VARIABLE])
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
-        return Request(rules, wishes["every"], wishes["collect"])
+        return Request(rules, wishes["every"], wishes["allow_nan"], wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

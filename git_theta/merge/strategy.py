@@ -7,6 +7,9 @@ Positional arguments say what it works on, by name:
   ``None`` an input may be absent.
 - ``survey``: what the strategy's survey found, one entry per contributor.
 - ``context``: name, position and content of what is merged (``Context``).
+- ``factors``: the contributors' LoRA updates as pairs of factors (``git_theta.merge.adapters``);
+  ``base`` is then the ancestor's pair or ``None``, and ``target`` (``Target``) what the result
+  has to be. ``prompts``: their soft prompts, ``[parts, tokens, width]`` each.
 
 Keyword-only arguments are its parameters (``git_theta.merge.parameters``). The docstring is its
 documentation: a one-line summary, then the definition.
@@ -28,18 +31,21 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from git_theta import registry
 from git_theta.errors import MergeError
-from git_theta.merge.parameters import Parameter, parameter_of, unknown
+from git_theta.merge.parameters import Parameter, parameter_of
+from git_theta.merge.resolving import unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from git_theta.merge.survey import Model
 
 Slicing = Literal["element", "row", "tensor"]
 Scope = Literal["none", "tensor", "model"]
+Kind = Literal["tensors", "factors", "prompts"]
 Values = Mapping[str, Any]
 
-INPUTS = ("models", "base", "deltas", "fisher", "gram", "survey", "context")
+INPUTS = (
+    *("models", "base", "deltas", "fisher", "gram", "survey", "context"),
+    *("factors", "target", "prompts"),
+)
 STATISTICS = ("fisher", "gram")
 
 
@@ -55,6 +61,14 @@ class Context:
     shape: tuple[int, ...]
     contents: tuple[str, ...]
     start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The rank that merged LoRA factors must have, and the scale of their product."""
+
+    rank: int
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ class Strategy:
     """A merge strategy: its function, and what the function's signature and docstring say."""
 
     name: str
-    function: Callable[..., Tensor]
+    function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     inputs: tuple[str, ...]
     optional: tuple[str, ...]
@@ -98,6 +112,8 @@ class Strategy:
     """Whether all CPUs give the same bits; matrix factorisations do not."""
     survey: Survey | None = None
     check: Callable[[Values], None] | None = None
+    rank: Callable[[Values, Sequence[int], int], int] | None = None
+    """Of LoRA factors: the rank of the result from those of the contributors and of the base."""
 
     @property
     def summary(self) -> str:
@@ -108,6 +124,13 @@ class Strategy:
     def url(self) -> str:
         """Where its paper is, or an empty string."""
         return self.paper.replace("arXiv:", "https://arxiv.org/abs/", 1)
+
+    @property
+    def kind(self) -> Kind:
+        """What it merges: tensors, pairs of LoRA factors, or soft prompts."""
+        if "factors" in self.inputs:
+            return "factors"
+        return "prompts" if "prompts" in self.inputs else "tensors"
 
     @property
     def statistic(self) -> str | None:
@@ -122,6 +145,10 @@ class Strategy:
     def needs_statistic(self) -> bool:
         """Whether it cannot do without its statistic."""
         return any(self._needs(name) for name in STATISTICS)
+
+    def rank_of(self, values: Values, ranks: Sequence[int], base: int) -> int:
+        """The rank of merged factors; ``base`` is the base's, 0 without one."""
+        return self.rank(values, ranks, base) if self.rank else ranks[0]
 
     def _needs(self, name: str) -> bool:
         return name in self.inputs and name not in self.optional
@@ -159,8 +186,8 @@ class Strategy:
         wanted = f"exactly {fewest}" if most == fewest else f"at least {fewest}"
         raise MergeError(f"{self.name} merges {wanted} contributors, not {number}")
 
-    def __call__(self, available: Mapping[str, Any], values: Values) -> Tensor:
-        """Run the function on those of the ``available`` inputs that it names."""
+    def __call__(self, available: Mapping[str, Any], values: Values) -> Any:
+        """What the function makes of those of the ``available`` inputs that it names."""
         inputs = [available[name] for name in self.inputs]
         arguments = {known.argument: values[known.name] for known in self.parameters}
         return self.function(*inputs, **arguments)

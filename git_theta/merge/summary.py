@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from git_theta.merge.decision import Combine, Conflict, Drop, Take
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import BUDGET
+from git_theta.merge.steps import Combine, Conflict, Drop, Part, Take
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,20 @@ def summarise(plan: Plan, device: str) -> Summary:
         same=why["same"],
         taken=dict(taken),
         removed=sum(isinstance(step, Drop) for step in plan.steps),
-        merged=_by_rule(plan.combined),
+        merged=_by_rule(plan),
         conflicts=plan.conflicts,
-        memory=_memory(plan.combined),
-        device=_device(device) if plan.combined else None,
+        memory=_memory([s.weight for s in plan.combined] + [unit.weight for unit in plan.units]),
+        device=_device(device) if plan.combined or plan.units else None,
     )
 
 
-def _by_rule(steps: Sequence[Combine]) -> list[RuleCount]:
-    counts = Counter((step.rule.match, step.rule.strategy) for step in steps)
+def _by_rule(plan: Plan) -> list[RuleCount]:
+    computed = [step for step in plan.kept if isinstance(step, (Combine, Part))]
+    counts = Counter((step.rule.match, step.rule.strategy) for step in computed)
     return [RuleCount(match, strategy, count) for (match, strategy), count in counts.items()]
 
 
-def _memory(steps: Sequence[Combine]) -> int:
-    weights = [step.weight for step in steps]
+def _memory(weights: Sequence[int]) -> int:
     return max(max(weights, default=0), min(BUDGET, sum(weights)))
 
 

@@ -102,34 +102,52 @@ def gram(model: Model, vectors: Vectors) -> Tensor:
 
     ``vectors`` gives a slice's part of each.
     """
-    sums = _sums(model, vectors, lambda number: combinations_with_replacement(range(number), 2))
-    number = 1 + max((i for i, _ in sums), default=-1)
-    products = torch.zeros(number, number, 1, dtype=torch.float64)
-    for (i, j), value in sums.items():
-        products[i, j] = products[j, i] = value
-    return products
+    found = grams(model, vectors, lambda _: "")
+    return found.get("", torch.zeros(0, 0, 1, dtype=torch.float64))
+
+
+def grams(model: Model, vectors: Vectors, group: Callable[[str], str]) -> dict[str, Tensor]:
+    """The same for each group of parameters, which ``group`` tells from their names."""
+    sums = _sums(model, vectors, lambda n: combinations_with_replacement(range(n), 2), group)
+    return {name: _symmetric(products) for name, products in sums.items()}
+
+
+def _symmetric(products: dict[tuple[int, int], float]) -> Tensor:
+    number = 1 + max(i for i, _ in products)
+    matrix = torch.zeros(number, number, 1, dtype=torch.float64)
+    for (i, j), value in products.items():
+        matrix[i, j] = matrix[j, i] = value
+    return matrix
 
 
 def squared_norms(model: Model, vectors: Vectors) -> list[float]:
     """The squared length of each model-long vector."""
-    sums = _sums(model, vectors, lambda number: ((i, i) for i in range(number)))
-    return list(sums.values())
+    sums = _sums(model, vectors, lambda n: ((i, i) for i in range(n)), lambda _: "")
+    return list(sums.get("", {}).values())
 
 
 def _sums(
-    model: Model, vectors: Vectors, pairs: Callable[[int], Iterable[tuple[int, int]]]
-) -> dict[tuple[int, int], float]:
-    """The dot products of pairs of model-long vectors."""
+    model: Model,
+    vectors: Vectors,
+    pairs: Callable[[int], Iterable[tuple[int, int]]],
+    group: Callable[[str], str],
+) -> dict[str, dict[tuple[int, int], float]]:
+    """The dot products of pairs of vectors, over each group of parameters."""
 
-    def work(piece: Slice) -> dict[tuple[int, int], list[float]]:
+    def work(piece: Slice) -> tuple[str, dict[tuple[int, int], list[float]]]:
         found = vectors(piece)
-        return {(i, j): dots(found[i], found[j]) for i, j in pairs(len(found))}
+        products = {(i, j): dots(found[i], found[j]) for i, j in pairs(len(found))}
+        return group(piece.name), products
 
-    partial: dict[tuple[int, int], list[float]] = {}
-    for found in each_slice(model, work):
+    partial: dict[str, dict[tuple[int, int], list[float]]] = {}
+    for name, found in each_slice(model, work):
+        sums = partial.setdefault(name, {})
         for pair, values in found.items():
-            partial.setdefault(pair, []).extend(values)
-    return {pair: math.fsum(values) for pair, values in partial.items()}
+            sums.setdefault(pair, []).extend(values)
+    return {
+        name: {pair: math.fsum(values) for pair, values in sums.items()}
+        for name, sums in partial.items()
+    }
 
 
 def row_gram(vectors: Sequence[Tensor]) -> Tensor:

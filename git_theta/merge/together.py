@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from git_theta import manifest
 from git_theta.errors import GitError, MergeError
 from git_theta.git import Repository
 from git_theta.git.command import decode, encode
+from git_theta.merge import adapter_config
 from git_theta.merge.folding import Folded, fold
 from git_theta.merge.heads import Heads, merge_message
-from git_theta.merge.merging import (
-    carry_out,
-    conflict_error,
-    contributor,
-    make_plan,
-    policy_for,
-    version,
-)
+from git_theta.merge.merging import carry_out, conflict_error, make_plan, policy_for
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import Request, all_rules
+from git_theta.merge.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
@@ -32,13 +26,15 @@ from git_theta.workspace import Workspace
 class Prepared:
     """Everything decided, nothing done: the tree that git merged, and a plan per checkpoint.
 
-    ``conflicts`` are other files that git could not merge.
+    ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
+    adapters, by path.
     """
 
     heads: Heads
     tree: str
     plans: tuple[Plan, ...]
     conflicts: tuple[str, ...]
+    files: dict[str, bytes]
 
 
 def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
@@ -53,9 +49,21 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
             continue
-        policy = policy_for("merge", rules, versions, request.every)
+        policy = policy_for("merge", rules, versions, request.every, request.allow_nan)
         plans.append(make_plan(versions, policy, workspace))
-    return Prepared(heads, folded.tree, tuple(plans), tuple(conflicts))
+    files = _files(repo, folded.tree, plans)
+    left = tuple(path for path in conflicts if path not in files)
+    return Prepared(heads, folded.tree, tuple(plans), left, files)
+
+
+def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
+    """What is written beside merged adapters; git may have left a conflict there."""
+    found: dict[str, bytes] = {}
+    for plan in plans:
+        if not plan.conflicts:
+            before = repo.read_blob(f"{tree}:{config_path(plan.versions.path)}")
+            found.update(adapter_config.files(plan, before))
+    return found
 
 
 def _paths(repo: Repository, heads: Heads, folded: Folded, request: Request) -> list[str]:
@@ -78,7 +86,9 @@ def _versions(repo: Repository, heads: Heads, path: str) -> Versions:
         for head, text in texts
         if text is not None
     )
-    return Versions(tuple(present), version(base, "the common ancestor"), path)
+    ancestor = version(base, "the common ancestor")
+    adapter = adapter_of(repo, ancestor, heads.base, path)
+    return Versions(tuple(present), ancestor, path, adapter)
 
 
 def complete(
@@ -91,7 +101,7 @@ def complete(
     """
     check_mergeable(prepared)
     repo = workspace.repo
-    texts, notes = {}, []
+    texts, notes = dict(prepared.files), []
     for plan in prepared.plans:
         merged = carry_out(plan, workspace)
         texts[plan.versions.path] = merged.text
@@ -138,7 +148,6 @@ def _tree_with(repo: Repository, tree: str, texts: dict[str, bytes]) -> str:
 
 def _records(repo: Repository, texts: dict[str, bytes], env: dict[str, str]) -> Iterator[bytes]:
     for path, text in texts.items():
-        manifest.parse(text)
         listed = repo.git("ls-files", "--stage", "-z", "--", f":(literal,top){path}", env=env)
         mode = decode(listed).split(" ", 1)[0] or "100644"
         blob = decode(repo.git("hash-object", "-w", "--no-filters", "--stdin", stdin=text)).strip()

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from git_theta.adapters import Fields
 from git_theta.manifest import AliasEntry, Manifest, TensorEntry
 
 BASE = -1
 """The place of the common ancestor, where contributors have the places 0, 1, ..."""
+
+UNKNOWN: Fields = {}
+"""In place of an adapter's configuration: there may be one, in a commit that git does not tell."""
 
 Entry = TensorEntry | AliasEntry
 Digest = Callable[[TensorEntry], str]
@@ -17,23 +21,29 @@ Identity = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Contributor:
-    """One side of a merge: what it is called, its checkpoint, and its statistics by kind."""
+    """One side of a merge: what it is called, its checkpoint, and its statistics by kind.
+
+    ``adapter`` is what ``adapter_config.json`` beside the checkpoint says, if there is one.
+    """
 
     name: str
     manifest: Manifest
     statistics: Mapping[str, Manifest] = field(default_factory=dict)
+    adapter: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
     """All sides of a merge, ours first, and their common ancestor, if there is one.
 
-    ``path`` is the checkpoint's, which rules can be for.
+    ``path`` is the checkpoint's, which rules can be for. ``base_adapter`` is the ancestor's
+    ``Contributor.adapter``.
     """
 
     contributors: tuple[Contributor, ...]
     base: Manifest | None
     path: str = ""
+    base_adapter: Fields | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,9 +51,9 @@ class Versions:
         return tuple(contributor.name for contributor in self.contributors)
 
     @property
-    def sides(self) -> list[int]:
+    def sides(self) -> range:
         """The places of the contributors."""
-        return list(range(len(self.contributors)))
+        return range(len(self.contributors))
 
     def manifest(self, side: int) -> Manifest:
         """The checkpoint of a contributor, or of the common ancestor (``BASE``)."""
@@ -51,9 +61,17 @@ class Versions:
         assert found is not None, "nothing is taken from an ancestor that is not there"
         return found
 
+    def adapter(self, side: int) -> Fields | None:
+        """The adapter's configuration on a side, or of the common ancestor (``BASE``)."""
+        return self.base_adapter if side == BASE else self.contributors[side].adapter
+
     def name(self, side: int) -> str:
         """What a side is called in messages."""
         return "the common ancestor" if side == BASE else self.names[side]
+
+    def named(self, sides: Sequence[int]) -> str:
+        """Sides in a sentence."""
+        return joined([self.name(side) for side in sides])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +87,13 @@ class Column:
     base_identity: Identity | None
     identities: tuple[Identity | None, ...]
 
-    @property
-    def changed(self) -> list[int]:
-        """The sides whose parameter is not the common ancestor's."""
-        sides = enumerate(self.identities)
-        return [side for side, identity in sides if identity != self.base_identity]
-
     def entry(self, side: int) -> Entry | None:
         """The parameter as a side has it."""
         return self.base if side == BASE else self.entries[side]
+
+    def identity(self, side: int) -> Identity | None:
+        """Its identity there."""
+        return self.base_identity if side == BASE else self.identities[side]
 
     def holders(self, identity: Identity | None) -> tuple[int, ...]:
         """The sides that have it just so."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from git_theta import registry
+from git_theta.merge.adapters import Factors
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.inputs import CPU_SLICE, Inputs
 from git_theta.merge.rules import Method
-from git_theta.merge.strategy import Strategy, strategy_named
+from git_theta.merge.strategy import Strategy, Target, strategy_named
 from git_theta.merge.survey import Single
 
 NAMES = ("main", "dev", "next")
@@ -22,9 +23,29 @@ NAMES = ("main", "dev", "next")
 REQUIRED = {"side": "ours"}
 
 
-@pytest.fixture(params=list(registry.names("strategies")))
+ALL = [strategy_named(name) for name in registry.names("strategies")]
+
+
+def of_kind(kind: str) -> list[object]:
+    return [pytest.param(each, id=each.name) for each in ALL if each.kind == kind]
+
+
+@pytest.fixture(params=of_kind("tensors"))
 def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return strategy_named(request.param)
+    """One that merges tensors."""
+    return request.param
+
+
+@pytest.fixture(params=of_kind("factors"))
+def of_factors(request: pytest.FixtureRequest) -> Strategy:
+    """One that merges pairs of LoRA factors."""
+    return request.param
+
+
+@pytest.fixture(params=of_kind("prompts"))
+def of_prompts(request: pytest.FixtureRequest) -> Strategy:
+    """One that merges soft prompts."""
+    return request.param
 
 
 def method(strategy: Strategy, number: int) -> Method:
@@ -64,11 +85,13 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
     )
 
 
+@pytest.mark.parametrize("strategy", ALL, ids=lambda each: each.name)
 def test_it_is_documented(strategy: Strategy) -> None:
     assert strategy.summary.endswith(".")
     assert all(parameter.doc for parameter in strategy.parameters)
 
 
+@pytest.mark.parametrize("strategy", ALL, ids=lambda each: each.name)
 def test_its_parameters_fit_a_rule_and_a_recipe(strategy: Strategy) -> None:
     assert {p.name for p in strategy.parameters}.isdisjoint({"match", "path", "strategy"})
     number = numbers_of_contributors(strategy)[-1]
@@ -134,3 +157,64 @@ def test_the_number_of_threads_changes_no_bit(strategy: Strategy) -> None:
         torch.set_num_threads(before)
     assert same_bits(one, ours)
     assert same_bits(one, torchs)
+
+
+# --- pairs of LoRA factors ------------------------------------------------------------------------
+
+
+def pairs(ranks: Sequence[int], dtype: torch.dtype = torch.float32) -> list[Factors]:
+    return [
+        Factors(
+            *(t.to(dtype) for t in (*gaussian(n, (r, 7), 1), *gaussian(n + 50, (9, r), 1))), 0.5
+        )
+        for n, r in enumerate(ranks)
+    ]
+
+
+def join(chosen: Strategy, given: Sequence[Factors], base: Factors | None, scale: float) -> Factors:
+    values = method(chosen, len(given)).values
+    rank = chosen.rank_of(values, [pair.rank for pair in given], base.rank if base else 0)
+    available = {"factors": given, "base": base, "target": Target(rank, scale)}
+    merged: Factors = chosen(available, values)
+    assert merged.rank == rank
+    return merged
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("has_base", [False, True])
+def test_factors_keep_their_shapes_and_dtype(
+    of_factors: Strategy, dtype: torch.dtype, has_base: bool
+) -> None:
+    *given, base = pairs([2, 3, 4], dtype)
+    merged = join(of_factors, given, base if has_base else None, 2.0)
+    assert merged.down.shape == (merged.rank, 7)
+    assert merged.up.shape == (9, merged.rank)
+    assert (merged.down.dtype, merged.up.dtype, merged.scale) == (dtype, dtype, 2.0)
+    assert bool(merged.down.isfinite().all() and merged.up.isfinite().all())
+
+
+def test_the_order_of_pairs_changes_no_bit(of_factors: Strategy) -> None:
+    given = pairs([2, 2, 2])
+    one, other = (join(of_factors, order, None, 1.0) for order in (given, given[::-1]))
+    assert same_bits(one.down, other.down)
+    assert same_bits(one.up, other.up)
+
+
+def test_factors_are_not_written_to(of_factors: Strategy) -> None:
+    given, before = pairs([2, 3]), pairs([2, 3])
+    join(of_factors, given, None, 1.0)
+    for pair, old in zip(given, before, strict=True):
+        assert same_bits(pair.down, old.down)
+        assert same_bits(pair.up, old.up)
+
+
+# --- soft prompts ---------------------------------------------------------------------------------
+
+
+def test_every_token_of_every_prompt_is_kept(of_prompts: Strategy) -> None:
+    given = [*gaussian(1, (2, 3, 8), 1), *gaussian(2, (2, 5, 8), 1)]
+    merged: Tensor = of_prompts({"prompts": given}, method(of_prompts, 2).values)
+    assert merged.shape == (2, 8, 8)
+    for part in range(2):
+        tokens = torch.cat([prompt[part] for prompt in given])
+        assert sorted(merged[part].tolist()) == sorted(tokens.tolist())

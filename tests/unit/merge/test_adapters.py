@@ -1,4 +1,4 @@
-"""LoRA factors merge as their products, prompts as their tokens."""
+"""LoRA factors merge as their products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.adapters import Factors, concatenated, joined_prompts, truncated
+from git_theta.merge.adapters import Factors, concatenated, inner_products, truncated
 from tests.support.merging import grid
 
 RANKS = (2, 3, 4)
@@ -57,27 +57,27 @@ def test_the_order_of_adapters_changes_no_bit() -> None:
 @pytest.mark.parametrize("rank", [1, 4, 8, 9])
 def test_truncation_is_the_nearest_of_its_rank(rank: int) -> None:
     units = adapters()
-    merged, lost = truncated(units, WEIGHTS, rank, scale=0.5)
+    merged = truncated(units, WEIGHTS, rank, scale=0.5)
     whole = wanted(units)
     values = torch.linalg.svdvals(whole)
     assert merged.rank == rank
     error = float((change(merged) - whole).norm())
     assert error == pytest.approx(float(values[rank:].norm()), rel=1e-4, abs=1e-4)
-    assert lost == pytest.approx(float(values[rank:].norm() / values.norm()), abs=1e-9)
+    assert merged.lost == pytest.approx(float(values[rank:].norm() / values.norm()), abs=1e-9)
 
 
 def test_truncation_to_more_than_there_is_pads_with_zeros() -> None:
     units = adapters()
-    merged, lost = truncated(units, WEIGHTS, 16)
-    assert (merged.down.shape, merged.up.shape, lost) == ((16, 12), (9, 16), 0)
+    merged = truncated(units, WEIGHTS, 16)
+    assert (merged.down.shape, merged.up.shape, merged.lost) == ((16, 12), (9, 16), 0)
     torch.testing.assert_close(change(merged), wanted(units), rtol=1e-5, atol=1e-5)
     assert not bool(merged.down[9:].any())
 
 
 def test_truncating_adapters_that_change_nothing() -> None:
     nothing = Factors(torch.zeros(2, 5), torch.zeros(4, 2))
-    merged, lost = truncated([nothing, nothing], [1, 1], 2)
-    assert lost == 0
+    merged = truncated([nothing, nothing], [1, 1], 2)
+    assert merged.lost == 0
     assert not bool(merged.up.any())
 
 
@@ -85,7 +85,7 @@ def test_truncating_adapters_that_change_nothing() -> None:
 def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     units = adapters(dtype=dtype)
     assert concatenated(units, WEIGHTS).up.dtype == dtype
-    assert truncated(units, WEIGHTS, 3)[0].down.dtype == dtype
+    assert truncated(units, WEIGHTS, 3).down.dtype == dtype
 
 
 def test_convolutions_keep_their_axes() -> None:
@@ -94,7 +94,7 @@ def test_convolutions_keep_their_axes() -> None:
     joined = concatenated(units, [1, 1])
     assert (joined.down.shape, joined.up.shape) == ((4, 3, 5, 5), (4, 4, 1, 1))
     assert torch.equal(change(joined), whole)
-    merged, _ = truncated(units, [1, 1], 4)
+    merged = truncated(units, [1, 1], 4)
     assert (merged.down.shape, merged.up.shape) == ((4, 3, 5, 5), (4, 4, 1, 1))
     torch.testing.assert_close(change(merged), whole, rtol=1e-5, atol=1e-4)
 
@@ -111,10 +111,7 @@ def test_factors_that_do_not_fit_are_refused() -> None:
         truncated([Factors(good.down * torch.inf, good.up)], [1], 2)
 
 
-def test_prompts_are_joined_in_order() -> None:
-    first, second = torch.ones(2, 4), torch.zeros(3, 4)
-    assert torch.equal(joined_prompts([first, second]), torch.cat([first, second]))
-    with pytest.raises(MergeError, match=r"one width: \[4, 5\]"):
-        joined_prompts([first, torch.ones(2, 5)])
-    with pytest.raises(MergeError, match="dtypes"):
-        joined_prompts([first, second.half()])
+def test_inner_products_are_those_of_the_updates() -> None:
+    units = adapters()
+    updates = torch.stack([change(unit).flatten() for unit in units])
+    torch.testing.assert_close(inner_products(units), updates @ updates.T)

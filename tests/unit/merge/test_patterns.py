@@ -4,8 +4,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from git_theta.merge.decision import Conflict
 from git_theta.merge.patterns import by_kind, pattern_of
+from git_theta.merge.steps import Conflict
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import pytest
 
 from git_theta.errors import MergeError
-from git_theta.merge.decision import WHOLE_FILE, Combine, Conflict, Drop, Policy, Take
+from git_theta.merge.decision import Policy
 from git_theta.merge.parameters import Words
 from git_theta.merge.plan import plan
 from git_theta.merge.rules import Method, Rule, parse_rule
+from git_theta.merge.steps import WHOLE_FILE, Combine, Conflict, Drop, Take
 from git_theta.merge.strategy import strategy
 from git_theta.merge.versions import BASE
 from tests.support.manifests import alias, manifest, tensor, versions
@@ -163,7 +164,7 @@ def test_a_base_of_another_float_dtype_serves():
 
 
 def test_a_neutral_element_is_a_base():
-    name = "q.lora_A.weight"
+    name = "q.ia3_l"
     found = versions(manifest(), *(manifest(tensor(name, word)) for word in "bc"))
     step = only(found, "*=shift")
     assert isinstance(step, Combine)

@@ -1,0 +1,98 @@
+"""The decision on a soft prompt: whether, and of how many tokens, prompts can be joined to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from git_theta.adapters import Fields
+from git_theta.manifest import TensorEntry
+from git_theta.merge.factors import described, selected
+from git_theta.merge.reasons import absent, differing, is_merged, unknown_config
+from git_theta.merge.rules import Method, Rule
+from git_theta.merge.steps import Part, Step
+from git_theta.merge.units import Group
+from git_theta.merge.versions import BASE, Versions
+
+NAME = "prompt_embeddings"
+"""What PEFT calls the tensor of a prompt, ``[tokens, width]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptUnit:
+    """A prompt that is made of several; ``sides`` are the contributors that have one.
+
+    Encoder-decoders have a prompt for each of their ``parts``, one after the other in the tensor.
+    """
+
+    name: str
+    rule: Rule
+    method: Method
+    sides: tuple[int, ...]
+    inputs: tuple[TensorEntry, ...]
+    parts: int
+    results: tuple[TensorEntry]
+
+    @property
+    def weight(self) -> int:
+        """Bytes of these prompts and of the joined one."""
+        return sum(entry.length for entry in (*self.inputs, *self.results))
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The method's values for the contributors that have a prompt."""
+        return selected(self.method, self.sides)
+
+
+def may_be(group: Group) -> bool:
+    """Whether the group is called like a prompt."""
+    return not group.is_lora and group.name == NAME
+
+
+def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+    """The prompts joined by ``method``, or why they cannot be."""
+    (column,) = group.columns
+    sides = [side for side in versions.sides if group.is_in(side)]
+    found = {side: e for side in sides if isinstance(e := column.entry(side), TensorEntry)}
+    entries = list(found.values())
+    reason = (
+        (absent(versions, group) if group.is_in(BASE) else None)
+        or differing(versions, found, "have different dtypes", lambda entry: entry.dtype)
+        or differing(versions, found, "have prompts of different widths", lambda e: e.shape[1:])
+        or ("it is tied to another parameter" if len(entries) < len(sides) else None)
+        or unknown_config(versions, sides)
+        or _no_prompts(versions, entries)
+    )
+    if reason:
+        return reason
+    first = entries[0]
+    tokens = sum(entry.shape[0] for entry in entries)
+    unit = PromptUnit(
+        name=column.name,
+        rule=rule,
+        method=method,
+        sides=tuple(sides),
+        inputs=tuple(entries),
+        parts=_parts(versions),
+        results=(described(first, (tokens, first.shape[1])),),
+    )
+    return [Part(unit, 0)]
+
+
+def _no_prompts(versions: Versions, entries: list[TensorEntry]) -> str | None:
+    """Why the tensors are no prompts, if they are none."""
+    for entry in entries:
+        if len(entry.shape) != 2 or not is_merged(entry.dtype):
+            return f"{entry.dtype} {list(entry.shape)} is no prompt, which is [tokens, width]"
+        if entry.shape[0] % _parts(versions):
+            return f"{entry.shape[0]} tokens are not {_parts(versions)} prompts of the same length"
+    return None
+
+
+def _parts(versions: Versions) -> int:
+    return parts_of(versions.contributors[0].adapter or {})
+
+
+def parts_of(fields: Fields) -> int:
+    """How many prompts a tensor has one after the other: two for encoder-decoders."""
+    parts = fields.get("num_transformer_submodules")
+    return parts if isinstance(parts, int) and parts > 0 else 1

@@ -1,0 +1,130 @@
+"""Values of strategies' parameters, from what users write to what recipes hold.
+
+A resolver raises ``MergeError`` that says what is wrong, or ``TypeError`` or ``ValueError`` for a
+value that is simply not of the parameter's kind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from git_theta.errors import MergeError
+
+if TYPE_CHECKING:
+    from git_theta.merge.parameters import Parameter
+
+Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor", "table"]
+
+_LARGEST_TABLE = 16 << 20
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
+    """The error for a ``name`` that is none of the ``known`` ones."""
+    close = get_close_matches(name, known, n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    listed = ", ".join(known) if known else "none"
+    return MergeError(f"no {what} is called {name!r}", hint=f"{guess}known ones: {listed}")
+
+
+def _bool(_parameter: Parameter, value: Any, _contributors: Sequence[str]) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
+
+
+def _int(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> int:
+    if isinstance(value, (bool, float)):
+        raise TypeError
+    number = int(value)
+    # The recipe is JSON, whose readers agree on no more than 63 bits.
+    if number not in parameter.range or abs(number) >= 1 << 63:
+        raise ValueError
+    return number
+
+
+def _float(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number) or number not in parameter.range:
+        raise ValueError
+    return number
+
+
+def _choice(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> str:
+    if value not in parameter.choices:
+        raise ValueError
+    return str(value)
+
+
+def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[float]:
+    if isinstance(value, Mapping):
+        missing = parameter.default[0] if parameter.kind == "per-contributor" else 0.0
+        numbers = dict.fromkeys(contributors, missing)
+        for name, number in value.items():
+            if name not in numbers:
+                raise unknown("contributor", name, contributors)
+            numbers[name] = number
+        value = list(numbers.values())
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = value[1:-1].split(",")
+    if isinstance(value, (int, float, str)):
+        value = [value] * len(contributors)
+    if len(value) != len(contributors):
+        raise MergeError(
+            f"parameter {parameter.name} has {len(value)} values for {len(contributors)} "
+            f"contributors ({', '.join(contributors)})"
+        )
+    return [_float(parameter, number, contributors) for number in value]
+
+
+def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[bool]:
+    if isinstance(value, list) and [type(item) for item in value] == [bool] * len(contributors):
+        return value  # As it stands in a recipe.
+    if value in parameter.choices:
+        return [False] * len(contributors)
+    sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
+    places = sides | {name: place for place, name in enumerate(contributors)}
+    if value not in places:
+        raise unknown("contributor", str(value), [*places, *parameter.choices])
+    return [place == places[value] for place in range(len(contributors))]
+
+
+def _table(parameter: Parameter, value: Any, contributors: Sequence[str]) -> dict[str, list[float]]:
+    if isinstance(value, str):
+        value = _read_json(parameter, value)
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return {name: _per_contributor(parameter, row, contributors) for name, row in value.items()}
+
+
+def _read_json(parameter: Parameter, name: str) -> Any:
+    try:
+        path = Path(name)
+        if path.stat().st_size > _LARGEST_TABLE:
+            raise MergeError(f"parameter {parameter.name}: the file is too large", path=name)
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise MergeError(f"parameter {parameter.name}: {error.strerror}", path=name) from error
+    except (ValueError, RecursionError) as error:
+        raise MergeError(f"parameter {parameter.name}: no JSON: {error}", path=name) from error
+
+
+RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "choice": _choice,
+    "per-contributor": _per_contributor,
+    "contributor": _contributor,
+    "table": _table,
+}

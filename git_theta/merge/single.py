@@ -1,0 +1,73 @@
+"""The decision on a parameter of its own: whether a strategy can merge it, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from git_theta.manifest import AliasEntry, TensorEntry
+from git_theta.merge.neutral import neutral_element
+from git_theta.merge.reasons import absent, changed, differing, is_merged
+from git_theta.merge.rules import Method, Rule
+from git_theta.merge.steps import WHOLE_FILE, Combine, Step
+from git_theta.merge.units import Group
+from git_theta.merge.versions import Entry, Versions
+
+
+def problem(versions: Versions, group: Group) -> str | None:
+    """Why no strategy can merge the parameter, if none can."""
+    (column,) = group.columns
+    if column.name == WHOLE_FILE:
+        return f"{changed(versions, group)}, and no tensors are known that all sides have"
+    present = {side: entry for side, entry in enumerate(column.entries) if entry}
+    return (
+        absent(versions, group)
+        or _tied(versions, group, present)
+        or differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
+        or differing(versions, present, "have different dtypes", lambda entry: entry.dtype)
+        or _never_merged(versions, group, present)
+    )
+
+
+def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
+    if not any(isinstance(entry, AliasEntry) for entry in present.values()):
+        return None
+    tied = f"{changed(versions, group)}, and it is tied to another parameter"
+    return differing(versions, present, "tie it differently", _tie) or tied
+
+
+def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
+    dtype = next(iter(present.values())).dtype
+    if is_merged(dtype):
+        return None
+    return f"{changed(versions, group)}, and {dtype} is never averaged"
+
+
+def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+    """The parameter merged by ``method``, or why it cannot be."""
+    (column,) = group.columns
+    kind, name = method.strategy.kind, method.strategy.name
+    if kind != "tensors":
+        what = "LoRA factors" if kind == "factors" else "soft prompts"
+        return f"{changed(versions, group)}, and {name} is for {what} only"
+    entries = tuple(entry for entry in column.entries if isinstance(entry, TensorEntry))
+    combined = Combine(column.name, rule, method, entries, _base(column.base, entries[0]))
+    if not _has_base(combined, column.base):
+        return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
+    return [combined]
+
+
+def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
+    usable = isinstance(base, TensorEntry) and base.shape == like.shape and is_merged(base.dtype)
+    return base if isinstance(base, TensorEntry) and usable else None
+
+
+def _has_base(combined: Combine, stored: Entry | None) -> bool:
+    """Whether there is a base where the method needs one; a neutral element will do."""
+    method = combined.method
+    if combined.base or not method.strategy.needs_base(method.values):
+        return True
+    return stored is None and neutral_element(combined.name) is not None
+
+
+def _tie(entry: Entry) -> str:
+    return f"to {entry.of}" if isinstance(entry, AliasEntry) else "to nothing"

@@ -1,0 +1,28 @@
+"""Soft prompts joined to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from git_theta.merge.strategy import strategy
+
+
+@strategy(paper="arXiv:2205.12647", ordered=True)
+def concat(
+    prompts: Sequence[Tensor],
+    *,
+    order: Annotated[
+        Sequence[float], "where each prompt stands: lower numbers first, equal ones as merged"
+    ] = (0.0,),
+) -> Tensor:
+    """The contributors' soft prompts one after the other, along the token axis.
+
+    For ``prompt_embeddings`` of prompt and prefix tuning; the adapter's configuration gets the sum
+    of the tokens. The ancestor's prompt counts as empty.
+    """
+    places = sorted(range(len(prompts)), key=lambda place: order[place])
+    return torch.cat([prompts[place] for place in places], dim=1)

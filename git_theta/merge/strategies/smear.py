@@ -1,0 +1,76 @@
+"""SMEAR: experts merged block by block, by how much each one is routed to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from git_theta.merge.arithmetic import weighted_sum
+from git_theta.merge.parameters import Range
+from git_theta.merge.strategy import Context, Survey, strategy
+from git_theta.merge.survey import Model, grams
+
+Routing = Annotated[
+    Mapping[str, Sequence[float]],
+    Range(0),
+    "probabilities by block, as a JSON file: {GLOB: {BRANCH: NUMBER, ...}, ...}",
+]
+
+
+def similarities(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Each contributor's share in every block, by its cosine to the sum of the task vectors."""
+    products = grams(model, lambda piece: piece.deltas, _block)
+    shares = {block: _shares(found[:, :, 0].tolist()) for block, found in products.items()}
+    # A block without elements was not seen.
+    return {name: shares[_block(name)] for name in model.names if _block(name) in shares}
+
+
+def _block(name: str) -> str:
+    """The module that a parameter belongs to."""
+    return name.rpartition(".")[0]
+
+
+def _shares(products: Sequence[Sequence[float]]) -> list[float]:
+    # fsum rounds once: the order of the contributors changes no bit.
+    along = [math.fsum(row) for row in products]
+    cosines = [
+        max(0.0, dot / math.sqrt(row[place])) if row[place] > 0 else 0.0
+        for place, (dot, row) in enumerate(zip(along, products, strict=True))
+    ]
+    return _normalised(cosines)
+
+
+def _normalised(numbers: Sequence[float]) -> list[float]:
+    total = math.fsum(numbers)
+    return [number / total if total else 1 / len(numbers) for number in numbers]
+
+
+@strategy(
+    paper="arXiv:2306.03745",
+    slicing="element",
+    base_if=lambda values: not values["routing"],
+    survey=Survey(similarities, lambda values: "none" if values["routing"] else "model"),
+)
+def smear(
+    models: Sequence[Tensor],
+    context: Context,
+    base: Tensor | None = None,
+    survey: Sequence[float] | None = None,
+    *,
+    routing: Routing = {},  # noqa: B006 - it is never written to
+) -> Tensor:
+    """The mean of the contributors, block by block weighted by how much each is routed to.
+
+    Σ pi θi with Σ pi = 1. A block is what a glob of the ``routing`` matches, the first that does;
+    what none matches is averaged. Without a routing, blocks are modules, and pi goes with the
+    cosine of τi to Σ τj, 0 where it is negative: who does what all do counts most.
+    """
+    chosen = survey or next(
+        (_normalised(row) for glob, row in routing.items() if fnmatchcase(context.name, glob)),
+        [1 / len(models)] * len(models),
+    )
+    return weighted_sum(models, chosen)
