@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -19,6 +20,7 @@ from git_theta.merge.reading import Reader
 from git_theta.merge.resolve import Ask
 from git_theta.merge.rules import Rule, parse_rule
 from git_theta.merge.steps import Combine, Conflict, Unit
+from git_theta.merge.strategy import Kind
 from git_theta.workspace import Workspace
 
 _SIDES = {"o": "ours", "t": "theirs", "b": "base"}
@@ -45,7 +47,7 @@ def asker(workspace: Workspace) -> Ask:
             joined = [units[c.name] for c in conflicts if c.name in units]
             found = compare(steps, joined, loader) if steps or joined else None
             click.echo(f"    {_what_is_known(plan, found, conflicts)}")
-            answer = _answer(plan, _example(steps, joined))
+            answer = _answer(plan, _known(steps, joined))
             rules += [
                 Rule(match, answer.strategy, answer.given)
                 for match in _globs(groups, pattern, conflicts)
@@ -79,11 +81,20 @@ def _what_is_known(plan: Plan, found: Comparison | None, conflicts: Sequence[Con
     return _sentence(plan.versions.names, found)
 
 
-def _example(steps: Sequence[Combine], units: Sequence[Unit]) -> str | None:
-    """A strategy that can merge them, for the user to see what one is like."""
-    if units:
-        return "svd or cat" if isinstance(units[0], LoraUnit) else "concat"
-    return "ties:density=0.3" if steps else None
+@dataclass(frozen=True)
+class _Mergeable:
+    """What can merge a group: kinds of strategies, and one as an example."""
+
+    kinds: tuple[Kind, ...] = ()
+    example: str = ""
+
+
+def _known(steps: Sequence[Combine], units: Sequence[Unit]) -> _Mergeable:
+    if not units:
+        return _Mergeable(("tensors",), "ties:density=0.3") if steps else _Mergeable()
+    if isinstance(units[0], LoraUnit):
+        return _Mergeable(("factors",), "svd or cat")
+    return _Mergeable(("tensors", "prompts"), "concat")
 
 
 def _sentence(names: Sequence[str], found: Comparison) -> str:
@@ -102,12 +113,12 @@ def _percent(share: float | None) -> str:
     return "an unknown share" if share is None else f"{100 * share:.2g} %"
 
 
-def _answer(plan: Plan, example: str | None) -> Rule:
+def _answer(plan: Plan, known: _Mergeable) -> Rule:
     """The rule that a person chose, for whatever it will be for."""
     ours, theirs = map(printable, plan.versions.names[:2])
     choices = [f"o: take {ours}", f"t: take {theirs}"]
     choices += ["b: take the common ancestor"] if plan.versions.base else []
-    choices += [f"or a strategy such as {example}"] if example else []
+    choices += [f"or a strategy such as {known.example}"] if known.kinds else []
     click.echo(f"    {', '.join(choices)}")
     while True:
         text = click.prompt("   ", prompt_suffix="> ").strip()
@@ -118,6 +129,6 @@ def _answer(plan: Plan, example: str | None) -> Rule:
         except ThetaError as error:
             click.echo(f"    {error}")
             continue
-        if example or method.strategy.name == "take":
+        if method.strategy.name == "take" or method.strategy.kind in known.kinds:
             return rule
-        click.echo("    no strategy can merge it: take a side")
+        click.echo(f"    {method.strategy.name} cannot merge it")

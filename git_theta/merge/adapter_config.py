@@ -21,7 +21,8 @@ from git_theta.merge.steps import Combine, Part, Take
 from git_theta.merge.units import DOWN, place_of
 from git_theta.merge.versions import Versions
 
-_TARGETS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+# What else chooses modules, beside the names in target_modules.
+_RULES = ("exclude_modules", "layers_to_transform", "layers_pattern")
 _LISTS = ("target_modules", "modules_to_save")
 _ABSENT = object()
 
@@ -109,22 +110,44 @@ def _with_lists(fields: Fields, versions: Versions, sides: Sequence[Fields]) -> 
     merged = dict(fields)
     for key in _LISTS:
         values = [side.get(key) for side in sides if side.get(key) != base.get(key, _ABSENT)]
-        lists = [value for value in values if isinstance(value, list)]
-        if len(lists) == len(values) > 1:
-            merged[key] = list(dict.fromkeys(str(item) for value in lists for item in value))
+        if len(values) > 1:
+            merged[key] = _union(values) or merged.get(key)
     return merged
 
 
+def _union(values: Sequence[Any]) -> list[str] | None:
+    """What any of the lists has, in their order; ``None`` where one is no list."""
+    if not all(isinstance(value, list) for value in values):
+        return None
+    return list(dict.fromkeys(str(item) for value in values for item in value))
+
+
 def _with_targets(
-    fields: dict[str, Any], sides: Sequence[Fields], modules: list[str]
+    fields: dict[str, Any], sides: Sequence[Fields], modules: Sequence[str]
 ) -> dict[str, Any]:
-    """With every module by name, where the sides choose modules in ways that cannot be joined."""
-    chosen = [[side.get(key) for key in _TARGETS] for side in sides]
-    lists = all(isinstance(first, list) for first, *_ in chosen)
-    alike = all(rest == chosen[0][1:] for _, *rest in chosen)
-    if (alike and (lists or all(row == chosen[0] for row in chosen))) or not modules:
+    """With target modules that are those of the updates: by the sides' words for them, or all.
+
+    PEFT adapts the modules whose name is, or ends like, one of the list.
+    """
+    target = fields.get("target_modules")
+    rules_differ = any(len({str(side.get(key)) for side in sides}) > 1 for key in _RULES)
+    words = target if isinstance(target, list) else None
+    if not modules or (words is None and len({str(s.get("target_modules")) for s in sides}) == 1):
         return fields
-    return fields | dict.fromkeys(_TARGETS[1:]) | {"target_modules": sorted(modules)}
+    if not rules_differ:
+        for candidate in (words, _union([side.get("target_modules") for side in sides])):
+            if candidate and all(_any_means(candidate, module) for module in modules):
+                kept = [word for word in candidate if any(_means(word, m) for m in modules)]
+                return fields | {"target_modules": kept}
+    return fields | dict.fromkeys(_RULES) | {"target_modules": sorted(modules)}
+
+
+def _any_means(words: Sequence[str], module: str) -> bool:
+    return any(_means(word, module) for word in words)
+
+
+def _means(word: str, module: str) -> bool:
+    return module == word or module.endswith(f".{word}")
 
 
 def _updates(plan: Plan) -> dict[str, tuple[int, float]]:

@@ -85,10 +85,8 @@ def problem(versions: Versions, group: Group) -> str | None:
     for roles in found.values():
         if reason := _no_pair(roles):
             return f"{changed(versions, group)}, and {reason}"
-    return (
-        differing(versions, found, "have updates of different weights", _weight)
-        or differing(versions, found, "have different dtypes", lambda roles: roles[DOWN].dtype)
-        or _unknown_scale(versions, places)
+    return differing(versions, found, "have updates of different weights", _weight) or differing(
+        versions, found, "have different dtypes", lambda roles: roles[DOWN].dtype
     )
 
 
@@ -99,6 +97,9 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
             f"{changed(versions, group)}, and {method.strategy.name} cannot merge LoRA factors: "
             "merge *.lora_* by svd or cat"
         )
+    places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
+    if unknown := _unknown_scale(versions, places):
+        return unknown
     unit = _unit(versions, group, rule, method)
     if unit.results[0].shape[0] != unit.pairs[0].rank and versions.adapter(unit.sides[0]) is None:
         return f"its rank would change, and there is no {CONFIG_FILE} beside it to say so"

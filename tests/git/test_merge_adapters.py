@@ -1,0 +1,254 @@
+"""Branches with PEFT adapters, merged: PEFT loads the result, and it adds up."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support import adapters
+from tests.support.adapters import CONFIG, FOLDER, PATH, QUERY, VALUE
+from tests.support.branches import is_settled, recipe
+from tests.support.repo import Repo
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of what PEFT and transformers deprecate
+
+KEY = QUERY.replace("query", "key")
+
+
+@pytest.fixture
+def hub(once, home, model, theta):
+    """Main has a common adapter, one and two what became of it, far one of other modules."""
+
+    def add(name: str, seed: int, config) -> None:
+        model.git("checkout", "-q", "-B", name, "main")
+        adapters.write(model.path / FOLDER, seed, config)
+        model.git("add", FOLDER)
+        model.git("commit", "-q", "-m", name)
+
+    def work() -> None:
+        add("main", 1, adapters.lora())
+        add("one", 2, adapters.lora())
+        add("two", 3, adapters.lora())
+        add("far", 4, adapters.lora(2, 8, target_modules=["query", "key"]))
+        add("stable", 5, adapters.lora(4, 8, use_rslora=True))
+        model.git("checkout", "-q", "main")
+
+    once("adapters", home, model, work)
+    return model
+
+
+def updates(repo: Repo, *branches: str):
+    """What the adapter of each branch adds to each weight."""
+    found = []
+    for branch in branches:
+        repo.git("checkout", "-q", branch)
+        found.append(adapters.updates(repo.path / FOLDER))
+    repo.git("checkout", "-q", "main")
+    return found
+
+
+def ok(done) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def close(found, expected) -> None:
+    assert found.keys() == expected.keys()
+    for name, wanted in expected.items():
+        torch.testing.assert_close(found[name], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta):
+    base, one, two = updates(hub, "main", "one", "two")
+    said = ok(theta(hub, "merge", "one", "two", "--strategy", "cat"))
+    assert "4 merged by *=cat" in said
+    close(adapters.updates(hub.path / FOLDER), {n: one[n] + two[n] - base[n] for n in base})
+    config = adapters.read_config(hub.path / FOLDER)
+    assert (config["r"], config["lora_alpha"]) == (12, 12)  # 4 of each, the common adapter's too
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
+    assert is_settled(hub)
+    assert "the same bits" in ok(theta(hub, "replay"))
+    (rule,) = recipe(hub, path=PATH)["rules"]
+    assert (rule["strategy"], rule["parameters"]) == ("cat", {"weight": [1.0, 1.0]})
+
+
+def test_weights_that_add_up_to_one_are_the_mean(hub, theta):
+    one, two = updates(hub, "one", "two")
+    ok(theta(hub, "merge", "one", "two", "--strategy", "cat", "-p", "weight=0.5"))
+    close(adapters.updates(hub.path / FOLDER), {n: (one[n] + two[n]) / 2 for n in one})
+    assert adapters.read_config(hub.path / FOLDER)["r"] == 8
+
+
+def test_to_a_rank_as_good_as_any_of_that_rank(hub, theta):
+    base, one, two = updates(hub, "main", "one", "two")
+    said = ok(theta(hub, "merge", "one", "two", "--strategy", "svd", "-p", "rank=6"))
+    assert "the rank is too low for up to" in said
+    assert adapters.read_config(hub.path / FOLDER)["r"] == 6
+    for name, found in adapters.updates(hub.path / FOLDER).items():
+        wanted = one[name] + two[name] - base[name]
+        left = torch.linalg.svdvals(wanted)[6:].norm()
+        torch.testing.assert_close((found - wanted).norm(), left, rtol=1e-4, atol=1e-6)
+
+
+def test_git_alone_merges_to_the_rank_of_ours(hub):
+    """The configuration stays as it is, so that the driver can do it: rules of the team serve."""
+    base, one, two = updates(hub, "main", "one", "two")
+    hub.git("checkout", "-q", "one")
+    hub.write(".theta.toml", b'[[merge.rules]]\nmatch = "*.lora_*"\nstrategy = "svd"\n')
+    before = hub.read(CONFIG)
+    hub.git("merge", "-q", "two")
+    assert hub.read(CONFIG) == before
+    for name, found in adapters.updates(hub.path / FOLDER).items():
+        wanted = one[name] + two[name] - base[name]
+        left = torch.linalg.svdvals(wanted)[4:].norm()
+        torch.testing.assert_close((found - wanted).norm(), left, rtol=1e-4, atol=1e-6)
+
+
+def test_git_alone_cannot_change_the_rank_and_resolve_writes_both_files(hub, theta):
+    base, one, two = updates(hub, "main", "one", "two")
+    hub.git("checkout", "-q", "one")
+    hub.git("config", "theta.merge.strategy", "cat")
+    done = hub.process("merge", "two")
+    assert done.returncode == 1
+    assert "the merged adapter needs another adapter_config.json" in done.stderr.decode()
+    assert f"git theta resolve {PATH}" in done.stderr.decode()
+    close(adapters.updates(hub.path / FOLDER), one)
+    assert f"{CONFIG} is renewed" in ok(theta(hub, "resolve", PATH))
+    hub.git("commit", "-q", "--no-edit")
+    close(adapters.updates(hub.path / FOLDER), {n: one[n] + two[n] - base[n] for n in base})
+    assert is_settled(hub)
+
+
+def test_one_branch_with_another_rank(hub, theta):
+    """Git would leave the configuration in conflict; as it is written anew, nothing is."""
+    base, one, stable = updates(hub, "main", "one", "stable")
+    hub.git("checkout", "-q", "one")
+    ok(theta(hub, "merge", "stable", "--strategy", "cat", "-m", "both"))
+    close(adapters.updates(hub.path / FOLDER), {n: one[n] + stable[n] - base[n] for n in base})
+    assert not adapters.read_config(hub.path / FOLDER)["use_rslora"]
+    assert len(hub.git("log", "-1", "--format=%P").split()) == 2
+    assert is_settled(hub)
+
+
+def test_each_module_keeps_its_rank_and_scale(hub, theta):
+    """Queries are on both branches, values on one of them and keys on the other."""
+    base, one, far = updates(hub, "main", "one", "far")
+    rule = f"*.{VALUE}.*=take:side=one"
+    hub.git("checkout", "-q", "one")
+    ok(theta(hub, "merge", "far", "--rule", rule, "--strategy", "cat"))
+    merged = adapters.updates(hub.path / FOLDER)
+    wanted = {QUERY: one[QUERY] + far[QUERY] - base[QUERY], VALUE: one[VALUE], KEY: far[KEY]}
+    close(merged, wanted)
+    config = adapters.read_config(hub.path / FOLDER)
+    assert config["target_modules"] == ["query", "value", "key"]
+    assert {config["r"], *config["rank_pattern"].values()} == {10, 4, 2}
+    assert is_settled(hub)
+
+
+def test_an_update_that_one_side_removed_and_the_other_changed(hub, theta):
+    hub.git("checkout", "-q", "one")
+    done = theta(hub, "merge", "far", "--strategy", "cat")
+    assert f"{VALUE}.lora_A.weight: far deleted it, one changed it" in done.stderr
+
+
+@pytest.mark.parametrize("method", ["average", "ties", "task_arithmetic"])
+def test_factors_are_never_merged_one_by_one(hub, theta, method):
+    hub.git("checkout", "-q", "one")
+    done = theta(hub, "merge", "two", "--strategy", method)
+    assert done.returncode == 1
+    assert f"one and two changed it, and {method} cannot merge LoRA factors" in done.stderr
+    assert hub.git("status", "--porcelain", PATH) == f"UU {PATH}"
+
+
+def test_a_side_can_be_taken_without_knowing_more(hub, theta):
+    hub.git("checkout", "-q", "one")
+    ok(theta(hub, "merge", "two", "--strategy", "take", "-p", "side=theirs"))
+    assert hub.git("diff", "--name-only", "two") == ""
+
+
+@pytest.mark.parametrize("command", ["cherry-pick", "rebase"])
+def test_replaying_a_change_of_factors_is_a_conflict_that_resolve_settles(hub, theta, command):
+    base, one, two = updates(hub, "main", "one", "two")
+    hub.git("checkout", "-q", "-B", "work", "one")
+    done = hub.process(command, "two")
+    assert done.returncode
+    assert "task_arithmetic cannot merge LoRA factors" in done.stderr.decode()
+    ok(theta(hub, "resolve", PATH, "--strategy", "cat"))
+    close(adapters.updates(hub.path / FOLDER), {n: one[n] + two[n] - base[n] for n in base})
+
+
+def test_asking_shows_how_far_and_in_which_direction(hub, theta):
+    base, one, two = updates(hub, "main", "one", "two")
+    hub.git("checkout", "-q", "one")
+    assert hub.process("merge", "two").returncode == 1
+    said = ok(theta(hub, "resolve", "-i", PATH, stdin=b"average\nsvd\ncat\n"))
+    moved = one[QUERY] - base[QUERY]
+    share = 100 * float(moved.norm() / base[QUERY].norm())
+    cosine = float((moved * (two[QUERY] - base[QUERY])).sum())
+    cosine /= float(moved.norm() * (two[QUERY] - base[QUERY]).norm())
+    assert f"one moved it by {share:.2g} %" in said
+    assert f"cosine of the two changes {cosine:.2f}" in said
+    assert "or a strategy such as svd or cat" in said
+    wanted = one[VALUE] + two[VALUE] - base[VALUE]
+    torch.testing.assert_close(
+        adapters.updates(hub.path / FOLDER)[VALUE], wanted, rtol=1e-5, atol=1e-6
+    )
+
+
+# --- soft prompts ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompts(once, home, model):
+    """Branches one and two, each with a prompt of its own length; main has none."""
+
+    def work() -> None:
+        for name, seed, tokens in (("one", 1, 3), ("two", 2, 5)):
+            model.git("checkout", "-q", "-B", name, "main")
+            adapters.write(model.path / FOLDER, seed, adapters.prompt(tokens))
+            model.git("add", FOLDER)
+            model.git("commit", "-q", "-m", name)
+
+    once("prompts", home, model, work)
+    return model
+
+
+def embeddings(repo: Repo):
+    return load_file(repo.path / PATH)["prompt_embeddings"]
+
+
+def test_prompts_are_joined_in_order_and_counted(prompts, theta):
+    tokens = []
+    for name in ("two", "one"):
+        prompts.git("checkout", "-q", name)
+        tokens.append(embeddings(prompts))
+    ok(theta(prompts, "merge", "two", "--strategy", "concat", "-p", "order.one=2"))
+    assert torch.equal(embeddings(prompts), torch.cat(tokens))
+    assert adapters.read_config(prompts.path / FOLDER)["num_virtual_tokens"] == 8
+    adapters.load(prompts.path / FOLDER)  # PEFT would refuse another number
+    assert is_settled(prompts)
+    assert "the same bits" in ok(theta(prompts, "replay"))
+
+
+def test_prompts_of_one_length_may_also_be_averaged(prompts, theta):
+    prompts.git("checkout", "-q", "-b", "three", "two")
+    adapters.write(prompts.path / FOLDER, 3, adapters.prompt(5))
+    prompts.git("commit", "-q", "-a", "-m", "three")
+    mine = embeddings(prompts)
+    prompts.git("checkout", "-q", "-b", "four", "two")
+    adapters.write(prompts.path / FOLDER, 4, adapters.prompt(5))
+    prompts.git("commit", "-q", "-a", "-m", "four")
+    expected = (mine + embeddings(prompts)) / 2
+    ok(theta(prompts, "merge", "three", "--strategy", "average"))
+    torch.testing.assert_close(embeddings(prompts), expected)
+
+
+def test_adapters_of_different_types_are_refused(prompts, theta):
+    prompts.git("checkout", "-q", "-b", "other", "main")
+    adapters.write(prompts.path / FOLDER, 4, adapters.lora())
+    prompts.git("add", FOLDER)
+    prompts.git("commit", "-q", "-m", "lora")
+    done = theta(prompts, "merge", "one", "--strategy", "concat")
+    assert done.returncode
+    assert "adapters of different types (other: LORA, one: PROMPT_TUNING)" in done.stderr
