@@ -71,13 +71,13 @@ class _Safetensors:
         among equals in the given order.
         """
         ordered = sorted(tensors, key=lambda span: -dtype(span.dtype).word)
-        header = _header(_metadata(source), ordered)
-        start = _LENGTH_BYTES + len(header)
+        head = header(_metadata(source), ordered)
+        start = len(head)
         spans = []
         for span in ordered:
             spans.append(replace(span, start=start))
             start += span.length
-        pieces = (len(header).to_bytes(_LENGTH_BYTES, "little") + header, *[b""] * len(spans))
+        pieces = (head, *[b""] * len(spans))
         return Rebuilt(Layout(self.name, tuple(spans)), pieces)
 
 
@@ -120,7 +120,8 @@ def _metadata(source: Source) -> Any:
     return _parse(_read_header(source)).get("__metadata__")
 
 
-def _header(metadata: Any, spans: Sequence[TensorSpan]) -> bytes:
+def header(metadata: Any, spans: Sequence[TensorSpan]) -> bytes:
+    """What a file begins with in which the tensors of ``spans`` follow without gaps."""
     table: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     begin = 0
     for span in spans:
@@ -132,7 +133,8 @@ def _header(metadata: Any, spans: Sequence[TensorSpan]) -> bytes:
         }
         begin = end
     text = json.dumps(table, separators=(",", ":")).encode()
-    return text + b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -107,10 +107,11 @@ def _needed(plan: Plan) -> Iterator[Chunk]:
     for entry in chain(taken, combined, joined):
         if isinstance(entry, TensorEntry):
             yield from entry.chunks
-    kinds = {step.method.strategy.statistic for step in plan.combined}
-    for contributor in plan.versions.contributors:
-        for kind, found in contributor.statistics.items():
-            yield from found.chunks() if kind in kinds else ()
+    for step in plan.combined:
+        if kind := step.method.strategy.statistic:
+            for contributor in plan.versions.contributors:
+                statistic = contributor.statistic(kind, step.name)
+                yield from statistic.chunks if statistic else ()
 
 
 def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:

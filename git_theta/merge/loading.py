@@ -71,8 +71,7 @@ class Loader:
         kind = step.method.strategy.statistic
         if kind is None:
             return ()
-        manifests = (c.statistics.get(kind) for c in self.versions.contributors)
-        entries = (found.tensor(step.name) if found else None for found in manifests)
+        entries = (c.statistic(kind, step.name) for c in self.versions.contributors)
         return [self.tensor(entry) for entry in entries if entry]
 
     def _device(self, tensors: Sequence[Tensor]) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from git_theta import registry
 from git_theta.errors import MergeError, MissingToolError
 from git_theta.merge.decision import Lookup
@@ -54,9 +56,11 @@ def _check_statistics(method: Method, versions: Versions) -> None:
         return
     lacking = [c.name for c in versions.contributors if kind not in c.statistics]
     if lacking:
+        file = PurePosixPath(versions.path or "model.safetensors")
         raise MergeError(
-            f"{method.strategy.name} needs the {kind} statistics of {joined(lacking)}",
+            f"{method.strategy.name} needs the {kind} statistics of {joined(lacking)}, "
+            f"{file.stem}.{kind}.safetensors beside the checkpoint",
             path=versions.path or None,
-            hint=f"compute them with git_theta.stats and commit them as *.{kind}.safetensors "
-            "beside the checkpoint",
+            hint=f'git_theta.stats.{kind}(model, batches).save("{file}") in Python makes them, '
+            f"then git add and commit them on each branch (docs/statistics.md)",
         )

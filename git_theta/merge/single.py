@@ -10,7 +10,7 @@ from git_theta.merge.reasons import absent, changed, differing, is_merged
 from git_theta.merge.rules import Method, Rule
 from git_theta.merge.steps import WHOLE_FILE, Combine, Step
 from git_theta.merge.units import Group
-from git_theta.merge.versions import Entry, Versions
+from git_theta.merge.versions import Entry, Versions, joined
 
 
 def problem(versions: Versions, group: Group) -> str | None:
@@ -53,7 +53,22 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
     combined = Combine(column.name, rule, method, entries, _base(column.base, entries[0]))
     if not _has_base(combined, column.base):
         return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
+    if lacking := _without_statistic(versions, combined):
+        return f"{changed(versions, group)}, and {lacking}"
     return [combined]
+
+
+def _without_statistic(versions: Versions, combined: Combine) -> str | None:
+    """That some contributors lack the statistic of it, which all or none must have."""
+    strategy = combined.method.strategy
+    kind = strategy.statistic
+    if kind is None:
+        return None
+    sides = versions.contributors
+    lacking = [c.name for c in sides if c.statistic(kind, combined.name) is None]
+    if not lacking or (len(lacking) == len(sides) and not strategy.needs_statistic()):
+        return None
+    return f"the {kind} statistics of {joined(lacking)} do not have it"
 
 
 def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:

@@ -30,6 +30,17 @@ class Contributor:
     manifest: Manifest
     statistics: Mapping[str, Manifest] = field(default_factory=dict)
     adapter: Fields | None = None
+    _tables: dict[str, dict[str, Entry]] = field(default_factory=dict, compare=False, repr=False)
+
+    def statistic(self, kind: str, name: str) -> TensorEntry | None:
+        """The statistic of the parameter called ``name``, if there is one."""
+        if kind not in self.statistics:
+            return None
+        if kind not in self._tables:
+            self._tables[kind] = entries(self.statistics[kind])
+        found = self._tables[kind].get(name)
+        owner = self._tables[kind][found.of] if isinstance(found, AliasEntry) else found
+        return owner if isinstance(owner, TensorEntry) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +118,14 @@ def columns(versions: Versions, digest: Digest) -> list[Column]:
     tensor, and is asked only where versions cut a tensor into chunks of different lengths.
     """
     manifests = [contributor.manifest for contributor in versions.contributors]
-    tables = [_entries(manifest) for manifest in manifests]
-    old = _entries(versions.base) if versions.base else {}
+    tables = [entries(manifest) for manifest in manifests]
+    old = entries(versions.base) if versions.base else {}
     ordered = dict.fromkeys(name for table in (*tables, old) for name in table)
     return [_column(name, old, tables, digest) for name in ordered]
 
 
-def _entries(manifest: Manifest) -> dict[str, Entry]:
+def entries(manifest: Manifest) -> dict[str, Entry]:
+    """Everything that has a name in a checkpoint."""
     found: dict[str, Entry] = {entry.name: entry for entry in manifest.tensors}
     found.update((alias.name, alias) for alias in manifest.aliases)
     return found

@@ -1,0 +1,101 @@
+"""Gram matrices of what goes into a model's linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from git_theta.errors import MergeError, UsageError
+from git_theta.stats.batches import call, device_of, evaluating, limited, moved
+from git_theta.stats.saving import Statistics
+
+Forward = Callable[[nn.Module, Any], object]
+
+
+def gram(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Forward | None = None,
+    mask: str | None = "attention_mask",
+    examples: int | None = None,
+) -> Statistics:
+    """G = E x xᵀ over the inputs x of each linear layer: float32 ``[in, in]``, by weight.
+
+    The mean is over all vectors that go into the layer (every token counts as one), so that
+    contributors count alike however much data each has. Of a batch that is a mapping, vectors at
+    which the tensor called ``mask`` is 0 are left out where it has their leading shape.
+
+    ``forward`` runs the model on a batch; by default it is called as for ``fisher``. Layers are
+    modules of type ``nn.Linear`` that are called; what uses their weights otherwise is not seen.
+    Modules that share a weight share a matrix. At most ``examples`` examples are used (all).
+
+    Raises ``UsageError`` where no linear layer is called, ``MergeError`` naming the layer where an
+    input is NaN or infinite. Source: arXiv:2212.09849.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    sums = _Sums({layer: names[id(layer.weight)] for layer in layers if id(layer.weight) in names})
+    count = 0
+    device = device_of(model)
+    with evaluating(model), torch.no_grad(), sums.listening():
+        for batch, size in limited(batches, examples):
+            here = moved(batch, device)
+            sums.mask = here.get(mask) if mask and isinstance(here, Mapping) else None
+            (forward or call)(model, here)
+            count += size
+    if not sums.products:
+        raise UsageError("no nn.Linear of the model was called")
+    return Statistics("gram", sums.means(), count)
+
+
+class _Sums:
+    """Adds up x xᵀ, and counts x, by the name of a layer's weight."""
+
+    def __init__(self, names: Mapping[nn.Module, str]) -> None:
+        self.products: dict[str, Tensor] = {}
+        self.mask: Tensor | None = None
+        self._counts: dict[str, int] = {}
+        self._names = names
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Called whenever a layer is."""
+        handles = [
+            layer.register_forward_pre_hook(self._add, with_kwargs=True) for layer in self._names
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _add(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        name, given = self._names[layer], inputs[0] if inputs else named["input"]
+        vectors = self._chosen(given).reshape(-1, given.shape[-1])
+        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
+        product = vectors.T @ vectors
+        if not bool(product.isfinite().all()):
+            raise MergeError(f"an input of {name} is not finite, or too large to be squared")
+        if name in self.products:
+            self.products[name] += product
+        else:
+            self.products[name] = product
+        self._counts[name] = self._counts.get(name, 0) + len(vectors)
+
+    def _chosen(self, given: Tensor) -> Tensor:
+        mask = self.mask
+        if mask is None or mask.shape != given.shape[:-1]:
+            return given
+        return given[mask.to(torch.bool)]
+
+    def means(self) -> dict[str, Tensor]:
+        """The means, float32; the sums are used up."""
+        return {
+            name: (product / max(1, self._counts[name])).float()
+            for name, product in self.products.items()
+        }
