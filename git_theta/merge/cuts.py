@@ -167,14 +167,14 @@ def _histograms(
         for vector, numbers in enumerate(magnitudes(piece)):
             bits = _bits(numbers, model.wide) >> shift
             for prefix in [0] if wanted is None else [p for v, p in wanted if v == vector]:
-                found[vector, prefix] = _count(bits, prefix, digit)
+                found[vector, prefix] = _count(bits, prefix, digit).cpu()
         return found
 
     counts: dict[tuple[int, int], Tensor] = {}
     for found in each_slice(model, work):
         for place, count in found.items():
             counts[place] = counts[place] + count if place in counts else count
-    return {place: count.cpu() for place, count in counts.items()}
+    return counts
 
 
 def _count(bits: Tensor, prefix: int, digit: int) -> Tensor:

@@ -1,12 +1,20 @@
-"""Where a merge computes, and how much of a tensor at a time."""
+"""Where a merge computes, how much of a tensor at a time, and how many slices at once."""
 
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from git_theta.errors import SettingsError
+
+# On a CPU a slice and its temporaries stay in the cache. On a GPU it is large beside the 10 us that
+# starting an operation takes, and small enough for several to be on their way.
+CPU_SLICE = 1 << 18
+GPU_SLICE = 1 << 22
 
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -15,6 +23,9 @@ _TEMPORARIES = 6
 _FLOAT = 4
 # Of what is free, as other programs may come.
 _SHARE = 0.5
+# Slices on a GPU at once: one comes, one is computed, one goes back.
+_LANES = 3
+_lanes = threading.local()
 
 
 def device_named(name: str) -> torch.device:
@@ -37,8 +48,32 @@ def slice_elements(device: torch.device, contributors: int) -> int:
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
-    copies = 2 * (contributors + 1) + _TEMPORARIES
-    return max(1, int(free * _SHARE) // (copies * _FLOAT))
+    copies = _LANES * (2 * (contributors + 1) + _TEMPORARIES)
+    return max(1, min(GPU_SLICE, int(free * _SHARE) // (copies * _FLOAT)))
+
+
+def threads_on(device: torch.device, workers: int) -> int:
+    """How many slices to work on at a time; ``workers`` are the CPU's threads."""
+    if device.type == "cpu":
+        return workers
+    return _LANES if device.type == "cuda" else 1
+
+
+@contextmanager
+def lane(device: torch.device | None) -> Iterator[None]:
+    """On a GPU, a stream of this thread's own: its transfers overlap what others compute.
+
+    Everything is done when the block is left.
+    """
+    if device is None or device.type != "cuda":
+        yield
+        return
+    streams: dict[torch.device, torch.cuda.Stream] = _lanes.__dict__.setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(streams[device]):
+        yield
+        streams[device].synchronize()
 
 
 def _best() -> str:

@@ -18,14 +18,11 @@ from torch import Tensor
 from git_theta.errors import MergeError
 from git_theta.ids import content_hash
 from git_theta.merge.arithmetic import BLOCK, is_finite
+from git_theta.merge.device import CPU_SLICE, GPU_SLICE, lane
 from git_theta.merge.strategy import Slicing
 from git_theta.pipeline import in_order
 
 R = TypeVar("R")
-
-# On a CPU a slice and its temporaries stay in the cache; a GPU wants enough work per launch.
-CPU_SLICE = 1 << 18
-GPU_SLICE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -117,25 +114,30 @@ class Inputs:
     @property
     def workers(self) -> int:
         """Threads that have something to do: one where there is one slice."""
-        return self.threads if self.count > CPU_SLICE else 1
+        return self.threads if self.count > self._slice else 1
+
+    @property
+    def _slice(self) -> int:
+        device = self.device or self.contributors[0].device
+        return self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
 
     def pieces(self, slicing: Slicing = "element") -> Iterator[Piece]:
         """The parameter in pieces that are yet to be loaded, in ascending order; none if empty."""
         if not self.count:
             return
         if slicing == "tensor":
-            yield partial(self._load, None)
+            yield Piece(self.device, partial(self._load, None))
             return
         shape = (self.count,) if slicing == "element" else rows(self.shape)
         views, step = self._reshaped(shape), self._step(math.prod(shape[1:]))
         for first in range(0, shape[0], step):
-            yield partial(views._load, slice(first, first + step))
+            yield Piece(self.device, partial(views._load, slice(first, first + step)))
 
     def _step(self, width: int) -> int:
         """How much of the first axis a slice takes, where an index of it has ``width`` elements."""
-        device = self.device or self.contributors[0].device
-        limit = self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
-        return max(1, limit // BLOCK) * BLOCK if width == 1 else max(1, limit // width)
+        if width == 1:
+            return max(1, self._slice // BLOCK) * BLOCK
+        return max(1, self._slice // width)
 
     def _reshaped(self, shape: Sequence[int]) -> Inputs:
         return replace(
@@ -169,14 +171,22 @@ class Inputs:
         return tensor
 
 
-Piece = Callable[[], Slice]
+@dataclass(frozen=True)
+class Piece:
+    """A slice that is yet to be loaded, in the thread that works on it."""
+
+    device: torch.device | None
+    load: Callable[[], Slice]
 
 
 def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> Iterator[R]:
     """What ``work`` makes of each piece, in their order."""
-    if threads == 1:
-        return (work(piece()) for piece in pieces)
-    return in_order(lambda piece: work(piece()), pieces, threads)
+
+    def run(piece: Piece) -> R:
+        with lane(piece.device):
+            return work(piece.load())
+
+    return map(run, pieces) if threads == 1 else in_order(run, pieces, threads)
 
 
 def rows(shape: Sequence[int]) -> tuple[int, int]:

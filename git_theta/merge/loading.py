@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from git_theta.manifest import TensorEntry
-from git_theta.merge.device import slice_elements
+from git_theta.merge.device import slice_elements, threads_on
 from git_theta.merge.inputs import Inputs, content_of
 from git_theta.merge.neutral import neutral_element
 from git_theta.merge.reading import BUDGET, Reader
@@ -46,7 +46,7 @@ class Loader:
             allow_nan=self.allow_nan,
             device=self._device(contributors),
             slice_elements=slice_elements(self.device, len(contributors)),
-            threads=self.threads if self.device.type == "cpu" else 1,
+            threads=threads_on(self.device, self.threads),
         )
 
     def tensor(self, entry: TensorEntry) -> Tensor:
@@ -107,7 +107,7 @@ class LazyModel:
     @property
     def threads(self) -> int:
         """How many slices to work on at a time."""
-        return self.loader.threads if self.loader.device.type == "cpu" else 1
+        return threads_on(self.loader.device, self.loader.threads)
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
         """The inputs of these parameters, in this order."""

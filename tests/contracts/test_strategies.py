@@ -13,7 +13,8 @@ from torch import Tensor
 from git_theta import registry
 from git_theta.merge.adapters import Factors
 from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.inputs import CPU_SLICE, Inputs
+from git_theta.merge.device import CPU_SLICE
+from git_theta.merge.inputs import Inputs
 from git_theta.merge.rules import Method
 from git_theta.merge.strategy import Strategy, Target, strategy_named
 from git_theta.merge.survey import Single

@@ -200,7 +200,7 @@ def test_slices_are_loaded_on_the_chosen_device() -> None:
     tensor, _ = grid(1, (4,), 2)
     inputs = replace(Inputs.of("w", [tensor]), device=torch.device("meta"), allow_nan=True)
     (piece,) = inputs.pieces()
-    loaded = piece()
+    loaded = piece.load()
     assert loaded.models[0].device.type == "meta"
     assert (loaded.start, loaded.stop) == (0, 4)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from git_theta.errors import SettingsError
-from git_theta.merge.device import device_named, slice_elements
+from git_theta.merge.device import GPU_SLICE, device_named, slice_elements, threads_on
 
 
 def test_a_cpu_is_always_there():
@@ -25,10 +25,19 @@ def test_a_device_that_is_not_here():
 
 
 def test_slices_fit_what_is_free(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 2 << 30))
+    free = 1 << 28
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 << 30))
     found = slice_elements(torch.device("cuda"), 2)
-    assert (1 << 29) // 4 // 20 < found < (1 << 29) // 4 // 4
+    lanes = threads_on(torch.device("cuda"), 8)
+    assert free // 80 < lanes * 4 * found < free // 8  # floats of several copies in each lane
     assert slice_elements(torch.device("cuda"), 8) < found
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 40, 1 << 40))
+    assert slice_elements(torch.device("cuda"), 2) == GPU_SLICE
+
+
+def test_a_cpu_works_on_as_many_slices_as_it_has_threads():
+    assert threads_on(torch.device("cpu"), 5) == 5
+    assert threads_on(torch.device("mps"), 5) == 1
 
 
 def test_a_device_that_is_here(monkeypatch):
