@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,6 +127,10 @@ def _is_exact(
     ) and np.array_equal(decoded[words:], raw[words:])
 
 
+Chain = tuple[Ref, ...]
+Link = tuple[Bytes, Location]
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedChunk:
     """A chunk's raw bytes, and where each link of its chain was found to be what it claims."""
@@ -140,8 +145,29 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
     Raises ``MissingObjectError``, ``CorruptObjectError`` (naming the object at fault) or
     ``UnsupportedVersionError``.
     """
+    return _decode(store, chunk, {}, set())
+
+
+def decode_all(store: ObjectStore, wanted: Sequence[Chunk]) -> list[DecodedChunk]:
+    """The same for several chunks; what their chains have in common is decoded once.
+
+    Fine-tunes of one model are differences to the same base.
+    """
+    counts = Counter(rest for chunk in wanted for rest in _lower_parts(chunk.chain))
+    shared = {rest for rest, count in counts.items() if count > 1}
+    known: dict[Chain, Link] = {}
+    return [_decode(store, chunk, known, shared) for chunk in wanted]
+
+
+def _lower_parts(chain: Chain) -> Iterator[Chain]:
+    return (chain[place:] for place in range(len(chain)))
+
+
+def _decode(
+    store: ObjectStore, chunk: Chunk, known: dict[Chain, Link], shared: Set[Chain]
+) -> DecodedChunk:
     locations = []
-    for link in _links(store, chunk.chain):
+    for link in _links(store, chunk.chain, known, shared):
         data, location = link
         locations.append(location)
     if location.hash != chunk.hash or data.size != chunk.length:
@@ -149,10 +175,10 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
     return DecodedChunk(data, tuple(locations))
 
 
-def decode_bases(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[Base, Base]:
+def decode_bases(store: ObjectStore, chain: Chain) -> tuple[Base, Base]:
     """What lies at the bottom and at the top of ``chain``, to encode against."""
     bottom = top = None
-    for data, location in _links(store, chain):
+    for data, location in _links(store, chain, {}, set()):
         top = Base(location.hash, data, chain[-1 - location.depth :])
         bottom = bottom or top
     assert bottom is not None  # a chain has a link: the manifest says so
@@ -160,20 +186,32 @@ def decode_bases(store: ObjectStore, chain: tuple[Ref, ...]) -> tuple[Base, Base
     return bottom, top
 
 
-def _links(store: ObjectStore, chain: tuple[Ref, ...]) -> Iterator[tuple[Bytes, Location]]:
-    """The content of each link of a chain, from the bottom up, verified."""
-    data: Bytes | None = None
-    below: str | None = None
+def _links(
+    store: ObjectStore, chain: Chain, known: dict[Chain, Link], shared: Set[Chain]
+) -> Iterator[Link]:
+    """The content of each link of a chain, from the bottom up, verified.
+
+    Those of ``shared`` parts of chains are looked up in ``known``, and kept there.
+    """
+    link: Link | None = None
     for depth, ref in enumerate(reversed(chain)):
-        try:
-            frame = decode_frame(store.read(ref))
-            data = _decode_frame(frame, data, below)
-        except CorruptObjectError as error:
-            raise _corrupt(ref, error.message) from error
-        except MissingObjectError as error:
-            raise MissingObjectError(f"object {ref.oid} is not here", hint=error.hint) from error
-        yield data, Location(frame.content, frame.raw_length, ref, frame.base, depth)
-        below = frame.content
+        rest = chain[len(chain) - 1 - depth :]
+        link = known.get(rest) or _link(store, ref, link, depth)
+        if rest in shared:
+            known[rest] = link
+        yield link
+
+
+def _link(store: ObjectStore, ref: Ref, below: Link | None, depth: int) -> Link:
+    data, location = below or (None, None)
+    try:
+        frame = decode_frame(store.read(ref))
+        decoded = _decode_frame(frame, data, location.hash if location else None)
+    except CorruptObjectError as error:
+        raise _corrupt(ref, error.message) from error
+    except MissingObjectError as error:
+        raise MissingObjectError(f"object {ref.oid} is not here", hint=error.hint) from error
+    return decoded, Location(frame.content, frame.raw_length, ref, frame.base, depth)
 
 
 def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> Bytes:

@@ -33,15 +33,15 @@ class Loader:
 
     def load(self, step: Combine) -> Inputs:
         """The tensors of one parameter, as they are stored, in the CPU's memory."""
-        pairs = [self._tensor(entry) for entry in step.entries]
-        contributors = [tensor for tensor, _ in pairs]
-        base = self._base(step, contributors[0])
+        tensors = self._tensors(step.inputs)
+        contributors = tensors[: len(step.entries)]
+        base = tensors[-1] if step.base else self._neutral(step, contributors[0])
         check_alike(step.name, contributors if base is None else [*contributors, base])
         return Inputs(
             name=step.name,
             contributors=contributors,
             base=base,
-            contents=tuple(content for _, content in pairs),
+            contents=tuple(map(_content, step.entries, contributors)),
             statistics=self._statistics(step),
             allow_nan=self.allow_nan,
             device=self._device(contributors),
@@ -51,17 +51,12 @@ class Loader:
 
     def tensor(self, entry: TensorEntry) -> Tensor:
         """A tensor as it is stored, in the CPU's memory."""
-        return self._tensor(entry)[0]
+        return self._tensors([entry])[0]
 
-    def _tensor(self, entry: TensorEntry) -> tuple[Tensor, str]:
-        tensor = tensor_of(entry, self.reader.tensor(entry))
-        if len(entry.chunks) == 1 and entry.strides is None:
-            return tensor, entry.chunks[0].hash
-        return tensor, content_of(tensor)
+    def _tensors(self, entries: Sequence[TensorEntry]) -> list[Tensor]:
+        return [*map(tensor_of, entries, self.reader.tensors(entries))]
 
-    def _base(self, step: Combine, like: Tensor) -> Tensor | None:
-        if step.base:
-            return self.tensor(step.base)
+    def _neutral(self, step: Combine, like: Tensor) -> Tensor | None:
         neutral = neutral_element(step.name)
         if neutral is None or not step.method.strategy.needs_base(step.method.values):
             return None
@@ -120,6 +115,13 @@ class LazyModel:
             yield inputs
             self.progress.advance(by_name[inputs.name].weight)
         self.progress.finish()
+
+
+def _content(entry: TensorEntry, tensor: Tensor) -> str:
+    """The hash of a contributor's tensor, however it is cut into chunks."""
+    if len(entry.chunks) == 1 and entry.strides is None:
+        return entry.chunks[0].hash
+    return content_of(tensor)
 
 
 def _count(entry: TensorEntry) -> int:

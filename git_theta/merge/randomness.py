@@ -40,7 +40,7 @@ def uniform(
 
 def _keys(seed: int, name: str, content: str, run: int) -> tuple[int, int]:
     # Lengths first, so that no two combinations give the same bytes.
-    label = name.encode("utf-8", "surrogateescape")
+    label = name.encode("utf-8", "surrogatepass")
     head = struct.pack("<qQQ", seed, run, len(label))
     first, second = struct.unpack("<ii", blake3(head + label + content.encode()).digest(8))
     return first, second

@@ -33,30 +33,43 @@ class Reader:
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """The raw bytes of each chunk; not to be written to."""
-        decoded = [chunks.decode(self._workshop.store, chunk) for chunk in wanted]
+        decoded = chunks.decode_all(self._workshop.store, wanted)
         self._workshop.index.add({row: None for each in decoded for row in each.locations})
         return [each.data for each in decoded]
 
-    def tensor(self, entry: TensorEntry) -> Bytes:
-        """All bytes of a tensor's storage, in memory of their own."""
-        whole = new_array(entry.length)
-        position = 0
-        for (data,) in self._each(entry):
-            whole[position : position + data.size] = data
-            position += data.size
-        return whole
+    def tensors(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
+        """All bytes of each tensor's storage; not to be written to, though torch may think so."""
+        if all(len(entry.chunks) == 1 for entry in entries):
+            read = self.read([entry.chunks[0] for entry in entries])
+            return [data if data.flags.writeable else data.copy() for data in read]
+        return self._joined(entries)
 
-    def _each(self, entry: TensorEntry) -> Iterable[list[Bytes]]:
-        single = [[chunk] for chunk in entry.chunks]
-        if entry.length <= _SHARED:
-            return map(self.read, single)
-        return in_order(self.read, single, self._workshop.settings.workers)
+    def _joined(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
+        """Tensors of several chunks: the first of each, the second of each, and so on."""
+        wholes = [new_array(entry.length) for entry in entries]
+        positions = [0] * len(entries)
+        for number, read in enumerate(self._each(entries)):
+            places = [n for n, entry in enumerate(entries) if number < len(entry.chunks)]
+            for place, data in zip(places, read, strict=True):
+                start = positions[place]
+                wholes[place][start : start + data.size] = data
+                positions[place] = start + data.size
+        return wholes
+
+    def _each(self, entries: Sequence[TensorEntry]) -> Iterable[list[Bytes]]:
+        most = max(len(entry.chunks) for entry in entries)
+        aligned = (
+            [entry.chunks[n] for entry in entries if n < len(entry.chunks)] for n in range(most)
+        )
+        if max(entry.length for entry in entries) <= _SHARED:
+            return map(self.read, aligned)
+        return in_order(self.read, aligned, self._workshop.settings.workers)
 
     def digest(self, entry: TensorEntry) -> str:
         """The BLAKE3 hash of all bytes of a tensor's storage."""
         if len(entry.chunks) == 1:
             return entry.chunks[0].hash
-        return content_hash(self.tensor(entry).data)
+        return content_hash(self.tensors([entry])[0].data)
 
     def skeleton(self, manifest: Manifest) -> bytes:
         """Every byte of the file that is in no tensor."""

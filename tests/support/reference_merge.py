@@ -78,7 +78,7 @@ def ties(
 def uniform(seed: int, name: str, content: str, index: int) -> float:
     """The random number of one element, in Python integers."""
     run, offset = divmod(index, 1 << 20)
-    label = name.encode()
+    label = name.encode("utf-8", "surrogatepass")
     message = struct.pack("<qQQ", seed, run, len(label)) + label + content.encode()
     first, second = struct.unpack("<II", blake3(message).digest()[:8])
     bits = offset ^ first

@@ -193,7 +193,11 @@ def test_patterns_are_shown_as_they_were_given(tmp_path):
     assert attributes.unescape("") == ""
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n\0"), min_size=1), max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1), max_size=5
+    )
+)
 def test_tracking_and_untracking_is_no_change(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("attributes")
     before = b"# mine\n*.txt text\n"

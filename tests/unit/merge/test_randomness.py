@@ -17,7 +17,7 @@ RUN = 1 << 20
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**63 - 1),
-    name=st.text(max_size=20),
+    name=st.text(st.characters(), max_size=20),
     content=st.text("0123456789abcdef", max_size=64),
     start=st.sampled_from([0, 1, RUN - 5, 3 * RUN - 1, (1 << 40) + 7]),
 )
