@@ -3,6 +3,8 @@
 Makes a synthetic bf16 checkpoint and a fine-tune of it in a scratch folder, runs the same steps
 with each tool in turn, compares every file that comes back, prints a table and removes the
 folder. All figures come from one run on one machine: trust the ratios.
+
+`scripts/bench merge` measures merging: see its --help.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def report(results: list[Result]) -> str:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     names = [step.name for step in steps()] + ["startup"]
-    parser.add_argument("--size", type=_length, default="1g", help="of the checkpoint (default 1g)")
+    parser.add_argument("--size", type=length, default="1g", help="of the checkpoint (default 1g)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--dir", type=Path, help="where to make the scratch folder")
     parser.add_argument(
@@ -108,7 +110,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _length(text: str) -> int:
+def length(text: str) -> int:
+    """Bytes, from a number with a unit such as 256m or 2g."""
     digits, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
     if not digits.isdigit() or unit not in {"", *_UNITS}:
         raise argparse.ArgumentTypeError("not a size such as 256m or 2g")

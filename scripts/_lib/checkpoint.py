@@ -91,15 +91,15 @@ def write_base(path: Path, size: int) -> None:
             file.write(block)
 
 
-def write_fine_tune(source: Path, target: Path, noise: float) -> None:
+def write_fine_tune(source: Path, target: Path, noise: float, number: int = 0) -> None:
     """Write ``source`` with Gaussian noise of that standard deviation on its F32 and BF16 weights.
 
-    Every other byte is kept.
+    Every other byte is kept. Another ``number`` gives other noise.
     """
     with source.open("rb") as original, target.open("wb") as file:
         tensors = read_header(source)
         file.write(original.read(min(t.start for t in tensors)))
-        for block in _in_order(_perturbed_blocks(source, tensors, noise)):
+        for block in _in_order(_perturbed_blocks(source, tensors, noise, number)):
             file.write(block)
 
 
@@ -131,16 +131,14 @@ def _gaussian(seed: tuple[int, int], count: int, mean: float, scale: float) -> b
 
 
 def _perturbed_blocks(
-    source: Path, tensors: list[Tensor], noise: float
+    source: Path, tensors: list[Tensor], noise: float, fine_tune: int
 ) -> Iterator[Callable[[], bytes]]:
-    for number, tensor in enumerate(tensors):
+    for number, tensor in enumerate(tensors, 1_000_000 * (fine_tune + 1)):
         width = {"F32": 4, "BF16": 2}.get(tensor.dtype, 1)
         for first in range(0, tensor.length, _BLOCK * width):
             length = min(_BLOCK * width, tensor.length - first)
             place = (tensor.start + first, length)
-            yield partial(
-                _perturbed, source, place, tensor.dtype, (number + 1_000_000, first), noise
-            )
+            yield partial(_perturbed, source, place, tensor.dtype, (number, first), noise)
 
 
 def _perturbed(
