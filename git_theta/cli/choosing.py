@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from git_theta.errors import UsageError
 from git_theta.merge.request import Request
-from git_theta.merge.rules import Rule, parse_rule, parse_values
+from git_theta.merge.rules import Rule, anchored, parse_rule, parse_values
 
 # weight.main=0.3 is easier to type in a shell than weight[main]=0.3.
 _DOTTED = re.compile(r"(\w+)\.([^=]+)=(.*)", re.DOTALL)
@@ -63,4 +64,6 @@ def request_of(
         os.environ["GIT_THETA_DEVICE"] = device
     given = parse_values([_DOTTED.sub(r"\1[\2]=\3", item) for item in parameters])
     rest = (Rule("*", strategy, given),) if strategy else ()
-    return Request((*map(parse_rule, rules), *rest), every, allow_nan)
+    # Git starts the merge driver in another folder.
+    here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
+    return Request(tuple(here), every, allow_nan)

@@ -14,7 +14,7 @@ from typing import Any
 from git_theta.errors import SettingsError
 from git_theta.git import Repository
 from git_theta.merge.methods import check_name
-from git_theta.merge.rules import Rule, parse_rule, rules_of
+from git_theta.merge.rules import Rule, anchored, parse_rule, rules_of
 
 VARIABLE = "GIT_THETA_MERGE"
 STRATEGY = "theta.merge.strategy"
@@ -64,7 +64,8 @@ def all_rules(request: Request, repo: Repository) -> list[Rule]:
 
     Raises ``SettingsError`` or ``MergeError`` for one that cannot be one.
     """
-    rules = [*request.rules, *rules_of(repo.team_settings()), *_default(repo)]
+    shared = [*rules_of(repo.team_settings()), *_default(repo)]
+    rules = [*request.rules, *(anchored(rule, repo.top) for rule in shared)]
     for rule in rules:
         check_name(rule)
     return rules

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from git_theta.errors import MergeError, SettingsError
@@ -61,6 +62,15 @@ class Rule:
         except MergeError as error:
             error.message = f"rule {self.match!r}: {error.message}"
             raise
+
+
+def anchored(rule: Rule, folder: Path) -> Rule:
+    """The rule with files that it names (``*.json``) looked for in ``folder``."""
+    given = {
+        key: str(folder / value) if isinstance(value, str) and value.endswith(".json") else value
+        for key, value in rule.given.items()
+    }
+    return replace(rule, given=given)
 
 
 def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:

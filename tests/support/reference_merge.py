@@ -202,6 +202,16 @@ def magmax(contributors: Arrays, base: Array, lam: float) -> Array:
     return base + lam * merged
 
 
+def smear(contributors: Arrays, base: Array) -> Array:
+    """By the cosine of each task vector to the sum of all, where it is positive."""
+    taus = task_vectors(contributors, base)
+    total = np.sum(np.stack(taus), axis=0)
+    shares = [max(0.0, cosine_of(tau, total)) for tau in taus]
+    if not sum(shares):
+        shares = [1.0] * len(taus)
+    return average(contributors, shares)
+
+
 def fisher(
     contributors: Arrays, information: Arrays, weight: Sequence[float], floors: Sequence[float]
 ) -> Array:

@@ -27,6 +27,7 @@ SPARSE = [
     "breadcrumbs_ties",
     "sce:select_topk=0.5",
     "magmax",
+    "smear",
 ]
 SPHERES = [
     "multislerp",
@@ -251,7 +252,7 @@ def test_a_shard_merges_as_within_the_whole() -> None:
     """Strategies that look at one tensor, or at one element, know nothing of the file around it."""
     model = [Inputs.of(f"layer.{n}", grid(n, (5, 6), 2), grid(-n, (5, 6), 1)[0]) for n in range(4)]
     for text in [*ANY_NUMBER[1:], "average"]:
-        if text == "ties:density=0.3":
+        if text in ("ties:density=0.3", "smear"):
             continue
         together = merge_model(text, model)
         apart = {inputs.name: merge_model(text, [inputs])[inputs.name] for inputs in model}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import pytest
@@ -23,6 +24,7 @@ def declared(
     weight: Weights = (1.0,),
     favor: Annotated[Sequence[bool], Words(("none",))] = (),
     needed: Annotated[float, Range(high=1)],
+    table: Annotated[Mapping[str, Sequence[float]], Range(0)] = {},
 ) -> None: ...
 
 
@@ -50,6 +52,8 @@ def parameter(name: str) -> Parameter:
         ("favor", "theirs", [False, True]),
         ("favor", "none", [False, False]),
         ("favor", [False, True], [False, True]),
+        ("table", {"a.*": {"feature/a": 2}, "b": [1, "3"]}, {"a.*": [0.0, 2.0], "b": [1.0, 3.0]}),
+        ("table", {}, {}),
     ],
 )
 def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expected: Any) -> None:
@@ -79,12 +83,32 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
         ("weight", {"feature/b": 1}, "no contributor is called 'feature/b'"),
         ("favor", "nobody", "no contributor is called 'nobody'"),
         ("favor", [True], "ours or theirs or"),
+        ("table", [1, 2], "a JSON file of names and a number for each contributor, at least 0"),
+        ("table", {"a": [1, -1]}, "at least 0"),
+        ("table", {"a": [1]}, "1 values for 2 contributors"),
+        ("table", {"a": {"nobody": 1}}, "no contributor is called 'nobody'"),
+        ("table", "nowhere.json", "nowhere.json: parameter table: No such file"),
     ],
 )
 def test_other_values_are_refused_in_words(name: str, value: Any, says: str) -> None:
     with pytest.raises(MergeError) as caught:
         parameter(name).resolve(value, NAMES)
     assert says in str(caught.value)
+
+
+def test_tables_are_read_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    file.write_text('{"a": {"main": 1}}')
+    assert parameter("table").resolve(str(file), NAMES) == {"a": [1.0, 0.0]}
+    for text in ("{", "[" * 100_000, '"text"'):
+        file.write_text(text)
+        with pytest.raises(MergeError):
+            parameter("table").resolve(str(file), NAMES)
+    with file.open("wb") as large:
+        large.truncate(17 << 20)
+    with pytest.raises(MergeError, match="too large"):
+        parameter("table").resolve(str(file), NAMES)
+    assert parameter("table").resolve_default(NAMES) == {}
 
 
 def test_theirs_is_nobody_among_three() -> None:
@@ -127,6 +151,7 @@ def test_what_is_accepted_is_said_in_words() -> None:
         "weight": "a number for all contributors or one for each, any number",
         "favor": "ours or theirs or a contributor's name or none",
         "needed": "a number, at most 1",
+        "table": "a JSON file of names and a number for each contributor, at least 0",
     }
     assert str(Range(0, 1, above=True)) == "above 0 to 1"
     assert str(Range(0)) == "at least 0"

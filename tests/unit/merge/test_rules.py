@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta.errors import MergeError, SettingsError
-from git_theta.merge.rules import Rule, first_match, parse_rule, parse_values, rules_of
+from git_theta.merge.rules import Rule, anchored, first_match, parse_rule, parse_values, rules_of
 
 WORDS = st.text("abc_", min_size=1)
 
@@ -119,3 +119,10 @@ def test_rules_are_read_without_torch() -> None:
         "rules.parse_rule('*=ties:density=0.2'); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_files_that_a_rule_names_are_looked_for_where_it_stands(tmp_path) -> None:
+    rule = Rule("*", "smear", {"routing": "a/table.json", "weight": 2, "other": "json"})
+    given = anchored(rule, tmp_path).given
+    assert given == {"routing": str(tmp_path / "a/table.json"), "weight": 2, "other": "json"}
+    assert anchored(Rule("*", "x", {"routing": "/t.json"}), tmp_path).given["routing"] == "/t.json"

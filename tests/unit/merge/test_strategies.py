@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from git_theta.merge.inputs import content_of
+from git_theta.merge.inputs import Inputs, content_of
 from tests.support import reference_merge as reference
-from tests.support.merging import grid, merge
+from tests.support.merging import grid, merge, merge_model
 
 SHAPES = [(), (1,), (5, 1), (1, 7), (6, 8), (3, 2, 4)]
 Arrays = Sequence[np.ndarray]
@@ -44,6 +45,7 @@ TWO = [2.0, 0.5]
 ONE = [1.0, 1.0]
 WEIGHTED = "weight=[2,0.5]"
 CASES: dict[str, Expected] = {
+    "smear": lambda c, b, r: reference.smear(c, b),
     "average": lambda c, b, r: reference.average(c, ONE),
     f"average:{WEIGHTED}": lambda c, b, r: reference.average(c, TWO),
     f"average:{WEIGHTED},normalize=false": lambda c, b, r: reference.average(c, TWO, False),
@@ -235,3 +237,33 @@ def test_take_gives_the_chosen_side_of_any_dtype() -> None:
     assert torch.equal(merge("take:side=theirs", [ours, theirs], base), theirs)
     assert torch.equal(merge("take:side=dev", [ours, theirs], base), theirs)
     assert torch.equal(merge("take:side=base", [ours, theirs], base), base)
+
+
+# --- smear ----------------------------------------------------------------------------------------
+
+
+def test_smear_weighs_block_by_block_by_a_routing_file(tmp_path) -> None:
+    """The first glob that matches counts, whatever the order of the contributors; else the mean."""
+    table = {"layer.0.*": {"main": 3, "dev": 1}, "layer.*": [0, 2], "no.*": {"dev": 1}}
+    file = tmp_path / "routing.json"
+    file.write_text(json.dumps(table))
+    names = ["layer.0.weight", "layer.1.weight", "head.weight"]
+    tensors = {name: grid(n, (3, 4), 2) for n, name in enumerate(names)}
+    model = [Inputs.of(name, sides) for name, sides in tensors.items()]
+    merged = merge_model(f"smear:routing={file}", model)
+    for name, (a, b) in zip(names, [(0.75, 0.25), (0, 1), (0.5, 0.5)], strict=True):
+        torch.testing.assert_close(merged[name], a * tensors[name][0] + b * tensors[name][1])
+
+
+def test_smear_looks_at_modules_as_a_whole() -> None:
+    """Weight and bias of a module get the same shares; another module gets its own."""
+    names = ["a.weight", "a.bias", "b.weight"]
+    sides = {name: grid(n, (4,), 3) for n, name in enumerate(names)}
+    model = [Inputs.of(name, tensors[:2], tensors[2]) for name, tensors in sides.items()]
+    merged = merge_model("smear", model)
+    joint = [torch.cat([sides["a.weight"][n], sides["a.bias"][n]]) for n in range(3)]
+    expected = reference.smear(arrays(joint[:2]), arrays(joint[2:])[0])
+    found = torch.cat([merged["a.weight"], merged["a.bias"]])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    alone = merge("smear", sides["b.weight"][:2], sides["b.weight"][2])
+    torch.testing.assert_close(merged["b.weight"], alone)
