@@ -86,7 +86,7 @@ def _median(ratio: Doubles) -> Doubles:
 def _middle(low: Doubles, high: Doubles) -> Doubles:
     """A number between the bounds; 1 where there are none."""
     known = np.isfinite(low) & np.isfinite(high)
-    return np.where(known, low / 2 + high / 2, 1.0)
+    return np.where(known, np.where(known, low, 0) / 2 + np.where(known, high, 0) / 2, 1.0)
 
 
 def _shortest(low: Doubles, high: Doubles, form: FloatFormat) -> Doubles:

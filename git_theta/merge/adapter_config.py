@@ -110,8 +110,8 @@ def _with_lists(fields: Fields, versions: Versions, sides: Sequence[Fields]) -> 
     merged = dict(fields)
     for key in _LISTS:
         values = [side.get(key) for side in sides if side.get(key) != base.get(key, _ABSENT)]
-        if len(values) > 1:
-            merged[key] = _union(values) or merged.get(key)
+        if len(values) > 1 and (joined := _union(values)):
+            merged[key] = joined
     return merged
 
 

@@ -238,6 +238,23 @@ def test_unrelated_histories(branches, theta):
     assert "no common ancestor" in theta(branches, "merge", "one", "other").stderr
 
 
+def test_nan_on_request(branches, theta):
+    broken = changed(w0=3)
+    broken[FIRST][0, 0] = np.nan
+    branch(branches, "broken", checkpoints.safetensors(broken))
+    branches.git("checkout", "-q", "one")
+    done = theta(branches, "merge", "broken", "--strategy", "average")
+    assert f"{FIRST} has NaN in an input of the merge" in done.stderr
+    assert "--allow-nan" in done.stderr
+    branches.git("merge", "--abort")
+    ok(theta(branches, "merge", "broken", "--strategy", "average", "--allow-nan"))
+    merged = load(branches.read(PATH))[FIRST]
+    assert np.isnan(merged[0, 0])
+    np.testing.assert_allclose(merged[1], BASE[FIRST][1] + 2, atol=1e-6)
+    assert recipe(branches)["allow_nan"] is True
+    assert "the same bits" in ok(theta(branches, "replay"))
+
+
 # --- resolve --------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load
 
 from git_theta.errors import MergeError, MissingObjectError
 from git_theta.formats import scan
 from git_theta.git import Repository
+from git_theta.merge.execute import execute
+from git_theta.merge.merging import make_plan, policy_for
+from git_theta.merge.recipe import recipe_of
+from git_theta.merge.rules import Rule
 from git_theta.system import MemorySource
 from tests.support import checkpoints
 from tests.support.merges import Merger, torch_file
@@ -158,6 +163,18 @@ def test_nan_is_an_error_that_names_the_parameter(merger):
     found = merger.versions(BASE, ours, with_(a=BASE["a"] + 1))
     with pytest.raises(MergeError, match="a has NaN in an input of the merge"):
         merger.execute(found, "*=average")
+
+
+def test_nan_passes_where_it_is_allowed_and_the_recipe_says_so(merger):
+    ours = with_(a=np.where(np.arange(320).reshape(40, 8) == 5, np.nan, BASE["a"] + 1))
+    ours["a"] = ours["a"].astype(np.float32)
+    found = merger.versions(BASE, ours, with_(a=BASE["a"] + 2))
+    for method in ("average", "ties", "magmax", "karcher"):
+        policy = policy_for("merge", [Rule("*", method)], found, allow_nan=True)
+        decided = make_plan(found, policy, merger.workspace)
+        merged = load(merger.file(execute(decided, merger.workspace).manifest))["a"]
+        assert np.isnan(merged[0, 5]), method
+    assert recipe_of(decided, None)["allow_nan"] is True
 
 
 def test_vectors_of_ia3_that_both_sides_added_start_from_one(merger):
