@@ -67,7 +67,7 @@ def command(
         _show(workspace, prepared, as_json)
         if dry_run:
             return
-        if len(heads.others) == 1 and not every and not prepared.files:
+        if len(heads.others) == 1 and not every and not prepared.is_joint:
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return
         check_mergeable(prepared)

@@ -29,8 +29,9 @@ def refresh(repo: Repository, paths: Iterable[str]) -> None:
     """Let git see that ``paths``, written behind its back, are what the index says.
 
     Plain ``--refresh`` takes a file whose size changed for modified without reading it; paths
-    given one by one are read.
+    given one by one are read. Other paths may be in conflict.
     """
     listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
     if listed:
-        repo.git("update-index", "-q", "--refresh", "-z", "--stdin", stdin=listed)
+        options = ("-q", "--unmerged", "--refresh", "-z", "--stdin")
+        repo.git("update-index", *options, stdin=listed)

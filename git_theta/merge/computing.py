@@ -13,7 +13,7 @@ from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import device_named
 from git_theta.merge.inputs import Inputs
 from git_theta.merge.joining import Joiner
-from git_theta.merge.loading import LazyModel, Loader
+from git_theta.merge.loading import LazyModel, LoadedBy, Loader
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.rules import Method
@@ -21,24 +21,36 @@ from git_theta.merge.steps import Combine, Part
 from git_theta.merge.tensors import bytes_of
 from git_theta.registry import Bytes
 
+Found = Mapping[str, Sequence[Any]]
+Surveys = dict[tuple[int, frozenset[str]], Found]
+"""What surveys found, by rule and parameters: files of one model ask for the same."""
+
 
 class Computer:
-    """Merges the contested parameters of a plan, on the device of setting ``theta.device``."""
+    """Merges the contested parameters of a plan, on the device of setting ``theta.device``.
 
-    def __init__(self, plan: Plan, workshop: Workshop, reader: Reader) -> None:
+    ``surveys`` are those that the files of one model share.
+    """
+
+    def __init__(self, plan: Plan, workshop: Workshop, reader: Reader, surveys: Surveys) -> None:
         settings = workshop.settings
         self._threads = settings.workers
         device = device_named(settings.device)
-        self._loader = Loader(
-            reader, plan.versions, device, settings.workers, plan.policy.allow_nan
-        )
+        loaders = [
+            Loader(reader, each.versions, device, settings.workers, plan.policy.allow_nan)
+            for each in (plan, *plan.shards)
+        ]
+        self._loader = loaders[0]
         self._joiner = Joiner(self._loader.tensor)
         self._is_joining = not plan.combined
-        self._surveys: dict[int, Mapping[str, Sequence[Any]]] = {}
+        self._surveys: dict[int, Found] = {}
         with _torch_threads(1):
-            for method, steps in _by_method(plan):
-                model = LazyModel(steps, self._loader, workshop.progress)
-                self._surveys[id(method)] = survey_model(method, model)
+            for method, parts in _by_method(plan, loaders):
+                model = LazyModel(parts, workshop.progress)
+                key = id(parts[0][0].rule), frozenset(model.names)
+                if key not in surveys:
+                    surveys[key] = survey_model(method, model)
+                self._surveys[id(method)] = surveys[key]
 
     @property
     def device(self) -> str:
@@ -68,10 +80,15 @@ class Computer:
             return bytes_of(step.entry, merge_tensor(method, inputs, survey))
 
 
-def _by_method(plan: Plan) -> list[tuple[Method, list[Combine]]]:
-    groups: dict[int, tuple[Method, list[Combine]]] = {}
+def _by_method(plan: Plan, loaders: Sequence[Loader]) -> list[tuple[Method, list[LoadedBy]]]:
+    """The methods of a plan, and what each merges, in the model's other files too."""
+    groups: dict[int, tuple[Method, list[LoadedBy]]] = {}
     for step in plan.combined:
-        groups.setdefault(id(step.method), (step.method, []))[1].append(step)
+        groups.setdefault(id(step.rule), (step.method, []))[1].append((step, loaders[0]))
+    for shard, loader in zip(plan.shards, loaders[1:], strict=True):
+        for step in shard.combined:
+            if id(step.rule) in groups:
+                groups[id(step.rule)][1].append((step, loader))
     return list(groups.values())
 
 

@@ -16,6 +16,7 @@ from git_theta.merge.merging import Merged, carry_out, make_plan, policy_for
 from git_theta.merge.operation import Operation, operation
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import all_rules, from_environment
+from git_theta.merge.shards import other_shards, with_shards
 from git_theta.merge.sources import adapter_of, common_commit, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
@@ -51,12 +52,17 @@ def _drive(
         return Merged(texts.ours)
     repo = workspace.repo
     doing = operation(repo, path, marker_size, environ)
-    versions = _versions(repo, texts, path, doing, environ)
+    theirs = _theirs(doing, environ)
+    base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
+    versions = _versions(repo, texts, path, environ, theirs, base)
     rules = all_rules(request, repo) if doing == "merge" else []
     policy = policy_for(doing, rules, versions, request.every, request.allow_nan)
     plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)
+    if theirs:
+        sides = list(zip(versions.names, ("HEAD", theirs), strict=True))
+        plan = with_shards(plan, other_shards(repo, path, sides, base), workspace)
     return carry_out(plan, workspace)
 
 
@@ -70,12 +76,21 @@ def _check_config(plan: Plan) -> None:
         )
 
 
-def _versions(
-    repo: Repository, texts: Texts, path: str, doing: Operation, environ: Mapping[str, str]
-) -> Versions:
+def _theirs(doing: Operation, environ: Mapping[str, str]) -> str | None:
+    """The commit that is merged, where it is known."""
     heads = [name.removeprefix(_HEAD) for name in environ if name.startswith(_HEAD)]
     # A merge of several heads goes to them in turn, and nothing says which one this is.
-    theirs = heads[0] if len(heads) == 1 and doing == "merge" else None
+    return heads[0] if len(heads) == 1 and doing == "merge" else None
+
+
+def _versions(
+    repo: Repository,
+    texts: Texts,
+    path: str,
+    environ: Mapping[str, str],
+    theirs: str | None,
+    base: str | None,
+) -> Versions:
     names = ("ours", environ[_HEAD + theirs] if theirs else "theirs")
     if theirs:
         names = (current_branch(repo), names[1])
@@ -83,6 +98,5 @@ def _versions(
         names = ("ours", "theirs")
     ours = contributor(repo, names[0], texts.ours, path, "HEAD" if theirs else None)
     other = contributor(repo, names[1], texts.theirs, path, theirs)
-    base = version(texts.base, "the common ancestor")
-    commit = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
-    return Versions((ours, other), base, path, adapter_of(repo, base, commit, path))
+    ancestor = version(texts.base, "the common ancestor")
+    return Versions((ours, other), ancestor, path, adapter_of(repo, ancestor, base, path))

@@ -26,7 +26,7 @@ from git_theta.tensor import Buffer
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
-    from git_theta.merge.computing import Computer
+    from git_theta.merge.computing import Computer, Surveys
 
 # Small chunks are decoded together: a task costs about 50 us.
 _BATCH = 4 << 20
@@ -45,8 +45,8 @@ class Executed:
     notes: tuple[str, ...] = ()
 
 
-def execute(plan: Plan, workspace: Workspace) -> Executed:
-    """Merge as planned.
+def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Executed:
+    """Merge as planned; ``surveys`` are those that files of one model share.
 
     What is not here is fetched first. Raises ``MergeError`` for what the tensors do not allow,
     and what decoding and storing raise; nothing refers to what was written then.
@@ -61,7 +61,7 @@ def execute(plan: Plan, workspace: Workspace) -> Executed:
     if assembly.verbatim:
         return Executed(assembly.verbatim, None, assembly.notes)
     transfer.fetch(workspace, _objects(_needed(plan)))
-    computer = _computer(plan, workspace, reader)
+    computer = _computer(plan, workspace, reader, {} if surveys is None else surveys)
     works = list(_works(plan, assembly, reader, computer))
     merged = _merge(plan, assembly, works, workspace)
     if computer is None:
@@ -82,13 +82,15 @@ def _merge(
     return next((parent for parent in parents if parent.hash == merged.hash), merged)
 
 
-def _computer(plan: Plan, workspace: Workspace, reader: Reader) -> Computer | None:
+def _computer(
+    plan: Plan, workspace: Workspace, reader: Reader, surveys: Surveys
+) -> Computer | None:
     if not plan.combined and not plan.units:
         return None
     # Imported here: torch costs 3 s, and most merges are decided without it.
     from git_theta.merge.computing import Computer
 
-    return Computer(plan, workspace.workshop, reader)
+    return Computer(plan, workspace.workshop, reader, surveys)
 
 
 def _skeletons(plan: Plan) -> Iterator[Chunk]:
@@ -102,12 +104,19 @@ def _skeletons(plan: Plan) -> Iterator[Chunk]:
 def _needed(plan: Plan) -> Iterator[Chunk]:
     """Every chunk of a tensor that is read."""
     taken = (step.entry for step in plan.kept if isinstance(step, Take))
-    combined = (entry for step in plan.combined for entry in step.inputs)
     joined = (entry for unit in plan.units for entry in unit.inputs)
-    for entry in chain(taken, combined, joined):
+    for entry in chain(taken, joined):
         if isinstance(entry, TensorEntry):
             yield from entry.chunks
+    for each in (plan, *plan.shards):
+        yield from _combined(each)
+
+
+def _combined(plan: Plan) -> Iterator[Chunk]:
+    """Every chunk that is computed with, statistics included."""
     for step in plan.combined:
+        for entry in step.inputs:
+            yield from entry.chunks
         if kind := step.method.strategy.statistic:
             for contributor in plan.versions.contributors:
                 statistic = contributor.statistic(kind, step.name)

@@ -76,45 +76,58 @@ class Loader:
         return self.device
 
 
+LoadedBy = tuple[Combine, Loader]
+
+
 @dataclass(frozen=True)
 class LazyModel:
-    """The parameters of one method, as a survey sees them: decoded anew in every pass."""
+    """The parameters of one method, as a survey sees them: decoded anew in every pass.
 
-    steps: Sequence[Combine]
-    loader: Loader
+    Each comes with the loader of the file that it is in.
+    """
+
+    parts: Sequence[LoadedBy]
     progress: Progress
 
     @cached_property
     def names(self) -> Sequence[str]:
         """Names of the parameters."""
-        return [step.name for step in self.steps]
+        return [step.name for step, _ in self.parts]
 
     @cached_property
     def count(self) -> int:
         """Number of elements of all of them."""
-        return sum(_count(step.entry) for step in self.steps)
+        return sum(_count(step.entry) for step, _ in self.parts)
 
     @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
-        return any(entry.dtype == "F64" for step in self.steps for entry in step.inputs)
+        return any(entry.dtype == "F64" for step, _ in self.parts for entry in step.inputs)
 
     @property
     def threads(self) -> int:
         """How many slices to work on at a time."""
-        return threads_on(self.loader.device, self.loader.threads)
+        _, loader = self.parts[0]
+        return threads_on(loader.device, loader.threads)
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
         """The inputs of these parameters, in this order."""
-        by_name = {step.name: step for step in self.steps}
+        by_name = {step.name: (step, loader) for step, loader in self.parts}
         chosen = [by_name[name] for name in names]
-        self.progress.start("surveying", sum(step.weight for step in chosen))
-        for inputs in ahead(
-            self.loader.load, chosen, lambda step: step.weight, BUDGET, self.threads
-        ):
+        self.progress.start("surveying", sum(step.weight for step, _ in chosen))
+        for inputs in ahead(_load, chosen, _weight, BUDGET, self.threads):
             yield inputs
-            self.progress.advance(by_name[inputs.name].weight)
+            self.progress.advance(_weight(by_name[inputs.name]))
         self.progress.finish()
+
+
+def _load(part: LoadedBy) -> Inputs:
+    step, loader = part
+    return loader.load(step)
+
+
+def _weight(part: LoadedBy) -> int:
+    return part[0].weight
 
 
 def _content(entry: TensorEntry, tensor: Tensor) -> str:

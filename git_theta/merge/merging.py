@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from git_theta import manifest, transfer
 from git_theta.errors import MergeError, ThetaError
@@ -21,6 +22,9 @@ from git_theta.merge.sources import is_statistic
 from git_theta.merge.steps import Conflict
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.computing import Surveys
 
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
@@ -81,12 +85,15 @@ def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
     return plan(versions, policy, digest)
 
 
-def carry_out(plan: Plan, workspace: Workspace) -> Merged:
-    """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some."""
+def carry_out(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Merged:
+    """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some.
+
+    ``surveys`` are those that files of one model share.
+    """
     if plan.conflicts:
         raise conflict_error(plan)
     try:
-        done = execute(plan, workspace)
+        done = execute(plan, workspace, surveys)
     except ThetaError as error:
         raise error.at(plan.versions.path) from error
     return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)

@@ -19,11 +19,15 @@ from git_theta.merge.versions import Column, Digest, Versions, columns
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step for every parameter of any version."""
+    """A step for every parameter of any version.
+
+    ``shards`` are the plans of the model's other files, where a strategy asks for the model.
+    """
 
     versions: Versions
     policy: Policy
     steps: tuple[Step, ...] = field(repr=False)
+    shards: tuple[Plan, ...] = field(default=(), repr=False)
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -44,6 +48,12 @@ class Plan:
     def kept(self) -> list[Take | Combine | Part]:
         """What the result has."""
         return [step for step in self.steps if isinstance(step, (Take, Combine, Part))]
+
+    @property
+    def surveys_model(self) -> bool:
+        """Whether any method must know the whole model."""
+        methods = {id(step.method): step.method for step in self.combined}.values()
+        return any(method.strategy.scope(method.values) == "model" for method in methods)
 
     @property
     def whole(self) -> Take | None:

@@ -24,7 +24,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     (criss-cross histories) stands in no commit, so its recipe is a part of this one.
     """
     policy, versions = plan.policy, plan.versions
-    used = {id(step.rule) for step in plan.steps}
+    used = {id(step.rule) for each in (plan, *plan.shards) for step in each.steps}
     base = None if versions.base is None else _base(versions.base)
     recipe: dict[str, Any] = {
         "path": versions.path,
@@ -34,8 +34,21 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
         "every": policy.every,
         "settle": policy.settle,
     }
-    optional = {"device": device, "allow_nan": policy.allow_nan}
+    shards = [_shard(each.versions) for each in plan.shards]
+    optional = {"device": device, "allow_nan": policy.allow_nan, "shards": shards}
     return recipe | {key: value for key, value in optional.items() if value}
+
+
+def _shard(versions: Versions) -> dict[str, Any]:
+    """Another file of the model, which a survey went over too."""
+    sides = [contributor.manifest.hash for contributor in versions.contributors]
+    kinds = [
+        {kind: found.hash for kind, found in contributor.statistics.items()}
+        for contributor in versions.contributors
+    ]
+    base = versions.base.hash if versions.base else None
+    shard = {"path": versions.path, "contributors": sides, "base": base}
+    return shard | ({"statistics": kinds} if any(kinds) else {})
 
 
 def _contributor(plan: Plan, contributor: Contributor) -> dict[str, Any]:
@@ -117,6 +130,18 @@ def _check_recipe(recipe: Any) -> None:
         _expect(row["version"], int)
         _expect(row["parameters"], dict)
     _expect(recipe.get("device", ""), str)
+    for shard in recipe.get("shards", []):
+        _check_shard(shard, len(recipe["contributors"]))
+
+
+def _check_shard(shard: Any, number: int) -> None:
+    _expect(shard["path"], str)
+    for hash_ in [*shard["contributors"], *([shard["base"]] if shard["base"] else [])]:
+        _expect(hash_, str)
+    for kinds in shard.get("statistics", []):
+        _expect(kinds, dict)
+    if {len(shard["contributors"]), len(shard.get("statistics", [])) or number} != {number}:
+        raise ValueError
 
 
 def _expect(value: object, kind: type) -> None:

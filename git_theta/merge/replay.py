@@ -15,6 +15,7 @@ from git_theta.manifest import Manifest
 from git_theta.merge.execute import execute
 from git_theta.merge.merging import conflict_error, make_plan
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
+from git_theta.merge.shards import with_shards
 from git_theta.merge.versions import Contributor, Versions
 from git_theta.workspace import Workspace
 
@@ -76,6 +77,7 @@ def _replay_one(
 def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Manifest, str | None]:
     versions = _versions(workspace, recipe, archive)
     plan = make_plan(versions, policy_of(recipe, versions), workspace)
+    plan = with_shards(plan, _shards(recipe, archive), workspace)
     if plan.conflicts:
         raise conflict_error(plan, "the recipe does not say what they should be")
     done = execute(plan, workspace)
@@ -100,6 +102,21 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
         for row in recipe["contributors"]
     )
     return Versions(tuple(contributors), found, recipe["path"], (base or {}).get("adapter"))
+
+
+def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
+    """The model's other files, over which a survey went."""
+    names = [row["name"] for row in recipe["contributors"]]
+    for row in recipe.get("shards", []):
+        kinds = row.get("statistics") or [{}] * len(names)
+        contributors = (
+            Contributor(
+                name, archive.find(hash_), {kind: archive.find(h) for kind, h in found.items()}
+            )
+            for name, hash_, found in zip(names, row["contributors"], kinds, strict=True)
+        )
+        base = archive.find(row["base"]) if row["base"] else None
+        yield Versions(tuple(contributors), base, row["path"])
 
 
 def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from git_theta.errors import GitError, MergeError
 from git_theta.git import Repository
@@ -17,9 +18,13 @@ from git_theta.merge.heads import Heads, merge_message
 from git_theta.merge.merging import carry_out, conflict_error, make_plan, policy_for
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import Request, all_rules
+from git_theta.merge.shards import other_shards, with_shards
 from git_theta.merge.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.computing import Surveys
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,16 @@ class Prepared:
     conflicts: tuple[str, ...]
     files: dict[str, bytes]
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether files depend on each other, and nothing is in conflict.
+
+        Git's driver sees one file at a time: it cannot write an adapter's configuration, and
+        surveys a model in several files anew for each.
+        """
+        is_clear = not self.conflicts and not any(plan.conflicts for plan in self.plans)
+        return is_clear and (bool(self.files) or any(plan.shards for plan in self.plans))
+
 
 def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     """Plan the merge. Raises ``MergeError`` for a rule that cannot be followed."""
@@ -43,6 +58,7 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     folded = fold(repo, heads)
     rules = all_rules(request, repo)
     plans, conflicts = [], list(folded.conflicts)
+    sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, folded, request):
         versions = _versions(repo, heads, path)
         if versions.base is None and folded.contested.get(path):
@@ -50,7 +66,8 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             conflicts.append(path)
             continue
         policy = policy_for("merge", rules, versions, request.every, request.allow_nan)
-        plans.append(make_plan(versions, policy, workspace))
+        plan = make_plan(versions, policy, workspace)
+        plans.append(with_shards(plan, other_shards(repo, path, sides, heads.base), workspace))
     files = _files(repo, folded.tree, plans)
     left = tuple(path for path in conflicts if path not in files)
     return Prepared(heads, folded.tree, tuple(plans), left, files)
@@ -102,8 +119,9 @@ def complete(
     check_mergeable(prepared)
     repo = workspace.repo
     texts, notes = dict(prepared.files), []
+    surveys: Surveys = {}
     for plan in prepared.plans:
-        merged = carry_out(plan, workspace)
+        merged = carry_out(plan, workspace, surveys)
         texts[plan.versions.path] = merged.text
         notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
     tree = _tree_with(repo, prepared.tree, texts)
