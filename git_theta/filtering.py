@@ -25,15 +25,21 @@ class Session:
     """One ``git`` command's worth of files.
 
     ``warn`` is told what the user should know. With ``can_defer`` a hook is there that turns
-    manifests in the work tree into files after git is done.
+    manifests in the work tree into files after git is done. With ``as_text`` git is about to merge
+    the manifests that it smudges as lines of text.
     """
 
     def __init__(
-        self, workspace: Workspace, warn: Callable[[str], None], can_defer: bool = False
+        self,
+        workspace: Workspace,
+        warn: Callable[[str], None],
+        can_defer: bool = False,
+        as_text: bool = False,
     ) -> None:
         self._workspace = workspace
         self._warn = warn
         self._can_defer = can_defer
+        self._as_text = as_text
         self._waiting: dict[str, Manifest] = {}
         self._given: dict[str, bytes] = {}
         self._announced = False
@@ -111,6 +117,9 @@ class Session:
         if request.blob is None:
             # `git am` and `git merge -s recursive` read what they merged before the index has it.
             self._given[request.path] = text
+        if self._as_text:
+            self._warn(str(_octopus_error(request.path)))
+            return [text]  # git puts its merge, conflict markers and all, in the file's place
         if not self._workspace.workshop.settings.smudge:
             return [text]
         described = manifest.parse(text)
@@ -167,6 +176,14 @@ def _pointer_error(path: str, command: str) -> PointerError:
         "a Git LFS pointer stands here, but the path is tracked by git-theta",
         path=path,
         hint=command,
+    )
+
+
+def _octopus_error(path: str) -> MergeError:
+    return MergeError(
+        "git merges several branches at once, and -s resolve, as lines of text",
+        path=path,
+        hint="git merge --abort, then git theta merge BRANCH...",
     )
 
 

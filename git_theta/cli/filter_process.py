@@ -13,6 +13,8 @@ from git_theta.cli.progress import Meter
 from git_theta.errors import ThetaError
 from git_theta.filtering import Session
 from git_theta.git import hooks, serve
+from git_theta.git.octopus import merges_text
+from git_theta.system import ancestors
 from git_theta.workspace import Workspace, open_workspace
 
 
@@ -29,7 +31,8 @@ def command() -> None:
     gc.set_threshold(100_000)
     with open_workspace(progress=Meter()) as workspace:
         _add_missing_hooks(workspace)
-        session = Session(workspace, complain, can_defer=not hooks.missing(workspace.repo))
+        can_defer = not hooks.missing(workspace.repo)
+        session = Session(workspace, complain, can_defer, as_text=merges_text(ancestors()))
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
 
 

@@ -272,7 +272,11 @@ def test_octopus_stops_in_conflict_and_its_markers_are_not_added(model, theta):
     branch(model, "one", file(w0=1))
     branch(model, "two", file(w1=1))
     model.commit_files({"other": b"x"})
-    assert model.process("merge", "one", "two").returncode == 1
+    done = model.process("merge", "one", "two")
+    assert done.returncode == 1
+    words = done.stderr.decode()
+    assert f"{PATH}: git merges several branches at once" in words
+    assert "hint: git merge --abort, then git theta merge BRANCH..." in words
     assert model.read(PATH).startswith(b"<<<<<<<")
     done = model.process("add", PATH)
     assert done.returncode
@@ -289,7 +293,9 @@ def test_octopus_that_fails_early_leaves_everything(model):
     for number, name in enumerate(("one", "two", "three"), 1):
         branch(model, name, file(w0=number))
     model.commit_files({"other": b"x"})
-    assert model.process("merge", "one", "two", "three").returncode == 2
+    done = model.process("merge", "one", "two", "three")
+    assert done.returncode == 2
+    assert "git theta merge BRANCH..." in done.stderr.decode()
     assert model.read(PATH) == file()
     assert is_settled(model)
 
