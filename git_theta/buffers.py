@@ -52,6 +52,10 @@ class _Pool:
         if idle + len(memory) <= _IDLE:
             self._idle[len(memory)].append(memory)
 
+    def clear(self) -> None:
+        """Let go of what lies idle."""
+        self._idle.clear()
+
 
 _pool = _Pool()
 
@@ -59,3 +63,8 @@ _pool = _Pool()
 def new_array(length: int) -> NDArray[np.uint8]:
     """``length`` bytes to write to; what is in them is undefined."""
     return np.empty(length, np.uint8) if length < _LEAST else _pool.take(length)
+
+
+def clear() -> None:
+    """Let go of all memory that lies idle."""
+    _pool.clear()

@@ -148,15 +148,15 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
     return _decode(store, chunk, {}, set())
 
 
-def decode_all(store: ObjectStore, wanted: Sequence[Chunk]) -> list[DecodedChunk]:
-    """The same for several chunks; what their chains have in common is decoded once.
+def decode_each(store: ObjectStore, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk]:
+    """The same for several chunks, in turn; what their chains have in common is decoded once.
 
     Fine-tunes of one model are differences to the same base.
     """
     counts = Counter(rest for chunk in wanted for rest in _lower_parts(chunk.chain))
     shared = {rest for rest, count in counts.items() if count > 1}
     known: dict[Chain, Link] = {}
-    return [_decode(store, chunk, known, shared) for chunk in wanted]
+    return (_decode(store, chunk, known, shared) for chunk in wanted)
 
 
 def _lower_parts(chain: Chain) -> Iterator[Chain]:

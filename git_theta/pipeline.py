@@ -61,6 +61,7 @@ def ahead(
                 pass
             size, future = running.popleft()
             result = future.result()
+            del future  # which holds the result too
             while submit(size):
                 pass
             yield result
@@ -76,6 +77,7 @@ def batches(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterato
     for item in items:
         batch.append(item)
         total += size(item)
+        del item  # whoever gets the batch decides how long items live
         if total >= limit:
             yield batch
             batch, total = [], 0

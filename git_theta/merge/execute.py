@@ -27,6 +27,7 @@ from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
     from git_theta.merge.computing import Computer, Surveys
+    from git_theta.merge.inputs import Inputs
 
 # Small chunks are decoded together: a task costs about 50 us.
 _BATCH = 4 << 20
@@ -168,8 +169,13 @@ class _Merged:
         return self.step.weight
 
     def load(self) -> Pieces:
-        inputs = self.computer.load(self.step)
-        return ((self.number, self.computer.merge(self.step, inputs)) for _ in range(1))
+        return _merged(self.number, self.step, self.computer, self.computer.load(self.step))
+
+
+def _merged(number: int, step: Combine, computer: Computer, inputs: Inputs) -> Pieces:
+    merged = computer.merge(step, inputs)
+    del inputs  # while the result is stored
+    yield number, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,4 +231,6 @@ def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[
     for pieces in loaded:
         for number, data in pieces:
             yield from writer.put(number, data)
+            del data  # before the next one is loaded
+        del pieces
     yield from writer.finish()

@@ -116,8 +116,10 @@ class LazyModel:
         chosen = [by_name[name] for name in names]
         self.progress.start("surveying", sum(step.weight for step, _ in chosen))
         for inputs in ahead(_load, chosen, _weight, BUDGET, self.threads):
+            weight = _weight(by_name[inputs.name])
             yield inputs
-            self.progress.advance(_weight(by_name[inputs.name]))
+            del inputs  # before the next one is loaded
+            self.progress.advance(weight)
         self.progress.finish()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from git_theta.ids import content_hash
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.pipeline import in_order
 from git_theta.registry import Bytes
+from git_theta.store import Location
+from git_theta.system import release_memory
 
 BUDGET = 512 << 20
 """Bytes of parameters that a merge has in memory at a time, unless one alone is larger."""
@@ -33,37 +36,41 @@ class Reader:
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """The raw bytes of each chunk; not to be written to."""
-        decoded = chunks.decode_all(self._workshop.store, wanted)
-        self._workshop.index.add({row: None for each in decoded for row in each.locations})
+        decoded = [*chunks.decode_each(self._workshop.store, wanted)]
+        self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
+
+    def _note(self, verified: Iterable[Location]) -> None:
+        self._workshop.index.add(dict.fromkeys(verified))
 
     def tensors(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
         """All bytes of each tensor's storage; not to be written to, though torch may think so."""
+        if sum(entry.length for entry in entries) > BUDGET // 2:
+            release_memory()
         if all(len(entry.chunks) == 1 for entry in entries):
             read = self.read([entry.chunks[0] for entry in entries])
             return [data if data.flags.writeable else data.copy() for data in read]
         return self._joined(entries)
 
     def _joined(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
-        """Tensors of several chunks: the first of each, the second of each, and so on."""
+        """Tensors of several chunks: the first of each, then the second of each, and so on."""
         wholes = [new_array(entry.length) for entry in entries]
-        positions = [0] * len(entries)
-        for number, read in enumerate(self._each(entries)):
-            places = [n for n, entry in enumerate(entries) if number < len(entry.chunks)]
-            for place, data in zip(places, read, strict=True):
-                start = positions[place]
-                wholes[place][start : start + data.size] = data
-                positions[place] = start + data.size
+        is_large = max(entry.length for entry in entries) > _SHARED
+        workers = self._workshop.settings.workers if is_large else 1
+        for _ in in_order(self._fill, _aligned(entries, wholes), workers):
+            pass
         return wholes
 
-    def _each(self, entries: Sequence[TensorEntry]) -> Iterable[list[Bytes]]:
-        most = max(len(entry.chunks) for entry in entries)
-        aligned = (
-            [entry.chunks[n] for entry in entries if n < len(entry.chunks)] for n in range(most)
-        )
-        if max(entry.length for entry in entries) <= _SHARED:
-            return map(self.read, aligned)
-        return in_order(self.read, aligned, self._workshop.settings.workers)
+    def _fill(self, parts: Sequence[tuple[Chunk, Bytes]]) -> None:
+        """Decode chunks, each into its place, before the next one is decoded."""
+        decoded = chunks.decode_each(self._workshop.store, [chunk for chunk, _ in parts])
+        verified: list[Location] = []
+        for _, place in parts:
+            found = next(decoded)
+            place[:] = found.data
+            verified += found.locations
+            del found
+        self._note(verified)
 
     def digest(self, entry: TensorEntry) -> str:
         """The BLAKE3 hash of all bytes of a tensor's storage."""
@@ -74,6 +81,19 @@ class Reader:
     def skeleton(self, manifest: Manifest) -> bytes:
         """Every byte of the file that is in no tensor."""
         return b"".join(map(bytes, self.read(manifest.skeleton)))
+
+
+def _aligned(
+    entries: Sequence[TensorEntry], wholes: Sequence[Bytes]
+) -> Iterator[list[tuple[Chunk, Bytes]]]:
+    """The chunks of the same number in every tensor, each with its place in the whole."""
+    rows = []
+    for entry, whole in zip(entries, wholes, strict=True):
+        ends = [*accumulate((chunk.length for chunk in entry.chunks), initial=0)]
+        places = (whole[start:stop] for start, stop in pairwise(ends))
+        rows.append([*zip(entry.chunks, places, strict=True)])
+    for number in range(max(map(len, rows))):
+        yield [row[number] for row in rows if number < len(row)]
 
 
 class SkeletonSource:

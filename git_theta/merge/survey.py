@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,8 +17,12 @@ from torch import Tensor
 
 from git_theta.merge.arithmetic import dots, row_dots
 from git_theta.merge.inputs import Inputs, Slice, each
+from git_theta.pipeline import batches
 
 R = TypeVar("R")
+# Elements: enough for every thread to have some slices.
+_BATCH = 1 << 22
+
 Vectors = Callable[[Slice], Sequence[Tensor]]
 
 
@@ -89,7 +93,12 @@ def each_slice(
     In the order of the names and slices, on the model's threads.
     """
     chosen = model.stream(model.names if names is None else names)
-    return each((piece for inputs in chosen for piece in inputs.pieces()), work, model.threads)
+    # Small parameters are worked on together; a large one is let go of before the next is loaded.
+    for batch in batches(chosen, lambda inputs: inputs.count, _BATCH):
+        pieces = chain.from_iterable(inputs.pieces() for inputs in batch)
+        yield from each(pieces, work, model.threads)
+        del pieces
+        batch.clear()
 
 
 def magnitudes(piece: Slice) -> list[Tensor]:

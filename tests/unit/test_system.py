@@ -316,3 +316,16 @@ def test_errors_say_what_they_mean(number: int, words: str) -> None:
     assert words in error.message
     assert error.path == "place"
     assert (error.hint is None) == (number == errno.EIO)
+
+
+def test_memory_that_lies_idle_is_given_back():
+    import gc
+
+    from git_theta import buffers
+    from git_theta.system import release_memory
+
+    buffers.new_array(64 << 20)[:] = 1
+    gc.collect()
+    assert buffers._pool._idle
+    release_memory()
+    assert not any(buffers._pool._idle.values())
