@@ -241,6 +241,21 @@ def test_a_change_is_replayed_where_nothing_else_changed(model, command, tmp_pat
     assert model.read(PATH) == file(w0=1, w1=2)
 
 
+def test_switching_branches_with_a_change_that_is_kept(model):
+    commit(model, file(), "base")
+    branch(model, "rte", file(w1=2))
+    model.write(PATH, file(w0=1))
+    model.git("checkout", "-q", "-m", "rte")
+    assert model.read(PATH) == file(w0=1, w1=2)
+    model.git("checkout", "-q", "-f", "main")
+    model.write(PATH, file(w1=1, b1=1))
+    model.git("config", "theta.merge.strategy", "average")  # it adds the change all the same
+    model.git("checkout", "-q", "-m", "rte")
+    np.testing.assert_allclose(
+        load(model.read(PATH))[SECOND], changed(w1=3)[SECOND], rtol=1e-6, atol=1e-6
+    )
+
+
 def test_merge_tree_writes_a_tree(apart):
     model = apart(file(w0=1), file(w1=2))
     tree = model.git("merge-tree", "--write-tree", "main", "rte")
