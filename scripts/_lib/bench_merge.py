@@ -80,7 +80,7 @@ def _floors(device: str, floor: float, runs: int) -> str:
 
 
 def _table(speeds: list[Speed], floor: float) -> str:
-    head = ["strategy", "time", "GB/s", "of the floor", "of nothing", "furthest from the CPU"]
+    head = ["strategy", "time", "GB/s", "of the floor", "of nothing"]
     nothing = speeds[0].rate
     rows = [
         [
@@ -89,10 +89,12 @@ def _table(speeds: list[Speed], floor: float) -> str:
             f"{speed.rate:.2f}",
             ratio(speed.rate, floor),
             ratio(speed.rate, nothing),
-            "-" if speed.furthest is None else f"{speed.furthest} bf16 steps",
         ]
         for speed in speeds
     ]
+    if any(speed.furthest is not None for speed in speeds):
+        head.append("bf16 steps from the CPU")
+        rows = [[*row, str(speed.furthest)] for row, speed in zip(rows, speeds, strict=True)]
     return table(head, rows)
 
 
