@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from git_theta.errors import MergeError
-from git_theta.merge.resolving import RESOLVERS, Kind
+
+Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor", "table"]
 
 REQUIRED = inspect.Parameter.empty
 
@@ -90,32 +91,6 @@ class Parameter:
             "contributor": " or ".join(("ours", "theirs", "a contributor's name", *self.choices)),
             "table": f"a JSON file of names and a number for each contributor, {self.range}",
         }[self.kind]
-
-    def resolve(self, value: Any, contributors: Sequence[str]) -> Any:
-        """``value``, a string or of its own type, as the strategy's function takes it.
-
-        ``contributors`` are the names of what is merged. The result is JSON. Raises ``MergeError``
-        that says what is accepted.
-        """
-        try:
-            return RESOLVERS[self.kind](self, value, contributors)
-        except (TypeError, ValueError) as error:
-            raise MergeError(
-                f"parameter {self.name} cannot be {value!r}: it is {self.accepts}",
-                hint=self.range.hint or None,
-            ) from error
-
-    def resolve_default(self, contributors: Sequence[str]) -> Any:
-        """The default as the strategy's function takes it."""
-        if self.required:
-            raise MergeError(f"parameter {self.name} is missing: it is {self.accepts}")
-        if self.kind == "per-contributor":
-            return [float(self.default[0])] * len(contributors)
-        if self.kind == "contributor":
-            return [False] * len(contributors)
-        if self.kind == "table":
-            return dict(self.default)
-        return self.default
 
 
 # Parameters that several strategies share.

@@ -1,8 +1,4 @@
-"""Values of strategies' parameters, from what users write to what recipes hold.
-
-A resolver raises ``MergeError`` that says what is wrong, or ``TypeError`` or ``ValueError`` for a
-value that is simply not of the parameter's kind.
-"""
+"""Values of strategies' parameters, from what users write to what recipes hold."""
 
 from __future__ import annotations
 
@@ -11,16 +7,39 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from git_theta.errors import MergeError
-
-if TYPE_CHECKING:
-    from git_theta.merge.parameters import Parameter
-
-Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor", "table"]
+from git_theta.merge.parameters import Kind, Parameter
 
 _LARGEST_TABLE = 16 << 20
+
+
+def resolve(parameter: Parameter, value: Any, contributors: Sequence[str]) -> Any:
+    """``value``, a string or of its own type, as the strategy's function takes it.
+
+    ``contributors`` are the names of what is merged. The result is JSON. Raises ``MergeError``
+    that says what is accepted.
+    """
+    try:
+        return _RESOLVERS[parameter.kind](parameter, value, contributors)
+    except (TypeError, ValueError) as error:
+        raise MergeError(
+            f"parameter {parameter.name} cannot be {value!r}: it is {parameter.accepts}",
+            hint=parameter.range.hint or None,
+        ) from error
+
+
+def resolve_default(parameter: Parameter, contributors: Sequence[str]) -> Any:
+    """The default as the strategy's function takes it; ``MergeError`` where there is none."""
+    default = parameter.default
+    if parameter.required:
+        raise MergeError(f"parameter {parameter.name} is missing: it is {parameter.accepts}")
+    if parameter.kind == "per-contributor":
+        return [float(default[0])] * len(contributors)
+    if parameter.kind == "contributor":
+        return [False] * len(contributors)
+    return dict(default) if parameter.kind == "table" else default
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
@@ -119,7 +138,8 @@ def _read_json(parameter: Parameter, name: str) -> Any:
         raise MergeError(f"parameter {parameter.name}: no JSON: {error}", path=name) from error
 
 
-RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
+# Each raises TypeError or ValueError for what is not of its kind, MergeError where it can say more.
+_RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
     "bool": _bool,
     "int": _int,
     "float": _float,

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 from git_theta import registry
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Parameter, parameter_of
-from git_theta.merge.resolving import unknown
+from git_theta.merge.resolving import resolve, resolve_default, unknown
 
 if TYPE_CHECKING:
     from git_theta.merge.survey import Model
@@ -170,9 +170,9 @@ class Strategy:
                 raise unknown(f"parameter of {self.name}", name, known)
         self._check_number(len(contributors))
         values = {
-            parameter.name: parameter.resolve(given[parameter.name], contributors)
+            parameter.name: resolve(parameter, given[parameter.name], contributors)
             if parameter.name in given
-            else parameter.resolve_default(contributors)
+            else resolve_default(parameter, contributors)
             for parameter in self.parameters
         }
         if self.check:

@@ -11,6 +11,7 @@ import pytest
 
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Parameter, Range, Weights, Words, parameter_of
+from git_theta.merge.resolving import resolve, resolve_default
 
 NAMES = ("main", "feature/a")
 
@@ -57,7 +58,7 @@ def parameter(name: str) -> Parameter:
     ],
 )
 def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expected: Any) -> None:
-    resolved = parameter(name).resolve(value, NAMES)
+    resolved = resolve(parameter(name), value, NAMES)
     assert resolved == expected
     assert type(resolved) is type(expected)
 
@@ -92,35 +93,35 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
 )
 def test_other_values_are_refused_in_words(name: str, value: Any, says: str) -> None:
     with pytest.raises(MergeError) as caught:
-        parameter(name).resolve(value, NAMES)
+        resolve(parameter(name), value, NAMES)
     assert says in str(caught.value)
 
 
 def test_tables_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "table.json"
     file.write_text('{"a": {"main": 1}}')
-    assert parameter("table").resolve(str(file), NAMES) == {"a": [1.0, 0.0]}
+    assert resolve(parameter("table"), str(file), NAMES) == {"a": [1.0, 0.0]}
     for text in ("{", "[" * 100_000, '"text"'):
         file.write_text(text)
         with pytest.raises(MergeError):
-            parameter("table").resolve(str(file), NAMES)
+            resolve(parameter("table"), str(file), NAMES)
     with file.open("wb") as large:
         large.truncate(17 << 20)
     with pytest.raises(MergeError, match="too large"):
-        parameter("table").resolve(str(file), NAMES)
-    assert parameter("table").resolve_default(NAMES) == {}
+        resolve(parameter("table"), str(file), NAMES)
+    assert resolve_default(parameter("table"), NAMES) == {}
 
 
 def test_theirs_is_nobody_among_three() -> None:
     with pytest.raises(MergeError, match="no contributor is called 'theirs'"):
-        parameter("favor").resolve("theirs", ("a", "b", "c"))
-    assert parameter("favor").resolve("ours", ("a", "b", "c")) == [True, False, False]
+        resolve(parameter("favor"), "theirs", ("a", "b", "c"))
+    assert resolve(parameter("favor"), "ours", ("a", "b", "c")) == [True, False, False]
 
 
 def test_defaults_are_spread_over_the_contributors() -> None:
-    assert parameter("weight").resolve_default(NAMES) == [1.0, 1.0]
-    assert parameter("favor").resolve_default(NAMES) == [False, False]
-    assert parameter("steps").resolve_default(NAMES) == 3
+    assert resolve_default(parameter("weight"), NAMES) == [1.0, 1.0]
+    assert resolve_default(parameter("favor"), NAMES) == [False, False]
+    assert resolve_default(parameter("steps"), NAMES) == 3
 
 
 def test_a_parameter_without_default_is_required() -> None:
@@ -128,7 +129,7 @@ def test_a_parameter_without_default_is_required() -> None:
     assert needed.required
     assert not parameter("steps").required
     with pytest.raises(MergeError, match="parameter needed is missing"):
-        needed.resolve_default(NAMES)
+        resolve_default(needed, NAMES)
 
 
 def test_a_trailing_underscore_is_not_part_of_the_name() -> None:
