@@ -70,8 +70,10 @@ def call(model: nn.Module, batch: Any) -> Any:
 def limited(batches: Iterable[Any], most: int | None) -> Iterator[tuple[Any, int]]:
     """Batches with their sizes, up to ``most`` examples in all; the last may be cut.
 
-    Raises ``UsageError`` where there is no example at all.
+    Raises ``UsageError`` where there is no example at all, or none is asked for.
     """
+    if most is not None and most < 1:
+        raise UsageError(f"examples={most}: statistics are of one example at least")
     seen = 0
     for batch in batches:
         size = size_of(batch)
@@ -82,7 +84,10 @@ def limited(batches: Iterable[Any], most: int | None) -> Iterator[tuple[Any, int
         if most is not None and seen >= most:
             break
     if not seen:
-        raise UsageError("there is no example to compute statistics from")
+        raise UsageError(
+            "there is no example to compute statistics from",
+            hint="an iterator that was used up gives none: pass the DataLoader",
+        )
 
 
 def _first(batch: Any, size: int, count: int) -> Any:
@@ -100,7 +105,7 @@ def _each(value: Any, work: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_each(each, work) for each in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(_each(each, work) for each in value)
+        return type(value)([_each(each, work) for each in value])
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -39,28 +39,59 @@ def fisher(
     list: its first element), and its output, or ``output.logits``, is what is meant.
 
     Squares of gradients are of one example each (those of a batch's sum would be biased), so the
-    model sees batches of size 1: whatever it computes across a batch is not what it does in
-    training. Parameters that need no gradient are left out. The memory is that of two sets of
-    them. ``seed`` decides what is drawn; torch's own generators are left alone.
+    model sees batches of size 1, mappings as ``dict``: whatever it computes across a batch is not
+    what it does in training. For that, examples must lie along the first axis of every tensor whose
+    first axis is as long as that of the batch's first tensor. All else, such as a list of texts or
+    a tensor of another length, is given whole with every example. Where an input is none of
+    examples (class weights, ``[sequence, batch, width]``), give batches of one example.
 
-    Raises ``UsageError`` for a call that makes no sense, ``MergeError`` naming the parameter where
-    a gradient is NaN or infinite. Source: arXiv:2111.09832, section 3.
+    Parameters that need no gradient are left out, those that nothing depends on are 0. The memory
+    is that of two sets of them. ``seed`` decides what is drawn; torch's own generators are left
+    alone.
+
+    Raises ``UsageError`` for a call that makes no sense, ``MergeError`` naming parameter and
+    example where a gradient is NaN or infinite. Source: arXiv:2111.09832, section 3.
     """
     if samples < 1 or labels not in ("exact", "sampled"):
         raise UsageError(f"labels={labels!r}, samples={samples}: labels are exact or sampled")
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise UsageError("no parameter of the model requires a gradient")
+    parameters = _trained(model)
     sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     generator = torch.Generator().manual_seed(seed)
-    count = 0
+    count = dependent = 0
     with evaluating(model), torch.enable_grad():
         for example in _examples(model, batches, examples):
             found = _check_logits((logits or _logits)(model, example))
-            for weight, likelihood in _likelihoods(found, labels, samples, generator):
-                _add_squares(sums, parameters, likelihood, weight, count)
+            if found.requires_grad:
+                for weight, likelihood in _likelihoods(found, labels, samples, generator):
+                    _add_squares(sums, parameters, likelihood, weight, count)
+                dependent += 1
             count += 1
-    return Statistics("fisher", {name: total.div_(count) for name, total in sums.items()}, count)
+    if not dependent:
+        raise UsageError(
+            "the logits depend on no parameter that requires a gradient",
+            hint="compute them without torch.no_grad() or detach()",
+        )
+    return Statistics("fisher", _means(sums, count), count)
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise UsageError(
+            "no parameter of the model requires a gradient", hint="model.requires_grad_()"
+        )
+    return parameters
+
+
+def _means(sums: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The means, in place of the sums; ``MergeError`` where float32 does not have them."""
+    for name, total in sums.items():
+        if not bool(total.isfinite().all()):
+            raise MergeError(
+                f"the squared gradients of {name} are too large for float32",
+                hint="leave out the examples that cause it, such as inputs that are not scaled",
+            )
+    return {name: total.div_(count) for name, total in sums.items()}
 
 
 def _examples(model: nn.Module, batches: Iterable[Any], most: int | None) -> Iterator[Any]:
@@ -99,7 +130,8 @@ def _likelihoods(
     chances = rows.detach().double().exp().cpu()
     if labels == "exact":
         for row, position in enumerate(chances.tolist()):
-            yield from ((p, rows[row, c]) for c, p in enumerate(position) if p > 0)
+            # A NaN is none of the chances that are left out: its gradient will be refused.
+            yield from ((p, rows[row, c]) for c, p in enumerate(position) if p != 0)
         return
     for _ in range(samples):
         drawn = _draw(chances, generator).to(rows.device)

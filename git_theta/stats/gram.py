@@ -31,8 +31,12 @@ def gram(
     which the tensor called ``mask`` is 0 are left out where it has their leading shape.
 
     ``forward`` runs the model on a batch; by default it is called as for ``fisher``. Layers are
-    modules of type ``nn.Linear`` that are called; what uses their weights otherwise is not seen.
-    Modules that share a weight share a matrix. At most ``examples`` examples are used (all).
+    modules of type ``nn.Linear`` that are called; what uses their weights otherwise, such as
+    ``nn.MultiheadAttention``, is not seen. Modules that share a weight share a matrix, of the
+    inputs of all of them, under the name that ``named_parameters`` gives the weight. At most
+    ``examples`` examples are used (all).
+
+    Sums are float32, float64 for weights that are, also under autocast.
 
     Raises ``UsageError`` where no linear layer is called, ``MergeError`` naming the layer where an
     input is NaN or infinite. Source: arXiv:2212.09849.
@@ -42,21 +46,38 @@ def gram(
     sums = _Sums({layer: names[id(layer.weight)] for layer in layers if id(layer.weight) in names})
     count = 0
     device = device_of(model)
-    with evaluating(model), torch.no_grad(), sums.listening():
+    with evaluating(model), torch.no_grad(), _layer_by_layer(), sums.listening():
         for batch, size in limited(batches, examples):
             here = moved(batch, device)
             sums.mask = here.get(mask) if mask and isinstance(here, Mapping) else None
             (forward or call)(model, here)
             count += size
     if not sums.products:
-        raise UsageError("no nn.Linear of the model was called")
+        raise UsageError(
+            "no nn.Linear of the model was called, or all of its inputs are masked",
+            hint="pass forward=lambda model, batch: ..., or mask=None",
+        )
     return Statistics("gram", sums.means(), count)
+
+
+@contextmanager
+def _layer_by_layer() -> Iterator[None]:
+    """Transformers of torch call their layers, rather than one kernel that has their weights.
+
+    That one gives layers padded batches as nested tensors, which have no shape.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _Sums:
     """Adds up x xᵀ, and counts x, by the name of a layer's weight."""
 
-    def __init__(self, names: Mapping[nn.Module, str]) -> None:
+    def __init__(self, names: Mapping[nn.Linear, str]) -> None:
         self.products: dict[str, Tensor] = {}
         self.mask: Tensor | None = None
         self._counts: dict[str, int] = {}
@@ -74,28 +95,32 @@ class _Sums:
             for handle in handles:
                 handle.remove()
 
-    def _add(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _add(self, layer: nn.Linear, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         name, given = self._names[layer], inputs[0] if inputs else named["input"]
         vectors = self._chosen(given).reshape(-1, given.shape[-1])
-        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
-        product = vectors.T @ vectors
-        if not bool(product.isfinite().all()):
-            raise MergeError(f"an input of {name} is not finite, or too large to be squared")
-        if name in self.products:
-            self.products[name] += product
-        else:
-            self.products[name] = product
+        if not len(vectors):
+            return
+        if name not in self.products:
+            dtype = torch.float64 if layer.weight.dtype == torch.float64 else torch.float32
+            self.products[name] = vectors.new_zeros(2 * vectors.shape[1:], dtype=dtype)
+        total = self.products[name]
+        vectors = vectors.to(total.device, total.dtype)
+        # In place, which autocast leaves alone: "@" would be computed in half precision there.
+        total.addmm_(vectors.T, vectors)
+        if not bool(total.isfinite().all()):
+            raise MergeError(
+                f"an input of {name} is not finite, or too large to be squared",
+                hint="compute in float32 or bfloat16",
+            )
         self._counts[name] = self._counts.get(name, 0) + len(vectors)
 
     def _chosen(self, given: Tensor) -> Tensor:
         mask = self.mask
         if mask is None or mask.shape != given.shape[:-1]:
             return given
-        return given[mask.to(torch.bool)]
+        return given[mask.to(given.device, torch.bool)]
 
     def means(self) -> dict[str, Tensor]:
-        """The means, float32; the sums are used up."""
-        return {
-            name: (product / max(1, self._counts[name])).float()
-            for name, product in self.products.items()
-        }
+        """The means, float32, symmetric to the bit: a matrix product is but for rounding."""
+        halves = {name: total / (2 * self._counts[name]) for name, total in self.products.items()}
+        return {name: (half + half.T).float() for name, half in halves.items()}

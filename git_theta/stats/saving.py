@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +11,12 @@ import torch
 from torch import Tensor
 
 from git_theta import formats, manifest
-from git_theta.errors import UsageError
+from git_theta.errors import FormatError, UsageError
 from git_theta.formats.safetensors import header
+from git_theta.stats.names import in_checkpoint
 from git_theta.system import FileSource, atomic_file
-from git_theta.tensor import Layout, TensorSpan
+from git_theta.tensor import Alias, Layout, TensorSpan
 
-_DOT = re.compile(r"\.")
-# Modules around a model in another one: "base_model.model.bert." has three.
-_DEEPEST = 3
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -42,37 +38,52 @@ class Statistics:
         """Write them beside ``checkpoint``, as ``<its stem>.<kind>.safetensors``; returns the path.
 
         Names become those of the checkpoint, which may have more or fewer modules in front of
-        them; what the checkpoint does not have (a head on top, another shard) is left out. bf16
-        has the range of float32 and 8 bits of precision, which weights of a mean do not need more
-        of. The same tensors give the same bytes.
+        them, and those of tied tensors the one that owns the bytes; what the checkpoint does not
+        have (a head on top, another shard) is left out. bf16 is rounded to nearest-even: it has the
+        range of float32 and 8 bits of precision, which weights of a mean do not need more of. The
+        same tensors give the same bytes.
 
-        Raises ``UsageError`` where statistics and checkpoint do not fit; nothing is written then.
+        Raises ``UsageError`` where statistics and checkpoint do not fit, ``FormatError`` for a file
+        that no format can read; nothing is written then.
         """
         if dtype not in _DTYPES:
             raise UsageError(f"dtype={dtype!r}: statistics are float32 or bfloat16")
         path = Path(checkpoint)
-        named = dict(self._named(_layout(path)))
-        if not named:
-            raise UsageError(
-                "the checkpoint has no parameter of which there are statistics", path=str(path)
-            )
+        layout = _layout(path)
+        try:
+            named = sorted(self._named(layout).items())
+        except UsageError as error:
+            raise error.at(str(path)) from None
         target = path.with_name(f"{path.stem}.{self.kind}.safetensors")
         about = {"examples": str(self.examples), "statistic": self.kind}
         with atomic_file(target) as file:
-            file.write(header(about, [_span(name, t, dtype) for name, t in sorted(named.items())]))
-            for _, tensor in sorted(named.items()):
+            file.write(header(about, [_span(name, tensor, dtype) for name, tensor in named]))
+            for _, tensor in named:
                 stored = tensor.detach().to("cpu", _DTYPES[dtype]).contiguous()
                 file.write(stored.reshape(-1).view(torch.uint8).numpy().data)
         return target
 
-    def _named(self, layout: Layout) -> Iterator[tuple[str, Tensor]]:
+    def _named(self, layout: Layout) -> dict[str, Tensor]:
         """Tensors by the names of the checkpoint's parameters that own the bytes."""
-        owners = {alias.name: alias.of for alias in layout.aliases}
         shapes = {span.name: span.shape for span in layout.spans}
         shapes |= {alias.name: alias.shape for alias in layout.aliases}
+        owners = _owners(layout)
+        sources: dict[str, str] = {}
         for name, found in in_checkpoint(list(self.tensors), shapes).items():
             self._check(found, shapes[found], self.tensors[name])
-            yield owners.get(found, found), self.tensors[name]
+            owner = owners.get(found, found)
+            if owner in sources:
+                raise UsageError(
+                    f"{sources[owner]} and {name} are one tensor in the checkpoint",
+                    hint="tie them in the model too, or leave out the statistics of one",
+                )
+            sources[owner] = name
+        if not sources:
+            raise UsageError(
+                "the checkpoint has no parameter of which there are statistics",
+                hint="save the model that they were computed with",
+            )
+        return {owner: self.tensors[name] for owner, name in sources.items()}
 
     def _check(self, name: str, shape: tuple[int, ...], tensor: Tensor) -> None:
         wanted = shape if self.kind == "fisher" else (shape[1:] * 2 if len(shape) == 2 else None)
@@ -84,37 +95,24 @@ class Statistics:
             )
 
 
+def _owners(layout: Layout) -> dict[str, str]:
+    """Names that mean just what another does, which is the one that has the bytes.
+
+    Those that view another part of the same storage are parameters of their own.
+    """
+    spans = {span.name: span for span in layout.spans}
+    return {alias.name: alias.of for alias in layout.aliases if _same(alias, spans[alias.of])}
+
+
+def _same(alias: Alias, span: TensorSpan) -> bool:
+    seen, owned = ((it.dtype, it.shape, it.offset, it.strides) for it in (alias, span))
+    return seen == owned
+
+
 def _span(name: str, tensor: Tensor, dtype: str) -> TensorSpan:
     kind = "F32" if dtype == "float32" else "BF16"
     length = tensor.numel() * _DTYPES[dtype].itemsize
     return TensorSpan(name, kind, tuple(tensor.shape), 0, length)
-
-
-def in_checkpoint(names: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """A model's names of parameters to the checkpoint's, for those that it has.
-
-    One prefix is taken from the names of the model, such as the ``bert.`` of a classifier, or put
-    before them: the one that makes the most of them known, of several the shortest.
-    """
-    there = set(known)
-    best = {name: name for name in names if name in there}
-    for prefix in _prefixes(names):
-        taken = {name: name[len(prefix) :] for name in names if name.startswith(prefix)}
-        best = max(best, _known(taken, there), key=len)
-    for prefix in _prefixes(there):
-        best = max(best, _known({name: prefix + name for name in names}, there), key=len)
-    return best
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
-    """What names begin with, up to their first three dots; short ones first."""
-    dots = (dot for name in names for dot in islice(_DOT.finditer(name), _DEEPEST))
-    found = {dot.string[: dot.end()] for dot in dots}
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
-
-
-def _known(renamed: Mapping[str, str], there: set[str]) -> dict[str, str]:
-    return {old: new for old, new in renamed.items() if new in there}
 
 
 def _layout(path: Path) -> Layout:
@@ -126,9 +124,14 @@ def _layout(path: Path) -> Layout:
                     path=str(path),
                     hint=f"git theta checkout {path}",
                 )
-            layout, _ = formats.scan(source, path.name)
+            layout, warning = formats.scan(source, path.name)
     except FileNotFoundError:
         raise UsageError(
             "there is no such checkpoint", path=str(path), hint="save the model first"
         ) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", path=str(path)) from error
+    if warning is not None:
+        reason = warning.partition(". It is stored whole")[0]
+        raise FormatError(reason, path=str(path), hint="save the model as safetensors")
     return layout

@@ -74,6 +74,66 @@ def test_padding_is_left_out():
     )
 
 
+def test_where_everything_is_padding_there_is_nothing_to_say():
+    x, mask = inputs(2, 3, 5), torch.zeros(2, 3)
+    with pytest.raises(UsageError, match="all of its inputs are masked"):
+        stats.gram(Net(), [{"x": x, "attention_mask": mask}])
+
+
+def test_a_module_under_two_names_counts_once_under_the_first():
+    layer = nn.Linear(5, 5)
+    x = inputs(6, 5)
+    found = stats.gram(nn.Sequential(layer, layer), [x]).tensors
+    expected = mean_of(torch.cat([x, layer(x).detach()]))
+    assert set(found) == {"0.weight"}
+    np.testing.assert_allclose(found["0.weight"].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [7, 33, 100])
+def test_they_are_symmetric_to_the_bit(width):
+    matrix = stats.gram(nn.Linear(width, 2), inputs(1001, width).split(37)).tensors["weight"]
+    assert torch.equal(matrix, matrix.T)
+
+
+def test_autocast_does_not_make_them_less_precise():
+    def forward(model: nn.Module, batch: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(batch)
+
+    x = inputs(40, 5)
+    found = stats.gram(nn.Linear(5, 3), [x], forward=forward).tensors["weight"]
+    np.testing.assert_allclose(found.numpy(), mean_of(x), rtol=1e-5, atol=1e-6)
+
+
+class Encoder(nn.Module):
+    """One of torch's own, which has a kernel for padded batches that calls no layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.5, batch_first=True)
+        self.inner = nn.TransformerEncoder(layer, 1)
+
+    def forward(self, x: Tensor, attention_mask: Tensor, fails: bool = False) -> Tensor:
+        if fails:
+            raise RuntimeError("it fails")
+        return self.inner(x, src_key_padding_mask=attention_mask == 0)
+
+
+def test_transformers_of_torch_are_seen_layer_by_layer():
+    x, mask = inputs(2, 4, 6), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    found = stats.gram(Encoder(), [{"x": x, "attention_mask": mask}]).tensors
+    alone = [{"x": x[:1], "attention_mask": mask[:1]}]
+    alone += [{"x": x[1:, :2], "attention_mask": mask[1:, :2]}]
+    expected = stats.gram(Encoder(), alone).tensors
+    assert set(found) == {"inner.layers.0.linear1.weight", "inner.layers.0.linear2.weight"}
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="it fails"):
+        stats.gram(Encoder(), [{"x": x, "attention_mask": mask, "fails": True}])
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_a_mask_of_another_shape_is_none():
     x = inputs(2, 3, 5)
     masked = stats.gram(Net(), [{"x": x, "attention_mask": torch.zeros(2, 1, 1)}]).tensors
@@ -103,6 +163,8 @@ def test_float64_stays_exact_and_half_is_widened():
 
 
 def test_what_cannot_be():
+    with pytest.raises(UsageError, match="examples=-1"):
+        stats.gram(nn.Linear(5, 3), [inputs(2, 5)], examples=-1)
     with pytest.raises(UsageError, match=r"no nn.Linear of the model was called"):
         stats.gram(nn.LayerNorm(5), [inputs(2, 5)])
     with pytest.raises(MergeError, match="an input of weight is not finite"):

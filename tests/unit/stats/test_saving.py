@@ -8,9 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from git_theta import stats
-from git_theta.errors import UsageError
+from git_theta.errors import FormatError, UsageError
 from git_theta.stats import Statistics
-from git_theta.stats.saving import in_checkpoint
+from git_theta.stats.names import in_checkpoint
 
 WEIGHT, BIAS = torch.rand(3, 5), torch.rand(3)
 
@@ -82,11 +82,67 @@ def test_one_prefix_for_all_names():
     assert in_checkpoint(["x.weight"], ["y.weight"]) == {}
 
 
+def test_what_is_called_alike_needs_no_prefix():
+    names = ["bert.a.weight", "bert.b.weight", "head.weight"]
+    assert in_checkpoint(names, ["a.weight", "b.weight", "head.weight"]) == {
+        "bert.a.weight": "a.weight",
+        "bert.b.weight": "b.weight",
+        "head.weight": "head.weight",
+    }
+    assert in_checkpoint(["a.weight"], ["b.a.weight", "a.weight"]) == {"a.weight": "a.weight"}
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (["layer.weight"], ["text.layer.weight", "image.layer.weight"]),
+        (["text.layer.weight", "image.layer.weight"], ["layer.weight"]),
+    ],
+)
+def test_names_that_may_mean_several_are_refused(names, known):
+    with pytest.raises(UsageError, match="the names are ambiguous") as caught:
+        in_checkpoint(names, known)
+    assert caught.value.hint.startswith("rename the statistics")
+
+
 def test_names_that_are_tied_in_the_checkpoint(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"embed.weight": WEIGHT, "head.weight": WEIGHT}, path)
     saved = load_file(fisher(head_weight=WEIGHT**2).save(path))
     assert torch.equal(saved["embed.weight"], WEIGHT**2)
+
+
+def test_views_of_one_storage_are_parameters_of_their_own(tmp_path):
+    path = tmp_path / "model.pt"
+    fused = torch.rand(6, 5)
+    torch.save({"query.weight": fused[:3], "key.weight": fused[3:]}, path)
+    saved = load_file(fisher(query_weight=WEIGHT, key_weight=2 * WEIGHT).save(path))
+    assert torch.equal(saved["query.weight"], WEIGHT)
+    assert torch.equal(saved["key.weight"], 2 * WEIGHT)
+
+
+def test_two_statistics_of_one_tensor_are_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"embed.weight": WEIGHT, "head.weight": WEIGHT}, path)
+    with pytest.raises(UsageError, match=r"embed.weight and head.weight are one tensor"):
+        fisher(embed_weight=WEIGHT, head_weight=WEIGHT).save(path)
+
+
+def test_scalars_and_tensors_without_elements(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.tensor(1.0), "b": torch.zeros(0, 3)}, path)
+    saved = load_file(fisher(a=torch.tensor(2.0), b=torch.zeros(0, 3)).save(path))
+    assert saved["a"].item() == 2
+    assert saved["b"].shape == (0, 3)
+
+
+def test_a_failure_while_writing_leaves_the_file_as_it_was(checkpoint):
+    path = fisher(layer_weight=WEIGHT).save(checkpoint)
+    before = path.read_bytes()
+    with pytest.raises(NotImplementedError, match="meta"):
+        fisher(layer_bias=BIAS, layer_weight=WEIGHT.to("meta")).save(checkpoint)
+    assert path.read_bytes() == before
+    assert sorted(checkpoint.parent.iterdir()) == [path, checkpoint]
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(checkpoint, tmp_path):
@@ -108,6 +164,13 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(checkpoint, tmp_pat
 def test_a_checkpoint_that_is_not_there_or_not_checked_out(tmp_path):
     with pytest.raises(UsageError, match="there is no such checkpoint"):
         fisher(layer_weight=WEIGHT).save(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        fisher(layer_weight=WEIGHT).save(tmp_path)
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"hello world")
+    with pytest.raises(FormatError, match="not a well-formed safetensors file") as broken:
+        fisher(layer_weight=WEIGHT).save(path)
+    assert "stored whole" not in str(broken.value)
     path = tmp_path / "stub.safetensors"
     path.write_bytes(b'{"git-theta":1,"format":"safetensors"}\n')
     with pytest.raises(UsageError, match="still a manifest") as caught:
