@@ -3,39 +3,58 @@
 By itself, a strategy merges bf16 tensors in memory by its defaults, through the code that the tool
 uses, on the CPU and on the GPU if there is one. GB/s count every byte of contributors, base,
 statistics and result once, however often a strategy passes over them. Beside it stand the
-memory-bandwidth floor, which is a plain copy in the device's memory, and the strategy "nothing",
-which reads and widens every input and rounds one of them. Results on a GPU are compared with the
-CPU's.
+memory-bandwidth floor, which is a plain copy of as many bytes in the device's memory, and the
+strategy "nothing", which reads and widens every input and rounds one of them. On a GPU the tensors
+start and end in the CPU's memory, so the speed at which bytes reach the GPU is shown too, and
+results must agree with the CPU's within one bf16 unit in the last place.
 
 As a whole, with --command, `git theta merge` merges branches of a repository in a scratch folder:
 start-up, reading, decoding, merging, storing, the commit and the checkout. With --mergekit,
-mergekit's own command does the same merge in turn.
+mergekit's own command does the same merge in turn. Compare them where other programs leave the
+cores alone: the table shows how far the runs are apart, and how many cores others used.
 
 Examples:
   scripts/bench merge
   scripts/bench merge --size 1g --only ties,average --json figures.json
   scripts/bench merge --command --mergekit ~/mergekit/bin/mergekit-yaml --runs 3
   scripts/bench merge --command --contributors 4 -p scope=tensor
+  scripts/bench merge --command --layers 19,9
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _lib import merge_command, merge_speed
+from _lib import mergekit
 from _lib.bench import length, scratch_folder
-from _lib.merge_command import Case, Mergekit, Ours, Runs
-from _lib.merge_speed import Speed
-from _lib.table import ratio, seconds, size, table
+from _lib.floors import cores, floors
+from _lib.machine import machine
+from _lib.merge_command import MODEL, Case, Ours, write_models
+from _lib.merge_report import Compared, command_table, floors_text, speed_table
+from _lib.merge_speed import (
+    Model,
+    Speed,
+    devices,
+    fewest,
+    furthest,
+    known,
+    make_model,
+    measure,
+    read_bytes,
+)
+from _lib.mergekit import Mergekit, equal_share
+from _lib.sandbox import Sandbox
+from _lib.table import size
 
-# Larger than any cache.
-_FLOOR_SIZE = 1 << 30
+_FURTHEST = 1.0
+"""bf16 units in the last place by which a GPU's result may differ from the CPU's."""
 
 
 def main(arguments: list[str]) -> None:
@@ -43,111 +62,83 @@ def main(arguments: list[str]) -> None:
     options = _parse(arguments)
     figures = _whole(options) if options.command else _strategies(options)
     if options.json:
+        with tempfile.TemporaryDirectory() as scratch:
+            figures = {"machine": machine(Sandbox(Path(scratch))), **figures}
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if figures.get("astray"):
+        sys.exit(f"further than {_FURTHEST} from the CPU's result: {', '.join(figures['astray'])}")
 
 
-# --- strategies ----------------------------------------------------------------------------------
+def _strategies(options: argparse.Namespace) -> dict[str, Any]:
+    model = make_model(options.size or 256 << 20, max(options.contributors, fewest(options.only)))
+    one = 2 * sum(each.count for each in model)
+    print(f"\n{len(model)} bf16 matrices, {size(one)} for each contributor, {cores()} threads\n")
+    figures: dict[str, Any] = {"floors": [], "strategies": [], "astray": []}
+    for device in options.device:
+        floor = floors(device, read_bytes(model), options.runs)
+        speeds = list(_on(device, model, options))
+        print(f"On {device}; {floors_text(floor)}:\n\n{speed_table(speeds, floor)}\n")
+        figures["floors"].append(asdict(floor))
+        figures["strategies"] += [asdict(speed) | {"rate": speed.rate} for speed in speeds]
+        figures["astray"] += [f"{s.strategy} on {device}" for s in speeds if _is_astray(s)]
+    return figures
 
 
-def _strategies(options: argparse.Namespace) -> list[dict[str, Any]]:
-    model = merge_speed.make_model(options.size or 256 << 20, options.contributors)
-    read = sum(2 * each.count for each in model)
-    print(f"\n{len(model)} bf16 matrices, {size(read)} for each contributor, {_threads()}\n")
-    found = [speed for device in options.device for speed in _on(device, model, options)]
-    return [asdict(speed) | {"rate": speed.rate} for speed in found]
-
-
-def _on(device: str, model: merge_speed.Model, options: argparse.Namespace) -> list[Speed]:
-    floor = merge_speed.copy_rate(device, _FLOOR_SIZE, options.runs)
-    speeds = []
+def _on(device: str, model: Model, options: argparse.Namespace) -> Iterator[Speed]:
     for name in ("nothing", *options.only):
-        print(f"bench: {name} on {device}", file=sys.stderr)
-        speed, merged = merge_speed.measure(name, model, device, options.runs)
+        _note(f"{name} on {device}")
+        speed, merged = measure(name, model, options.contributors, device, options.runs)
         if device != "cpu":
-            _, expected = merge_speed.measure(name, model, "cpu", 1)
-            speed.furthest = merge_speed.furthest(merged, expected)
-        speeds.append(speed)
-    print(f"On {device}; {_floors(device, floor, options.runs)}:\n")
-    print(_table(speeds, floor) + "\n")
-    return speeds
+            _, expected = measure(name, model, options.contributors, "cpu", 1)
+            speed.furthest = furthest(merged, expected, model)
+        yield speed
 
 
-def _floors(device: str, floor: float, runs: int) -> str:
-    text = f"its memory copies at {floor:.1f} GB/s"
-    if device == "cpu":
-        return text
-    return f"{text}, {merge_speed.transfer_rate(device, _FLOOR_SIZE, runs):.1f} GB/s reach it"
+def _is_astray(speed: Speed) -> bool:
+    # NaN is no smaller than anything.
+    return speed.furthest is not None and not speed.furthest <= _FURTHEST
 
 
-def _table(speeds: list[Speed], floor: float) -> str:
-    head = ["strategy", "time", "GB/s", "of the floor", "of nothing"]
-    nothing = speeds[0].rate
-    rows = [
-        [
-            speed.strategy,
-            seconds(sorted(speed.seconds)[len(speed.seconds) // 2]),
-            f"{speed.rate:.2f}",
-            ratio(speed.rate, floor),
-            ratio(speed.rate, nothing),
-        ]
-        for speed in speeds
+def _whole(options: argparse.Namespace) -> dict[str, Any]:
+    merges = [_compared(case, options) for case in _cases(options)]
+    chosen = ", ".join([options.strategy, *options.parameter])
+    print(f"\n{chosen}, {cores()} threads\n\n{command_table(merges)}\n")
+    for merge in merges:
+        if merge.equal is not None:
+            print(f"{100 * merge.equal:.2f} % of the elements are the same in both results.")
+    return {"merges": [asdict(merge) for merge in merges]}
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    return [
+        Case(
+            options.size or 1900 << 20,
+            options.contributors,
+            options.strategy,
+            tuple(options.parameter),
+            layers,
+        )
+        for layers in options.layers
     ]
-    if any(speed.furthest is not None for speed in speeds):
-        head.append("bf16 steps from the CPU")
-        rows = [[*row, str(speed.furthest)] for row, speed in zip(rows, speeds, strict=True)]
-    return table(head, rows)
 
 
-def _threads() -> str:
-    return f"{os.cpu_count()} threads"
-
-
-# --- the whole command ---------------------------------------------------------------------------
-
-
-def _whole(options: argparse.Namespace) -> list[dict[str, Any]]:
-    case = Case(
-        options.size or 1900 << 20, options.contributors, options.strategy, tuple(options.parameter)
-    )
+def _compared(case: Case, options: argparse.Namespace) -> Compared:
     with scratch_folder(options.dir, 5 * (2 + case.contributors) * case.size) as root:
         models = root / "models"
         models.mkdir()
-        print("bench: making checkpoints", file=sys.stderr)
-        merge_command.write_models(models, case)
-        ours = Ours(root / "ours", models, case)
-        measured: dict[str, tuple[Ours | Mergekit, Runs]] = {
-            "git theta merge": (ours, Runs("git theta merge"))
-        }
+        _note(f"making checkpoints with {case.depth} layers")
+        write_models(models, case)
+        commands: list[Ours | Mergekit] = [Ours(root / "ours", models, case)]
         if options.mergekit:
-            kit = Mergekit(models, options.mergekit, case, options.mergekit_dtype)
-            measured["mergekit-yaml"] = (kit, Runs(f"mergekit-yaml ({options.mergekit_dtype})"))
+            commands.append(Mergekit(models, options.mergekit, case, options.mergekit_dtype))
         for number in range(options.runs):
-            for name, (command, runs) in measured.items():
-                print(f"bench: {name}, run {number + 1}", file=sys.stderr)
-                os.sync()
-                runs.usage.append(command.run())
-        _report([runs for _, runs in measured.values()], case)
-        if options.mergekit:
-            results = [command.result for command, _ in measured.values()]
-            share = merge_command.equal_share(*results)
-            print(f"{100 * share:.2f} % of the elements are the same in both results.\n")
-    return [asdict(runs) for _, runs in measured.values()]
-
-
-def _report(measured: list[Runs], case: Case) -> None:
-    first = measured[0].seconds
-    rows = [
-        [
-            runs.command,
-            seconds(runs.seconds),
-            ratio(first, runs.seconds),
-            size(runs.memory),
-        ]
-        for runs in measured
-    ]
-    chosen = ", ".join([case.strategy, *case.parameters])
-    print(f"\n{chosen} of {case.contributors} fine-tunes, {size(case.size)} each, {_threads()}\n")
-    print(table(["command", "time", "ours as a share", "peak memory"], rows) + "\n")
+            for command in commands:
+                _note(f"{command.runs.command}, run {number + 1}")
+                command.run()
+        results = [command.result for command in commands]
+        equal = equal_share(*results) if options.mergekit else None
+        held = (models / "base" / MODEL).stat().st_size
+        return Compared(case, held, [command.runs for command in commands], equal)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -156,32 +147,67 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known, devices = merge_speed.known(), merge_speed.devices()
     add = parser.add_argument
     add("--size", type=length, help="bytes of a contributor (default 256m; 1900m with --command)")
-    add("--contributors", type=int, default=2, metavar="N", help="how many are merged (default 2)")
-    add("--runs", type=int, default=3, metavar="N", help="how often; medians are shown (default 3)")
+    add("--contributors", type=_number, default=2, metavar="N", help="are merged (default 2)")
+    add("--runs", type=_number, default=3, metavar="N", help="medians are shown (default 3)")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    add("--only", type=_words, default=known, metavar="NAMES", help=f"of {','.join(known)}")
-    add("--device", type=_words, default=devices, help=f"of {','.join(devices)}")
-    add("--command", action="store_true", help="measure git theta merge as a whole")
-    add("--strategy", default="ties", help="with --command (default ties)")
-    add("-p", dest="parameter", action="append", default=[], metavar="KEY=VALUE")
-    add("--mergekit", type=Path, metavar="PATH", help="mergekit-yaml, to be measured in turn")
-    add("--mergekit-dtype", default="float32", help="in which it computes (default float32)")
-    add("--dir", type=Path, help="where to make the scratch folder")
+    add("--only", type=_words, default=known(), metavar="NAMES", help=f"of {','.join(known())}")
+    add("--device", type=_words, default=devices(), help=f"of {','.join(devices())}")
+    _add_whole(parser.add_argument_group("the whole command"))
     options = parser.parse_args(arguments)
-    for name, wanted, allowed in (
-        ("only", options.only, known),
-        ("device", options.device, devices),
-    ):
-        if unknown := set(wanted) - set(allowed):
-            parser.error(f"--{name}: {', '.join(sorted(unknown))} not of {', '.join(allowed)}")
+    if wrong := _problem(options):
+        parser.error(wrong)
     return options
+
+
+def _add_whole(group: Any) -> None:
+    add = group.add_argument
+    add("--command", action="store_true", help="measure git theta merge as a whole")
+    add("--strategy", default="ties", help="by which it merges (default ties)")
+    add("-p", dest="parameter", type=_pair, action="append", default=[], metavar="KEY=VALUE")
+    add("--layers", type=_numbers, default=[None], metavar="N,...", help="one merge for each depth")
+    add("--mergekit", type=Path, metavar="PATH", help="mergekit-yaml, to be measured in turn")
+    add("--mergekit-dtype", choices=["float32", "bfloat16"], default="float32")
+    add("--dir", type=Path, help="where to make the scratch folder")
+
+
+def _problem(options: argparse.Namespace) -> str | None:
+    for name, allowed in (("only", known()), ("device", devices())):
+        if unknown := set(getattr(options, name)) - set(allowed):
+            return f"--{name}: {', '.join(sorted(unknown))} not of {', '.join(allowed)}"
+    if not options.mergekit:
+        return None
+    if not options.command:
+        return "--mergekit: add --command"
+    if not options.mergekit.is_file():
+        return f"--mergekit: {options.mergekit} is no file"
+    found = mergekit.problem(_cases(options)[0])
+    return f"--mergekit: {found}" if found else None
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError("not a number from 1")
+    return int(text)
+
+
+def _numbers(text: str) -> list[int]:
+    return [_number(word) for word in _words(text)]
+
+
+def _pair(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError("not KEY=VALUE")
+    return text
 
 
 def _words(text: str) -> list[str]:
     return text.split(",")
+
+
+def _note(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

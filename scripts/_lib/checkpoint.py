@@ -46,8 +46,11 @@ class Tensor:
     length: int
 
 
-def llama_shapes(size: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a Llama-like model of about ``size`` bytes in bf16."""
+def llama_shapes(size: int, layers: int | None = None) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a Llama-like model of about ``size`` bytes in bf16.
+
+    With ``layers``, as wide as that model, and with so many layers.
+    """
     hidden = 2048 if size >= 500 << 20 else 1024 if size >= 100 << 20 else 256
     inner, small, vocabulary = hidden * 11 // 4, hidden // 4, hidden * 16
     layer: list[tuple[str, tuple[int, ...]]] = [
@@ -62,7 +65,8 @@ def llama_shapes(size: int) -> list[tuple[str, tuple[int, ...]]]:
         ("self_attn.v_proj", (small, hidden)),
     ]
     ends = 2 * 2 * vocabulary * hidden
-    layers = max(1, round((size - ends) / (2 * sum(math.prod(shape) for _, shape in layer))))
+    if layers is None:
+        layers = max(1, round((size - ends) / (2 * sum(math.prod(shape) for _, shape in layer))))
     return [
         ("lm_head.weight", (vocabulary, hidden)),
         ("model.embed_tokens.weight", (vocabulary, hidden)),
@@ -75,9 +79,9 @@ def llama_shapes(size: int) -> list[tuple[str, tuple[int, ...]]]:
     ]
 
 
-def write_base(path: Path, size: int) -> None:
-    """Write a bf16 safetensors file of about ``size`` bytes with Gaussian weights to ``path``."""
-    shapes = llama_shapes(size)
+def write_base(path: Path, size: int, layers: int | None = None) -> None:
+    """Write a bf16 safetensors file with Gaussian weights to ``path``: see ``llama_shapes``."""
+    shapes = llama_shapes(size, layers)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes:

@@ -1,17 +1,16 @@
-"""`git theta merge` as a whole, and mergekit's own command for the same merge beside it."""
+"""`git theta merge` as a whole: branches of a synthetic checkpoint, merged by the command."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import safe_open
-
 from _lib.checkpoint import BF16_NOISE, llama_shapes, write_base, write_fine_tune
+from _lib.load import Load, watched
 from _lib.measure import Usage, measured
 from _lib.sandbox import THETA, Project
 
@@ -20,30 +19,65 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True)
 class Case:
-    """What is merged: ``contributors`` fine-tunes of a bf16 checkpoint of about ``size`` bytes."""
+    """What is merged: ``contributors`` fine-tunes of a bf16 checkpoint of about ``size`` bytes.
+
+    With ``layers``, of one as wide as that, with so many layers.
+    """
 
     size: int
     contributors: int
     strategy: str
     parameters: Sequence[str]
+    layers: int | None = None
 
     @property
     def names(self) -> list[str]:
         """Branches."""
         return [f"fine-tune-{number}" for number in range(1, self.contributors + 1)]
 
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        shapes = llama_shapes(self.size, self.layers)
+        return sum(name.endswith(".input_layernorm.weight") for name, _ in shapes)
+
 
 @dataclass
 class Runs:
-    """One command measured several times."""
+    """One command measured several times; the memory counts of processes of ``program``."""
 
     command: str
+    program: str
     usage: list[Usage] = field(default_factory=list)
+    load: list[Load] = field(default_factory=list)
+
+    def run(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
+        """Measure it once more."""
+        with watched() as load:
+            usage = measured(command, cwd, environment, self.program)
+        self.usage.append(usage)
+        self.load.append(load)
 
     @property
     def seconds(self) -> float:
         """The median."""
         return statistics.median(usage.seconds for usage in self.usage)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Seconds of the fastest run and of the slowest."""
+        found = [usage.seconds for usage in self.usage]
+        return min(found), max(found)
+
+    @property
+    def processor(self) -> float:
+        """Seconds of processor time, the median."""
+        return statistics.median(load.processor for load in self.load)
+
+    @property
+    def others(self) -> float | None:
+        """Cores that other programs kept busy, in the run that was disturbed the most."""
+        return max((load.others for load in self.load if load.others is not None), default=None)
 
     @property
     def memory(self) -> int:
@@ -54,7 +88,7 @@ class Runs:
 def write_models(root: Path, case: Case) -> None:
     """A Hugging Face folder for the base and for each fine-tune."""
     base = _folder(root, "base", case)
-    write_base(base, case.size)
+    write_base(base, case.size, case.layers)
     for number, name in enumerate(case.names):
         write_fine_tune(base, _folder(root, name, case), BF16_NOISE, number)
 
@@ -62,21 +96,20 @@ def write_models(root: Path, case: Case) -> None:
 def _folder(root: Path, name: str, case: Case) -> Path:
     folder = root / name
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(_llama(case.size)), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_llama(case)), encoding="utf-8")
     return folder / MODEL
 
 
-def _llama(size: int) -> dict[str, object]:
-    shapes = dict(llama_shapes(size))
+def _llama(case: Case) -> dict[str, object]:
+    shapes = dict(llama_shapes(case.size, case.layers))
     vocabulary, hidden = shapes["lm_head.weight"]
-    layers = sum(name.endswith(".input_layernorm.weight") for name in shapes)
     heads = max(1, hidden // 128)
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_size": hidden,
         "intermediate_size": shapes["model.layers.0.mlp.up_proj.weight"][0],
-        "num_hidden_layers": layers,
+        "num_hidden_layers": case.depth,
         "num_attention_heads": heads,
         "num_key_value_heads": max(1, heads // 4),
         "vocab_size": vocabulary,
@@ -90,6 +123,7 @@ class Ours:
     """A repository with the base on main and a branch for each fine-tune."""
 
     def __init__(self, root: Path, models: Path, case: Case) -> None:
+        self.runs = Runs("git theta merge", THETA.name)
         self._case = case
         self._project = Project(root, THETA)
         for name in ("base", *case.names):
@@ -105,60 +139,13 @@ class Ours:
         """The merged checkpoint."""
         return self._project.file
 
-    def run(self) -> Usage:
+    def run(self) -> None:
         """Merge; what a run before left is removed first."""
         self._project.git("reset", "-q", "--hard", f"{self._case.names[0]}~1")
         self._project.git("reflog", "expire", "--expire=now", "--all")
         self._project.git("theta", "gc")
         options = [word for item in self._case.parameters for word in ("-p", item)]
         command = ["git", "theta", "merge", *self._case.names, "--strategy", self._case.strategy]
-        return measured(
-            [*command, *options], self._project.work, self._project.sandbox.environment, "git-theta"
-        )
-
-
-class Mergekit:
-    """``mergekit-yaml`` at ``program``, for TIES with the density that is git-theta's default."""
-
-    def __init__(self, root: Path, program: Path, case: Case, dtype: str) -> None:
-        if case.strategy != "ties":
-            sys.exit("only ties is compared with mergekit")
-        self._root, self._program = root, program
-        self._config = root / "ties.yml"
-        self._config.write_text("\n".join(_yaml(case, dtype)) + "\n", encoding="utf-8")
-
-    @property
-    def result(self) -> Path:
-        """The merged checkpoint."""
-        return self._root / "merged" / MODEL
-
-    def run(self) -> Usage:
-        """Merge into a new folder."""
-        if self.result.exists():
-            self.result.unlink()
-        environment = {"HOME": str(self._root), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-        command = [str(self._program), str(self._config), "merged", "--quiet"]
-        return measured(command, self._root, environment, self._program.name)
-
-
-def _yaml(case: Case, dtype: str) -> Iterator[str]:
-    yield "models:"
-    for name in case.names:
-        yield f"  - model: ./{name}"
-        yield "    parameters: {density: 0.2, weight: 1.0}"
-    yield "merge_method: ties"
-    yield "base_model: ./base"
-    yield "parameters: {normalize: true}"
-    yield f"dtype: {dtype}"
-    yield "out_dtype: bfloat16"
-
-
-def equal_share(one: Path, other: Path) -> float:
-    """The share of the elements that are the same in both files."""
-    same = total = 0
-    with safe_open(one, "pt") as first, safe_open(other, "pt") as second:
-        for name in first.keys():  # noqa: SIM118 - it is no mapping
-            a, b = first.get_tensor(name), second.get_tensor(name)
-            same += int((a == b).sum())
-            total += a.numel()
-    return same / total
+        project = self._project
+        os.sync()  # nobody pays for the pages that were left dirty
+        self.runs.run([*command, *options], project.work, project.sandbox.environment)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import os
 import statistics
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from _lib.floors import cores, timed, torch_threads
 from git_theta import registry
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import slice_elements, threads_on
@@ -23,7 +20,7 @@ from git_theta.merge.strategy import Strategy, strategy, strategy_named
 _WIDTH = 2048
 _ROWS = 2048
 _NOISE = 5e-4
-_COPY_BLOCK = 1 << 22
+_BF16_DIGITS = 8
 
 Model = list[Inputs]
 
@@ -38,19 +35,24 @@ def nothing(models: Sequence[Tensor], base: Tensor) -> Tensor:
 class Speed:
     """Of one strategy on one device: seconds of each run, and the bytes read and written.
 
-    ``furthest`` is the largest distance to the CPU's result in bf16 units in the last place.
+    ``furthest`` is the largest difference from the CPU's result (see ``furthest`` below).
     """
 
     strategy: str
     device: str
     bytes: int
     seconds: list[float] = field(default_factory=list)
-    furthest: int | None = None
+    furthest: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds of the median run."""
+        return statistics.median(self.seconds)
 
     @property
     def rate(self) -> float:
         """GB/s of the median run."""
-        return self.bytes / statistics.median(self.seconds) / 1e9
+        return self.bytes / self.median / 1e9
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ def devices() -> list[str]:
     return ["cpu", *found]
 
 
+def fewest(names: Iterable[str]) -> int:
+    """How many contributors the most demanding of these strategies needs."""
+    return max(_strategy(name).contributors[0] for name in names)
+
+
+def read_bytes(model: Model) -> int:
+    """Of contributors and base."""
+    return sum(2 * each.count * (len(each.contributors) + 1) for each in model)
+
+
 def make_model(size: int, contributors: int) -> Model:
     """Square bf16 matrices of about ``size`` bytes: a base, and contributors that differ a bit."""
     generator = torch.Generator().manual_seed(0)
@@ -111,20 +123,28 @@ def make_model(size: int, contributors: int) -> Model:
     return model
 
 
-def measure(name: str, model: Model, device: str, runs: int) -> tuple[Speed, list[Tensor]]:
-    """Merge ``model`` by a strategy's defaults; the speed and the merged tensors."""
-    chosen = nothing if name == nothing.name else strategy_named(name)
-    fewest, most = chosen.contributors
-    number = min(len(model[0].contributors), most or fewest + len(model[0].contributors))
+def measure(
+    name: str, model: Model, contributors: int, device: str, runs: int
+) -> tuple[Speed, list[Tensor]]:
+    """Merge ``contributors`` of ``model``, or as many as the strategy can, by its defaults.
+
+    Returns the speed and the merged tensors.
+    """
+    chosen = _strategy(name)
+    least, most = chosen.contributors
+    number = max(least, min(contributors, most or contributors))
     method = Method(chosen, chosen.resolve({}, [f"branch{n}" for n in range(number)]))
     here = [_prepared(each, chosen, number, device) for each in model]
     speed = Speed(name, device, sum(map(_bytes, here)))
     merged: list[Tensor] = []
-    with _torch_threads(_cores() if chosen.slicing == "tensor" else 1):
-        for _ in range(runs):
-            merged, took = _timed(lambda: _merge(method, here), device)
-            speed.seconds.append(took)
+    for _ in range(runs):
+        merged, took = timed(lambda: _merge(method, here), device)
+        speed.seconds.append(took)
     return speed, merged
+
+
+def _strategy(name: str) -> Strategy:
+    return nothing if name == nothing.name else strategy_named(name)
 
 
 def _prepared(inputs: Inputs, chosen: Strategy, number: int, device: str) -> Inputs:
@@ -132,7 +152,7 @@ def _prepared(inputs: Inputs, chosen: Strategy, number: int, device: str) -> Inp
         inputs.permuted(range(number)),
         statistics=_statistics(inputs, chosen, number),
         device=torch.device(device),
-        threads=threads_on(torch.device(device), _cores()),
+        threads=threads_on(torch.device(device), cores()),
         slice_elements=slice_elements(torch.device(device), number),
     )
 
@@ -146,8 +166,11 @@ def _statistics(inputs: Inputs, chosen: Strategy, number: int) -> list[Tensor]:
 
 
 def _merge(method: Method, model: Model) -> list[Tensor]:
-    found = survey_model(method, _Parameters(model))
-    return [merge_tensor(method, each, found.get(each.name)) for each in model]
+    """As the tool does it, with the threads that it gives torch."""
+    with torch_threads(1):
+        found = survey_model(method, _Parameters(model))
+    with torch_threads(cores() if method.strategy.slicing == "tensor" else 1):
+        return [merge_tensor(method, each, found.get(each.name)) for each in model]
 
 
 def _bytes(inputs: Inputs) -> int:
@@ -156,70 +179,19 @@ def _bytes(inputs: Inputs) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def furthest(merged: Sequence[Tensor], expected: Sequence[Tensor]) -> int:
-    """The largest distance between bf16 numbers, counted in bf16 numbers between them."""
-    pairs = zip(merged, expected, strict=True)
-    return max(int((_ordered(a) - _ordered(b)).abs().max()) for a, b in pairs)
+def furthest(merged: Sequence[Tensor], expected: Sequence[Tensor], model: Model) -> float:
+    """The largest difference, in bf16 units in the last place of the magnitude at that element.
 
-
-def _ordered(tensor: Tensor) -> Tensor:
-    bits = tensor.view(torch.int16).int()
-    return torch.where(bits < 0, -(bits & 0x7FFF), bits)
-
-
-def copy_rate(device: str, size: int, runs: int) -> float:
-    """GB/s of copying within the device's memory, what is read and what is written counted.
-
-    On a CPU, blocks on as many threads as merging uses.
+    That is the largest of the inputs and results there: float32 rounds in proportion to what goes
+    in, so where large numbers cancel, what is left of them may differ by many of its own units.
     """
-    source = torch.zeros(size, dtype=torch.uint8, device=device)
-    target = torch.ones_like(source)
-    if device != "cpu":
-        return _best(lambda: target.copy_(source), device, runs, 2 * size)
-    with _torch_threads(_cores()):
-        return _best(lambda: target.copy_(source), device, runs, 2 * size)
+    triples = zip(merged, expected, model, strict=True)
+    return max(float(_units(*triple).max()) for triple in triples)
 
 
-def transfer_rate(device: str, size: int, runs: int) -> float:
-    """GB/s from the CPU's memory, where the tool's tensors are, to the device."""
-    source = torch.zeros(size, dtype=torch.uint8)
-    return _best(lambda: source.to(device), device, runs, size)
-
-
-def _best(work: Callable[[], object], device: str, runs: int, size: int) -> float:
-    return size / min(_timed(work, device)[1] for _ in range(runs + 1)) / 1e9
-
-
-def _timed(work: Callable[[], object], device: str) -> tuple[list[Tensor], float]:
-    _wait(device)
-    begin = time.perf_counter()
-    result = work()
-    _wait(device)
-    seconds = time.perf_counter() - begin
-    return (result if isinstance(result, list) else []), seconds
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    if device == "mps":
-        torch.mps.synchronize()
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-@contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """The mean of ratios."""
-    return math.exp(sum(map(math.log, values)) / len(values))
+def _units(merged: Tensor, expected: Tensor, inputs: Inputs) -> Tensor:
+    assert inputs.base is not None
+    known = [merged, expected, inputs.base, *inputs.contributors]
+    magnitude = torch.stack([tensor.float().abs() for tensor in known]).amax(0)
+    exponent = torch.frexp(magnitude).exponent
+    return torch.ldexp((merged.float() - expected.float()).abs(), _BF16_DIGITS - exponent)

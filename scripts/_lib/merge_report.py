@@ -1,0 +1,76 @@
+"""The tables of `scripts/bench merge`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from _lib.floors import Floors
+from _lib.merge_command import Case, Runs
+from _lib.merge_speed import Speed
+from _lib.table import ratio, seconds, size, table
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The commands that did one merge; ``bytes`` are those of one checkpoint.
+
+    ``equal`` is the share of the elements that are the same in both results.
+    """
+
+    case: Case
+    bytes: int
+    commands: Sequence[Runs]
+    equal: float | None = None
+
+
+def speed_table(speeds: Sequence[Speed], floors: Floors) -> str:
+    """Strategies on one device; the first of them is "nothing"."""
+    head = ["strategy", "time", "GB/s", "of the floor", "of nothing"]
+    rows = [
+        [
+            speed.strategy,
+            seconds(speed.median),
+            f"{speed.rate:.2f}",
+            ratio(speed.rate, floors.copy),
+            ratio(speed.rate, speeds[0].rate),
+        ]
+        for speed in speeds
+    ]
+    if any(speed.furthest is not None for speed in speeds):
+        head.append("bf16 units from the CPU")
+        rows = [
+            [*row, "-" if speed.furthest is None else f"{speed.furthest:.2f}"]
+            for row, speed in zip(rows, speeds, strict=True)
+        ]
+    return table(head, rows)
+
+
+def floors_text(floors: Floors) -> str:
+    """The floors in words."""
+    text = f"its memory copies at {floors.copy:.1f} GB/s"
+    if floors.transfer is None:
+        return text
+    return f"{text}, {floors.transfer:.1f} GB/s reach it from the CPU's"
+
+
+def command_table(merges: Sequence[Compared]) -> str:
+    """Every command of every merge; the first command of a merge is ours."""
+    head = ["model", "contributors", "command", "time", "fastest to slowest", "ours as a share"]
+    head += ["processor time", "cores others used", "peak memory"]
+    return table(head, [_row(merge, runs) for merge in merges for runs in merge.commands])
+
+
+def _row(merge: Compared, runs: Runs) -> list[str]:
+    fastest, slowest = runs.range
+    return [
+        f"{size(merge.bytes)}, {merge.case.depth} layers",
+        str(merge.case.contributors),
+        runs.command,
+        seconds(runs.seconds),
+        f"{seconds(fastest)} to {seconds(slowest)}",
+        ratio(merge.commands[0].seconds, runs.seconds),
+        seconds(runs.processor),
+        "-" if runs.others is None else f"{runs.others:.1f}",
+        size(runs.memory),
+    ]
