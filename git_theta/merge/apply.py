@@ -107,31 +107,18 @@ def _canonical(
     method: Method, inputs: Inputs, survey: Sequence[Any] | None
 ) -> tuple[Method, Inputs, Sequence[Any] | None]:
     """Contributors and what belongs to each, ordered by content, of equals by what belongs."""
-    lists = {k: v for k, v in method.values.items() if isinstance(v, list)}
-    # A parameter that is a table has a list for each of its rows.
-    tables = {k: v for k, v in method.values.items() if isinstance(v, dict)}
-    rows = [*lists.values(), *(row for table in tables.values() for row in table.values())]
 
     def key(place: int) -> tuple[Any, ...]:
         known = [survey[place]] if survey else []
         twin = inputs.contents.count(inputs.contents[place]) > 1
         statistic = content_of(inputs.statistics[place]) if twin and inputs.statistics else ""
-        return (inputs.contents[place], *(row[place] for row in rows), *known, statistic)
+        return (inputs.contents[place], *method.value_at(place), *known, statistic)
 
     order = sorted(range(len(inputs.contributors)), key=key)
-
-    def sort(row: Sequence[Any]) -> list[Any]:
-        return [row[place] for place in order]
-
-    values = {
-        **method.values,
-        **{name: sort(row) for name, row in lists.items()},
-        **{name: {k: sort(row) for k, row in table.items()} for name, table in tables.items()},
-    }
     return (
-        replace(method, values=values),
+        replace(method, values=method.values_of(order)),
         inputs.permuted(order),
-        sort(survey) if survey else None,
+        [survey[place] for place in order] if survey else None,
     )
 
 

@@ -23,7 +23,7 @@ from git_theta.registry import Bytes
 
 Found = Mapping[str, Sequence[Any]]
 Surveys = dict[tuple[int, frozenset[str]], Found]
-"""What surveys found, by rule and parameters: files of one model ask for the same."""
+"""What surveys found, by rule and the paths of a model's files, each of which asks for the same."""
 
 
 class Computer:
@@ -44,10 +44,11 @@ class Computer:
         self._joiner = Joiner(self._loader.tensor)
         self._is_joining = not plan.combined
         self._surveys: dict[int, Found] = {}
+        files = frozenset(each.versions.path for each in (plan, *plan.shards))
         with _torch_threads(1):
             for method, parts in _by_method(plan, loaders):
                 model = LazyModel(parts, workshop.progress)
-                key = id(parts[0][0].rule), frozenset(model.names)
+                key = id(parts[0][0].rule), files
                 if key not in surveys:
                     surveys[key] = survey_model(method, model)
                 self._surveys[id(method)] = surveys[key]
@@ -83,10 +84,13 @@ class Computer:
 def _by_method(plan: Plan, loaders: Sequence[Loader]) -> list[tuple[Method, list[LoadedBy]]]:
     """The methods of a plan, and what each merges, in the model's other files too."""
     groups: dict[int, tuple[Method, list[LoadedBy]]] = {}
+    seen = {step.name for step in plan.combined}
     for step in plan.combined:
         groups.setdefault(id(step.rule), (step.method, []))[1].append((step, loaders[0]))
     for shard, loader in zip(plan.shards, loaders[1:], strict=True):
-        for step in shard.combined:
+        # What stands in several files counts once.
+        for step in (step for step in shard.combined if step.name not in seen):
+            seen.add(step.name)
             if id(step.rule) in groups:
                 groups[id(step.rule)][1].append((step, loader))
     return list(groups.values())

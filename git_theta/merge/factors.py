@@ -65,15 +65,7 @@ class LoraUnit:
     @property
     def values(self) -> dict[str, object]:
         """The method's values for the contributors that have the update."""
-        return selected(self.method, self.sides)
-
-
-def selected(method: Method, sides: Sequence[int]) -> dict[str, object]:
-    """The values of a method's parameters for some of the contributors."""
-    return {
-        key: [value[side] for side in sides] if isinstance(value, list) else value
-        for key, value in method.values.items()
-    }
+        return self.method.values_of(self.sides)
 
 
 def problem(versions: Versions, group: Group) -> str | None:
@@ -112,7 +104,7 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
     pairs = tuple(_pair(versions, group, side) for side in sides)
     base = _pair(versions, group, BASE) if group.is_in(BASE) else None
     rank = method.strategy.rank_of(
-        selected(method, sides), [pair.rank for pair in pairs], base.rank if base else 0
+        method.values_of(sides), [pair.rank for pair in pairs], base.rank if base else 0
     )
     first = pairs[0]
     return LoraUnit(

@@ -6,8 +6,9 @@ and, inside ``Annotated``, a ``Range`` and one sentence of help::
     density: Annotated[float, Range(0, 1), "share of elements that is kept"] = 0.2
 
 Types: ``bool``, ``int``, ``float``, ``Literal[...]`` of strings, ``Sequence[float]`` (one number
-per contributor), ``Sequence[bool]`` (which contributor is meant), ``Mapping[str,
-Sequence[float]]`` (a table of such numbers). This module imports no torch.
+per contributor), ``Sequence[bool]`` (which contributor is meant),
+``Sequence[tuple[str, Sequence[float]]]`` (a table: names with one number per contributor each).
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
         float: "float",
         Sequence[float]: "per-contributor",
         Sequence[bool]: "contributor",
-        Mapping[str, Sequence[float]]: "table",
+        Sequence[tuple[str, Sequence[float]]]: "table",
     }
     if hint in simple:
         return simple[hint], ()

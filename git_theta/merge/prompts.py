@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from git_theta.adapters import Fields
 from git_theta.manifest import TensorEntry
-from git_theta.merge.factors import described, selected
+from git_theta.merge.factors import described
 from git_theta.merge.reasons import absent, differing, is_merged, unknown_config
 from git_theta.merge.rules import Method, Rule
 from git_theta.merge.steps import Part, Step
@@ -40,7 +40,7 @@ class PromptUnit:
     @property
     def values(self) -> dict[str, object]:
         """The method's values for the contributors that have a prompt."""
-        return selected(self.method, self.sides)
+        return self.method.values_of(self.sides)
 
 
 def may_be(group: Group) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import cached_property
 from typing import Any
 
 from git_theta import manifest
 from git_theta.errors import MergeError, SettingsError, ThetaError, UsageError
-from git_theta.git import Entry, Repository
+from git_theta.git import Repository
 from git_theta.git.command import decode
 from git_theta.manifest import Manifest
 from git_theta.merge.execute import execute
@@ -18,6 +18,9 @@ from git_theta.merge.recipe import Recipe, check_recipe, policy_of
 from git_theta.merge.shards import with_shards
 from git_theta.merge.versions import Contributor, Versions
 from git_theta.workspace import Workspace
+
+# What stands after the hash in the first line of a manifest: "}, and the end of the line.
+_HASH_END = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +147,38 @@ def _differing(made: Manifest, described: Manifest) -> tuple[str, ...]:
 class _Archive:
     """Finds checkpoints by the hash of their file: first near the merge, then anywhere."""
 
-    def __init__(self, repo: Repository, parents: Iterable[str]) -> None:
+    def __init__(self, repo: Repository, parents: Sequence[str]) -> None:
         self._repo = repo
-        self._parents = list(parents)
+        self._parents = parents
 
     def find(self, hash_: str) -> Manifest:
         """The checkpoint whose file has this BLAKE3 hash."""
-        wanted = f'"hash":"{hash_}"}}\n'.encode()
-        for _, text in self._repo.manifests(self._entries()):
-            if text[: text.index(b"\n") + 1].endswith(wanted):
-                return manifest.parse(text)
+        near = self._near.get(hash_)
+        texts = [self._repo.read_blob(near)] if near else self._everywhere(hash_)
+        for text in filter(None, texts):
+            return manifest.parse(text)
         raise MergeError(
             f"no commit here has the version with hash {hash_}, which was merged",
             hint="git fetch --all, then try again",
         )
 
-    def _entries(self) -> Iterator[Entry]:
-        bases = decode(
-            self._repo.git("merge-base", "--all", "--octopus", *self._parents, check=False)
-        )
-        near = (self._repo.tree(commit) for commit in [*self._parents, *bases.split()])
-        return chain(chain.from_iterable(near), self._repo.all_entries())
+    @cached_property
+    def _near(self) -> dict[str, str]:
+        """Blobs of the checkpoints of the parents and of what they have in common, by hash.
+
+        A model in many files asks for each of them, for each of them.
+        """
+        bases = self._repo.git("merge-base", "--all", "--octopus", *self._parents, check=False)
+        commits = [*self._parents, *decode(bases).split()]
+        entries = (entry for commit in commits for entry in self._repo.tree(commit))
+        return {_hash_in(text): entry.blob for entry, text in self._repo.manifests(entries)}
+
+    def _everywhere(self, hash_: str) -> Iterator[bytes]:
+        found = self._repo.manifests(self._repo.all_entries())
+        return (text for _, text in found if _hash_in(text) == hash_)
+
+
+def _hash_in(text: bytes) -> str:
+    """The hash of the file that a manifest stands for, which ends its first line."""
+    line = text[: text.find(b"\n") + 1]
+    return line[-_HASH_END - 64 : -_HASH_END].decode("ascii", "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def resolve(parameter: Parameter, value: Any, contributors: Sequence[str]) -> An
     """
     try:
         return _RESOLVERS[parameter.kind](parameter, value, contributors)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MergeError(
             f"parameter {parameter.name} cannot be {value!r}: it is {parameter.accepts}",
             hint=parameter.range.hint or None,
@@ -39,7 +39,7 @@ def resolve_default(parameter: Parameter, contributors: Sequence[str]) -> Any:
         return [float(default[0])] * len(contributors)
     if parameter.kind == "contributor":
         return [False] * len(contributors)
-    return dict(default) if parameter.kind == "table" else default
+    return list(default) if parameter.kind == "table" else default
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
@@ -118,19 +118,28 @@ def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) 
     return [place == places[value] for place in range(len(contributors))]
 
 
-def _table(parameter: Parameter, value: Any, contributors: Sequence[str]) -> dict[str, list[float]]:
+def _table(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[list[Any]]:
+    """Pairs of a name and its numbers: a recipe sorts the keys of mappings, and order counts."""
     if isinstance(value, str):
         value = _read_json(parameter, value)
-    if not isinstance(value, Mapping):
+    pairs = value.items() if isinstance(value, Mapping) else value
+    if not isinstance(pairs, (list, ItemsView)):
         raise TypeError
-    return {name: _per_contributor(parameter, row, contributors) for name, row in value.items()}
+    return [[_name(name), _per_contributor(parameter, row, contributors)] for name, row in pairs]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _read_json(parameter: Parameter, name: str) -> Any:
+    path = Path(name)
     try:
-        path = Path(name)
-        if path.stat().st_size > _LARGEST_TABLE:
-            raise MergeError(f"parameter {parameter.name}: the file is too large", path=name)
+        if not path.is_file() or path.stat().st_size > _LARGEST_TABLE:
+            why = "the file is too large" if path.is_file() else "no such file"
+            raise MergeError(f"parameter {parameter.name}: {why}", path=name)
         return json.loads(path.read_bytes())
     except OSError as error:
         raise MergeError(f"parameter {parameter.name}: {error.strerror}", path=name) from error

@@ -36,6 +36,23 @@ class Method:
     strategy: Strategy
     values: Mapping[str, Any]
 
+    def values_of(self, sides: Sequence[int]) -> dict[str, Any]:
+        """The values for some of the contributors, or for all in another order."""
+        kinds = {parameter.name: parameter.kind for parameter in self.strategy.parameters}
+
+        def chosen(name: str, value: Any) -> Any:
+            if kinds[name] == "table":
+                return [[key, [row[side] for side in sides]] for key, row in value]
+            per_contributor = kinds[name] in ("per-contributor", "contributor")
+            return [value[side] for side in sides] if per_contributor else value
+
+        return {name: chosen(name, value) for name, value in self.values.items()}
+
+    def value_at(self, side: int) -> tuple[Any, ...]:
+        """What belongs to one contributor, comparable with what belongs to another."""
+        own = self.values_of([side])
+        return tuple(str(own[name]) for name in sorted(own))
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

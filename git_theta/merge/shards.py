@@ -33,8 +33,9 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
     """
     if not plan.surveys_model:
         return plan
+    alike = (each for each in others if each.names == plan.versions.names)
     plans = (
-        make_plan(each, replace(plan.policy, lookup=resolver(each)), workspace) for each in others
+        make_plan(each, replace(plan.policy, lookup=resolver(each)), workspace) for each in alike
     )
     return replace(plan, shards=tuple(plans))
 

@@ -238,6 +238,23 @@ def test_unrelated_histories(branches, theta):
     assert "no common ancestor" in theta(branches, "merge", "one", "other").stderr
 
 
+def test_checkpoints_with_the_same_names_are_surveyed_each_by_itself(branches, theta):
+    """What TIES must know of one model is not what it must know of another."""
+    other = "other.safetensors"
+    commit(branches, file(), path=other)
+    for seed, name in enumerate(("x", "y"), 1):
+        branches.git("checkout", "-q", "-b", name, "main")
+        commit(branches, checkpoints.safetensors(checkpoints.finetuned(BASE, 1e-3, seed)))
+        large = checkpoints.safetensors(checkpoints.finetuned(BASE, 1.0, seed + 9))
+        commit(branches, large, path=other)
+    branches.git("checkout", "-q", "main")
+    ok(theta(branches, "merge", "x", "y", "--strategy", "ties"))
+    # Replay merges each by itself.
+    said = ok(theta(branches, "replay"))
+    assert f"{PATH}: the same bits" in said
+    assert f"{other}: the same bits" in said
+
+
 def test_nan_on_request(branches, theta):
     broken = changed(w0=3)
     broken[FIRST][0, 0] = np.nan

@@ -15,8 +15,8 @@ from git_theta.merge.strategy import Context, Survey, strategy
 from git_theta.merge.survey import Model, grams
 
 Routing = Annotated[
-    Mapping[str, Sequence[float]],
-    Range(0),
+    Sequence[tuple[str, Sequence[float]]],
+    Range(0, 1e9),
     "probabilities by block, as a JSON file: {GLOB: {BRANCH: NUMBER, ...}, ...}",
 ]
 
@@ -61,7 +61,7 @@ def smear(
     base: Tensor | None = None,
     survey: Sequence[float] | None = None,
     *,
-    routing: Routing = {},  # noqa: B006 - it is never written to
+    routing: Routing = (),
 ) -> Tensor:
     """The mean of the contributors, block by block weighted by how much each is routed to.
 
@@ -70,7 +70,7 @@ def smear(
     cosine of τi to Σ τj, 0 where it is negative: who does what all do counts most.
     """
     chosen = survey or next(
-        (_normalised(row) for glob, row in routing.items() if fnmatchcase(context.name, glob)),
+        (_normalised(row) for glob, row in routing if fnmatchcase(context.name, glob)),
         [1 / len(models)] * len(models),
     )
     return weighted_sum(models, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -25,7 +25,7 @@ def declared(
     weight: Weights = (1.0,),
     favor: Annotated[Sequence[bool], Words(("none",))] = (),
     needed: Annotated[float, Range(high=1)],
-    table: Annotated[Mapping[str, Sequence[float]], Range(0)] = {},
+    table: Annotated[Sequence[tuple[str, Sequence[float]]], Range(0)] = (),
 ) -> None: ...
 
 
@@ -53,8 +53,9 @@ def parameter(name: str) -> Parameter:
         ("favor", "theirs", [False, True]),
         ("favor", "none", [False, False]),
         ("favor", [False, True], [False, True]),
-        ("table", {"a.*": {"feature/a": 2}, "b": [1, "3"]}, {"a.*": [0.0, 2.0], "b": [1.0, 3.0]}),
-        ("table", {}, {}),
+        ("table", {"b": {"feature/a": 2}, "a": [1, "3"]}, [["b", [0.0, 2.0]], ["a", [1.0, 3.0]]]),
+        ("table", [["b", [0.0, 2.0]], ["a", [1.0, 3.0]]], [["b", [0.0, 2.0]], ["a", [1.0, 3.0]]]),
+        ("table", {}, []),
     ],
 )
 def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expected: Any) -> None:
@@ -75,6 +76,7 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
         ("lambda_", "0", "a number, above 0"),
         ("lambda_", "nan", "a number"),
         ("lambda_", "inf", "a number"),
+        ("lambda_", 10**400, "a number"),
         ("lambda_", False, "a number"),
         ("lambda_", None, "a number"),
         ("needed", "1.5", "at most 1"),
@@ -88,7 +90,10 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
         ("table", {"a": [1, -1]}, "at least 0"),
         ("table", {"a": [1]}, "1 values for 2 contributors"),
         ("table", {"a": {"nobody": 1}}, "no contributor is called 'nobody'"),
-        ("table", "nowhere.json", "nowhere.json: parameter table: No such file"),
+        ("table", [[1, [1, 1]]], "a JSON file"),
+        ("table", [["a", [1, 1], 1]], "a JSON file"),
+        ("table", "nowhere.json", "nowhere.json: parameter table: no such file"),
+        ("table", "/dev/zero", "/dev/zero: parameter table: no such file"),
     ],
 )
 def test_other_values_are_refused_in_words(name: str, value: Any, says: str) -> None:
@@ -100,7 +105,7 @@ def test_other_values_are_refused_in_words(name: str, value: Any, says: str) -> 
 def test_tables_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "table.json"
     file.write_text('{"a": {"main": 1}}')
-    assert resolve(parameter("table"), str(file), NAMES) == {"a": [1.0, 0.0]}
+    assert resolve(parameter("table"), str(file), NAMES) == [["a", [1.0, 0.0]]]
     for text in ("{", "[" * 100_000, '"text"'):
         file.write_text(text)
         with pytest.raises(MergeError):
@@ -109,7 +114,7 @@ def test_tables_are_read_from_files(tmp_path: Path) -> None:
         large.truncate(17 << 20)
     with pytest.raises(MergeError, match="too large"):
         resolve(parameter("table"), str(file), NAMES)
-    assert resolve_default(parameter("table"), NAMES) == {}
+    assert resolve_default(parameter("table"), NAMES) == []
 
 
 def test_theirs_is_nobody_among_three() -> None:
