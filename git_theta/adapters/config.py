@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ Fields = Mapping[str, Any]
 
 FILE = "adapter_config.json"
 _LARGEST = 16 << 20
+_DEEPEST = 32
+
+# Patterns are regular expressions, and may come from a stranger: what takes the matcher more than
+# a moment is refused. A name is matched in at most _LONGEST ** (_REPEATS + 1) / 24 = 1e7 steps.
+_REPEATS = 3
+_LONGEST = 128
+_REPEAT = re.compile(r"(?<!\()[*+?{]")
+_REPEATED_GROUP = re.compile(r"\)[*+{]|\\\d")
 
 # Set, each of these makes the merged weights something else than W + scale * B A.
 _UNSUPPORTED = (
@@ -64,7 +72,7 @@ class Config:
     def is_feedforward(self, module: str) -> bool:
         """Whether an IA3 vector scales what goes into a module, not what comes out."""
         if isinstance(self.feedforward, str):
-            return re.fullmatch(self.feedforward, module) is not None
+            return re.fullmatch(self.feedforward, _bounded(module)) is not None
         return any(module.endswith(name) for name in self.feedforward)
 
 
@@ -96,12 +104,32 @@ def parse_fields(data: bytes) -> Fields:
     if len(data) > _LARGEST:
         raise _too_large()
     try:
-        fields = json.loads(data)
+        fields = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise _malformed(error) from error
     if not isinstance(fields, dict):
         raise FormatError("not a PEFT configuration")
+    if _depth(fields) > _DEEPEST:
+        raise FormatError("it is nested too deeply to be a configuration")
     return fields
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _depth(fields: Fields) -> int:
+    """How many containers are in each other at most."""
+    depth, level = 0, [fields]
+    while level:
+        depth += 1
+        level = [inner for outer in level for inner in _containers(outer)]
+    return depth
+
+
+def _containers(outer: Any) -> Iterable[Any]:
+    inside = outer.values() if isinstance(outer, dict) else outer
+    return (inner for inner in inside if isinstance(inner, (dict, list)))
 
 
 def config_of(fields: Fields) -> Config:
@@ -125,9 +153,9 @@ def _config(fields: Fields) -> Config:
     return Config(
         str(fields["peft_type"]),
         int(fields.get("r", 8)),
-        float(fields.get("lora_alpha", 8)),
+        _finite(fields.get("lora_alpha", 8)),
         {_checked(key): int(rank) for key, rank in _patterns(fields, "rank_pattern")},
-        {_checked(key): float(alpha) for key, alpha in _patterns(fields, "alpha_pattern")},
+        {_checked(key): _finite(alpha) for key, alpha in _patterns(fields, "alpha_pattern")},
         bool(fields.get("use_rslora")),
         bool(fields.get("fan_in_fan_out")),
         _checked(feedforward) if isinstance(feedforward, str) else tuple(map(str, feedforward)),
@@ -156,6 +184,13 @@ def _unsupported(what: str) -> UsageError:
     )
 
 
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no alpha")
+    return number
+
+
 def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
     patterns: Mapping[str, Any] = fields.get(name) or {}
     return patterns.items()
@@ -163,12 +198,22 @@ def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
 
 def _checked(pattern: str) -> str:
     re.compile(_whole(pattern))
+    if len(_REPEAT.findall(pattern)) > _REPEATS or _REPEATED_GROUP.search(pattern):
+        raise ValueError(f"the pattern {pattern[:_LONGEST]!r} repeats too much to be matched")
     return pattern
 
 
-def _pattern(patterns: Iterable[str], module: str) -> str:
+def _pattern(patterns: Collection[str], module: str) -> str:
     """The first pattern that matches the end of a module's name, from a dot on; else the name."""
-    return next((key for key in patterns if re.match(_whole(key), module)), module)
+    if not patterns:
+        return module
+    return next((key for key in patterns if re.match(_whole(key), _bounded(module))), module)
+
+
+def _bounded(module: str) -> str:
+    if len(module) > _LONGEST:
+        raise FormatError(f"the name {module[:_LONGEST]}... is too long to be matched by patterns")
+    return module
 
 
 def _whole(pattern: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import click
 
@@ -19,7 +20,7 @@ from git_theta.merge.plan import Plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.resolve import Ask
 from git_theta.merge.rules import Rule, parse_rule
-from git_theta.merge.steps import Combine, Conflict, Unit
+from git_theta.merge.steps import Combine, Conflict, Part, Step, Unit
 from git_theta.merge.strategy import Kind
 from git_theta.workspace import Workspace
 
@@ -33,9 +34,9 @@ def asker(workspace: Workspace) -> Ask:
         settings = workspace.workshop.settings
         loader = Loader(
             Reader(workspace.workshop),
-            plan.versions,
             device_named(settings.device),
             settings.workers,
+            allow_nan=True,  # taking a side may be what is wanted of it
         )
         parameters = {step.name: step for step in possible.combined}
         units = {unit.name: unit for unit in possible.units}
@@ -50,21 +51,26 @@ def asker(workspace: Workspace) -> Ask:
             answer = _answer(plan, _known(steps, joined))
             rules += [
                 Rule(match, answer.strategy, answer.given)
-                for match in _globs(groups, pattern, conflicts)
+                for match in _globs(plan, pattern, conflicts)
             ]
         return rules
 
     return ask
 
 
-Groups = list[tuple[str, list[Conflict]]]
-
-
-def _globs(groups: Groups, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:
-    """What matches these conflicts and no others: the pattern, or every name."""
-    if sum(other == pattern for other, _ in groups) == 1:
+def _globs(plan: Plan, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:
+    """What matches these conflicts and nothing else that a rule is for: the pattern, or names."""
+    own = {conflict.name for conflict in conflicts}
+    others = (step for step in plan.steps if step.name not in own and _is_contested(plan, step))
+    if not any(fnmatchcase(step.name, pattern) for step in others):
         return [pattern]
     return [glob.escape(conflict.name) for conflict in conflicts]
+
+
+def _is_contested(plan: Plan, step: Step) -> bool:
+    if isinstance(step, (Conflict, Combine, Part)) or step.rule:
+        return True
+    return plan.policy.every and step.why == "one-sided"
 
 
 def _title(pattern: str, conflicts: Sequence[Conflict]) -> str:

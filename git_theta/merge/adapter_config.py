@@ -6,12 +6,13 @@ Source of what the keys mean: https://github.com/huggingface/peft, release 0.21.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from git_theta.adapters import Fields, config_of, parse_fields
-from git_theta.errors import FormatError, MergeError
+from git_theta.adapters import Fields, check_supported, config_of, parse_fields
+from git_theta.errors import FormatError, MergeError, UsageError
 from git_theta.manifest import TensorEntry
 from git_theta.merge import prompts
 from git_theta.merge.factors import LoraUnit
@@ -19,11 +20,17 @@ from git_theta.merge.plan import Plan
 from git_theta.merge.sources import config_path
 from git_theta.merge.steps import Combine, Part, Take
 from git_theta.merge.units import DOWN, place_of
-from git_theta.merge.versions import Versions
+from git_theta.merge.versions import BASE, Versions
 
 # What else chooses modules, beside the names in target_modules.
 _RULES = ("exclude_modules", "layers_to_transform", "layers_pattern")
 _LISTS = ("target_modules", "modules_to_save")
+_TOKENS = "num_virtual_tokens"
+# What the tensors of an adapter mean, and which there are.
+_MEANING = (
+    *("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"),
+    *(_TOKENS, *_LISTS, *_RULES),
+)
 _ABSENT = object()
 
 Updates = Mapping[str, tuple[int, float]]
@@ -33,28 +40,79 @@ Updates = Mapping[str, tuple[int, float]]
 def needed(plan: Plan) -> Fields | None:
     """What the configuration beside the merged adapter must say.
 
-    ``None`` where a side has none. Raises ``MergeError`` for adapters of different types.
+    ``None`` where a side has none. Raises ``MergeError`` for adapters of different types, and
+    ``FormatError`` for a configuration that is malformed, if what it says is asked for.
     """
+    try:
+        return _needed(plan)
+    except FormatError as error:
+        raise error.at(config_path(plan.versions.path)) from error
+
+
+def _needed(plan: Plan) -> Fields | None:
     versions = plan.versions
     sides = [contributor.adapter for contributor in versions.contributors]
     known = [fields for fields in sides if fields]
     if not known or len(known) < len(sides):
         return None
-    if len({fields.get("peft_type") for fields in known}) > 1:
-        kinds = ", ".join(
-            f"{c.name}: {(c.adapter or {}).get('peft_type')}" for c in versions.contributors
-        )
-        raise MergeError(f"these are adapters of different types ({kinds})", path=versions.path)
-    updates = dict(_updates(plan))
-    fields = _with_lists(three_way(versions), versions, known)
-    fields = _with_targets(fields, known, list(updates))
-    return _with_tokens(_with_updates(fields, updates), plan)
+    if _types_differ(known):
+        return _of_one_type(plan, known)
+    fields: Fields = three_way(versions)
+    if not plan.units and all(_same(side, known[0]) for side in known):
+        return fields
+    fields = _with_lists(fields, versions, known)
+    if all(map(_is_plain, known)):
+        updates = _updates(plan)
+        fields = _with_updates(_with_targets(fields, known, list(updates)), updates)
+    return _with_tokens(fields, plan)
+
+
+def _types_differ(sides: Sequence[Fields]) -> bool:
+    return len({str(fields.get("peft_type")) for fields in sides}) > 1
+
+
+def _of_one_type(plan: Plan, sides: Sequence[Fields]) -> Fields:
+    """That of the side which the result is, where the sides' adapters are of different types."""
+    if same := plan.equal_sides():
+        return sides[same[0]]
+    names = zip(plan.versions.names, sides, strict=True)
+    kinds = ", ".join(f"{name}: {fields.get('peft_type')}" for name, fields in names)
+    raise MergeError(
+        f"these are adapters of different types ({kinds})",
+        path=plan.versions.path,
+        hint="take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'",
+    )
+
+
+def _is_plain(fields: Fields) -> bool:
+    """Whether its updates are products of two factors and nothing else."""
+    try:
+        check_supported(fields)
+    except (UsageError, KeyError):
+        return False
+    return bool(fields["peft_type"] == "LORA")
 
 
 def as_git_merges(plan: Plan) -> bool:
-    """Whether a merge of its lines gives the configuration that is needed."""
+    """Whether a merge of its lines gives the configuration that is needed.
+
+    Not where several sides say different things of what tensors mean: git leaves a conflict then,
+    and whoever settles it cannot see what the tensors were merged by.
+    """
     wanted = needed(plan)
-    return wanted is None or _same(wanted, three_way(plan.versions))
+    if wanted is None:
+        return True
+    return _same(wanted, three_way(plan.versions)) and not _is_contested(plan.versions)
+
+
+def _is_contested(versions: Versions) -> bool:
+    base = versions.base_adapter or {}
+    sides = [contributor.adapter or {} for contributor in versions.contributors]
+    for key in _MEANING:
+        values = [str(_set(side.get(key))) for side in sides]
+        if len({value for value in values if value != str(_set(base.get(key)))}) > 1:
+            return True
+    return False
 
 
 def text_of(fields: Fields) -> bytes:
@@ -65,16 +123,24 @@ def text_of(fields: Fields) -> bytes:
 def files(plan: Plan, before: bytes | None) -> dict[str, bytes]:
     """The file that must be written beside the merged adapter, if ``before`` will not do."""
     wanted = needed(plan)
-    if wanted is None or (before is not None and _says(before, wanted)):
+    if wanted is None:
+        return {}
+    found = _parsed(before)
+    sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
+    if found is not None and not _types_differ(sides):
+        # What git or a person made of the rest of it stays.
+        rest = {key: value for key, value in found.items() if key not in _MEANING}
+        wanted = rest | {key: wanted[key] for key in _MEANING if key in wanted}
+    if found is not None and _same(found, wanted):
         return {}
     return {config_path(plan.versions.path): text_of(wanted)}
 
 
-def _says(text: bytes, wanted: Fields) -> bool:
+def _parsed(text: bytes | None) -> Fields | None:
     try:
-        return _same(parse_fields(text), wanted)
+        return None if text is None else parse_fields(text)
     except FormatError:
-        return False  # git left conflict markers in it
+        return None  # git left conflict markers in it
 
 
 def _same(one: Fields, other: Fields) -> bool:
@@ -122,9 +188,7 @@ def _union(values: Sequence[Any]) -> list[str] | None:
     return list(dict.fromkeys(str(item) for value in values for item in value))
 
 
-def _with_targets(
-    fields: dict[str, Any], sides: Sequence[Fields], modules: Sequence[str]
-) -> dict[str, Any]:
+def _with_targets(fields: Fields, sides: Sequence[Fields], modules: Sequence[str]) -> Fields:
     """With target modules that are those of the updates: by the sides' words for them, or all.
 
     PEFT adapts the modules whose name is, or ends like, one of the list.
@@ -138,8 +202,8 @@ def _with_targets(
         for candidate in (words, _union([side.get("target_modules") for side in sides])):
             if candidate and all(_any_means(candidate, module) for module in modules):
                 kept = [word for word in candidate if any(_means(word, m) for m in modules)]
-                return fields | {"target_modules": kept}
-    return fields | dict.fromkeys(_RULES) | {"target_modules": sorted(modules)}
+                return {**fields, "target_modules": kept}
+    return {**fields, **dict.fromkeys(_RULES), "target_modules": sorted(modules)}
 
 
 def _any_means(words: Sequence[str], module: str) -> bool:
@@ -150,37 +214,58 @@ def _means(word: str, module: str) -> bool:
     return module == word or module.endswith(f".{word}")
 
 
-def _updates(plan: Plan) -> dict[str, tuple[int, float]]:
+def _updates(plan: Plan) -> Updates:
     """The merged adapter's updates, by module."""
     found = {}
     for step in plan.kept:
         place = place_of(step.name)
-        if place is None or place.role != DOWN:
+        entry = step.entry
+        if not (place and place.role == DOWN and isinstance(entry, TensorEntry) and entry.shape):
             continue
-        if isinstance(step, Part) and isinstance(step.unit, LoraUnit):
-            rank, scale = step.entry.shape[0], step.unit.scale
-        elif isinstance(step, Take) and isinstance(step.entry, TensorEntry):
-            fields = plan.versions.adapter(step.side)
-            if not fields:
-                continue
-            rank = step.entry.shape[0]
-            scale = config_of(fields).scale_of(place.module, rank)
-        else:
-            continue
-        found[place.module] = rank, scale * rank
+        rank = entry.shape[0]
+        scale = _scale(plan.versions, step, place.module, rank) if rank else None
+        if scale is not None:
+            found[place.module] = rank, scale * rank
     return found
 
 
-def _with_updates(fields: dict[str, Any], updates: Updates) -> dict[str, Any]:
+def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: int) -> float | None:
+    """What the product is multiplied by; ``None`` where nothing says so.
+
+    Of sides that have the same factors, one may have changed the scale alone: then that holds.
+    """
+    if isinstance(step, Part) and isinstance(step.unit, LoraUnit):
+        return step.unit.scale
+    if not isinstance(step, Take):
+        return None
+
+    def on(side: int) -> float | None:
+        fields = versions.adapter(side)
+        return config_of(fields).scale_of(module, rank) if fields else None
+
+    before = on(BASE)
+    scales = [on(side) for side in (step.holders or (step.side,))]
+    return next((scale for scale in scales if scale != before), scales[0])
+
+
+def _with_updates(fields: Fields, updates: Updates) -> Fields:
     """With ranks and alphas as the updates have them; as it is, where it says just that."""
     if not updates or _fits(fields, updates):
         return fields
+    plain = _described(fields, updates, lambda name: name)
+    # A pattern is for every module whose name ends like it, unless it begins with ^.
+    exact = _described(fields, updates, lambda name: f"^{re.escape(name)}")
+    return plain if _fits(plain, updates) else exact
+
+
+def _described(fields: Fields, updates: Updates, key: Callable[[str], str]) -> Fields:
     (rank, alpha), _ = Counter(updates.values()).most_common(1)[0]
-    return fields | {
+    return {
+        **fields,
         "r": rank,
         "lora_alpha": _number(alpha),
-        "rank_pattern": {name: r for name, (r, _) in updates.items() if r != rank},
-        "alpha_pattern": {name: _number(a) for name, (_, a) in updates.items() if a != alpha},
+        "rank_pattern": {key(name): r for name, (r, _) in updates.items() if r != rank},
+        "alpha_pattern": {key(name): _number(a) for name, (_, a) in updates.items() if a != alpha},
         "use_rslora": False,
     }
 
@@ -198,10 +283,11 @@ def _number(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _with_tokens(fields: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def _with_tokens(fields: Fields, plan: Plan) -> Fields:
     """With the number of tokens that the prompt has."""
-    for step in plan.kept:
-        if step.name == prompts.NAME and not isinstance(step, Combine):
-            parts = prompts.parts_of(fields)
-            return fields | {"num_virtual_tokens": step.entry.shape[0] // parts}
+    step = next((step for step in plan.kept if step.name == prompts.NAME), None)
+    if isinstance(step, Part):
+        return {**fields, _TOKENS: step.entry.shape[0] // prompts.parts_of(fields)}
+    if isinstance(step, Take) and _TOKENS in (own := plan.versions.adapter(step.side) or {}):
+        return {**fields, _TOKENS: own[_TOKENS]}
     return fields

@@ -7,6 +7,7 @@ float64 factors) and round once to the factors' dtype.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from git_theta.merge.inputs import content_of
 
 @dataclass(frozen=True)
 class Factors:
-    """The change ``scale`` B A of a weight, ``scale`` above 0.
+    """The change ``scale`` B A of a weight, ``scale`` finite and not 0.
 
     ``up`` is B ``[out, r, ...]``, ``down`` is A ``[r, in, ...]``. Of a convolution, B has axes of
     length 1 in the end, and A the kernel's. ``lost`` is the share of what they stand for, by
@@ -66,12 +67,13 @@ def truncated(
     u, values, v = torch.linalg.svd(upper @ lower.T)
     lost = float(values[rank:].norm() / values.norm()) if bool(values.any()) else 0.0
     kept = min(rank, len(values))
-    roots = (values[:kept] / scale).sqrt()
+    roots = (values[:kept] / abs(scale)).sqrt()
     # A pair of singular vectors may change sign together: the largest element of A's is positive.
     rows = _padded((right @ v[:kept].T * roots).T, rank)
     columns = _padded((left @ u[:, :kept] * roots).T, rank).T
     places = rows.abs().argmax(dim=1, keepdim=True)
     signs = torch.where(rows.gather(1, places) < 0, -1.0, 1.0)
+    columns = columns * math.copysign(1, scale)
     first = units[0]
     down = (rows * signs).reshape(rank, *first.down.shape[1:]).to(first.down.dtype)
     up = (columns * signs.T).reshape(len(first.up), rank, *first.up.shape[2:])

@@ -26,7 +26,7 @@ class Comparison:
 
     ``relative`` is the length of each side's task vector over that of the base; ``cosine`` is the
     one between the first two; ``opposed`` is the share of the elements that both changed in which
-    their signs differ. Each is ``None`` where it is not defined: no base, nothing changed.
+    their signs differ. Each is ``None`` where it is not defined: no base, nothing changed, NaN.
     """
 
     relative: tuple[float | None, ...]
@@ -90,11 +90,27 @@ def _count(mask: Tensor) -> int:
 
 
 def _comparison(sums: _Sums) -> Comparison:
-    base = math.sqrt(math.fsum(sums.base))
-    lengths = [math.sqrt(max(0.0, math.fsum(values))) for values in sums.own.values()]
+    base = _length(sums.base)
+    lengths = [_length(values) for values in sums.own.values()]
     product = math.prod(lengths[:2])
     return Comparison(
-        relative=tuple(length / base if base else None for length in lengths),
-        cosine=math.fsum(sums.across) / product if product else None,
+        relative=tuple(_ratio(length, base) for length in lengths),
+        cosine=_ratio(_total(sums.across), product),
         opposed=sums.opposed / sums.both if sums.both else None,
     )
+
+
+def _total(values: Sequence[float]) -> float:
+    return math.fsum(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def _length(squares: Sequence[float]) -> float:
+    total = _total(squares)
+    # Differences of products may be a little below 0.
+    return 0.0 if total < 0 else math.sqrt(total)
+
+
+def _ratio(above: float, below: float) -> float | None:
+    """``None`` where it is not defined."""
+    found = above / below if below else math.nan
+    return found if math.isfinite(found) else None

@@ -37,7 +37,7 @@ class Computer:
         self._threads = settings.workers
         device = device_named(settings.device)
         loaders = [
-            Loader(reader, each.versions, device, settings.workers, plan.policy.allow_nan)
+            Loader(reader, device, settings.workers, plan.policy.allow_nan)
             for each in (plan, *plan.shards)
         ]
         self._loader = loaders[0]

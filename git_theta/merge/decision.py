@@ -62,9 +62,14 @@ class Decision:
             return self._contested()
         if len(changed) == len(self._versions.sides):
             return self._take(0, "same")
-        if self._policy.every and self._rule() and self._problem() is None:
+        if self._policy.every and self._can_be_merged():
             return self._contested()
         return self._take(changed[0], "one-sided")
+
+    def _can_be_merged(self) -> bool:
+        """Whether a rule says what it should be; any side can be taken."""
+        rule = self._rule()
+        return rule is not None and (rule.strategy == "take" or self._problem() is None)
 
     def _take(self, side: int, why: Why, rule: Rule | None = None) -> list[Step]:
         return [_take(column, side, why, rule) for column in self._group.columns]

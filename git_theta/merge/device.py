@@ -16,7 +16,7 @@ from git_theta.errors import SettingsError
 CPU_SLICE = 1 << 18
 GPU_SLICE = 1 << 22
 
-_NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 # Copies of a slice that are alive at once beside the inputs: task vectors, masks, the result.
 _TEMPORARIES = 6

@@ -116,12 +116,8 @@ def _needed(plan: Plan) -> Iterator[Chunk]:
 def _combined(plan: Plan) -> Iterator[Chunk]:
     """Every chunk that is computed with, statistics included."""
     for step in plan.combined:
-        for entry in step.inputs:
+        for entry in (*step.inputs, *step.statistics):
             yield from entry.chunks
-        if kind := step.method.strategy.statistic:
-            for contributor in plan.versions.contributors:
-                statistic = contributor.statistic(kind, step.name)
-                yield from statistic.chunks if statistic else ()
 
 
 def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:

@@ -74,8 +74,8 @@ def problem(versions: Versions, group: Group) -> str | None:
         return gone
     places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
     found = {side: group.roles(side) for side in places}
-    for roles in found.values():
-        if reason := _no_pair(roles):
+    for side, roles in found.items():
+        if reason := _no_pair(roles, group.count(side)):
             return f"{changed(versions, group)}, and {reason}"
     return differing(versions, found, "have updates of different weights", _weight) or differing(
         versions, found, "have different dtypes", lambda roles: roles[DOWN].dtype
@@ -90,7 +90,7 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
             "merge *.lora_* by svd or cat"
         )
     places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
-    if unknown := _unknown_scale(versions, places):
+    if unknown := _unknown_scale(versions, group, places):
         return unknown
     unit = _unit(versions, group, rule, method)
     if unit.results[0].shape[0] != unit.pairs[0].rank and versions.adapter(unit.sides[0]) is None:
@@ -109,7 +109,7 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
     first = pairs[0]
     return LoraUnit(
         name=group.name,
-        module=group.places[0].module,
+        module=group.module,
         rule=rule,
         method=method,
         sides=sides,
@@ -127,7 +127,7 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
 def _pair(versions: Versions, group: Group, side: int) -> Pair:
     roles, fields = group.roles(side), versions.adapter(side)
     rank = roles[DOWN].shape[0]
-    scale = config_of(fields).scale_of(group.places[0].module, rank) if fields else 1.0
+    scale = config_of(fields).scale_of(group.module, rank) if fields else 1.0
     return Pair(roles[DOWN], roles[UP], scale)
 
 
@@ -137,15 +137,19 @@ def described(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
     return TensorEntry(like.name, like.dtype, shape, 0, (Chunk(length, "", ()),))
 
 
-def _no_pair(roles: Mapping[str, TensorEntry]) -> str | None:
-    """Why the tensors are no pair of factors, if they are none."""
-    if set(roles) != {DOWN, UP}:
+def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
+    """Why ``count`` parameters, tensors by their roles, are no pair of factors, if so."""
+    if set(roles) != {DOWN, UP} or count != len(roles):
         return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
     down, up = roles[DOWN], roles[UP]
     if not (is_merged(down.dtype) and down.dtype == up.dtype):
         return f"its factors are {down.dtype} and {up.dtype}"
     shapes = down.shape, up.shape
-    if min(map(len, shapes)) < 2 or up.shape[1] != down.shape[0] or math.prod(up.shape[2:]) != 1:
+    if (
+        min(map(len, shapes)) < 2
+        or not 0 < down.shape[0] == up.shape[1]
+        or math.prod(up.shape[2:]) != 1
+    ):
         return f"{list(down.shape)} and {list(up.shape)} are no pair of LoRA factors"
     return None
 
@@ -156,16 +160,18 @@ def _weight(roles: Mapping[str, TensorEntry]) -> str:
     return str([up.shape[0], *down.shape[1:]])
 
 
-def _unknown_scale(versions: Versions, sides: Sequence[int]) -> str | None:
-    """Why the scales of the updates are not known, if they are not."""
+def _unknown_scale(versions: Versions, group: Group, sides: Sequence[int]) -> str | None:
+    """Why the scales of the updates are not known, or mean nothing, if so."""
     if unknown := unknown_config(versions, sides):
         return unknown
     for side in sides:
         fields = versions.adapter(side)
         try:
             if fields is not None:
-                config_of(fields)
+                scale = config_of(fields).scale_of(group.module, group.roles(side)[DOWN].shape[0])
                 check_supported(fields)
+                if not (scale and math.isfinite(scale)):
+                    return f"of {versions.name(side)}: it is scaled by {scale:g}"
         except ThetaError as error:
             return f"of {versions.name(side)}: {error.message}"
     return None

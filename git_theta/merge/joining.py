@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from git_theta.errors import ThetaError
+from git_theta.errors import MergeError, ThetaError
 from git_theta.manifest import TensorEntry
 from git_theta.merge.adapters import Factors
 from git_theta.merge.factors import LoraUnit, Pair
@@ -77,6 +77,8 @@ def _join_factors(unit: LoraUnit, load: Load) -> Factors:
         "target": Target(rank, unit.scale),
     }
     merged: Factors = unit.method.strategy(available, unit.values)
+    if not bool(merged.down.isfinite().all() and merged.up.isfinite().all()):
+        raise MergeError(f"the merged factors are too large for {unit.results[0].dtype}")
     return merged
 
 

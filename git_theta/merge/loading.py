@@ -16,7 +16,6 @@ from git_theta.merge.neutral import neutral_element
 from git_theta.merge.reading import BUDGET, Reader
 from git_theta.merge.steps import Combine
 from git_theta.merge.tensors import check_alike, shows_all, tensor_of
-from git_theta.merge.versions import Versions
 from git_theta.pipeline import ahead
 from git_theta.progress import Progress
 
@@ -26,7 +25,6 @@ class Loader:
     """Decodes the inputs of parameters that are merged."""
 
     reader: Reader
-    versions: Versions
     device: torch.device
     threads: int
     allow_nan: bool = False
@@ -42,7 +40,7 @@ class Loader:
             contributors=contributors,
             base=base,
             contents=tuple(map(_content, step.entries, contributors)),
-            statistics=self._statistics(step),
+            statistics=[self.tensor(entry) for entry in step.statistics],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
             slice_elements=slice_elements(self.device, len(contributors)),
@@ -61,13 +59,6 @@ class Loader:
         if neutral is None or not step.method.strategy.needs_base(step.method.values):
             return None
         return torch.full_like(like, neutral)
-
-    def _statistics(self, step: Combine) -> Sequence[Tensor]:
-        kind = step.method.strategy.statistic
-        if kind is None:
-            return ()
-        entries = (c.statistic(kind, step.name) for c in self.versions.contributors)
-        return [self.tensor(entry) for entry in entries if entry]
 
     def _device(self, tensors: Sequence[Tensor]) -> torch.device:
         # Apple's GPUs have no float64.

@@ -16,6 +16,9 @@ from git_theta.merge.versions import BASE, Versions
 NAME = "prompt_embeddings"
 """What PEFT calls the tensor of a prompt, ``[tokens, width]``."""
 
+# Their tensors hold keys and values for each of the tokens, once.
+_OF_KEYS = ("PREFIX_TUNING", "CARTRIDGE")
+
 
 @dataclass(frozen=True, slots=True)
 class PromptUnit:
@@ -94,5 +97,7 @@ def _parts(versions: Versions) -> int:
 
 def parts_of(fields: Fields) -> int:
     """How many prompts a tensor has one after the other: two for encoder-decoders."""
+    if fields.get("peft_type") in _OF_KEYS:
+        return 1
     parts = fields.get("num_transformer_submodules")
     return parts if isinstance(parts, int) and parts > 0 else 1

@@ -50,24 +50,27 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
         what = "LoRA factors" if kind == "factors" else "soft prompts"
         return f"{changed(versions, group)}, and {name} is for {what} only"
     entries = tuple(entry for entry in column.entries if isinstance(entry, TensorEntry))
-    combined = Combine(column.name, rule, method, entries, _base(column.base, entries[0]))
+    statistics = _statistics(versions, column.name, method)
+    if isinstance(statistics, str):
+        return f"{changed(versions, group)}, and {statistics}"
+    base = _base(column.base, entries[0])
+    combined = Combine(column.name, rule, method, entries, base, statistics)
     if not _has_base(combined, column.base):
         return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
-    if lacking := _without_statistic(versions, combined):
-        return f"{changed(versions, group)}, and {lacking}"
     return [combined]
 
 
-def _without_statistic(versions: Versions, combined: Combine) -> str | None:
-    """That some contributors lack the statistic of it, which all or none must have."""
-    strategy = combined.method.strategy
+def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEntry, ...] | str:
+    """The statistics of the parameter, or that some contributors lack it: all or none may."""
+    strategy, sides = method.strategy, versions.contributors
     kind = strategy.statistic
     if kind is None:
-        return None
-    sides = versions.contributors
-    lacking = [c.name for c in sides if c.statistic(kind, combined.name) is None]
-    if not lacking or (len(lacking) == len(sides) and not strategy.needs_statistic()):
-        return None
+        return ()
+    found = [contributor.statistic(kind, name) for contributor in sides]
+    present = tuple(entry for entry in found if entry)
+    if len(present) == len(sides) or not (present or strategy.needs_statistic()):
+        return present
+    lacking = [c.name for c, entry in zip(sides, found, strict=True) if entry is None]
     return f"the {kind} statistics of {joined(lacking)} do not have it"
 
 

@@ -49,7 +49,7 @@ class Combine:
     """The parameter is merged by ``method``, which ``rule`` asked for.
 
     ``entries`` are the contributors'; ``base`` is the ancestor's, or ``None`` where it has no
-    float tensor of this shape.
+    float tensor of this shape; ``statistics`` are the contributors', where the method takes some.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Combine:
     method: Method
     entries: tuple[TensorEntry, ...]
     base: TensorEntry | None
+    statistics: tuple[TensorEntry, ...] = ()
 
     @property
     def entry(self) -> TensorEntry:
@@ -70,8 +71,8 @@ class Combine:
 
     @property
     def weight(self) -> int:
-        """Bytes of these tensors and of the result."""
-        return self.entry.length + sum(entry.length for entry in self.inputs)
+        """Bytes of these tensors, of statistics and of the result."""
+        return sum(entry.length for entry in (self.entry, *self.inputs, *self.statistics))
 
 
 class Unit(Protocol):

@@ -18,9 +18,8 @@ DOWN, UP = "A", "B"
 """The roles of a pair's factors; any other role (a bias, DoRA's magnitudes) makes it no pair."""
 
 _PREFIX = "base_model.model."
-_LORA = re.compile(
-    r"(?P<module>.+)\.lora_(?P<role>[A-Za-z_]+)(\.(?P<adapter>.+(?=\.)))?(\.(?P<last>[^.]+))?"
-)
+_MARK = ".lora_"
+_ROLE = re.compile(r"[A-Za-z_]+")
 _ROLES = {"A": DOWN, "B": UP, "embedding_A": DOWN, "embedding_B": UP}
 
 
@@ -28,27 +27,31 @@ _ROLES = {"A": DOWN, "B": UP, "embedding_A": DOWN, "embedding_B": UP}
 class Place:
     """Where in an adapter a parameter belongs: ``role`` in the update of ``module``.
 
-    ``adapter`` is its name, where a file holds several.
+    ``stem`` is what the file calls the module. ``adapter`` is its name, where a file holds several.
     """
 
-    module: str
+    stem: str
     adapter: str
     role: str
+
+    @property
+    def module(self) -> str:
+        """The module as the adapter's configuration knows it."""
+        return self.stem.removeprefix(_PREFIX)
 
 
 def place_of(name: str) -> Place | None:
     """Where the parameter belongs, if its name is that of a LoRA update's."""
-    found = _LORA.fullmatch(name)
-    if found is None:
+    stem, _, rest = name.partition(_MARK)
+    word, *words = rest.split(".")
+    if not stem or not _ROLE.fullmatch(word):
         return None
-    last = found["last"]
-    role = _ROLES.get(found["role"], found["role"])
+    last, adapter = (words[-1], ".".join(words[:-1])) if words else ("weight", "")
     # An embedding's factors are parameters themselves: what follows is the adapter's name.
-    is_own = found["role"] not in ("A", "B")
-    adapter = found["adapter"] or (last if is_own and last != "weight" else None)
-    if last not in (None, "weight", adapter):
-        role = f"{role}.{last}"
-    return Place(found["module"].removeprefix(_PREFIX), adapter or "", role)
+    if word not in ("A", "B") and last != "weight" and not adapter:
+        last, adapter = "weight", last
+    role = _ROLES.get(word, word)
+    return Place(stem, adapter, role if last == "weight" else f"{role}.{last}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,23 @@ class Group:
         sides = range(len(self.columns[0].entries))
         return [side for side in sides if self.identity(side) != self.identity(BASE)]
 
+    @property
+    def module(self) -> str:
+        """The module that a LoRA update is for."""
+        return self.places[0].module
+
+    def count(self, side: int) -> int:
+        """How many of its parameters a side has."""
+        return sum(column.entry(side) is not None for column in self.columns)
+
     def roles(self, side: int) -> dict[str, TensorEntry]:
         """A side's tensors by their roles in a LoRA update."""
-        found = {
-            place.role: column.entry(side)
-            for place, column in zip(self.places, self.columns, strict=True)
+        members = zip(self.places, self.columns, strict=True)
+        return {
+            place.role: entry
+            for place, column in members
+            if isinstance(entry := column.entry(side), TensorEntry)
         }
-        return {role: entry for role, entry in found.items() if isinstance(entry, TensorEntry)}
 
 
 def groups(columns: Iterable[Column]) -> list[Group]:
@@ -99,7 +112,7 @@ def groups(columns: Iterable[Column]) -> list[Group]:
     found: dict[object, list[tuple[Column, Place | None]]] = {}
     for column in columns:
         place = place_of(column.name)
-        key = (place.module, place.adapter) if place else column.name
+        key = (place.stem, place.adapter) if place else column.name
         found.setdefault(key, []).append((column, place))
     return [
         Group(tuple(c for c, _ in members), tuple(p for _, p in members if p))

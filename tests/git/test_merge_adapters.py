@@ -247,8 +247,13 @@ def test_prompts_of_one_length_may_also_be_averaged(prompts, theta):
 def test_adapters_of_different_types_are_refused(prompts, theta):
     prompts.git("checkout", "-q", "-b", "other", "main")
     adapters.write(prompts.path / FOLDER, 4, adapters.lora())
+    (prompts.path / FOLDER / "README.md").unlink()  # git has no strategy for it
     prompts.git("add", FOLDER)
     prompts.git("commit", "-q", "-m", "lora")
     done = theta(prompts, "merge", "one", "--strategy", "concat")
     assert done.returncode
     assert "adapters of different types (other: LORA, one: PROMPT_TUNING)" in done.stderr
+    rules = ("--all", "--rule", "*=take:side=theirs")
+    assert " ".join(rules[:2]) in done.stderr
+    ok(theta(prompts, "merge", "one", *rules))
+    assert prompts.git("diff", "--name-only", "one") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,10 +12,14 @@ from git_theta.merge.strategy import Target, strategy
 
 Values = Mapping[str, Any]
 
+# What is left of 1 where weights such as three times 1/3 add up to it.
+_ROUNDING = 1e-12
+
 
 def _of_base(weight: Sequence[float]) -> float:
     """How often the base's update counts in Δ0 + Σ wi (Δi - Δ0)."""
-    return 1 - sum(weight)
+    share = 1 - math.fsum(weight)
+    return share if abs(share) > _ROUNDING else 0.0
 
 
 def _sum_of_ranks(values: Values, ranks: Sequence[int], base: int) -> int:

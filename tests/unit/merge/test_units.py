@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
+from peft.utils.other import get_pattern_key
 
+from git_theta.adapters import config_of
+from git_theta.errors import FormatError
 from git_theta.merge.adapter_config import as_git_merges, files, needed, three_way
 from git_theta.merge.decision import Policy
 from git_theta.merge.factors import LoraUnit
@@ -51,8 +55,8 @@ def three(base: str = "a", ours: str = "b", theirs: str = "c", **shape) -> Versi
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        (A, Place("l.q", "", "A")),
-        (B, Place("l.q", "", "B")),
+        (A, Place("base_model.model.l.q", "", "A")),
+        (B, Place("base_model.model.l.q", "", "B")),
         ("q.lora_A.default.weight", Place("q", "default", "A")),
         ("q.lora_B.my.name.weight", Place("q", "my.name", "B")),
         ("q.lora_B.bias", Place("q", "", "B.bias")),
@@ -63,10 +67,28 @@ def three(base: str = "a", ours: str = "b", theirs: str = "c", **shape) -> Versi
         ("q.weight", None),
         ("explora_A.weight", None),
         ("lora_A.weight", None),
+        (".lora_A.weight", None),
+        ("q.lora_", None),
+        ("q.lora_0.weight", None),
+        ("q.lora_A", Place("q", "", "A")),
+        ("q.lora_A.x.lora_B.weight", Place("q", "x.lora_B", "A")),
+        ("q.lora_A...!", Place("q", ".", "A.!")),
     ],
 )
 def test_names_of_factors(name, place):
     assert place_of(name) == place
+
+
+def test_a_module_by_another_name_is_another_module():
+    """Both are called q in the configuration: each has factors of its own."""
+    names = [f"{stem}q.lora_{role}.weight" for stem in ("", "base_model.model.") for role in "AB"]
+    shapes = [(2, 5), (3, 2)] * 2
+    sides = (
+        manifest(*(tensor(n, word, "F32", s) for n, s in zip(names, shapes, strict=True)))
+        for word in "abc"
+    )
+    units = decide(configured(versions(*sides)), "*=svd").units
+    assert [(unit.name, unit.module) for unit in units] == [(names[0], "q"), (names[2], "q")]
 
 
 # --- both factors or none -------------------------------------------------------------------------
@@ -128,8 +150,9 @@ def test_the_unit_knows_shapes_and_scales_beforehand():
     (unit,) = decide(known, "*=svd").units
     assert (unit.scale, unit.results[0].shape) == (2, (2, 5))
     # With weights that add up to one the ancestor's update does not count.
-    (unit,) = decide(known, "*=cat:weight=[0.5,0.25,0.25]").units
-    assert unit.results[0].shape == (8, 5)
+    for weights in ("[0.5,0.25,0.25]", f"{1 / 3}"):
+        (unit,) = decide(known, f"*=cat:weight={weights}").units
+        assert unit.results[0].shape == (8, 5)
 
 
 def test_the_order_in_the_file_is_kept():
@@ -186,8 +209,10 @@ def test_strategies_for_units_merge_nothing_else(method):
         ([pair("c")[0], tensor(B, "c", "F32", (3,))], "[2, 5] and [3] are no pair of LoRA"),
         ([tensor(A, "c", "I8", (2, 5)), tensor(B, "c", "I8", (3, 2))], "its factors are I8 and I8"),
         (pair("c")[:1], "it is no pair of LoRA factors (A)"),
-        ([*pair("c"), tensor("l.q.lora_B.bias", "c")], "no pair of LoRA factors (A, B, B.bias)"),
-        ([*pair("c"), tensor("l.q.lora_magnitude_vector", "c")], "(A, B, magnitude_vector)"),
+        ([*pair("c"), tensor(f"{B[:-7]}.bias", "c")], "no pair of LoRA factors (A, B, B.bias)"),
+        ([*pair("c"), tensor(B[:-7], "c", shape=(3, 2))], "no pair of LoRA factors (A, B)"),
+        (pair("c", 0), "[0, 5] and [3, 0] are no pair"),
+        ([*pair("c"), tensor(B.replace("B.weight", "magnitude_vector"), "c")], "magnitude_vector)"),
         ([pair("c")[0], alias(B, A)], "it is no pair of LoRA factors (A)"),
     ],
 )
@@ -204,6 +229,9 @@ def test_what_is_no_pair_of_this_weight(theirs, words):
         ({**CONFIG, "use_dora": True}, "of dev: adapters with use_dora cannot be merged here"),
         ({"peft_type": "LORA", "r": "many"}, "of dev: not a PEFT configuration"),
         ({"r": 2}, "of dev: not a PEFT configuration"),
+        ({**CONFIG, "lora_alpha": 0}, "of dev: it is scaled by 0"),
+        ({**CONFIG, "lora_alpha": 1e999}, "of dev: not a PEFT configuration"),
+        ({**CONFIG, "rank_pattern": {"(a+)+": 2}}, "of dev: not a PEFT configuration"),
     ],
 )
 def test_scales_that_are_not_known(theirs, words):
@@ -241,6 +269,18 @@ def test_a_prompt_of_all_tokens():
     decided = decide(configured(found, two, two, base=None), "*=concat")
     assert decided.units[0].parts == 2
     assert needed(decided)["num_virtual_tokens"] == 4
+    # A prefix is keys and values for each token, once, whatever the model.
+    prefix = {**two, "peft_type": "PREFIX_TUNING"}
+    decided = decide(configured(found, prefix, prefix, base=None), "*=concat")
+    assert decided.units[0].parts == 1
+    assert needed(decided)["num_virtual_tokens"] == 8
+
+
+def test_a_prompt_of_one_side_has_that_side_s_number_of_tokens():
+    found = versions(manifest(), *(manifest(prompt(word, n)) for word, n in (("b", 2), ("c", 6))))
+    theirs = {**PROMPT, "num_virtual_tokens": 6}
+    decided = decide(configured(found, PROMPT, theirs, base=None), "*=take:side=theirs")
+    assert needed(decided)["num_virtual_tokens"] == 6
 
 
 @pytest.mark.parametrize(
@@ -285,6 +325,50 @@ def test_a_merge_to_the_rank_of_ours_leaves_it_to_git():
     assert list(files(decided, None)) == ["adapter_config.json"]
 
 
+def test_what_sides_say_of_the_same_tensors_in_different_ways_is_not_left_to_git():
+    """Git leaves a conflict: settled for theirs by hand, the factors would mean something else."""
+    theirs = {**CONFIG, "lora_alpha": 8}
+    decided = decide(configured(three(), {**CONFIG, "lora_alpha": 2}, theirs), "*=svd")
+    assert needed(decided)["lora_alpha"] == 2
+    assert not as_git_merges(decided)
+    assert as_git_merges(decide(configured(three(), CONFIG, theirs), "*=take:side=theirs"))
+
+
+def test_a_scale_that_one_side_changed_alone():
+    """The factors are the same; that side means another multiple of their product."""
+    same = versions(*[manifest(*pair("a"), tensor("n", word)) for word in "abc"])
+    decided = decide(configured(same, CONFIG, {**CONFIG, "lora_alpha": 8}), "*=take:side=ours")
+    assert needed(decided)["lora_alpha"] == 8
+
+
+def test_what_else_a_configuration_says_stays():
+    decided = decide(configured(three()), "*=cat")
+    before = {**CONFIG, "lora_dropout": 0.5, "rank_pattern": {"other": 3}}
+    (text,) = files(decided, json.dumps(before).encode()).values()
+    assert json.loads(text) == {**needed(decided), "lora_dropout": 0.5}
+
+
+def test_configurations_of_what_is_not_two_factors_are_not_interpreted():
+    config = {"peft_type": "ADALORA", "r": {}, "target_modules": ["q"]}
+    changed = {**config, "init_r": 3}
+    decided = decide(configured(three(), config, changed, base=config), "*=take:side=ours")
+    assert needed(decided) == changed
+
+
+def test_equal_configurations_stay_as_they_are():
+    odd = {"peft_type": "LORA", "r": "many"}
+    decided = decide(configured(three(), odd, odd, base=CONFIG), "*=take:side=ours")
+    assert needed(decided) == odd
+
+
+def test_a_malformed_configuration_is_named():
+    odd = {"peft_type": "LORA", "r": "many"}
+    found = replace(configured(three(), CONFIG, odd), path="a/adapter_model.safetensors")
+    with pytest.raises(FormatError) as caught:
+        needed(decide(found, "*=take:side=ours"))
+    assert caught.value.path == "a/adapter_config.json"
+
+
 def test_another_rank_is_written():
     decided = decide(configured(three()), "*=cat")
     wanted = {"r": 6, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False}
@@ -302,6 +386,18 @@ def test_patterns_for_the_modules_that_differ():
     assert fields["rank_pattern"] == {"l.q": 6, "l.k": 3}
     assert fields["alpha_pattern"] == {"l.q": 6, "l.k": 5}
     assert fields["target_modules"] == ["q", "k", "v", "w"]
+
+
+def test_a_pattern_for_a_module_whose_name_ends_another_s():
+    """PEFT takes a pattern for the end of a name, so that of one would be the other's too."""
+    inner, outer = "l.q", "m.l.q"
+    sides = [manifest(*pair(w, at=inner), *pair("x", at=outer), *pair("y", at="z")) for w in "abc"]
+    fields = needed(decide(configured(versions(*sides)), "*=cat"))
+    assert fields["rank_pattern"] == {r"^l\.q": 6}
+    config = config_of(fields)
+    assert [config.rank_of(name) for name in (inner, outer, "z")] == [6, 2, 2]
+    for name, key in ((inner, r"^l\.q"), (outer, outer)):
+        assert get_pattern_key(fields["rank_pattern"], name) == key
 
 
 def test_modules_chosen_in_ways_that_cannot_be_joined_are_named():

@@ -1,0 +1,79 @@
+"""``adapter_config.json`` from a stranger: what it may hold, and how long reading it may take."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from git_theta.adapters import config_of, parse_fields
+from git_theta.errors import FormatError
+
+CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"\xff{}",
+        b'{"r": NaN}',
+        b'{"r": -Infinity}',
+        b'{"r": ' + b"9" * 5000 + b"}",
+        b'{"r": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        json.dumps({"r": [[]] * 2, "deep": json.loads("[" * 33 + "]" * 33)}).encode(),
+    ],
+)
+def test_what_is_no_configuration(text: bytes) -> None:
+    with pytest.raises(FormatError):
+        parse_fields(text)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+",
+        "(a|a)*b",
+        "(a{1,9}){1,9}",
+        ".*.*.*.*b",
+        "a?a?a?a?aaaa",
+        r"(a)\1",
+        "(",
+    ],
+)
+def test_patterns_that_could_take_for_ever(pattern: str) -> None:
+    for key in ("rank_pattern", "alpha_pattern"):
+        with pytest.raises(FormatError):
+            config_of({**CONFIG, key: {pattern: 1}})
+
+
+def test_names_that_could_take_for_ever() -> None:
+    config = config_of({**CONFIG, "rank_pattern": {"a*a*a*b": 2}})
+    assert config.rank_of("aab") == 2
+    assert config.rank_of("a" * 128) == 4
+    with pytest.raises(FormatError, match="too long"):
+        config.rank_of("a" * 129)
+    assert config_of(CONFIG).rank_of("a" * 10**6) == 4
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "rank"),
+    [
+        ("q", "model.layers.0.q", 2),
+        ("q", "model.layers.0.xq", 4),
+        ("^q", "q", 2),
+        ("^q", "m.q", 4),
+        (r"layers\.\d+\.(q|v)_proj", "model.layers.10.v_proj", 2),
+        (r".*\.layers\.(?:1|2)\.mlp\..*", "model.layers.2.mlp.up", 2),
+        (r"(encoder\.)?layers\.0", "encoder.layers.0", 2),
+    ],
+)
+def test_patterns_that_people_write(pattern: str, name: str, rank: int) -> None:
+    assert config_of({**CONFIG, "rank_pattern": {pattern: 2}}).rank_of(name) == rank
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), 1e999, "x", None, []])
+def test_alphas_that_are_none(alpha: object) -> None:
+    with pytest.raises(FormatError):
+        config_of({**CONFIG, "lora_alpha": alpha})
