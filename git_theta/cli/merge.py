@@ -19,6 +19,11 @@ from git_theta.merge.summary import summarise
 from git_theta.merge.together import Prepared, check_mergeable, check_ready, complete, prepare
 from git_theta.workspace import Workspace, open_workspace
 
+_CROSSED = (
+    "The branches merged each other before: git will first merge their common ancestors, "
+    "so that more may be contested than is shown."
+)
+
 
 @click.command("merge")
 @click.argument("branches", nargs=-1, required=True, metavar="BRANCH...")
@@ -64,6 +69,8 @@ def command(
             _show(workspace, None, as_json)
             return
         prepared = prepare(workspace, heads, request)
+        if heads.is_crossed:
+            click.echo(_CROSSED, err=True)
         _show(workspace, prepared, as_json)
         if dry_run:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta.adapters import CONFIG_FILE
@@ -16,7 +16,7 @@ from git_theta.merge.merging import Merged, carry_out, make_plan, policy_for
 from git_theta.merge.operation import Operation, operation
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import all_rules, from_environment
-from git_theta.merge.shards import other_shards, with_shards
+from git_theta.merge.shards import note_of, with_other_files
 from git_theta.merge.sources import adapter_of, common_commit, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
@@ -60,10 +60,10 @@ def _drive(
     plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)
-    if theirs:
-        sides = list(zip(versions.names, ("HEAD", theirs), strict=True))
-        plan = with_shards(plan, other_shards(repo, path, sides, base), workspace)
-    return carry_out(plan, workspace)
+    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
+    plan = with_other_files(plan, workspace, sides, base)
+    merged = carry_out(plan, workspace)
+    return replace(merged, notes=(*merged.notes, *note_of(plan)))
 
 
 def _check_config(plan: Plan) -> None:

@@ -22,13 +22,15 @@ class Head:
 class Heads:
     """``head`` is HEAD; ``others`` are merged into it, none of them an ancestor of another.
 
-    ``base`` is the best common ancestor of all contributors; that of one alone is HEAD.
+    ``base`` is the best common ancestor of all contributors; that of one alone is HEAD. Where
+    they merged each other before there are several, and ``is_crossed``: none of them will do.
     """
 
     head: Head
     others: tuple[Head, ...]
     contributors: tuple[Head, ...]
     base: str
+    is_crossed: bool
 
 
 def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
@@ -46,7 +48,8 @@ def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
         if commit in independent and commit != head.commit
     )
     contributors = (head, *others) if head.commit in independent else others
-    return Heads(head, others, contributors, _base(repo, contributors))
+    bases = _bases(repo, contributors)
+    return Heads(head, others, contributors, bases[0], is_crossed=len(bases) > 1)
 
 
 def merge_message(repo: Repository, heads: Heads) -> str:
@@ -71,14 +74,14 @@ def _commit(repo: Repository, name: str) -> str:
     return found
 
 
-def _base(repo: Repository, contributors: Sequence[Head]) -> str:
+def _bases(repo: Repository, contributors: Sequence[Head]) -> list[str]:
     commits = [head.commit for head in contributors]
     if len(commits) < 2:
-        return _commit(repo, "HEAD")
-    base = decode(repo.git("merge-base", "--octopus", *commits, check=False)).strip()
-    if not base:
+        return [_commit(repo, "HEAD")]
+    bases = decode(repo.git("merge-base", "--all", "--octopus", *commits, check=False)).split()
+    if not bases:
         raise MergeError("these branches have no common ancestor", hint="git log --graph --all")
-    return base
+    return bases
 
 
 def _kind(repo: Repository, name: str) -> str:

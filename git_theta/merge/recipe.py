@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from git_theta.adapters import Fields
@@ -12,6 +13,7 @@ from git_theta.merge.decision import Policy
 from git_theta.merge.methods import resolver
 from git_theta.merge.plan import Plan
 from git_theta.merge.rules import Rule
+from git_theta.merge.strategy import strategy_named
 from git_theta.merge.versions import Contributor, Versions, joined
 
 Recipe = Mapping[str, Any]
@@ -90,6 +92,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
     lookup = resolver(versions)
     rules = [_rule_of(row) for row in recipe["rules"]]
     for rule, row in zip(rules, recipe["rules"], strict=True):
+        _check_tables(rule)
         version = lookup(rule).strategy.version
         if version != row["version"]:
             raise MergeError(
@@ -102,6 +105,15 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
     return Rule(row["match"], row["strategy"], row["parameters"], row["path"])
+
+
+def _check_tables(rule: Rule) -> None:
+    """Refuse the names of files: a table's rows are in the recipe, which may be a stranger's."""
+    with suppress(ModuleNotFoundError):  # of torch: looking the rule up will say so
+        parameters = strategy_named(rule.strategy).parameters
+        tables = [parameter.name for parameter in parameters if parameter.kind == "table"]
+        if any(isinstance(rule.given.get(table), str) for table in tables):
+            raise MergeError("the recipe in the manifest is malformed")
 
 
 def check_recipe(recipe: object) -> Recipe:

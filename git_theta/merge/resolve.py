@@ -18,7 +18,7 @@ from git_theta.merge.plan import Plan
 from git_theta.merge.prompts import NAME as PROMPT
 from git_theta.merge.request import Request, all_rules
 from git_theta.merge.rules import Rule
-from git_theta.merge.shards import other_shards, with_shards
+from git_theta.merge.shards import note_of, with_other_files
 from git_theta.merge.sources import adapter_of, common_commit, config_path, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.system import atomic_file
@@ -55,23 +55,17 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     if plan.conflicts and ask:
         possible = _plan(workspace, versions, [*rules, *_ANY], request)
         plan = _plan(workspace, versions, [*ask(plan, possible), *rules], request)
-    plan = _with_shards(workspace, plan)
+    theirs, base = _commits(repo)
+    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
+    plan = with_other_files(plan, workspace, sides, base)
     files = {} if plan.conflicts else _files(workspace, plan)
     merged = carry_out(plan, workspace)
     _settle(workspace, path, merged.text)
     for name, text in files.items():
         _write(repo, name, text)
         worktree.refresh(repo, [name])
-    return Resolved(plan, (*merged.notes, *(f"{name} is renewed" for name in files)))
-
-
-def _with_shards(workspace: Workspace, plan: Plan) -> Plan:
-    repo = workspace.repo
-    theirs, base = _commits(repo)
-    if theirs is None:
-        return plan
-    sides = list(zip(plan.versions.names, ("HEAD", theirs), strict=True))
-    return with_shards(plan, other_shards(repo, plan.versions.path, sides, base), workspace)
+    renewed = (f"{name} is renewed" for name in files)
+    return Resolved(plan, (*merged.notes, *note_of(plan), *renewed))
 
 
 def _files(workspace: Workspace, plan: Plan) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from git_theta.merge.sources import contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
-_SHARD = re.compile(r"(?P<model>.+)-\d+-of-(?P<total>\d+)(?P<suffix>\.[^.]+)")
+_SHARD = re.compile(r"(?P<model>.+)-[0-9]{1,9}-of-(?P<total>[0-9]{1,9})(?P<suffix>\.[^.]+)")
 
 Sides = Sequence[tuple[str, str]]
 """Name and commit of each contributor."""
@@ -40,11 +40,28 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
     return replace(plan, shards=tuple(plans))
 
 
-def other_shards(repo: Repository, path: str, sides: Sides, base: str | None) -> Iterator[Versions]:
-    """The versions of the other files of the model that ``path`` is a part of.
+def with_other_files(
+    plan: Plan, workspace: Workspace, sides: Sides | None, base: str | None
+) -> Plan:
+    """As ``with_shards``, the other files being those that every side has.
 
-    Those that every side has; ``base`` is the common ancestor's commit.
+    ``base`` is the common ancestor's commit. Where git does not tell one of the commits nothing is
+    known of the other files: see ``note_of``.
     """
+    if sides is None or base is None:
+        return plan
+    return with_shards(plan, _others(workspace.repo, plan.versions.path, sides, base), workspace)
+
+
+def note_of(plan: Plan) -> tuple[str, ...]:
+    """What the user should know where one file of several was surveyed for the model."""
+    if plan.shards or not plan.surveys_model or model_of(plan.versions.path) is None:
+        return ()
+    return ("only this file of the model was surveyed, the others are not known here",)
+
+
+def _others(repo: Repository, path: str, sides: Sides, base: str) -> Iterator[Versions]:
+    """The versions of the other files of the model that ``path`` is a part of."""
     model = model_of(path)
     if model is None:
         return
@@ -56,19 +73,19 @@ def other_shards(repo: Repository, path: str, sides: Sides, base: str | None) ->
 
 
 def model_of(path: str) -> str | None:
-    """What the files of one model have in common, for a file that is a part of one."""
+    """What the files of one model have in common, for one of several files."""
     found = _SHARD.fullmatch(PurePosixPath(path).name)
-    if found is None:
+    if found is None or int(found["total"]) < 2:
         return None
     name = f"{found['model']}-of-{found['total']}{found['suffix']}"
     return str(PurePosixPath(path).with_name(name))
 
 
-def _versions(repo: Repository, path: str, sides: Sides, base: str | None) -> Versions | None:
+def _versions(repo: Repository, path: str, sides: Sides, base: str) -> Versions | None:
     texts = [(name, rev, repo.read_blob(f"{rev}:{path}")) for name, rev in sides]
     if any(not text for *_, text in texts):
         return None
-    before = repo.read_blob(f"{base}:{path}") if base else None
+    before = repo.read_blob(f"{base}:{path}")
     try:
         contributors = [contributor(repo, name, text, path, rev) for name, rev, text in texts]
         return Versions(tuple(contributors), version(before, "the common ancestor"), path)

@@ -18,7 +18,7 @@ from git_theta.merge.heads import Heads, merge_message
 from git_theta.merge.merging import carry_out, conflict_error, make_plan, policy_for
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import Request, all_rules
-from git_theta.merge.shards import other_shards, with_shards
+from git_theta.merge.shards import with_other_files
 from git_theta.merge.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
@@ -46,14 +46,24 @@ class Prepared:
         """Whether files depend on each other, and nothing is in conflict.
 
         Git's driver sees one file at a time: it cannot write an adapter's configuration, and
-        surveys a model in several files anew for each.
+        surveys a model in several files anew for each. But git alone makes one ancestor of several.
         """
-        is_clear = not self.conflicts and not any(plan.conflicts for plan in self.plans)
+        is_clear = not (self.conflicts or self.heads.is_crossed)
+        is_clear = is_clear and not any(plan.conflicts for plan in self.plans)
         return is_clear and (bool(self.files) or any(plan.shards for plan in self.plans))
 
 
 def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
-    """Plan the merge. Raises ``MergeError`` for a rule that cannot be followed."""
+    """Plan the merge.
+
+    Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors
+    where git is not to merge.
+    """
+    if heads.is_crossed and (request.every or len(heads.others) > 1):
+        raise MergeError(
+            "these branches merged each other before, so they have several common ancestors",
+            hint="merge one branch after another: git theta merge BRANCH (without --all)",
+        )
     repo = workspace.repo
     folded = fold(repo, heads)
     rules = all_rules(request, repo)
@@ -67,7 +77,7 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             continue
         policy = policy_for("merge", rules, versions, request.every, request.allow_nan)
         plan = make_plan(versions, policy, workspace)
-        plans.append(with_shards(plan, other_shards(repo, path, sides, heads.base), workspace))
+        plans.append(with_other_files(plan, workspace, sides, heads.base))
     files = _files(repo, folded.tree, plans)
     left = tuple(path for path in conflicts if path not in files)
     return Prepared(heads, folded.tree, tuple(plans), left, files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.support import adapters
 from tests.support.adapters import CONFIG, FOLDER, PATH, QUERY, VALUE
@@ -194,6 +194,29 @@ def test_asking_shows_how_far_and_in_which_direction(hub, theta):
     torch.testing.assert_close(
         adapters.updates(hub.path / FOLDER)[VALUE], wanted, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_negative_alpha_is_as_good_as_any(hub, theta):
+    hub.git("checkout", "-q", "-b", "less", "one")
+    adapters.write(hub.path / FOLDER, 6, adapters.lora(4, -8))
+    hub.git("commit", "-q", "-a", "-m", "less")
+    less, two, base = updates(hub, "less", "two", "main")
+    ok(theta(hub, "merge", "less", "two", "--strategy", "svd", "-p", "rank=12"))
+    close(adapters.updates(hub.path / FOLDER), {n: less[n] + two[n] - base[n] for n in base})
+
+
+def test_factors_that_do_not_fit_their_dtype(hub, theta):
+    hub.git("checkout", "-q", "one")
+    half = {name: tensor.half() for name, tensor in load_file(hub.path / PATH).items()}
+    for name, start, weight in (("half", "one", 1), ("low", "half", 2), ("high", "half", 3)):
+        hub.git("checkout", "-q", "-B", name, start)
+        tensors = {n: t * weight if "lora_B" in n else t for n, t in half.items()}
+        save_file(tensors, hub.path / PATH, {"format": "pt"})
+        hub.git("commit", "-q", "-a", "-m", name)
+    done = theta(hub, "merge", "low", "--strategy", "cat", "-p", "weight=1e6")
+    assert done.returncode
+    assert f"{PATH}: base_model.model.{QUERY}.lora_A.weight: the" in done.stderr
+    assert "the merged factors are too large for F16" in done.stderr
 
 
 # --- soft prompts ---------------------------------------------------------------------------------

@@ -272,6 +272,47 @@ def test_nan_on_request(branches, theta):
     assert "the same bits" in ok(theta(branches, "replay"))
 
 
+def crossed(branches, theta) -> None:
+    """Main and ``one``, each with the other's first commit merged into a second of its own."""
+    branches.git("checkout", "-q", "main")
+    commit(branches, file(w0=3))
+    tips = [branches.git("rev-parse", name) for name in ("main", "one")]
+    for name, other, shift in (("main", tips[1], 5), ("one", tips[0], 7)):
+        branches.git("checkout", "-q", name)
+        ok(theta(branches, "merge", other, "--strategy", "average"))
+        commit(branches, file(w0=shift))
+
+
+def test_branches_that_merged_each_other_before(branches, theta):
+    """Git makes one ancestor of several, so that only git can merge them."""
+    crossed(branches, theta)
+    branches.git("checkout", "-q", "main")
+    branch(branches, "third", file(w0=9))
+    for args in (("one", "--all"), ("one", "third")):
+        done = theta(branches, "merge", *args, "--strategy", "average")
+        assert "several common ancestors" in done.stderr
+        assert "git theta merge BRANCH (without --all)" in done.stderr
+    done = theta(branches, "merge", "one", "--strategy", "task_arithmetic")
+    ok(done)
+    assert "git will first merge their common ancestors" in done.stderr
+    # The mean of main's 3 and one's 1 is what both started from: 2 + (5 - 2) + (7 - 2).
+    merged = load(branches.read(PATH))[FIRST]
+    np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(10), atol=1e-5)
+    assert recipe(branches)["base"]["recipe"]["settle"] is True
+    assert is_settled(branches)
+
+
+def test_routing_by_the_order_of_the_file(branches, theta, tmp_path):
+    """The first glob that matches counts, after the recipe was written and read too."""
+    file = tmp_path / "routing.json"
+    file.write_text('{"layer.0.*": {"one": 3, "two": 1}, "*": {"two": 1}}')
+    ok(theta(branches, "merge", "one", "two", "--strategy", "smear", "-p", f"routing={file}"))
+    merged = load(branches.read(PATH))[FIRST]
+    np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(1.25), atol=1e-6)
+    file.unlink()
+    assert "the same bits" in ok(theta(branches, "replay"))
+
+
 # --- resolve --------------------------------------------------------------------------------------
 
 
@@ -420,6 +461,38 @@ def test_asking_for_each_kind_of_parameter(conflict, theta):
     np.testing.assert_allclose(load(conflict.read(PATH))[FIRST], expected, rtol=1e-6)
     conflict.git("commit", "-q", "--no-edit")
     assert is_settled(conflict)
+
+
+def test_an_answer_is_for_the_parameters_that_were_shown(model, theta):
+    """``0.weight`` is of the kind ``*.weight``, which ``head.weight`` is not, though it matches."""
+    names = ("0.weight", "1.weight", "head.weight", "tail.weight")
+
+    def shifted(shift: float) -> bytes:
+        arrays = {name: np.full((4, 4), shift, np.float32) for name in names}
+        return checkpoints.safetensors(arrays)
+
+    commit(model, shifted(0))
+    branch(model, "one", shifted(1))
+    branch(model, "two", shifted(3))
+    model.git("checkout", "-q", "one")
+    assert model.process("merge", "two").returncode == 1
+    rule = ("--rule", "tail.*=take:side=ours")
+    said = ok(theta(model, "resolve", "-i", PATH, *rule, stdin=b"t\naverage\n"))
+    assert "[1/2] *.weight (2 parameters)" in said
+    assert "[2/2] head.weight" in said
+    merged = {name: float(array[0, 0]) for name, array in load(model.read(PATH)).items()}
+    assert merged == {"0.weight": 3, "1.weight": 3, "head.weight": 2, "tail.weight": 1}
+
+
+def test_sides_with_nan_are_shown_as_far_as_they_are_known(branches, theta):
+    broken = changed(w0=3)
+    broken[FIRST][0, 0] = np.nan
+    branch(branches, "broken", checkpoints.safetensors(broken))
+    branches.git("checkout", "-q", "one")
+    assert branches.process("merge", "broken").returncode == 1
+    said = ok(theta(branches, "resolve", "-i", PATH, stdin=b"o\n"))
+    assert "broken moved it by an unknown share; cosine of the two changes undefined" in said
+    np.testing.assert_array_equal(load(branches.read(PATH))[FIRST], changed(w0=1)[FIRST])
 
 
 def test_a_replay_that_gives_other_bits(branches, theta):

@@ -97,6 +97,20 @@ def test_resolving_sees_all_files_too(whole_and_split, theta):
         np.testing.assert_array_equal(results[1][name], array)
 
 
+def test_where_the_other_files_are_not_known_it_is_said(whole_and_split, theta):
+    """Each branch with the other's first commit merged: no commit has what they have in common."""
+    repo = whole_and_split
+    tips = [repo.git("rev-parse", f"split-{name}") for name in ("one", "two")]
+    for name, other, seed in (("one", tips[1], 5), ("two", tips[0], 6)):
+        repo.git("checkout", "-q", f"split-{name}")
+        ok(theta(repo, "merge", other, "--strategy", "average"))
+        repo.commit_files(files(tuned(seed, 0.01), split=True))
+    said = ok(theta(repo, "merge", "split-one", "--strategy", "ties"))
+    assert said.count("only this file of the model was surveyed") == 2
+    assert "shards" not in recipe(repo, path=PARTS[0])
+    assert ok(theta(repo, "replay")).count("the same bits") == 2
+
+
 def test_what_looks_at_tensors_alone_knows_nothing_of_other_files(whole_and_split, theta):
     repo = whole_and_split
     repo.git("checkout", "-q", "split-one")

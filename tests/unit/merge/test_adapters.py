@@ -66,6 +66,14 @@ def test_truncation_is_the_nearest_of_its_rank(rank: int) -> None:
     assert merged.lost == pytest.approx(float(values[rank:].norm() / values.norm()), abs=1e-9)
 
 
+@pytest.mark.parametrize("scale", [-0.5, 3.0])
+def test_a_scale_of_any_sign(scale: float) -> None:
+    units = adapters()
+    for merged in (truncated(units, WEIGHTS, 9, scale), concatenated(units, WEIGHTS, scale)):
+        assert merged.scale == scale
+        torch.testing.assert_close(change(merged), wanted(units), rtol=1e-5, atol=1e-4)
+
+
 def test_truncation_to_more_than_there_is_pads_with_zeros() -> None:
     units = adapters()
     merged = truncated(units, WEIGHTS, 16)

@@ -90,6 +90,16 @@ PLACES = [
 ]
 
 
+def test_a_recipe_names_no_files():
+    """A stranger's could be of anything that is here."""
+    recipe, found = made("w=smear")
+    recipe["rules"][0]["parameters"]["routing"] = [["*", [1, 2]]]
+    assert policy_of(recipe, found)
+    recipe["rules"][0]["parameters"]["routing"] = "table.json"
+    with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
+        policy_of(recipe, found)
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("value", [1.5, "x", [1], {"a": 1}])
 def test_a_recipe_from_a_stranger(place, value):

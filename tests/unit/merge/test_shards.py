@@ -13,6 +13,7 @@ from git_theta.merge.shards import model_of
         ("model.safetensors", None),
         ("model-00001-of-00003.fisher.safetensors", None),
         ("model-of-3.pt", None),
+        ("model-00001-of-00001.safetensors", None),
     ],
 )
 def test_files_of_one_model(path, model):
