@@ -46,7 +46,8 @@ def asker(workspace: Workspace) -> Ask:
             click.echo(f"\n[{number}/{len(groups)}] {_title(pattern, conflicts)}")
             steps = [parameters[c.name] for c in conflicts if c.name in parameters]
             joined = [units[c.name] for c in conflicts if c.name in units]
-            found = compare(steps, joined, loader) if steps or joined else None
+            updates = [unit for unit in joined if isinstance(unit, LoraUnit)]
+            found = compare(steps, updates, loader) if steps or updates else None
             click.echo(f"    {_what_is_known(plan, found, conflicts)}")
             answer = _answer(plan, _known(steps, joined))
             rules += [

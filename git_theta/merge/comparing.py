@@ -16,7 +16,7 @@ from git_theta.merge.inputs import Slice, each
 from git_theta.merge.joining import factors_of
 from git_theta.merge.loading import Loader
 from git_theta.merge.reading import BUDGET
-from git_theta.merge.steps import Combine, Unit
+from git_theta.merge.steps import Combine
 from git_theta.pipeline import ahead
 
 
@@ -43,12 +43,11 @@ class _Sums:
     opposed: int = 0
 
 
-def compare(steps: Sequence[Combine], units: Sequence[Unit], loader: Loader) -> Comparison:
+def compare(steps: Sequence[Combine], units: Sequence[LoraUnit], loader: Loader) -> Comparison:
     """Compare the sides over parameters, which are read one at a time, and over LoRA updates."""
     sums = _Sums()
     for unit in units:
-        if isinstance(unit, LoraUnit):
-            _add_update(sums, unit, loader)
+        _add_update(sums, unit, loader)
     for inputs in ahead(loader.load, steps, lambda step: step.weight, BUDGET, loader.threads):
         if inputs.base is not None:
             for _ in each(inputs.pieces(), lambda piece: _add(sums, piece), 1):

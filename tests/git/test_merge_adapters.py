@@ -254,6 +254,18 @@ def test_prompts_are_joined_in_order_and_counted(prompts, theta):
     assert "the same bits" in ok(theta(prompts, "replay"))
 
 
+def test_asking_about_prompts(prompts, theta):
+    prompts.git("checkout", "-q", "one")
+    first = embeddings(prompts)
+    assert prompts.process("merge", "two").returncode == 1
+    said = ok(theta(prompts, "resolve", "-i", PATH, stdin=b"svd\nconcat\n"))
+    assert "the sides have different shapes (one: [3, 16], two: [5, 16])" in said
+    assert "svd cannot merge it" in said
+    assert "or a strategy such as concat" in said
+    assert torch.equal(embeddings(prompts)[:3], first)
+    assert adapters.read_config(prompts.path / FOLDER)["num_virtual_tokens"] == 8
+
+
 def test_prompts_of_one_length_may_also_be_averaged(prompts, theta):
     prompts.git("checkout", "-q", "-b", "three", "two")
     adapters.write(prompts.path / FOLDER, 3, adapters.prompt(5))
