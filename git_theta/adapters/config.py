@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from git_theta.adapters.patterns import LONGEST_NAME, check_pattern
 from git_theta.errors import FormatError, ThetaError, UsageError
 
 Fields = Mapping[str, Any]
@@ -22,12 +23,6 @@ FILE = "adapter_config.json"
 _LARGEST = 16 << 20
 _DEEPEST = 32
 
-# Patterns are regular expressions, and may come from a stranger: what takes the matcher more than
-# a moment is refused. A name is matched in at most _LONGEST ** (_REPEATS + 1) / 24 = 1e7 steps.
-_REPEATS = 3
-_LONGEST = 128
-_REPEAT = re.compile(r"(?<!\()[*+?{]")
-_REPEATED_GROUP = re.compile(r"\)[*+{]|\\\d")
 
 # Set, each of these makes the merged weights something else than W + scale * B A.
 _UNSUPPORTED = (
@@ -104,7 +99,7 @@ def parse_fields(data: bytes) -> Fields:
     if len(data) > _LARGEST:
         raise _too_large()
     try:
-        fields = json.loads(data, parse_constant=_refuse)
+        fields = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise _malformed(error) from error
     if not isinstance(fields, dict):
@@ -112,10 +107,6 @@ def parse_fields(data: bytes) -> Fields:
     if _depth(fields) > _DEEPEST:
         raise FormatError("it is nested too deeply to be a configuration")
     return fields
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _depth(fields: Fields) -> int:
@@ -187,7 +178,7 @@ def _unsupported(what: str) -> UsageError:
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{number} is no alpha")
+        raise ValueError(f"{value} is no finite number")
     return number
 
 
@@ -197,9 +188,8 @@ def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
 
 
 def _checked(pattern: str) -> str:
+    check_pattern(pattern)
     re.compile(_whole(pattern))
-    if len(_REPEAT.findall(pattern)) > _REPEATS or _REPEATED_GROUP.search(pattern):
-        raise ValueError(f"the pattern {pattern[:_LONGEST]!r} repeats too much to be matched")
     return pattern
 
 
@@ -211,8 +201,9 @@ def _pattern(patterns: Collection[str], module: str) -> str:
 
 
 def _bounded(module: str) -> str:
-    if len(module) > _LONGEST:
-        raise FormatError(f"the name {module[:_LONGEST]}... is too long to be matched by patterns")
+    if len(module) > LONGEST_NAME:
+        name = module[:LONGEST_NAME]
+        raise FormatError(f"the name {name}... is too long to be matched by patterns")
     return module
 
 

@@ -24,12 +24,13 @@ from git_theta.merge.versions import BASE, Versions
 
 # What else chooses modules, beside the names in target_modules.
 _RULES = ("exclude_modules", "layers_to_transform", "layers_pattern")
-_LISTS = ("target_modules", "modules_to_save")
+_SAVED = "modules_to_save"
+_LISTS = ("target_modules", _SAVED)
 _TOKENS = "num_virtual_tokens"
-# What the tensors of an adapter mean, and which there are.
-_MEANING = (
-    *("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"),
-    *(_TOKENS, *_LISTS, *_RULES),
+# What says nothing of the tensors of an adapter. Any other key may.
+_FREE = (
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout"),
+    *("peft_version", "revision", "task_type"),
 )
 _ABSENT = object()
 
@@ -57,11 +58,14 @@ def _needed(plan: Plan) -> Fields | None:
         return None
     if _types_differ(known):
         return _of_one_type(plan, known)
-    fields: Fields = three_way(versions)
+    fields = three_way(versions.base_adapter, known)
     if not plan.units and all(_same(side, known[0]) for side in known):
         return fields
+    if not all(map(_is_plain, known)) and (same := plan.equal_sides()):
+        # What that side says of its tensors is more than is understood here.
+        return _joined(fields, three_way(versions.base_adapter, [known[side] for side in same]))
     fields = _with_lists(fields, versions, known)
-    if all(map(_is_plain, known)):
+    if all(map(_has_ranks, known)):
         updates = _updates(plan)
         fields = _with_updates(_with_targets(fields, known, list(updates)), updates)
     return _with_tokens(fields, plan)
@@ -90,7 +94,13 @@ def _is_plain(fields: Fields) -> bool:
         check_supported(fields)
     except (UsageError, KeyError):
         return False
-    return bool(fields["peft_type"] == "LORA")
+    return True
+
+
+def _has_ranks(fields: Fields) -> bool:
+    """Whether rows of A are the rank that the configuration has for the module."""
+    is_other = fields.get("target_parameters") or fields.get("use_bdlora")
+    return fields.get("peft_type") == "LORA" and not is_other
 
 
 def as_git_merges(plan: Plan) -> bool:
@@ -102,17 +112,17 @@ def as_git_merges(plan: Plan) -> bool:
     wanted = needed(plan)
     if wanted is None:
         return True
-    return _same(wanted, three_way(plan.versions)) and not _is_contested(plan.versions)
-
-
-def _is_contested(versions: Versions) -> bool:
+    versions = plan.versions
     base = versions.base_adapter or {}
     sides = [contributor.adapter or {} for contributor in versions.contributors]
-    for key in _MEANING:
-        values = [str(_set(side.get(key))) for side in sides]
-        if len({value for value in values if value != str(_set(base.get(key)))}) > 1:
-            return True
-    return False
+    keys = {key for side in sides for key in side if key not in _FREE}
+    is_contested = any(len(_changed(base, sides, key)) > 1 for key in keys)
+    return not is_contested and _same(wanted, three_way(base, sides))
+
+
+def _changed(base: Fields, sides: Sequence[Fields], key: str) -> set[str]:
+    """The values, other than the ancestor's, that sides have for a key."""
+    return {str(_set(side.get(key))) for side in sides} - {str(_set(base.get(key)))}
 
 
 def text_of(fields: Fields) -> bytes:
@@ -129,8 +139,7 @@ def files(plan: Plan, before: bytes | None) -> dict[str, bytes]:
     sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
     if found is not None and not _types_differ(sides):
         # What git or a person made of the rest of it stays.
-        rest = {key: value for key, value in found.items() if key not in _MEANING}
-        wanted = rest | {key: wanted[key] for key in _MEANING if key in wanted}
+        wanted = _joined(found, wanted)
     if found is not None and _same(found, wanted):
         return {}
     return {config_path(plan.versions.path): text_of(wanted)}
@@ -155,10 +164,17 @@ def _set(value: Any) -> Any:
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
-def three_way(versions: Versions) -> dict[str, Any]:
+def _joined(rest: Fields, meaning: Fields) -> Fields:
+    """What a configuration says of its tensors, with the other keys of another one."""
+    return {
+        **{key: value for key, value in rest.items() if key in _FREE},
+        **{key: value for key, value in meaning.items() if key not in _FREE},
+    }
+
+
+def three_way(base: Fields | None, sides: Sequence[Fields]) -> Fields:
     """Key by key what one side changed; ours, where several changed it to different values."""
-    base = versions.base_adapter or {}
-    sides = [contributor.adapter or {} for contributor in versions.contributors]
+    base = base or {}
     merged = {}
     for key in dict.fromkeys(key for fields in sides for key in fields):
         values = [fields.get(key, _ABSENT) for fields in sides]
@@ -170,12 +186,14 @@ def three_way(versions: Versions) -> dict[str, Any]:
     return merged
 
 
-def _with_lists(fields: Fields, versions: Versions, sides: Sequence[Fields]) -> dict[str, Any]:
+def _with_lists(fields: Fields, versions: Versions, sides: Sequence[Fields]) -> Fields:
     """With everything that any side has in lists that several sides changed."""
     base = versions.base_adapter or {}
     merged = dict(fields)
     for key in _LISTS:
         values = [side.get(key) for side in sides if side.get(key) != base.get(key, _ABSENT)]
+        if key == _SAVED:
+            values = [value or [] for value in values]
         if len(values) > 1 and (joined := _union(values)):
             merged[key] = joined
     return merged

@@ -48,7 +48,12 @@ def concatenated(units: Sequence[Factors], weights: Sequence[float], scale: floa
     dtype = units[0].up.dtype
     ups = [_wide(unit.up) * (weight * unit.scale / scale) for unit, weight in ordered]
     downs = [unit.down for unit, _ in ordered]
-    return Factors(torch.cat(downs, dim=0), torch.cat(ups, dim=1).to(dtype), scale)
+    up = torch.cat(ups, dim=1).to(dtype)
+    if not bool(up.isfinite().all()):
+        raise MergeError(
+            f"the merged factors are too large for {str(dtype).removeprefix('torch.')}"
+        )
+    return Factors(torch.cat(downs, dim=0), up, scale)
 
 
 def truncated(
@@ -65,7 +70,9 @@ def truncated(
     left, upper = torch.linalg.qr(merged.up.flatten(1))
     right, lower = torch.linalg.qr(merged.down.flatten(1).T)
     u, values, v = torch.linalg.svd(upper @ lower.T)
-    lost = float(values[rank:].norm() / values.norm()) if bool(values.any()) else 0.0
+    # Of shares of the largest one: squares of values as small as 1e-200 are 0.
+    shares = values / values[0] if bool(values.any()) else values
+    lost = float(shares[rank:].norm() / shares.norm()) if bool(shares.any()) else 0.0
     kept = min(rank, len(values))
     roots = (values[:kept] / abs(scale)).sqrt()
     # A pair of singular vectors may change sign together: the largest element of A's is positive.

@@ -83,17 +83,21 @@ class Computer:
 
 def _by_method(plan: Plan, loaders: Sequence[Loader]) -> list[tuple[Method, list[LoadedBy]]]:
     """The methods of a plan, and what each merges, in the model's other files too."""
-    groups: dict[int, tuple[Method, list[LoadedBy]]] = {}
-    seen = {step.name for step in plan.combined}
-    for step in plan.combined:
-        groups.setdefault(id(step.rule), (step.method, []))[1].append((step, loaders[0]))
-    for shard, loader in zip(plan.shards, loaders[1:], strict=True):
-        # What stands in several files counts once.
-        for step in (step for step in shard.combined if step.name not in seen):
-            seen.add(step.name)
-            if id(step.rule) in groups:
-                groups[id(step.rule)][1].append((step, loader))
+    groups: dict[int, tuple[Method, list[LoadedBy]]] = {
+        id(step.rule): (step.method, []) for step in plan.combined
+    }
+    files = sorted(zip((plan, *plan.shards), loaders, strict=True), key=_path)
+    seen: set[str] = set()
+    for step, loader in ((step, loader) for file, loader in files for step in file.combined):
+        # What stands in several files counts once, whichever file is merged.
+        if step.name not in seen and id(step.rule) in groups:
+            groups[id(step.rule)][1].append((step, loader))
+        seen.add(step.name)
     return list(groups.values())
+
+
+def _path(file: tuple[Plan, Loader]) -> str:
+    return file[0].versions.path
 
 
 @contextmanager

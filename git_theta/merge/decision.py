@@ -60,7 +60,7 @@ class Decision:
             return self._take(0, "tied" if is_tied else "unchanged")
         if len({group.identity(side) for side in changed}) > 1:
             return self._contested()
-        if len(changed) == len(self._versions.sides):
+        if len(changed) == len(self._versions.sides) > 1:
             return self._take(0, "same")
         if self._policy.every and self._can_be_merged():
             return self._contested()

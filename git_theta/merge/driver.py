@@ -18,6 +18,8 @@ from git_theta.merge.plan import Plan
 from git_theta.merge.request import all_rules, from_environment
 from git_theta.merge.shards import note_of, with_other_files
 from git_theta.merge.sources import adapter_of, common_commit, contributor, version
+from git_theta.merge.steps import Take
+from git_theta.merge.units import place_of
 from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
@@ -63,7 +65,17 @@ def _drive(
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     plan = with_other_files(plan, workspace, sides, base)
     merged = carry_out(plan, workspace)
-    return replace(merged, notes=(*merged.notes, *note_of(plan)))
+    notes = (*note_of(plan), *(_replay_notes(plan) if doing == "replay" else ()))
+    return replace(merged, notes=(*merged.notes, *notes))
+
+
+def _replay_notes(plan: Plan) -> tuple[str, ...]:
+    """That nobody has checked the configuration of an adapter, where both sides changed it."""
+    takers = {s.side for s in plan.kept if isinstance(s, Take) and s.why == "one-sided"}
+    is_adapter = any(place_of(step.name) for step in plan.kept)
+    if not (is_adapter and len(takers) > 1):
+        return ()
+    return (f"see that {CONFIG_FILE}, merged line by line, is right for what both sides changed",)
 
 
 def _check_config(plan: Plan) -> None:

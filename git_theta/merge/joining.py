@@ -78,7 +78,7 @@ def _join_factors(unit: LoraUnit, load: Load) -> Factors:
     }
     merged: Factors = unit.method.strategy(available, unit.values)
     if not bool(merged.down.isfinite().all() and merged.up.isfinite().all()):
-        raise MergeError(f"the merged factors are too large for {unit.results[0].dtype}")
+        raise MergeError("the merged factors have NaN or infinity")
     return merged
 
 

@@ -84,7 +84,7 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
 def _no_prompts(versions: Versions, entries: list[TensorEntry]) -> str | None:
     """Why the tensors are no prompts, if they are none."""
     for entry in entries:
-        if len(entry.shape) != 2 or not is_merged(entry.dtype):
+        if len(entry.shape) != 2 or 0 in entry.shape or not is_merged(entry.dtype):
             return f"{entry.dtype} {list(entry.shape)} is no prompt, which is [tokens, width]"
         if entry.shape[0] % _parts(versions):
             return f"{entry.shape[0]} tokens are not {_parts(versions)} prompts of the same length"

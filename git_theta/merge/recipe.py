@@ -133,6 +133,8 @@ def _check_recipe(recipe: Any) -> None:
     for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:
         _expect(side["hash"], str)
         _expect(side.get("adapter", {}), dict)
+    if not recipe["contributors"]:
+        raise ValueError
     for contributor in recipe["contributors"]:
         _expect(contributor["name"], str)
         _expect(contributor.get("statistics", {}), dict)

@@ -53,7 +53,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     rules = all_rules(request, repo)
     plan = _plan(workspace, versions, rules, request)
     if plan.conflicts and ask:
-        possible = _plan(workspace, versions, [*rules, *_ANY], request)
+        possible = _plan(workspace, versions, _ANY, request)
         plan = _plan(workspace, versions, [*ask(plan, possible), *rules], request)
     theirs, base = _commits(repo)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None

@@ -216,7 +216,7 @@ def test_factors_that_do_not_fit_their_dtype(hub, theta):
     done = theta(hub, "merge", "low", "--strategy", "cat", "-p", "weight=1e6")
     assert done.returncode
     assert f"{PATH}: base_model.model.{QUERY}.lora_A.weight: the" in done.stderr
-    assert "the merged factors are too large for F16" in done.stderr
+    assert "the merged factors are too large for float16" in done.stderr
 
 
 # --- soft prompts ---------------------------------------------------------------------------------

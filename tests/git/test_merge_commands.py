@@ -446,6 +446,24 @@ def test_all_parameters_on_request(branches, theta):
     assert is_settled(branches)
 
 
+def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
+    """HEAD is the common ancestor itself, and no contributor: the branch alone is merged."""
+    branches.git("checkout", "-q", "--detach", "main~")
+    args = ("--all", "--strategy", "task_arithmetic", "-p", "lambda=0.25")
+    said = ok(theta(branches, "merge", "far", *args))
+    assert "1 merged by *=task_arithmetic" in said
+    merged = load(branches.read(PATH))[SECOND]
+    np.testing.assert_allclose(merged, BASE[SECOND] + np.float32(2), atol=1e-5)
+    assert "the same bits" in ok(theta(branches, "replay"))
+
+
+def test_asking_whatever_rules_cannot_merge(conflict, theta):
+    conflict.git("config", "theta.merge.strategy", "concat")
+    said = ok(theta(conflict, "resolve", "-i", PATH, stdin=b"average\n"))
+    assert "one moved it by" in said
+    assert is_settled(conflict) is False
+
+
 def test_asking_for_each_kind_of_parameter(conflict, theta):
     for key in ("prompt", "keepbackup"):
         conflict.git("config", f"mergetool.{key}", "false")

@@ -20,6 +20,7 @@ CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8}
         b"\xff{}",
         b'{"r": NaN}',
         b'{"r": -Infinity}',
+        b'{"r": 1e999}',
         b'{"r": ' + b"9" * 5000 + b"}",
         b'{"r": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         json.dumps({"r": [[]] * 2, "deep": json.loads("[" * 33 + "]" * 33)}).encode(),
@@ -37,9 +38,18 @@ def test_what_is_no_configuration(text: bytes) -> None:
         "(a|a)*b",
         "(a{1,9}){1,9}",
         ".*.*.*.*b",
-        "a?a?a?a?aaaa",
+        "a?" * 14 + "a" * 14,
+        "(a|aa)" * 60 + "b",
+        "(?x:(a+) +)b",
+        "((a|b)|(a|b)|((a|b)|(a|b)))" * 9,
+        "[a]+[(]+[])]+a+",
         r"(a)\1",
+        "(?P<x>a)(?P=x)",
+        "(?=a)",
+        "a" * 1025,
         "(",
+        "a)",
+        "[",
     ],
 )
 def test_patterns_that_could_take_for_ever(pattern: str) -> None:
@@ -67,6 +77,10 @@ def test_names_that_could_take_for_ever() -> None:
         (r"layers\.\d+\.(q|v)_proj", "model.layers.10.v_proj", 2),
         (r".*\.layers\.(?:1|2)\.mlp\..*", "model.layers.2.mlp.up", 2),
         (r"(encoder\.)?layers\.0", "encoder.layers.0", 2),
+        (r"(?:.*?layers)\.\d+\..*?proj", "m.layers.3.mlp.up_proj", 2),
+        (r".*layers\.\d+\..*\.(q|k|v)_proj", "m.layers.3.attn.k_proj", 2),
+        (r"[a-z\]]+\[[^.]{1,3}\]", "ab]c[12]", 2),
+        (r"a\(b\)?", "a(b", 2),
     ],
 )
 def test_patterns_that_people_write(pattern: str, name: str, rank: int) -> None:

@@ -100,6 +100,11 @@ def test_a_recipe_names_no_files():
         policy_of(recipe, found)
 
 
+def test_a_recipe_without_contributors():
+    with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
+        check_recipe({**made(*RULES)[0], "contributors": [], "rules": []})
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("value", [1.5, "x", [1], {"a": 1}])
 def test_a_recipe_from_a_stranger(place, value):

@@ -290,6 +290,7 @@ def test_a_prompt_of_one_side_has_that_side_s_number_of_tokens():
         (prompt("c", 2, dtype="F16"), "have different dtypes"),
         (prompt("c", 3), "3 tokens are not 2 prompts of the same length"),
         (tensor("prompt_embeddings", "c", "F32", (4,)), "different widths"),
+        (prompt("c", 0), "F32 [0, 4] is no prompt"),
     ],
 )
 def test_what_is_no_prompt_or_another(theirs, words):
@@ -310,10 +311,8 @@ def test_prompts_whose_configuration_is_not_known():
 
 def test_key_by_key_what_one_side_changed():
     base = {"a": 1, "b": 1, "c": 1, "gone": 1}
-    found = configured(
-        three(), {"a": 2, "b": 1, "c": 2, "new": 1}, {"a": 1, "b": 3, "c": 3}, base=base
-    )
-    assert three_way(found) == {"a": 2, "b": 3, "c": 2, "new": 1}
+    sides = [{"a": 2, "b": 1, "c": 2, "new": 1}, {"a": 1, "b": 3, "c": 3}]
+    assert three_way(base, sides) == {"a": 2, "b": 3, "c": 2, "new": 1}
 
 
 def test_a_merge_to_the_rank_of_ours_leaves_it_to_git():
@@ -350,9 +349,43 @@ def test_what_else_a_configuration_says_stays():
 
 def test_configurations_of_what_is_not_two_factors_are_not_interpreted():
     config = {"peft_type": "ADALORA", "r": {}, "target_modules": ["q"]}
-    changed = {**config, "init_r": 3}
-    decided = decide(configured(three(), config, changed, base=config), "*=take:side=ours")
-    assert needed(decided) == changed
+    theirs = {**config, "init_r": 3, "task_type": "X"}
+    found = configured(three(), config, theirs, base=config)
+    # Of what is taken whole, the side's own words hold, but for those that mean no tensor.
+    assert needed(decide(found, "*=take:side=ours")) == {**config, "task_type": "X"}
+    assert needed(decide(found, "*=take:side=theirs")) == theirs
+    more = [[*pair(q), *pair(k, at="l.k")] for q, k in ("aa", "ba", "ab")]
+    found = configured(versions(*(manifest(*m) for m in more)), config, theirs, base=config)
+    assert needed(decide(found)) == theirs
+
+
+@pytest.mark.parametrize("option", [{"use_dora": True}, {"init_lora_weights": "pissa"}])
+def test_taking_an_adapter_that_cannot_be_merged(option):
+    theirs = {**CONFIG, "r": 3, "lora_alpha": 12, **option}
+    found = versions(manifest(), manifest(*pair("b")), manifest(*pair("c", 3)))
+    decided = decide(configured(found, CONFIG, theirs, base=None), "*=take:side=theirs")
+    assert needed(decided) == theirs
+    (text,) = files(decided, json.dumps(CONFIG).encode()).values()
+    assert json.loads(text) == theirs
+
+
+def test_each_update_of_an_adapter_that_cannot_be_merged_keeps_its_scale():
+    """Taking asks for ranks and scales alone, which DoRA has as well."""
+    dora = {**CONFIG, "use_dora": True, "target_modules": ["q", "k"]}
+    more = [[*pair(q), *pair(k, at="l.k")] for q, k in ("aa", "ba", "ab")]
+    found = versions(*(manifest(*m) for m in more))
+    decided = decide(configured(found, {**dora, "lora_alpha": 16}, dora, base=dora))
+    config = config_of(needed(decided))
+    assert [config.scale_of(name, 2) for name in ("l.q", "l.k")] == [8, 2]
+    assert not as_git_merges(decided)
+
+
+def test_modules_that_one_side_saves():
+    """Added on both sides: there is no ancestor that says which of them changed it."""
+    found = versions(manifest(), manifest(*pair("b")), manifest(*pair("c"), tensor("head", "c")))
+    theirs = {**CONFIG, "modules_to_save": ["head"]}
+    fields = needed(decide(configured(found, CONFIG, theirs, base=None), "*=svd"))
+    assert fields["modules_to_save"] == ["head"]
 
 
 def test_equal_configurations_stay_as_they_are():
