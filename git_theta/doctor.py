@@ -45,7 +45,8 @@ def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]
     try:
         return list(look())
     except ThetaError as error:
-        return [Finding(check, False, error.message, error.hint)]
+        where = f"{error.path}: " if error.path else ""
+        return [Finding(check, False, where + error.message, error.hint)]
 
 
 def _git() -> Iterator[Finding]:

@@ -24,7 +24,13 @@ from git_theta.merge.steps import Combine, Conflict, Part, Step, Unit
 from git_theta.merge.strategy import Kind
 from git_theta.workspace import Workspace
 
+_HELP = """\
+    o, t, b         take it from a side or the ancestor
+    NAME            merge it by a strategy: git theta strategies lists them
+    NAME:KEY=VALUE  with parameters, as in ties:density=0.3
+    q               stop, and leave everything as it is"""
 _SIDES = {"o": "ours", "t": "theirs", "b": "base"}
+_SIDES |= {side: side for side in _SIDES.values()}
 
 
 def asker(workspace: Workspace) -> Ask:
@@ -110,14 +116,16 @@ def _sentence(names: Sequence[str], found: Comparison) -> str:
         for name, share in zip(names, found.relative, strict=True)
     )
     cosine = "undefined" if found.cosine is None else f"{found.cosine:.2f}"
-    return (
-        f"{moved}; cosine of the two changes {cosine}; "
-        f"opposite signs in {_percent(found.opposed)} of what both changed"
-    )
+    said = f"{moved}; cosine of the two changes {cosine}"
+    if found.opposed is None:
+        return said
+    return f"{said}; opposite signs in {_percent(found.opposed)} of what both changed"
 
 
 def _percent(share: float | None) -> str:
-    return "an unknown share" if share is None else f"{100 * share:.2g} %"
+    if share is None:
+        return "an unknown share"
+    return f"{100 * share:.0f} %" if share >= 1 else f"{100 * share:.2g} %"
 
 
 def _answer(plan: Plan, known: _Mergeable) -> Rule:
@@ -129,6 +137,11 @@ def _answer(plan: Plan, known: _Mergeable) -> Rule:
     click.echo(f"    {', '.join(choices)}")
     while True:
         text = click.prompt("   ", prompt_suffix="> ").strip()
+        if text in ("?", "h", "help"):
+            click.echo(_HELP)
+            continue
+        if text in ("q", "quit"):
+            raise click.Abort
         side = _SIDES.get(text)
         try:
             rule = parse_rule(f"*=take:side={side}" if side else f"*={text}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from git_theta.cli.failure import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.materialise import materialise, stubs
@@ -25,7 +26,7 @@ def command(paths: tuple[Path, ...]) -> None:
       git theta checkout
       git theta checkout model.safetensors
     """
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), complain=complain) as workspace:
         chosen = [_inside(workspace, path) for path in paths] or _tracked(workspace)
         done = materialise(workspace, stubs(workspace, chosen))
     for path in done:

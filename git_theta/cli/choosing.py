@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,6 @@ import click
 from git_theta.errors import UsageError
 from git_theta.merge.request import Request
 from git_theta.merge.rules import Rule, anchored, parse_rule, parse_values
-
-# weight.main=0.3 is easier to type in a shell than weight[main]=0.3.
-_DOTTED = re.compile(r"(\w+)\.([^=]+)=(.*)", re.DOTALL)
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,7 +58,7 @@ def request_of(
         )
     if device is not None:
         os.environ["GIT_THETA_DEVICE"] = device
-    given = parse_values([_DOTTED.sub(r"\1[\2]=\3", item) for item in parameters])
+    given = parse_values(parameters)
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))

@@ -29,7 +29,7 @@ def command() -> None:
     # A manifest of 90,000 tensors is a million objects that live as long as it does; collecting
     # among them every 700 allocations took a third of the time of reading it.
     gc.set_threshold(100_000)
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), complain=complain) as workspace:
         _add_missing_hooks(workspace)
         can_defer = not hooks.missing(workspace.repo)
         session = Session(workspace, complain, can_defer, as_text=merges_text(ancestors()))

@@ -7,6 +7,7 @@ import sys
 import click
 
 from git_theta import transfer
+from git_theta.cli.failure import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural
 from git_theta.materialise import materialise, stubs, take_deferred
@@ -29,7 +30,7 @@ def command() -> None:
 def pre_push(remote: str, url: str | None) -> None:
     """Upload the objects that the pushed commits need, before their branch moves."""
     updates = transfer.parse_updates(sys.stdin.read())
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), complain=complain) as workspace:
         count = transfer.push(workspace, remote, updates)
     if count:
         click.echo(f"git-theta: {plural(count, 'object')} on {remote}", err=True)
@@ -39,6 +40,6 @@ def pre_push(remote: str, url: str | None) -> None:
 @click.argument("flags", nargs=-1)
 def post_index_change(flags: tuple[str, ...]) -> None:
     """Write the large checkpoints that git checked out as manifests."""
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), complain=complain) as workspace:
         paths = take_deferred(workspace)
         materialise(workspace, stubs(workspace, paths))

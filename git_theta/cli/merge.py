@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.choosing import request_of, strategy_options
-from git_theta.cli.plans import plan_lines
+from git_theta.cli.plans import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
 from git_theta.git import command as programs
@@ -19,6 +19,10 @@ from git_theta.merge.summary import summarise
 from git_theta.merge.together import Prepared, check_mergeable, check_ready, complete, prepare
 from git_theta.workspace import Workspace, open_workspace
 
+_AHEAD = (
+    "The current branch has nothing of its own: it goes ahead to what is merged, and no strategy "
+    "is applied (with --all it is)."
+)
 _CROSSED = (
     "The branches merged each other before: git will first merge their common ancestors, "
     "so that more may be contested than is shown."
@@ -72,6 +76,9 @@ def command(
         if heads.is_crossed:
             click.echo(_CROSSED, err=True)
         _show(workspace, prepared, as_json)
+        warn_of_unmatched(request, prepared.plans)
+        if heads.head not in heads.contributors and request.rules and not (every or prepared.plans):
+            click.echo(_AHEAD, err=True)
         if dry_run:
             return
         if len(heads.others) == 1 and not every and not prepared.is_joint:

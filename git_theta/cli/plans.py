@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import click
+
 from git_theta.cli.text import human, plural, printable
+from git_theta.merge.plan import Plan
+from git_theta.merge.request import Request
+from git_theta.merge.rules import Rule
 from git_theta.merge.summary import Summary
 
 
@@ -21,3 +28,15 @@ def plan_lines(summary: Summary) -> list[str]:
     if summary.device:
         lines.append(f"  {human(summary.memory)} of parameters at a time, on {summary.device}")
     return lines
+
+
+def warn_of_unmatched(request: Request, plans: Sequence[Plan]) -> None:
+    """Tell of rules on the command line that are for no parameter: one may be misspelt."""
+    for rule in request.rules:
+        if rule.match != "*" and not any(_is_for(rule, plan) for plan in plans):
+            text = f"{printable(rule.match)}={rule.strategy}"
+            click.echo(f"git-theta: no parameter is called like --rule {text!r}", err=True)
+
+
+def _is_for(rule: Rule, plan: Plan) -> bool:
+    return any(rule.matches(step.name, plan.versions.path) for step in plan.steps)

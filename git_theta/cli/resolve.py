@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from git_theta.cli.choosing import request_of, strategy_options
-from git_theta.cli.plans import plan_lines
+from git_theta.cli.plans import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
+from git_theta.git.config import MERGETOOL
 from git_theta.merge.resolve import resolve
 from git_theta.merge.summary import summarise
 from git_theta.workspace import Workspace, open_workspace
+
+_NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup false"
 
 
 @click.command("resolve")
@@ -51,13 +54,21 @@ def command(
             from git_theta.cli.asking import asker
 
             ask = asker(workspace)
-        for path in paths:
-            inside = _inside(workspace, path)
+        for inside in _in_conflict(workspace, [_inside(workspace, path) for path in paths]):
             resolved = resolve(workspace, inside, request, ask)
             summary = summarise(resolved.plan, workspace.workshop.settings.device)
             for line in [*plan_lines(summary), *resolved.notes]:
                 click.echo(line)
+            warn_of_unmatched(request, [resolved.plan])
             click.echo(f"Resolved and staged {printable(inside)}")
+            if MERGETOOL in os.environ and workspace.repo.keeps_backups:
+                click.echo(f"{printable(inside)}.orig is git's copy; {_NO_BACKUPS}", err=True)
+
+
+def _in_conflict(workspace: Workspace, paths: list[str]) -> list[str]:
+    """Of several paths (``*.safetensors`` in a shell) those that are in conflict, if any are."""
+    contested = {entry.path for entry in workspace.repo.index() if entry.stage}
+    return [path for path in paths if path in contested] or paths
 
 
 def _inside(workspace: Workspace, path: Path) -> str:

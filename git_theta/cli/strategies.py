@@ -72,7 +72,7 @@ def _needs(found: Strategy) -> list[str]:
     if {"base", "deltas"} & set(found.inputs) - set(found.optional):
         needs.append("a common ancestor")
     if found.statistic:
-        may_lack = "" if found.needs_statistic() else ", if there are any"
+        may_lack = "" if found.needs_statistic() else ", of some parameters at least"
         needs.append(f"{found.statistic} statistics{may_lack}")
     if (fewest, most) != (1, None):
         needs.append(f"{fewest} contributors{'' if most == fewest else ' or more'}")

@@ -3,6 +3,6 @@
 from git_theta.git.entries import Entry
 from git_theta.git.filter_server import Handler, SmudgeRequest, serve
 from git_theta.git.lfs import Lfs
-from git_theta.git.repository import Repository
+from git_theta.git.repository import TEAM_FILE, Repository
 
-__all__ = ["Entry", "Handler", "Lfs", "Repository", "SmudgeRequest", "serve"]
+__all__ = ["TEAM_FILE", "Entry", "Handler", "Lfs", "Repository", "SmudgeRequest", "serve"]

@@ -14,6 +14,9 @@ from git_theta.git.command import decode
 
 Scope = Literal["local", "global", "system"]
 
+MERGETOOL = "GIT_THETA_MERGETOOL"
+"""Set where `git mergetool` starts us."""
+
 _SECTIONS = ("filter.theta", "merge.theta", "mergetool.theta")
 
 
@@ -49,7 +52,7 @@ def settings(program: Path) -> dict[str, str]:
         "filter.theta.process": f"{quoted} filter-process",
         "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
         "merge.theta.driver": f"{quoted} merge-driver %O %A %B %L %P",
-        "mergetool.theta.cmd": f'{quoted} resolve --interactive -- "$MERGED"',
+        "mergetool.theta.cmd": f'{MERGETOOL}=1 {quoted} resolve --interactive -- "$MERGED"',
         "mergetool.theta.trustexitcode": "true",
     }
 

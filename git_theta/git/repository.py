@@ -130,6 +130,11 @@ class Repository:
             raise SettingsError(f"cannot be read: {error}", path=str(file)) from error
         return settings
 
+    @property
+    def keeps_backups(self) -> bool:
+        """Whether `git mergetool` leaves a copy of the file that was in conflict."""
+        return self.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
+
     def remotes(self) -> list[str]:
         """The names of the remotes, in order of preference: upstream's, ``origin``, others."""
         names = decode(self.git("remote")).splitlines()

@@ -50,9 +50,8 @@ def concatenated(units: Sequence[Factors], weights: Sequence[float], scale: floa
     downs = [unit.down for unit, _ in ordered]
     up = torch.cat(ups, dim=1).to(dtype)
     if not bool(up.isfinite().all()):
-        raise MergeError(
-            f"the merged factors are too large for {str(dtype).removeprefix('torch.')}"
-        )
+        name = str(dtype).removeprefix("torch.")
+        raise MergeError(f"the merged factors are too large for {name}")
     return Factors(torch.cat(downs, dim=0), up, scale)
 
 

@@ -31,8 +31,14 @@ def _rows() -> Iterator[Listed]:
     for name in registry.names("strategies"):
         place = registry.place("strategies", name)
         same_as = first.setdefault(place, name)
-        found = _summary(place) or strategy_named(name).summary
-        yield Listed(name, found, same_as if same_as != name else None)
+        yield Listed(name, _summary_of(name, place), same_as if same_as != name else None)
+
+
+def _summary_of(name: str, place: str) -> str:
+    try:
+        return _summary(place) or strategy_named(name).summary
+    except Exception as error:  # a package of somebody else's: the others are still listed
+        return f"it cannot be loaded: {type(error).__name__}: {error}"
 
 
 def _summary(place: str) -> str | None:

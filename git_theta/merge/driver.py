@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from git_theta.merge.versions import Versions
 from git_theta.workspace import Workspace
 
 _HEAD = "GITHEAD_"
+_HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ def _theirs(doing: Operation, environ: Mapping[str, str]) -> str | None:
     return heads[0] if len(heads) == 1 and doing == "merge" else None
 
 
+def _short(name: str) -> str:
+    """What git calls theirs: after `git pull` a hash, of which the beginning is enough."""
+    return name[:12] if _HASH.fullmatch(name) else name
+
+
 def _versions(
     repo: Repository,
     texts: Texts,
@@ -103,7 +110,7 @@ def _versions(
     theirs: str | None,
     base: str | None,
 ) -> Versions:
-    names = ("ours", environ[_HEAD + theirs] if theirs else "theirs")
+    names = ("ours", _short(environ[_HEAD + theirs]) if theirs else "theirs")
     if theirs:
         names = (current_branch(repo), names[1])
     if names[0] == names[1]:

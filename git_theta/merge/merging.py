@@ -13,11 +13,11 @@ from git_theta.merge.decision import Policy
 from git_theta.merge.execute import Executed, execute
 from git_theta.merge.methods import resolver
 from git_theta.merge.operation import Operation
-from git_theta.merge.patterns import by_kind
+from git_theta.merge.patterns import by_kind, pattern_of
 from git_theta.merge.plan import Plan, plan
 from git_theta.merge.reading import Reader
 from git_theta.merge.recipe import recipe_of
-from git_theta.merge.rules import Rule
+from git_theta.merge.rules import Rule, first_match
 from git_theta.merge.sources import is_statistic
 from git_theta.merge.steps import Conflict
 from git_theta.merge.versions import Versions
@@ -107,9 +107,9 @@ def _with_recipe(done: Executed, plan: Plan) -> Manifest:
 
 
 def conflict_error(
-    plan: Plan, state: str = "the file in the work tree is ours", hint: str | None = None
+    plan: Plan, state: str = "the file in the work tree is ours", command: str | None = None
 ) -> MergeError:
-    """What is in conflict, by pattern and reason, and the command that settles it."""
+    """What is in conflict, by pattern and reason, and how ``command`` settles it."""
     conflicts, path = plan.conflicts, plan.versions.path
     lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
     if len(lines) > _SHOWN:
@@ -119,8 +119,18 @@ def conflict_error(
     return MergeError(
         f"{number} in conflict; {state}\n{text}",
         path=path or None,
-        hint=f"{hint or f'git theta resolve {path} --strategy NAME'} ({_LISTED})",
+        hint=f"{command or f'git theta resolve {path}'} {_remedy(plan)}",
     )
+
+
+def _remedy(plan: Plan) -> str:
+    """Options that settle conflicts: where a rule was for one already, a side can be taken."""
+    path = plan.versions.path
+    stuck = (c for c in plan.conflicts if first_match(plan.policy.rules, c.name, path))
+    found = next(stuck, None)
+    if found is None:
+        return f"--strategy NAME ({_LISTED})"
+    return f"--rule '{pattern_of(found.name)}=take:side=ours', or theirs, or a branch"
 
 
 def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:

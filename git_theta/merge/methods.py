@@ -52,7 +52,7 @@ def _resolve(rule: Rule, versions: Versions) -> Method:
 
 def _check_statistics(method: Method, versions: Versions) -> None:
     kind = method.strategy.statistic
-    if kind is None or not method.strategy.needs_statistic():
+    if kind is None:
         return
     lacking = [c.name for c in versions.contributors if kind not in c.statistics]
     if lacking:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -98,7 +98,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
             raise MergeError(
                 f"{rule.strategy} is version {version} here, the merge was made with version "
                 f"{row['version']}, which gave other results",
-                hint="install the git-theta that made it",
+                hint="install the version of git-theta, or of the strategy's package, that made it",
             )
     return Policy(rules, lookup, recipe["every"], recipe["settle"], recipe.get("allow_nan", False))
 
@@ -165,15 +165,25 @@ def _expect(value: object, kind: type) -> None:
 
 def describe(recipe: Recipe) -> str:
     """A recipe in a line: ``ties(density=0.3) of main and rte``."""
-    methods = [_describe_rule(row) for row in recipe["rules"]] or ["the changes"]
     names = [contributor["name"] for contributor in recipe["contributors"]]
+    methods = [_describe_rule(row, names) for row in recipe["rules"]] or ["the changes"]
     return f"{', '.join(dict.fromkeys(methods))} of {joined(names)}"
 
 
-def _describe_rule(row: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{key}={value}" for key, value in row["parameters"].items())
+def _describe_rule(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    values = ", ".join(
+        f"{key}={_describe_value(value, names, key)}" for key, value in row["parameters"].items()
+    )
     return (
         f"{row['strategy']}({values})"
         if row["match"] == "*"
         else (f"{row['match']}={row['strategy']}({values})")
     )
+
+
+def _describe_value(value: object, names: Sequence[str], key: str) -> object:
+    """A contributor, which a recipe has as a list of truths, by name."""
+    if isinstance(value, list) and value and all(isinstance(item, bool) for item in value):
+        chosen = (name for name, is_chosen in zip(names, value, strict=False) if is_chosen)
+        return next(chosen, "base" if key == "side" else "none")
+    return value

@@ -89,13 +89,14 @@ def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[st
     if isinstance(value, Mapping):
         missing = parameter.default[0] if parameter.kind == "per-contributor" else 0.0
         numbers = dict.fromkeys(contributors, missing)
+        places = _places(contributors)
         for name, number in value.items():
-            if name not in numbers:
-                raise unknown("contributor", name, contributors)
-            numbers[name] = number
+            if name not in places:
+                raise unknown("contributor", name, list(places))
+            numbers[contributors[places[name]]] = number
         value = list(numbers.values())
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        value = value[1:-1].split(",")
+    if isinstance(value, str) and ("," in value or value.startswith("[")):
+        value = value.removeprefix("[").removesuffix("]").split(",")
     if isinstance(value, (int, float, str)):
         value = [value] * len(contributors)
     if len(value) != len(contributors):
@@ -111,11 +112,16 @@ def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) 
         return value  # As it stands in a recipe.
     if value in parameter.choices:
         return [False] * len(contributors)
-    sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
-    places = sides | {name: place for place, name in enumerate(contributors)}
+    places = _places(contributors)
     if value not in places:
         raise unknown("contributor", str(value), [*places, *parameter.choices])
     return [place == places[value] for place in range(len(contributors))]
+
+
+def _places(contributors: Sequence[str]) -> dict[str, int]:
+    """The contributors by what they may be called."""
+    sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
+    return sides | {name: place for place, name in enumerate(contributors)}
 
 
 def _table(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[list[Any]]:

@@ -25,8 +25,9 @@ from git_theta.merge.strategy import Strategy, strategy_named
 
 # A comma, unless it is inside brackets: weight=[1,2] and weight[a,b]=1 are one item each.
 _COMMA = re.compile(r",(?![^\[\]]*\])")
-_ITEM = re.compile(r"(?P<key>\w+)(\[(?P<name>.+)\])?=(?P<value>.*)", re.DOTALL)
+_ITEM = re.compile(r"(?P<key>\w+)(\[(?P<name>.+)\]|\.(?P<dotted>[^=]+))?=(?P<value>.*)", re.DOTALL)
 _RESERVED = ("match", "path", "strategy")
+_KEYS = ("strategy", "rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,17 @@ def parse_rule(text: str) -> Rule:
 
 
 def parse_values(items: Sequence[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` items; ``KEY[CONTRIBUTOR]=VALUE`` is the value for one contributor."""
+    """Read ``KEY=VALUE`` items.
+
+    ``KEY[CONTRIBUTOR]=VALUE`` is the value for one contributor, and ``KEY.CONTRIBUTOR=VALUE``,
+    which is easier to type in a shell.
+    """
     values: dict[str, Any] = {}
     for item in items:
         found = _ITEM.fullmatch(item)
         if not found:
             raise MergeError(f"{item!r} is not KEY=VALUE", hint="e.g. density=0.2")
-        key, name, value = found["key"], found["name"], found["value"]
+        key, name, value = found["key"], found["name"] or found["dotted"], found["value"]
         if name is None:
             values[key] = value
         elif isinstance(values.setdefault(key, {}), dict):
@@ -128,6 +133,7 @@ def rules_of(team: Mapping[str, Any]) -> list[Rule]:
     """The rules in a parsed ``.theta.toml``; ``SettingsError`` names the rule that is wrong."""
     section = team.get("merge", {})
     tables = section.get("rules", []) if isinstance(section, Mapping) else None
+    _check_keys(team, section)
     if not isinstance(tables, list):
         raise SettingsError(
             "merge.rules is not a list of tables",
@@ -135,6 +141,20 @@ def rules_of(team: Mapping[str, Any]) -> list[Rule]:
             hint="write each rule below a line [[merge.rules]]",
         )
     return [_rule(table, number) for number, table in enumerate(tables, 1)]
+
+
+def _check_keys(team: Mapping[str, Any], section: Any) -> None:
+    """Refuse misspelt names, which would merge otherwise than the team wants it."""
+    tables = [key for key, value in team.items() if isinstance(value, (Mapping, list))]
+    keys = list(section) if isinstance(section, Mapping) else []
+    for where, found, known in (("", tables, ("merge",)), ("merge.", keys, _KEYS)):
+        for key in found:
+            if key not in known:
+                raise SettingsError(
+                    f"nothing is called {where}{key}",
+                    path=".theta.toml",
+                    hint=f"known: {', '.join(f'{where}{name}' for name in known)}",
+                )
 
 
 def _rule(table: Any, number: int) -> Rule:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from git_theta.errors import GitError, MergeError
+from git_theta.errors import GitError, MergeError, ThetaError
 from git_theta.git import Repository
 from git_theta.git.command import decode, encode
 from git_theta.merge import adapter_config
@@ -70,7 +70,10 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     plans, conflicts = [], list(folded.conflicts)
     sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, folded, request):
-        versions = _versions(repo, heads, path)
+        try:
+            versions = _versions(repo, heads, path)
+        except ThetaError as error:
+            raise error.at(path) from error
         if versions.base is None and folded.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
@@ -144,14 +147,15 @@ def complete(
 
 def check_mergeable(prepared: Prepared) -> None:
     """Refuse what nothing decides, before any tensor is loaded."""
+    for plan in prepared.plans:
+        if plan.conflicts:
+            # First: the configuration of an adapter may be in conflict until it is merged.
+            raise conflict_error(plan, "nothing was changed", "git theta merge ...")
     if prepared.conflicts:
         raise MergeError(
             f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
             hint="merge the branches one after another; nothing was changed",
         )
-    for plan in prepared.plans:
-        if plan.conflicts:
-            raise conflict_error(plan, "nothing was changed", "add --strategy NAME, or rules")
 
 
 def check_ready(repo: Repository) -> None:

@@ -457,6 +457,93 @@ def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
     assert "the same bits" in ok(theta(branches, "replay"))
 
 
+def test_a_branch_that_is_ahead_is_no_merge(branches, theta):
+    branches.git("checkout", "-q", "--detach", "main~")
+    done = theta(branches, "merge", "far", "--strategy", "average")
+    ok(done)
+    assert "no strategy is applied (with --all it is)" in done.stderr
+    assert branches.git("rev-parse", "HEAD") == branches.git("rev-parse", "far")
+
+
+def test_rules_that_match_nothing_are_told(branches, theta):
+    args = ("--rule", "layr.*=ties", "--rule", "layer.0.*=average", "--strategy", "average", "-n")
+    done = theta(branches, "merge", "one", "two", *args)
+    ok(done)
+    assert done.stderr == "git-theta: no parameter is called like --rule 'layr.*=ties'\n"
+
+
+def test_what_no_strategy_can_merge_hints_at_taking_a_side(branches, theta):
+    other = {name: array.astype(np.float16) for name, array in changed(w0=3).items()}
+    branch(branches, "half", checkpoints.safetensors(other))
+    branches.git("checkout", "-q", "one")
+    done = theta(branches, "merge", "half", "--strategy", "average")
+    assert "different dtypes" in done.stderr
+    rule = "layer.*.weight=take:side=ours"
+    assert f"git theta resolve {PATH} --rule '{rule}', or theirs" in done.stderr
+    ok(theta(branches, "resolve", PATH, "--rule", rule, "--rule", "*=take:side=theirs"))
+    branches.git("commit", "-q", "--no-edit")
+    assert is_settled(branches)
+    # The same words work where nothing was begun.
+    branches.git("checkout", "-q", "main")
+    done = theta(branches, "merge", "half", "two", "--strategy", "average")
+    assert "git theta merge ... --rule 'layer.*.weight=take:side=ours'" in done.stderr
+
+
+def test_some_of_several_files_in_conflict(branches, theta):
+    commit(branches, file(), path="other.safetensors")
+    assert branches.process("checkout", "one").returncode == 0
+    branches.git("merge", "-q", "main")
+    assert branches.process("merge", "two").returncode == 1
+    said = ok(theta(branches, "resolve", PATH, "other.safetensors", "--strategy", "average"))
+    assert said.count("Resolved and staged") == 1
+    branches.git("commit", "-q", "--no-edit")
+    assert is_settled(branches)
+    assert "is not in conflict" in theta(branches, "resolve", PATH, "other.safetensors").stderr
+
+
+def test_a_branch_that_stores_the_file_otherwise_is_named_with_it(branches, theta):
+    branches.git("checkout", "-q", "-b", "plain", "main")
+    (branches.path / ".gitattributes").unlink()
+    branches.write(PATH, file(w0=7))
+    branches.git("add", "-A")
+    branches.git("commit", "-q", "-m", "untracked")
+    branches.git("checkout", "-q", "main")
+    done = theta(branches, "merge", "one", "plain", "--strategy", "average")
+    assert done.returncode
+    assert f"{PATH}: plain does not store this file with git-theta" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["in the work tree", "in a clone"])
+def test_a_broken_team_file_is_in_nobody_s_way(branches, theta, where, tmp_path):
+    """It comes with any commit, and going back to another one must be possible."""
+    branches.write(".theta.toml", b"[merge]\nstrategy = average\n")
+    branches.git("add", ".theta.toml")
+    branches.git("commit", "-q", "-m", "broken")
+    repo = branches
+    if where == "in a clone":
+        remote = Repo.init(tmp_path / "remote.git", "--bare")
+        branches.git("push", "-q", "--all", str(remote.path))
+        repo = Repo.clone(remote.path, tmp_path / "clone", "-b", "main")
+        assert repo.read(PATH) == file()
+    done = repo.process("checkout", "one" if repo is branches else "origin/one")
+    assert done.returncode == 0, done.stderr
+    assert repo.read(PATH) == file(w0=1)
+    done = repo.process("checkout", "main")
+    assert done.returncode == 0, done.stderr
+    repo.write(PATH, file(w0=5))
+    done = repo.process("commit", "-q", "-a", "-m", "more")
+    assert done.returncode == 0
+    assert ".theta.toml: cannot be read" in done.stderr.decode()
+    assert "its settings do not count until it is mended" in done.stderr.decode()
+    assert is_settled(repo)
+    # Merging by other rules than the team's would be wrong.
+    done = repo.process("merge", "two" if repo is branches else "origin/two")
+    assert done.returncode == 1
+    assert repo.read(PATH) == file(w0=5)
+    done = theta(repo, "doctor")
+    assert ".theta.toml: cannot be read" in done.stdout
+
+
 def test_asking_whatever_rules_cannot_merge(conflict, theta):
     conflict.git("config", "theta.merge.strategy", "concat")
     said = ok(theta(conflict, "resolve", "-i", PATH, stdin=b"average\n"))
@@ -465,20 +552,30 @@ def test_asking_whatever_rules_cannot_merge(conflict, theta):
 
 
 def test_asking_for_each_kind_of_parameter(conflict, theta):
-    for key in ("prompt", "keepbackup"):
-        conflict.git("config", f"mergetool.{key}", "false")
-    answers = b"nonsense\naverage:weight=[3,1]\n"
+    conflict.git("config", "mergetool.prompt", "false")
+    answers = b"nonsense\n?\naverage:weight.ours=3\n"
     done = conflict.process("mergetool", "-t", "theta", stdin=answers)
     said = done.stdout.decode()
     assert done.returncode == 0, done.stderr
     assert "[1/1] layer.0.weight" in said
+    assert "NAME:KEY=VALUE  with parameters" in said
+    assert f"{PATH}.orig is git's copy" in done.stderr.decode()
+    assert (conflict.path / f"{PATH}.orig").exists()
     assert "one moved it by" in said
     assert "cosine of the two changes 1.00; opposite signs in 0 % of what both changed" in said
     assert "no strategy is called 'nonsense'" in said
     expected = (changed(w0=1)[FIRST] * 3 + changed(w0=2)[FIRST]) / np.float32(4)
     np.testing.assert_allclose(load(conflict.read(PATH))[FIRST], expected, rtol=1e-6)
+    (conflict.path / f"{PATH}.orig").unlink()
     conflict.git("commit", "-q", "--no-edit")
     assert is_settled(conflict)
+
+
+def test_stopping_when_asked(conflict, theta):
+    before = conflict.git("status", "--porcelain")
+    done = theta(conflict, "resolve", "-i", PATH, stdin=b"q\n")
+    assert done.returncode == 130
+    assert conflict.git("status", "--porcelain") == before
 
 
 def test_an_answer_is_for_the_parameters_that_were_shown(model, theta):

@@ -54,6 +54,17 @@ def at(repo, branch: str, path: str) -> dict[str, np.ndarray]:
     return load(repo.read(path))
 
 
+def test_statistics_that_nobody_has(classifiers, theta):
+    """Without any Gram matrix a merge by them would be an average that is called otherwise."""
+    for method in ("fisher", "regmean"):
+        classifiers.git("checkout", "-q", "one")
+        done = theta(classifiers, "merge", "bare", "two", "--strategy", method)
+        kind = "fisher" if method == "fisher" else "gram"
+        assert done.returncode
+        assert f"{method} needs the {kind} statistics of" in done.stderr
+        assert f"git_theta.stats.{kind}(model, batches).save(" in done.stderr
+
+
 def test_a_merge_by_fisher_information_and_its_replay(classifiers, theta):
     sides = [
         (at(classifiers, name, PATH), at(classifiers, name, FISHER)) for name in ("two", "one")

@@ -38,7 +38,7 @@ def test_what_is_no_configuration(text: bytes) -> None:
         "(a|a)*b",
         "(a{1,9}){1,9}",
         ".*.*.*.*b",
-        "a?" * 14 + "a" * 14,
+        "a?" * 20 + "a" * 20,
         "(a|aa)" * 60 + "b",
         "(?x:(a+) +)b",
         "((a|b)|(a|b)|((a|b)|(a|b)))" * 9,
