@@ -5,7 +5,14 @@ bytes, or stored as it is by the encoding made for it.
 """
 
 from git_theta.adapters.config import FILE as CONFIG_FILE
-from git_theta.adapters.config import Config, Fields, check_supported, config_of, parse_fields
+from git_theta.adapters.config import (
+    Config,
+    Fields,
+    beyond_factors,
+    check_supported,
+    config_of,
+    parse_fields,
+)
 from git_theta.adapters.names import Names, Parameter
 from git_theta.adapters.peft import read_adapter
 from git_theta.adapters.sparse import read_sparse
@@ -22,6 +29,7 @@ __all__ = [
     "Scaling",
     "Sparse",
     "Update",
+    "beyond_factors",
     "check_supported",
     "config_of",
     "parse_fields",

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from git_theta.adapters.patterns import LONGEST_NAME, check_pattern
+from git_theta.adapters.patterns import LONGEST_NAME, Patterns, ways_to_match, whole
 from git_theta.errors import FormatError, ThetaError, UsageError
+
+V = TypeVar("V")
 
 Fields = Mapping[str, Any]
 """What ``adapter_config.json`` holds."""
@@ -38,6 +40,7 @@ _UNSUPPORTED = (
     "trainable_token_indices",
     "velora_config",
 )
+_START = "init_lora_weights"
 # These ways to start a training change the base weights as well.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 
@@ -49,19 +52,19 @@ class Config:
     kind: str
     rank: int
     alpha: float
-    ranks: Mapping[str, int]
-    alphas: Mapping[str, float]
+    ranks: Patterns[int]
+    alphas: Patterns[float]
     is_rank_stabilised: bool
     is_transposed: bool
     feedforward: str | tuple[str, ...]
 
     def rank_of(self, module: str) -> int:
-        """The rank of a module's factors."""
-        return self.ranks.get(_pattern(self.ranks, module), self.rank)
+        """The rank of a module's factors; ``FormatError`` where it is hard to find."""
+        return _found(self.ranks, module, self.rank)
 
     def scale_of(self, module: str, rank: int) -> float:
-        """What the product of a module's factors is multiplied by."""
-        alpha = self.alphas.get(_pattern(self.alphas, module), self.alpha)
+        """What the product of a module's factors is multiplied by; raises as ``rank_of``."""
+        alpha = _found(self.alphas, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.is_rank_stabilised else rank)
 
     def is_feedforward(self, module: str) -> bool:
@@ -145,8 +148,8 @@ def _config(fields: Fields) -> Config:
         str(fields["peft_type"]),
         int(fields.get("r", 8)),
         _finite(fields.get("lora_alpha", 8)),
-        {_checked(key): int(rank) for key, rank in _patterns(fields, "rank_pattern")},
-        {_checked(key): _finite(alpha) for key, alpha in _patterns(fields, "alpha_pattern")},
+        Patterns({key: int(rank) for key, rank in _patterns(fields, "rank_pattern")}),
+        Patterns({key: _finite(alpha) for key, alpha in _patterns(fields, "alpha_pattern")}),
         bool(fields.get("use_rslora")),
         bool(fields.get("fan_in_fan_out")),
         _checked(feedforward) if isinstance(feedforward, str) else tuple(map(str, feedforward)),
@@ -155,17 +158,21 @@ def _config(fields: Fields) -> Config:
 
 def check_supported(fields: Fields) -> None:
     """Raise ``UsageError`` for an adapter that is more than a product of factors or a scaling."""
-    if (kind := fields["peft_type"]) not in ("LORA", "IA3"):
+    if (kind := fields.get("peft_type")) not in ("LORA", "IA3"):
         raise UsageError(
             f"adapters of type {kind} cannot be merged here",
             hint="merge it with PEFT, save the model and git add that",
         )
-    start = str(fields.get("init_lora_weights", True)).lower()
-    for name in _UNSUPPORTED:
-        if fields.get(name):
-            raise _unsupported(name)
-    if start.startswith(_CHANGES_BASE):
-        raise _unsupported(f"init_lora_weights={start}")
+    for key, value in beyond_factors(fields).items():
+        raise _unsupported(key if key in _UNSUPPORTED else f"{key}={value}")
+
+
+def beyond_factors(fields: Fields) -> Fields:
+    """The keys that make an adapter's updates something else than a product of two factors."""
+    found = {key: fields[key] for key in _UNSUPPORTED if fields.get(key)}
+    if str(fields.get(_START, True)).lower().startswith(_CHANGES_BASE):
+        found[_START] = fields[_START]
+    return found
 
 
 def _unsupported(what: str) -> UsageError:
@@ -188,16 +195,16 @@ def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
 
 
 def _checked(pattern: str) -> str:
-    check_pattern(pattern)
-    re.compile(_whole(pattern))
+    ways_to_match(pattern)
+    re.compile(whole(pattern))
     return pattern
 
 
-def _pattern(patterns: Collection[str], module: str) -> str:
-    """The first pattern that matches the end of a module's name, from a dot on; else the name."""
-    if not patterns:
-        return module
-    return next((key for key in patterns if re.match(_whole(key), _bounded(module))), module)
+def _found(patterns: Patterns[V], module: str, default: V) -> V:
+    try:
+        return patterns.get(module, default)
+    except ValueError as error:
+        raise _malformed(error) from error
 
 
 def _bounded(module: str) -> str:
@@ -205,7 +212,3 @@ def _bounded(module: str) -> str:
         name = module[:LONGEST_NAME]
         raise FormatError(f"the name {name}... is too long to be matched by patterns")
     return module
-
-
-def _whole(pattern: str) -> str:
-    return rf"(.*\.)?({pattern})$"

@@ -33,7 +33,7 @@ def plan_lines(summary: Summary) -> list[str]:
 def warn_of_unmatched(request: Request, plans: Sequence[Plan]) -> None:
     """Tell of rules on the command line that are for no parameter: one may be misspelt."""
     for rule in request.rules:
-        if rule.match != "*" and not any(_is_for(rule, plan) for plan in plans):
+        if plans and rule.match != "*" and not any(_is_for(rule, plan) for plan in plans):
             text = f"{printable(rule.match)}={rule.strategy}"
             click.echo(f"git-theta: no parameter is called like --rule {text!r}", err=True)
 

@@ -12,6 +12,7 @@ from git_theta.cli.plans import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.git.config import MERGETOOL
+from git_theta.merge.plan import Plan
 from git_theta.merge.resolve import resolve
 from git_theta.merge.summary import summarise
 from git_theta.workspace import Workspace, open_workspace
@@ -54,15 +55,17 @@ def command(
             from git_theta.cli.asking import asker
 
             ask = asker(workspace)
+        plans: list[Plan] = []
         for inside in _in_conflict(workspace, [_inside(workspace, path) for path in paths]):
             resolved = resolve(workspace, inside, request, ask)
             summary = summarise(resolved.plan, workspace.workshop.settings.device)
             for line in [*plan_lines(summary), *resolved.notes]:
                 click.echo(line)
-            warn_of_unmatched(request, [resolved.plan])
+            plans.append(resolved.plan)
             click.echo(f"Resolved and staged {printable(inside)}")
             if MERGETOOL in os.environ and workspace.repo.keeps_backups:
                 click.echo(f"{printable(inside)}.orig is git's copy; {_NO_BACKUPS}", err=True)
+        warn_of_unmatched(request, plans)
 
 
 def _in_conflict(workspace: Workspace, paths: list[str]) -> list[str]:

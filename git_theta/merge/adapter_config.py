@@ -11,7 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from git_theta.adapters import Fields, check_supported, config_of, parse_fields
+from git_theta.adapters import (
+    Fields,
+    beyond_factors,
+    check_supported,
+    config_of,
+    parse_fields,
+)
 from git_theta.errors import FormatError, MergeError, UsageError
 from git_theta.manifest import TensorEntry
 from git_theta.merge import prompts
@@ -32,6 +38,7 @@ _FREE = (
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout"),
     *("peft_version", "revision", "task_type"),
 )
+_WHOLE = "take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'"
 _ABSENT = object()
 
 Updates = Mapping[str, tuple[int, float]]
@@ -61,9 +68,11 @@ def _needed(plan: Plan) -> Fields | None:
     fields = three_way(versions.base_adapter, known)
     if not plan.units and all(_same(side, known[0]) for side in known):
         return fields
-    if not all(map(_is_plain, known)) and (same := plan.equal_sides()):
-        # What that side says of its tensors is more than is understood here.
-        return _joined(fields, three_way(versions.base_adapter, [known[side] for side in same]))
+    if not all(map(_is_understood, known)):
+        if same := plan.equal_sides():
+            chosen = [known[side] for side in same]
+            return _joined(fields, three_way(versions.base_adapter, chosen))
+        fields = _of_one_kind(fields, plan)
     fields = _with_lists(fields, versions, known)
     if all(map(_has_ranks, known)):
         updates = _updates(plan)
@@ -84,17 +93,50 @@ def _of_one_type(plan: Plan, sides: Sequence[Fields]) -> Fields:
     raise MergeError(
         f"these are adapters of different types ({kinds})",
         path=plan.versions.path,
-        hint="take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'",
+        hint=_WHOLE,
     )
 
 
-def _is_plain(fields: Fields) -> bool:
+def _is_understood(fields: Fields) -> bool:
     """Whether its updates are products of two factors and nothing else."""
     try:
+        config_of(fields)
         check_supported(fields)
-    except (UsageError, KeyError):
+    except (FormatError, UsageError):
         return False
     return True
+
+
+def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
+    """With what makes updates more than products of factors, on a side as which all of them are.
+
+    It is said once for the whole adapter: updates of different kinds cannot be in one.
+    """
+    versions = plan.versions
+    adapters = {side: versions.adapter(side) or {} for side in (*versions.sides, BASE)}
+    kinds = {side: beyond_factors(adapter) for side, adapter in adapters.items()}
+    steps = [step for step in plan.kept if place_of(step.name)]
+    # Of sides that have the same tensors, one may have changed what it says of them.
+    order = sorted(kinds, key=lambda side: kinds[side] == kinds[BASE])
+    alike = (side for side in order if all(_is_of(kinds[side], step, kinds) for step in steps))
+    chosen = next(alike, None)
+    if chosen is None:
+        shown = (f"{versions.name(n)}: {', '.join(kinds[n]) or 'plain'}" for n in versions.sides)
+        raise MergeError(
+            f"updates of different kinds cannot be in one adapter ({'; '.join(shown)})",
+            path=versions.path,
+            hint=_WHOLE,
+        )
+    keys = {key for kind in kinds.values() for key in kind}
+    rest = {key: value for key, value in fields.items() if key not in keys}
+    return rest | {key: value for key, value in adapters[chosen].items() if key in keys}
+
+
+def _is_of(kind: Fields, step: Take | Combine | Part, kinds: Mapping[int, Fields]) -> bool:
+    """Whether the update is of this kind, as it comes from some side."""
+    if not isinstance(step, Take):
+        return not kind
+    return any(kinds[side] == kind for side in (step.holders or (step.side,)))
 
 
 def _has_ranks(fields: Fields) -> bool:
@@ -258,8 +300,8 @@ def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: i
         return None
 
     def on(side: int) -> float | None:
-        fields = versions.adapter(side)
-        return config_of(fields).scale_of(module, rank) if fields else None
+        config = versions.config(side)
+        return config.scale_of(module, rank) if config else None
 
     before = on(BASE)
     scales = [on(side) for side in (step.holders or (step.side,))]

@@ -87,12 +87,13 @@ def _by_method(plan: Plan, loaders: Sequence[Loader]) -> list[tuple[Method, list
         id(step.rule): (step.method, []) for step in plan.combined
     }
     files = sorted(zip((plan, *plan.shards), loaders, strict=True), key=_path)
-    seen: set[str] = set()
+    seen: set[tuple[int, str]] = set()
     for step, loader in ((step, loader) for file, loader in files for step in file.combined):
         # What stands in several files counts once, whichever file is merged.
-        if step.name not in seen and id(step.rule) in groups:
+        key = id(step.rule), step.name
+        if key not in seen and id(step.rule) in groups:
             groups[id(step.rule)][1].append((step, loader))
-        seen.add(step.name)
+        seen.add(key)
     return list(groups.values())
 
 

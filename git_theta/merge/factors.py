@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from git_theta.adapters import CONFIG_FILE, check_supported, config_of
+from git_theta.adapters import CONFIG_FILE, check_supported
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.reasons import absent, changed, differing, is_merged, unknown_config
@@ -125,9 +125,9 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
 
 
 def _pair(versions: Versions, group: Group, side: int) -> Pair:
-    roles, fields = group.roles(side), versions.adapter(side)
+    roles, config = group.roles(side), versions.config(side)
     rank = roles[DOWN].shape[0]
-    scale = config_of(fields).scale_of(group.module, rank) if fields else 1.0
+    scale = config.scale_of(group.module, rank) if config else 1.0
     return Pair(roles[DOWN], roles[UP], scale)
 
 
@@ -165,11 +165,11 @@ def _unknown_scale(versions: Versions, group: Group, sides: Sequence[int]) -> st
     if unknown := unknown_config(versions, sides):
         return unknown
     for side in sides:
-        fields = versions.adapter(side)
         try:
-            if fields is not None:
-                scale = config_of(fields).scale_of(group.module, group.roles(side)[DOWN].shape[0])
-                check_supported(fields)
+            config = versions.config(side)
+            if config is not None:
+                check_supported(versions.adapter(side) or {})
+                scale = config.scale_of(group.module, group.roles(side)[DOWN].shape[0])
                 if not (scale and math.isfinite(scale)):
                     return f"of {versions.name(side)}: it is scaled by {scale:g}"
         except ThetaError as error:

@@ -125,12 +125,16 @@ def conflict_error(
 
 def _remedy(plan: Plan) -> str:
     """Options that settle conflicts: where a rule was for one already, a side can be taken."""
-    path = plan.versions.path
-    stuck = (c for c in plan.conflicts if first_match(plan.policy.rules, c.name, path))
+    versions = plan.versions
+    fixed = [rule for rules in _FIXED.values() for rule in rules]
+    rules = [rule for rule in plan.policy.rules if not any(rule is each for each in fixed)]
+    stuck = (c for c in plan.conflicts if first_match(rules, c.name, versions.path))
     found = next(stuck, None)
     if found is None:
         return f"--strategy NAME ({_LISTED})"
-    return f"--rule '{pattern_of(found.name)}=take:side=ours', or theirs, or a branch"
+    words = ("ours", "theirs") if len(versions.names) == 2 else ()
+    names = dict.fromkeys((*words, *versions.names))
+    return f"--rule '{pattern_of(found.name)}=take:side=SIDE', where SIDE is {', '.join(names)}"
 
 
 def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:

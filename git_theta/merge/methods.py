@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 from git_theta import registry
-from git_theta.errors import MergeError, MissingToolError
+from git_theta.errors import MissingToolError
 from git_theta.merge.decision import Lookup
 from git_theta.merge.resolving import unknown
 from git_theta.merge.rules import Method, Rule
-from git_theta.merge.versions import Versions, joined
+from git_theta.merge.versions import Versions
 
 
 def resolver(versions: Versions) -> Lookup:
@@ -38,7 +36,7 @@ def check_name(rule: Rule) -> None:
 
 def _resolve(rule: Rule, versions: Versions) -> Method:
     try:
-        method = rule.resolve(versions.names)
+        return rule.resolve(versions.names)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -46,21 +44,3 @@ def _resolve(rule: Rule, versions: Versions) -> Method:
             f"the merge strategy {rule.strategy} needs torch, which is not installed",
             hint='pip install "git-theta[merge]"',
         ) from error
-    _check_statistics(method, versions)
-    return method
-
-
-def _check_statistics(method: Method, versions: Versions) -> None:
-    kind = method.strategy.statistic
-    if kind is None:
-        return
-    lacking = [c.name for c in versions.contributors if kind not in c.statistics]
-    if lacking:
-        file = PurePosixPath(versions.path or "model.safetensors")
-        raise MergeError(
-            f"{method.strategy.name} needs the {kind} statistics of {joined(lacking)}, "
-            f"{file.stem}.{kind}.safetensors beside the checkpoint",
-            path=versions.path or None,
-            hint=f'git_theta.stats.{kind}(model, batches).save("{file}") in Python makes them, '
-            f"then git add and commit them on each branch (docs/statistics.md)",
-        )

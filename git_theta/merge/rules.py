@@ -91,6 +91,25 @@ def anchored(rule: Rule, folder: Path) -> Rule:
     return replace(rule, given=given)
 
 
+def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
+    """The rule where the ``current`` branch is the common ancestor itself, and no contributor.
+
+    What ``take`` calls ours is the ancestor's then, and theirs is that of the one of ``others``.
+    Raises ``MergeError`` for numbers that are meant for ours.
+    """
+    words = {"ours": "base", current: "base"}
+    words |= {"theirs": others[0]} if len(others) == 1 else {}
+    if rule.strategy == "take" and rule.given.get("side") in words:
+        return replace(rule, given={**rule.given, "side": words[rule.given["side"]]})
+    for key, value in rule.given.items():
+        if "ours" in (value if isinstance(value, Mapping) else [value]):
+            raise MergeError(
+                f"rule {rule.match!r}: {key} of ours: {current} has nothing of its own to merge",
+                hint=f"name one of: {', '.join(others)}",
+            )
+    return rule
+
+
 def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:
     """The first rule for parameter ``name`` of the checkpoint at ``path``."""
     return next((rule for rule in rules if rule.matches(name, path)), None)

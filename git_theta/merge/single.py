@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
+from git_theta.errors import MergeError
 from git_theta.manifest import AliasEntry, TensorEntry
 from git_theta.merge.neutral import neutral_element
 from git_theta.merge.reasons import absent, changed, differing, is_merged
@@ -66,12 +68,27 @@ def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEn
     kind = strategy.statistic
     if kind is None:
         return ()
+    _check_files(versions, strategy.name, kind)
     found = [contributor.statistic(kind, name) for contributor in sides]
     present = tuple(entry for entry in found if entry)
     if len(present) == len(sides) or not (present or strategy.needs_statistic()):
         return present
     lacking = [c.name for c, entry in zip(sides, found, strict=True) if entry is None]
     return f"the {kind} statistics of {joined(lacking)} do not have it"
+
+
+def _check_files(versions: Versions, strategy: str, kind: str) -> None:
+    """Raise ``MergeError`` where a contributor has no statistics at all, with how to make them."""
+    lacking = [c.name for c in versions.contributors if kind not in c.statistics]
+    if lacking:
+        file = PurePosixPath(versions.path or "model.safetensors")
+        raise MergeError(
+            f"{strategy} needs the {kind} statistics of {joined(lacking)}, "
+            f"{file.stem}.{kind}.safetensors beside the checkpoint",
+            path=versions.path or None,
+            hint=f'git_theta.stats.{kind}(model, batches).save("{file}") in Python makes them, '
+            f"then git add and commit them on each branch (docs/statistics.md)",
+        )
 
 
 def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:

@@ -18,6 +18,7 @@ from git_theta.merge.heads import Heads, merge_message
 from git_theta.merge.merging import carry_out, conflict_error, make_plan, policy_for
 from git_theta.merge.plan import Plan
 from git_theta.merge.request import Request, all_rules
+from git_theta.merge.rules import as_behind
 from git_theta.merge.shards import with_other_files
 from git_theta.merge.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.versions import Versions
@@ -67,6 +68,9 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     repo = workspace.repo
     folded = fold(repo, heads)
     rules = all_rules(request, repo)
+    if heads.head not in heads.contributors:
+        others = [head.name for head in heads.others]
+        rules = [as_behind(rule, heads.head.name, others) for rule in rules]
     plans, conflicts = [], list(folded.conflicts)
     sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, folded, request):

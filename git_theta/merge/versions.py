@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from git_theta.adapters import Fields
+from git_theta.adapters import Config, Fields, config_of
 from git_theta.manifest import AliasEntry, Manifest, TensorEntry
 
 BASE = -1
@@ -55,6 +55,7 @@ class Versions:
     base: Manifest | None
     path: str = ""
     base_adapter: Fields | None = None
+    _configs: dict[int, Config] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +76,13 @@ class Versions:
     def adapter(self, side: int) -> Fields | None:
         """The adapter's configuration on a side, or of the common ancestor (``BASE``)."""
         return self.base_adapter if side == BASE else self.contributors[side].adapter
+
+    def config(self, side: int) -> Config | None:
+        """What ``adapter`` says of scales, if it is known; ``FormatError`` if it is malformed."""
+        fields = self.adapter(side)
+        if fields and side not in self._configs:
+            self._configs[side] = config_of(fields)
+        return self._configs.get(side)
 
     def name(self, side: int) -> str:
         """What a side is called in messages."""

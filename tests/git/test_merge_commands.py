@@ -455,6 +455,10 @@ def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
     merged = load(branches.read(PATH))[SECOND]
     np.testing.assert_allclose(merged, BASE[SECOND] + np.float32(2), atol=1e-5)
     assert "the same bits" in ok(theta(branches, "replay"))
+    # What is ours there is the ancestor's.
+    branches.git("checkout", "-q", "--detach", "main~")
+    ok(theta(branches, "merge", "far", "--rule", "layer.1.*=take:side=ours", *args))
+    np.testing.assert_array_equal(load(branches.read(PATH))[SECOND], BASE[SECOND])
 
 
 def test_a_branch_that_is_ahead_is_no_merge(branches, theta):
@@ -478,15 +482,25 @@ def test_what_no_strategy_can_merge_hints_at_taking_a_side(branches, theta):
     branches.git("checkout", "-q", "one")
     done = theta(branches, "merge", "half", "--strategy", "average")
     assert "different dtypes" in done.stderr
-    rule = "layer.*.weight=take:side=ours"
-    assert f"git theta resolve {PATH} --rule '{rule}', or theirs" in done.stderr
+    rule = "layer.*.weight=take:side=SIDE"
+    where = "where SIDE is ours, theirs, one, half"
+    assert f"git theta resolve {PATH} --rule '{rule}', {where}" in done.stderr
+    rule = rule.replace("SIDE", "ours")
     ok(theta(branches, "resolve", PATH, "--rule", rule, "--rule", "*=take:side=theirs"))
     branches.git("commit", "-q", "--no-edit")
     assert is_settled(branches)
     # The same words work where nothing was begun.
     branches.git("checkout", "-q", "main")
     done = theta(branches, "merge", "half", "two", "--strategy", "average")
-    assert "git theta merge ... --rule 'layer.*.weight=take:side=ours'" in done.stderr
+    assert "git theta merge ... --rule 'layer.*.weight=take:side=SIDE', where" in done.stderr
+
+
+def test_a_conflict_in_a_rebase_is_no_rule_s_fault(branches, theta):
+    other = {name: array.astype(np.float16) for name, array in changed(w0=3).items()}
+    branch(branches, "half", checkpoints.safetensors(other))
+    done = branches.process("rebase", "half", "one")
+    assert done.returncode
+    assert f"git theta resolve {PATH} --strategy NAME" in done.stderr.decode()
 
 
 def test_some_of_several_files_in_conflict(branches, theta):

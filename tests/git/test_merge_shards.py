@@ -97,6 +97,32 @@ def test_resolving_sees_all_files_too(whole_and_split, theta):
         np.testing.assert_array_equal(results[1][name], array)
 
 
+def test_each_file_by_rules_of_its_own(once, home, model, theta):
+    """A name may be in two files, each of which another rule is for."""
+    arrays = {"x": np.eye(4, dtype=np.float32), "y": np.ones((4, 4), np.float32)}
+    for name, shift in (("main", 0), ("one", 1), ("two", 2)):
+        model.git("checkout", "-q", "-B", name, "main")
+        moved = {key: a + np.float32(shift) * (a + 1) for key, a in arrays.items()}
+        model.commit_files(
+            {
+                PARTS[0]: checkpoints.safetensors(moved),
+                PARTS[1]: checkpoints.safetensors({"x": moved["x"] * 2, "z": moved["y"]}),
+            }
+        )
+    rules = "".join(
+        f'[[merge.rules]]\nmatch = "*"\npath = "*-{part}-*"\nstrategy = "ties"\ndensity = {d}\n'
+        for part, d in (("00001", 0.5), ("00002", 0.25))
+    )
+    model.git("checkout", "-q", "one")
+    model.write(".theta.toml", rules.encode())
+    ok(theta(model, "merge", "two"))
+    assert [rule["parameters"]["density"] for rule in recipe(model, path=PARTS[0])["rules"]] == [
+        0.5,
+        0.25,
+    ]
+    assert ok(theta(model, "replay")).count("the same bits") == 2
+
+
 def test_where_the_other_files_are_not_known_it_is_said(whole_and_split, theta):
     """Each branch with the other's first commit merged: no commit has what they have in common."""
     repo = whole_and_split

@@ -38,7 +38,7 @@ def test_what_is_no_configuration(text: bytes) -> None:
         "(a|a)*b",
         "(a{1,9}){1,9}",
         ".*.*.*.*b",
-        "a?" * 20 + "a" * 20,
+        "a?" * 30 + "a" * 30,
         "(a|aa)" * 60 + "b",
         "(?x:(a+) +)b",
         "((a|b)|(a|b)|((a|b)|(a|b)))" * 9,
@@ -65,6 +65,19 @@ def test_names_that_could_take_for_ever() -> None:
     with pytest.raises(FormatError, match="too long"):
         config.rank_of("a" * 129)
     assert config_of(CONFIG).rank_of("a" * 10**6) == 4
+
+
+def test_all_patterns_and_names_together_are_bounded() -> None:
+    slow = [f"a*a*a*b{number}" for number in range(9)]
+    with pytest.raises(FormatError, match="too many ways"):
+        config_of({**CONFIG, "rank_pattern": dict.fromkeys(slow, 1)})
+    config = config_of({**CONFIG, "rank_pattern": dict.fromkeys(slow[:8], 1)})
+    with pytest.raises(FormatError, match="one of too many"):
+        assert [config.rank_of(f"m.{number}") for number in range(200)]
+    # Patterns without repetitions, as they are written for each module, cost next to nothing.
+    modules = [f"m.{number}.q_proj" for number in range(300)]
+    config = config_of({**CONFIG, "rank_pattern": dict.fromkeys(modules, 2)})
+    assert {config.rank_of(name) for name in modules} == {2}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta.errors import MergeError, SettingsError
-from git_theta.merge.rules import Rule, anchored, first_match, parse_rule, parse_values, rules_of
+from git_theta.merge.rules import (
+    Rule,
+    anchored,
+    as_behind,
+    first_match,
+    parse_rule,
+    parse_values,
+    rules_of,
+)
 
 WORDS = st.text("abc_", min_size=1)
 
@@ -115,6 +123,19 @@ def test_a_rule_is_checked_before_any_tensor_is_loaded() -> None:
     assert "did you mean density? known ones: density, weight, lambda, scope" in text
     with pytest.raises(MergeError, match="did you mean ties"):
         parse_rule("*=tie").resolve(["a", "b"])
+
+
+def test_ours_where_the_current_branch_is_the_common_ancestor() -> None:
+    def side(name: str, *others: str) -> object:
+        return as_behind(Rule("*", "take", {"side": name}), "main", others).given["side"]
+
+    assert [side(name, "rte") for name in ("ours", "main", "theirs")] == ["base", "base", "rte"]
+    assert (side("ours", "rte", "sst"), side("theirs", "rte", "sst")) == ("base", "theirs")
+    rule = Rule("*", "average", {"weight": {"rte": 2}})
+    assert as_behind(rule, "main", ["rte"]) is rule
+    for values in ({"weight": {"ours": 2}}, {"favor": "ours"}):
+        with pytest.raises(MergeError, match="of ours: main has nothing of its own"):
+            as_behind(Rule("*", "fisher", values), "main", ["rte", "sst"])
 
 
 def test_rules_are_read_without_torch() -> None:

@@ -9,7 +9,7 @@ import pytest
 from peft.utils.other import get_pattern_key
 
 from git_theta.adapters import config_of
-from git_theta.errors import FormatError
+from git_theta.errors import FormatError, MergeError
 from git_theta.merge.adapter_config import as_git_merges, files, needed, three_way
 from git_theta.merge.decision import Policy
 from git_theta.merge.factors import LoraUnit
@@ -380,6 +380,28 @@ def test_each_update_of_an_adapter_that_cannot_be_merged_keeps_its_scale():
     assert not as_git_merges(decided)
 
 
+def test_updates_of_different_kinds_are_no_adapter():
+    """A magnitude that is not there would be 1 for updates without one."""
+    more = [[*pair(q), *pair(k, at="l.k")] for q, k in ("aa", "ba", "ab")]
+    found = versions(*(manifest(*m) for m in more))
+    plain = {**CONFIG, "target_modules": ["q", "k"], "use_dora": False}
+    dora = {**plain, "use_dora": True}
+    with pytest.raises(MergeError, match=r"of different kinds .*\(main: plain; dev: use_dora\)"):
+        needed(decide(configured(found, plain, dora, base=plain)))
+    # Of what both have just so, the one that changed it says what it is.
+    same = versions(*(manifest(*pair(w), tensor("n", n)) for w, n in ("aa", "ab", "ac")))
+    decided = decide(configured(same, plain, dora, base=plain), "n=average")
+    assert not decided.equal_sides()
+    assert needed(decided) == {**dora, "target_modules": ["q"]}
+
+
+def test_an_adapter_is_taken_whole_without_being_understood():
+    odd = {**CONFIG, "alpha_pattern": {"(?!x).*q": 8}}
+    found = configured(three(), CONFIG, odd)
+    assert needed(decide(found, "*=take:side=theirs")) == odd
+    assert needed(decide(found, "*=take:side=ours")) == CONFIG
+
+
 def test_modules_that_one_side_saves():
     """Added on both sides: there is no ancestor that says which of them changed it."""
     found = versions(manifest(), manifest(*pair("b")), manifest(*pair("c"), tensor("head", "c")))
@@ -396,9 +418,10 @@ def test_equal_configurations_stay_as_they_are():
 
 def test_a_malformed_configuration_is_named():
     odd = {"peft_type": "LORA", "r": "many"}
-    found = replace(configured(three(), CONFIG, odd), path="a/adapter_model.safetensors")
+    more = [[*pair(q), *pair(k, at="l.k")] for q, k in ("aa", "ba", "ab")]
+    found = configured(versions(*(manifest(*m) for m in more)), CONFIG, odd)
     with pytest.raises(FormatError) as caught:
-        needed(decide(found, "*=take:side=ours"))
+        needed(decide(replace(found, path="a/adapter_model.safetensors")))
     assert caught.value.path == "a/adapter_config.json"
 
 
