@@ -6,10 +6,7 @@ Source of what the keys mean: https://github.com/huggingface/peft, release 0.21.
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from git_theta.adapters import (
     Fields,
@@ -19,30 +16,24 @@ from git_theta.adapters import (
     parse_fields,
 )
 from git_theta.errors import FormatError, MergeError, UsageError
-from git_theta.manifest import TensorEntry
 from git_theta.merge import prompts
-from git_theta.merge.factors import LoraUnit
+from git_theta.merge.adapter_fields import (
+    contested,
+    joined,
+    say_the_same,
+    three_way,
+    with_lists,
+    with_targets,
+)
+from git_theta.merge.adapter_scales import updates_of, with_updates
 from git_theta.merge.plan import Plan
 from git_theta.merge.sources import config_path
 from git_theta.merge.steps import Combine, Part, Take
-from git_theta.merge.units import DOWN, place_of
-from git_theta.merge.versions import BASE, Versions
+from git_theta.merge.units import place_of
+from git_theta.merge.versions import BASE
 
-# What else chooses modules, beside the names in target_modules.
-_RULES = ("exclude_modules", "layers_to_transform", "layers_pattern")
-_SAVED = "modules_to_save"
-_LISTS = ("target_modules", _SAVED)
 _TOKENS = "num_virtual_tokens"
-# What says nothing of the tensors of an adapter. Any other key may.
-_FREE = (
-    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout"),
-    *("peft_version", "revision", "task_type"),
-)
 _WHOLE = "take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'"
-_ABSENT = object()
-
-Updates = Mapping[str, tuple[int, float]]
-"""Rank and alpha (scale times rank) of the update of each module."""
 
 
 def needed(plan: Plan) -> Fields | None:
@@ -66,17 +57,17 @@ def _needed(plan: Plan) -> Fields | None:
     if _types_differ(known):
         return _of_one_type(plan, known)
     fields = three_way(versions.base_adapter, known)
-    if not plan.units and all(_same(side, known[0]) for side in known):
+    if not plan.units and all(say_the_same(side, known[0]) for side in known):
         return fields
     if not all(map(_is_understood, known)):
         if same := plan.equal_sides():
             chosen = [known[side] for side in same]
-            return _joined(fields, three_way(versions.base_adapter, chosen))
+            return joined(fields, three_way(versions.base_adapter, chosen))
         fields = _of_one_kind(fields, plan)
-    fields = _with_lists(fields, versions, known)
+    fields = with_lists(fields, versions.base_adapter, known)
     if all(map(_has_ranks, known)):
-        updates = _updates(plan)
-        fields = _with_updates(_with_targets(fields, known, list(updates)), updates)
+        updates = updates_of(plan)
+        fields = with_updates(with_targets(fields, known, list(updates)), updates)
     return _with_tokens(fields, plan)
 
 
@@ -154,17 +145,9 @@ def as_git_merges(plan: Plan) -> bool:
     wanted = needed(plan)
     if wanted is None:
         return True
-    versions = plan.versions
-    base = versions.base_adapter or {}
-    sides = [contributor.adapter or {} for contributor in versions.contributors]
-    keys = {key for side in sides for key in side if key not in _FREE}
-    is_contested = any(len(_changed(base, sides, key)) > 1 for key in keys)
-    return not is_contested and _same(wanted, three_way(base, sides))
-
-
-def _changed(base: Fields, sides: Sequence[Fields], key: str) -> set[str]:
-    """The values, other than the ancestor's, that sides have for a key."""
-    return {str(_set(side.get(key))) for side in sides} - {str(_set(base.get(key)))}
+    base = plan.versions.base_adapter
+    sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
+    return not contested(base, sides) and say_the_same(wanted, three_way(base, sides))
 
 
 def text_of(fields: Fields) -> bytes:
@@ -181,8 +164,8 @@ def files(plan: Plan, before: bytes | None) -> dict[str, bytes]:
     sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
     if found is not None and not _types_differ(sides):
         # What git or a person made of the rest of it stays.
-        wanted = _joined(found, wanted)
-    if found is not None and _same(found, wanted):
+        wanted = joined(found, wanted)
+    if found is not None and say_the_same(found, wanted):
         return {}
     return {config_path(plan.versions.path): text_of(wanted)}
 
@@ -192,155 +175,6 @@ def _parsed(text: bytes | None) -> Fields | None:
         return None if text is None else parse_fields(text)
     except FormatError:
         return None  # git left conflict markers in it
-
-
-def _same(one: Fields, other: Fields) -> bool:
-    """Whether configurations say the same: the order of modules means nothing."""
-    first, second = (
-        {**fields, **{k: _set(fields.get(k)) for k in _LISTS}} for fields in (one, other)
-    )
-    return first == second
-
-
-def _set(value: Any) -> Any:
-    return sorted(map(str, value)) if isinstance(value, list) else value
-
-
-def _joined(rest: Fields, meaning: Fields) -> Fields:
-    """What a configuration says of its tensors, with the other keys of another one."""
-    return {
-        **{key: value for key, value in rest.items() if key in _FREE},
-        **{key: value for key, value in meaning.items() if key not in _FREE},
-    }
-
-
-def three_way(base: Fields | None, sides: Sequence[Fields]) -> Fields:
-    """Key by key what one side changed; ours, where several changed it to different values."""
-    base = base or {}
-    merged = {}
-    for key in dict.fromkeys(key for fields in sides for key in fields):
-        values = [fields.get(key, _ABSENT) for fields in sides]
-        changed = [value for value in values if value != base.get(key, _ABSENT)]
-        agreed = changed and all(value == changed[0] for value in changed)
-        chosen = changed[0] if agreed else values[0]
-        if chosen is not _ABSENT:
-            merged[key] = chosen
-    return merged
-
-
-def _with_lists(fields: Fields, versions: Versions, sides: Sequence[Fields]) -> Fields:
-    """With everything that any side has in lists that several sides changed."""
-    base = versions.base_adapter or {}
-    merged = dict(fields)
-    for key in _LISTS:
-        values = [side.get(key) for side in sides if side.get(key) != base.get(key, _ABSENT)]
-        if key == _SAVED:
-            values = [value or [] for value in values]
-        if len(values) > 1 and (joined := _union(values)):
-            merged[key] = joined
-    return merged
-
-
-def _union(values: Sequence[Any]) -> list[str] | None:
-    """What any of the lists has, in their order; ``None`` where one is no list."""
-    if not all(isinstance(value, list) for value in values):
-        return None
-    return list(dict.fromkeys(str(item) for value in values for item in value))
-
-
-def _with_targets(fields: Fields, sides: Sequence[Fields], modules: Sequence[str]) -> Fields:
-    """With target modules that are those of the updates: by the sides' words for them, or all.
-
-    PEFT adapts the modules whose name is, or ends like, one of the list.
-    """
-    target = fields.get("target_modules")
-    rules_differ = any(len({str(side.get(key)) for side in sides}) > 1 for key in _RULES)
-    words = target if isinstance(target, list) else None
-    if not modules or (words is None and len({str(s.get("target_modules")) for s in sides}) == 1):
-        return fields
-    if not rules_differ:
-        for candidate in (words, _union([side.get("target_modules") for side in sides])):
-            if candidate and all(_any_means(candidate, module) for module in modules):
-                kept = [word for word in candidate if any(_means(word, m) for m in modules)]
-                return {**fields, "target_modules": kept}
-    return {**fields, **dict.fromkeys(_RULES), "target_modules": sorted(modules)}
-
-
-def _any_means(words: Sequence[str], module: str) -> bool:
-    return any(_means(word, module) for word in words)
-
-
-def _means(word: str, module: str) -> bool:
-    return module == word or module.endswith(f".{word}")
-
-
-def _updates(plan: Plan) -> Updates:
-    """The merged adapter's updates, by module."""
-    found = {}
-    for step in plan.kept:
-        place = place_of(step.name)
-        entry = step.entry
-        if not (place and place.role == DOWN and isinstance(entry, TensorEntry) and entry.shape):
-            continue
-        rank = entry.shape[0]
-        scale = _scale(plan.versions, step, place.module, rank) if rank else None
-        if scale is not None:
-            found[place.module] = rank, scale * rank
-    return found
-
-
-def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: int) -> float | None:
-    """What the product is multiplied by; ``None`` where nothing says so.
-
-    Of sides that have the same factors, one may have changed the scale alone: then that holds.
-    """
-    if isinstance(step, Part) and isinstance(step.unit, LoraUnit):
-        return step.unit.scale
-    if not isinstance(step, Take):
-        return None
-
-    def on(side: int) -> float | None:
-        config = versions.config(side)
-        return config.scale_of(module, rank) if config else None
-
-    before = on(BASE)
-    scales = [on(side) for side in (step.holders or (step.side,))]
-    return next((scale for scale in scales if scale != before), scales[0])
-
-
-def _with_updates(fields: Fields, updates: Updates) -> Fields:
-    """With ranks and alphas as the updates have them; as it is, where it says just that."""
-    if not updates or _fits(fields, updates):
-        return fields
-    plain = _described(fields, updates, lambda name: name)
-    # A pattern is for every module whose name ends like it, unless it begins with ^.
-    exact = _described(fields, updates, lambda name: f"^{re.escape(name)}")
-    return plain if _fits(plain, updates) else exact
-
-
-def _described(fields: Fields, updates: Updates, key: Callable[[str], str]) -> Fields:
-    (rank, alpha), _ = Counter(updates.values()).most_common(1)[0]
-    return {
-        **fields,
-        "r": rank,
-        "lora_alpha": _number(alpha),
-        "rank_pattern": {key(name): r for name, (r, _) in updates.items() if r != rank},
-        "alpha_pattern": {key(name): _number(a) for name, (_, a) in updates.items() if a != alpha},
-        "use_rslora": False,
-    }
-
-
-def _fits(fields: Fields, updates: Updates) -> bool:
-    config = config_of(fields)
-    return all(
-        config.rank_of(name) == rank and config.scale_of(name, rank) * rank == alpha
-        for name, (rank, alpha) in updates.items()
-    )
-
-
-def _number(value: float) -> float:
-    """Whole numbers as such: PEFT's alphas are."""
-    return int(value) if value.is_integer() else value
 
 
 def _with_tokens(fields: Fields, plan: Plan) -> Fields:

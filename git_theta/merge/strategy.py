@@ -33,11 +33,11 @@ from git_theta import registry
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Parameter, parameter_of
 from git_theta.merge.resolving import resolve, resolve_default, unknown
+from git_theta.merge.slicing import Slicing
 
 if TYPE_CHECKING:
     from git_theta.merge.survey import Model
 
-Slicing = Literal["element", "row", "tensor"]
 Scope = Literal["none", "tensor", "model"]
 Kind = Literal["tensors", "factors", "prompts"]
 Values = Mapping[str, Any]

@@ -10,7 +10,8 @@ from peft.utils.other import get_pattern_key
 
 from git_theta.adapters import config_of
 from git_theta.errors import FormatError, MergeError
-from git_theta.merge.adapter_config import as_git_merges, files, needed, three_way
+from git_theta.merge.adapter_config import as_git_merges, files, needed
+from git_theta.merge.adapter_fields import three_way
 from git_theta.merge.decision import Policy
 from git_theta.merge.factors import LoraUnit
 from git_theta.merge.methods import resolver
