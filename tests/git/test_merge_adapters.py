@@ -178,6 +178,21 @@ def test_replaying_a_change_of_factors_is_a_conflict_that_resolve_settles(hub, t
     close(adapters.updates(hub.path / FOLDER), {n: one[n] + two[n] - base[n] for n in base})
 
 
+def test_replaying_what_each_side_changed_by_itself(hub):
+    """The configuration is git's there: a change of scale on one side holds for all modules."""
+    before = load_file(hub.path / PATH)
+    for branch, word in (("query", QUERY), ("value", VALUE)):
+        hub.git("checkout", "-q", "-B", branch, "main")
+        tensors = {n: t * 2 if word in n else t for n, t in before.items()}
+        save_file(tensors, hub.path / PATH, {"format": "pt"})
+        hub.git("commit", "-q", "-a", "-m", branch)
+    done = hub.process("cherry-pick", "query")
+    assert done.returncode == 0
+    assert "see that adapter_config.json, merged line by line, is right" in done.stderr.decode()
+    found = load_file(hub.path / PATH)
+    assert all(torch.equal(found[n], t * 2) for n, t in before.items())
+
+
 def test_asking_shows_how_far_and_in_which_direction(hub, theta):
     base, one, two = updates(hub, "main", "one", "two")
     hub.git("checkout", "-q", "one")

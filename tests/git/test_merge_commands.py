@@ -403,6 +403,18 @@ def test_strategies_are_listed_without_torch(theta, repo, tmp_path):
     assert "whose tensor it is" in ok(theta(repo, "strategies", "take", env=env))
 
 
+def test_a_strategy_that_is_broken_hides_no_other(theta, repo, tmp_path):
+    (tmp_path / "broken.py").write_text("def merge(:")
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[git_theta.strategies]\nodd = broken:merge\n")
+    said = ok(theta(repo, "strategies", env={"PYTHONPATH": str(tmp_path)}))
+    assert "odd" in said
+    assert "it cannot be loaded: SyntaxError" in said
+    assert "ties" in said
+
+
 def test_without_torch_the_error_says_what_to_install(branches, theta, tmp_path):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
     done = theta(

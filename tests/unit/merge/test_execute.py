@@ -190,6 +190,9 @@ def test_statistics_are_read_beside_the_checkpoint(merger):
     found = merger.versions(BASE, *sides, statistics=[{"fisher": each} for each in fisher])
     merged = merger.merge(found, "*=fisher:normalize=false")
     np.testing.assert_allclose(merged["a"], BASE["a"] + 1.5, rtol=1e-5)
+    (step,) = merger.plan(found, "*=fisher").combined
+    # The result, ours, theirs, the ancestor's and two statistics are in memory together.
+    assert step.weight == 6 * BASE["a"].nbytes
     lacking = merger.versions(BASE, *sides, statistics=[{"fisher": fisher[0]}, {}])
     with pytest.raises(MergeError, match="fisher needs the fisher statistics of dev"):
         merger.plan(lacking, "*=fisher")

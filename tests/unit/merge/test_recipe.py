@@ -72,6 +72,8 @@ def test_another_version_of_a_strategy():
 def test_in_a_line():
     assert describe(made("w=average", "*=ties")[0]).startswith("w=average(weight=[1.0, 1.0], ")
     assert describe(made("*=average")[0]).endswith("of main and dev")
+    for side, shown in (("theirs", "dev"), ("main", "main"), ("base", "base")):
+        assert describe(made(f"*=take:side={side}")[0]) == f"take(side={shown}) of main and dev"
 
 
 PLACES = [
