@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 from git_theta.checkpoint import Workshop
 from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.device import device_named
+from git_theta.merge.device import device_named, torch_threads
 from git_theta.merge.inputs import Inputs
 from git_theta.merge.joining import Joiner
 from git_theta.merge.loading import LazyModel, LoadedBy, Loader
@@ -45,7 +42,7 @@ class Computer:
         self._is_joining = not plan.combined
         self._surveys: dict[int, Found] = {}
         files = frozenset(each.versions.path for each in (plan, *plan.shards))
-        with _torch_threads(1):
+        with torch_threads(1):
             for method, parts in _by_method(plan, loaders):
                 model = LazyModel(parts, workshop.progress)
                 key = id(parts[0][0].rule), files
@@ -76,7 +73,7 @@ class Computer:
         """The bytes of the merged parameter's storage."""
         method = step.method
         # Slices are computed on threads of our own; what cannot be sliced is left to torch's.
-        with _torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
+        with torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
             survey = self._surveys[id(method)].get(step.name)
             return bytes_of(step.entry, merge_tensor(method, inputs, survey))
 
@@ -99,13 +96,3 @@ def _by_method(plan: Plan, loaders: Sequence[Loader]) -> list[tuple[Method, list
 
 def _path(file: tuple[Plan, Loader]) -> str:
     return file[0].versions.path
-
-
-@contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

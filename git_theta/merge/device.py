@@ -76,6 +76,17 @@ def lane(device: torch.device | None) -> Iterator[None]:
         streams[device].synchronize()
 
 
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Have torch use that many threads of its own: a setting of the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _best() -> str:
     if torch.cuda.is_available():
         return "cuda"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from git_theta.merge.device import torch_threads
 
 R = TypeVar("R")
 
@@ -64,14 +65,3 @@ def _wait(device: str) -> None:
 def cores() -> int:
     """The threads that merging uses by default."""
     return os.cpu_count() or 1
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Have torch use that many threads of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

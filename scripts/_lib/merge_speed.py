@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from _lib.floors import cores, timed, torch_threads
+from _lib.floors import cores, timed
 from git_theta import registry
 from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.device import slice_elements, threads_on
+from git_theta.merge.device import slice_elements, threads_on, torch_threads
 from git_theta.merge.inputs import Inputs
 from git_theta.merge.rules import Method
 from git_theta.merge.strategy import Strategy, strategy, strategy_named

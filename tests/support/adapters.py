@@ -22,14 +22,19 @@ VALUE = "encoder.layer.0.attention.self.value"
 def model() -> nn.Module:
     """The model that adapters are for; the same at every call."""
     torch.manual_seed(0)
-    config = BertConfig(
+    return BertModel(bert())
+
+
+def bert(**options: Any) -> BertConfig:
+    """The configuration of a tiny model of one layer, whose vocabulary has 30 words."""
+    return BertConfig(
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=24,
         vocab_size=30,
+        **options,
     )
-    return BertModel(config)
 
 
 def write(folder: Path, seed: int, config: peft.PeftConfig) -> None:

@@ -105,18 +105,12 @@ def test_the_model_is_left_as_it_was(fails):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_classifier_of_transformers_with_padding():
     """Padding changes nothing: every example counts as it does alone."""
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
+
+    from tests.support.adapters import bert
 
     torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=24,
-        vocab_size=30,
-        num_labels=3,
-    )
-    model = BertForSequenceClassification(config)
+    model = BertForSequenceClassification(bert(num_labels=3))
     ids = torch.randint(1, 30, (3, 6), generator=torch.Generator().manual_seed(2))
     mask = torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]])
     padded = {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([0, 1, 2])}
