@@ -42,7 +42,7 @@ def fetch(workspace: Workspace, objects: Mapping[str, int]) -> None:
 
     for remote in workspace.repo.remotes() if missing else ():
         try:
-            Lfs(workspace.repo).download(missing, remote, deliver, workspace.workshop.progress)
+            Lfs(workspace.repo).download(missing, remote, deliver, workspace.storage.progress)
         except TransferError as error:
             problem = error
         missing = _absent(workspace, missing)
@@ -83,8 +83,8 @@ def push(workspace: Workspace, remote: str, updates: Sequence[RefUpdate]) -> int
         return 0
     _account_for(workspace, remote, _absent(workspace, needed))
     here = {oid: workspace.store.path(oid) for oid in needed if workspace.store.has(oid)}
-    Lfs(repo).upload(remote, here, workspace.workshop.progress)
-    if workspace.workshop.settings.pointers:
+    Lfs(repo).upload(remote, here, workspace.storage.progress)
+    if workspace.storage.settings.pointers:
         pointers.publish(repo, remote, needed)
     return len(here)
 

@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta import settings
-from git_theta.checkpoint import Workshop
+from git_theta.checkpoint import StorageContext
+from git_theta.core import settings
+from git_theta.core.progress import NullProgress, Progress
 from git_theta.errors import SettingsError
 from git_theta.git import TEAM_FILE, Repository
-from git_theta.progress import Progress, Silent
 from git_theta.store import Index, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A repository and the workshop in its common git directory."""
+    """A repository and the storage in its common git directory."""
 
     repo: Repository
-    workshop: Workshop
+    storage: StorageContext
 
     @property
     def store(self) -> ObjectStore:
         """The local objects."""
-        return self.workshop.store
+        return self.storage.store
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def open_workspace(
     index = Index(repo.theta_dir)
     try:
         store = ObjectStore(repo.theta_dir)
-        yield Workspace(repo, Workshop(store, index, chosen, progress or Silent()))
+        yield Workspace(repo, StorageContext(store, index, chosen, progress or NullProgress()))
     finally:
         index.close()
         repo.close()

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from git_theta.adapters.names import Names, Parameter
 from git_theta.adapters.stored import Stored, read_tensors
 from git_theta.adapters.updates import Sparse
+from git_theta.core.dtypes import element_count
 from git_theta.errors import FormatError, ThetaError, UsageError
-from git_theta.tensor import element_count
 
 _INDICES, _VALUES = ".indices", ".values"
 

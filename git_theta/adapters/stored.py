@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta import formats
+from git_theta.core.dtypes import dtype, element_count
+from git_theta.core.layout import Alias, TensorSpan
+from git_theta.core.system import FileSource
 from git_theta.encodings.rounding import FORMATS, narrow, widen
 from git_theta.errors import FormatError, UsageError
-from git_theta.system import FileSource
-from git_theta.tensor import Alias, TensorSpan, dtype, element_count
 
 Words = NDArray[Any]
 

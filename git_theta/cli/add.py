@@ -10,8 +10,8 @@ import click
 
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.commands.update import Kind, add
 from git_theta.errors import UsageError
-from git_theta.update import Kind, add
 from git_theta.workspace import open_workspace
 
 

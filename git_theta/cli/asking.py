@@ -37,9 +37,9 @@ def asker(workspace: Workspace) -> Ask:
     """Asks on the terminal, one kind of parameter after another."""
 
     def ask(plan: Plan, possible: Plan) -> list[Rule]:
-        settings = workspace.workshop.settings
+        settings = workspace.storage.settings
         loader = Loader(
-            Reader(workspace.workshop),
+            Reader(workspace.storage),
             device_named(settings.device),
             settings.workers,
             allow_nan=True,  # taking a side may be what is wanted of it

@@ -10,7 +10,7 @@ import click
 from git_theta.cli.failure import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
-from git_theta.materialise import materialise, stubs
+from git_theta.filters.deferred import materialise, stubs
 from git_theta.workspace import Workspace, open_workspace
 
 

@@ -8,7 +8,7 @@ import click
 
 from git_theta.cli.program import program
 from git_theta.cli.text import print_json, printable
-from git_theta.doctor import examine
+from git_theta.commands.doctor import examine
 
 
 @click.command("doctor")

@@ -10,11 +10,11 @@ import click
 from git_theta.cli.failure import complain
 from git_theta.cli.program import program
 from git_theta.cli.progress import Meter
+from git_theta.core.system import ancestors
 from git_theta.errors import ThetaError
-from git_theta.filtering import Session
+from git_theta.filters.session import Session
 from git_theta.git import hooks, serve
 from git_theta.git.octopus import merges_text
-from git_theta.system import ancestors
 from git_theta.workspace import Workspace, open_workspace
 
 
@@ -42,7 +42,7 @@ def _report(path: str, error: ThetaError) -> None:
 
 def _add_missing_hooks(workspace: Workspace) -> None:
     """A fresh clone must not push manifests without their objects."""
-    if not workspace.workshop.settings.auto_hooks:
+    if not workspace.storage.settings.auto_hooks:
         return
     try:
         hooks.install_missing(workspace.repo, program())

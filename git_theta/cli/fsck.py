@@ -8,8 +8,8 @@ import click
 
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.commands.fsck import Problem, Rebuilt, Report, check, rebuild_index, set_aside
 from git_theta.errors import UsageError
-from git_theta.fsck import Problem, Rebuilt, Report, check, rebuild_index, set_aside
 from git_theta.workspace import Workspace, open_workspace
 
 _SHOWN_USES = 10

@@ -10,7 +10,7 @@ from git_theta import transfer
 from git_theta.cli.failure import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural
-from git_theta.materialise import materialise, stubs, take_deferred
+from git_theta.filters.deferred import materialise, stubs, take_deferred
 from git_theta.workspace import open_workspace
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.commands.log import Commit, Revision, history
 from git_theta.git import Repository
-from git_theta.history import Commit, Revision, history
 
 
 @click.command("log")

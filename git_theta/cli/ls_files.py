@@ -7,9 +7,9 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import human, print_json, printable, table
+from git_theta.commands.listing import checkpoint_rows
 from git_theta.errors import UsageError
 from git_theta.git import Entry, Repository
-from git_theta.listing import checkpoint_rows
 from git_theta.workspace import open_workspace
 
 

@@ -93,7 +93,7 @@ def command(
 
 def _show(workspace: Workspace, prepared: Prepared | None, as_json: bool) -> None:
     plans = prepared.plans if prepared else ()
-    device = workspace.workshop.settings.device
+    device = workspace.storage.settings.device
     summaries = [summarise(plan, device) for plan in plans]
     conflicts = prepared.conflicts if prepared else ()
     if as_json:

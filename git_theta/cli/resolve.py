@@ -58,7 +58,7 @@ def command(
         plans: list[Plan] = []
         for inside in _in_conflict(workspace, [_inside(workspace, path) for path in paths]):
             resolved = resolve(workspace, inside, request, ask)
-            summary = summarise(resolved.plan, workspace.workshop.settings.device)
+            summary = summarise(resolved.plan, workspace.storage.settings.device)
             for line in [*plan_lines(summary), *resolved.notes]:
                 click.echo(line)
             plans.append(resolved.plan)

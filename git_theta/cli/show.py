@@ -8,8 +8,8 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import human, plural, print_json, printable, table
+from git_theta.commands.listing import TensorRow, read_checkpoint, skeleton_row, tensor_rows
 from git_theta.errors import UsageError
-from git_theta.listing import TensorRow, read_checkpoint, skeleton_row, tensor_rows
 from git_theta.manifest import Manifest
 from git_theta.workspace import open_workspace
 

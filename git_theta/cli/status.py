@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import human, plural, print_json, printable
-from git_theta.status import Change, changes
+from git_theta.commands.status import Change, changes
 from git_theta.workspace import open_workspace
 
 _WORK_TREE = {

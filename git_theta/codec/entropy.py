@@ -14,8 +14,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from git_theta.codec import planes
+from git_theta.core.layout import Buffer
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Buffer
 
 Bytes = NDArray[np.uint8]
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from git_theta.codec import entropy, planes
+from git_theta.core.hashes import HASH_BYTES
+from git_theta.core.layout import Buffer, Encoded, Part
 from git_theta.errors import CorruptObjectError, UnsupportedVersionError
-from git_theta.ids import HASH_BYTES
-from git_theta.tensor import Buffer, Encoded, Part
 
 MAGIC = b"GTHF"
 VERSION = 1

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.buffers import new_array
-from git_theta.tensor import Buffer
+from git_theta.core.buffers import new_array
+from git_theta.core.layout import Buffer
 
 Bytes = NDArray[np.uint8]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.buffers import new_array
+from git_theta.core.buffers import new_array
+from git_theta.core.layout import Encoded, Geometry
 from git_theta.encodings.difference import Words, as_words, difference, fit, restore, word_size
 from git_theta.encodings.streams import Reader, Writer, open_reader, open_writer, parts_of
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry
 
 Bytes = NDArray[np.uint8]
 

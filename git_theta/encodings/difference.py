@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.tensor import DType
+from git_theta.core.dtypes import DType
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part
 
 Bytes = NDArray[np.uint8]
 

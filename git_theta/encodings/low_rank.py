@@ -13,6 +13,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.change import Change, spread
 from git_theta.encodings.deciding import find_signal
 from git_theta.encodings.factors import INTEGERS, Arithmetic, Factors, Matrix, predict
@@ -22,7 +23,6 @@ from git_theta.encodings.residual import add_residual, part_of, residual_parts
 from git_theta.encodings.rounding import FORMATS
 from git_theta.encodings.rows import Rows
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part
 
 Bytes = NDArray[np.uint8]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.dtypes import element_count
+from git_theta.core.layout import Geometry
 from git_theta.encodings.difference import Words
 from git_theta.encodings.rounding import FORMATS, FloatFormat
-from git_theta.tensor import Geometry, element_count
 
 Bytes = NDArray[np.uint8]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.difference import Words, as_words, difference, fit, restore, word_size
 from git_theta.encodings.gaps import iter_positions, to_gaps
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part
 
 Bytes = NDArray[np.uint8]
 

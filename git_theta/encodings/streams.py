@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.buffers import new_array
+from git_theta.core.buffers import new_array
+from git_theta.core.layout import Part
 from git_theta.encodings.codes import ESCAPE, Codes, pair, unpair
 from git_theta.encodings.difference import Words
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Part
 
 Bytes = NDArray[np.uint8]
 

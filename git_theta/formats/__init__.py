@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from git_theta import registry
+from git_theta.core import registry
+from git_theta.core.layout import Layout, Source
 from git_theta.errors import ChangedError, FormatError
 from git_theta.formats.checks import check_layout
-from git_theta.tensor import Layout, Source
 
 __all__ = ["OPAQUE", "check_layout", "scan"]
 

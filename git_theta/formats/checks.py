@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from itertools import chain
 
+from git_theta.core.dtypes import DTYPES, element_count
+from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.errors import FormatError
-from git_theta.tensor import DTYPES, Alias, Layout, TensorSpan, element_count
 
 # Limits that no honest checkpoint meets (the largest mixtures of experts have 90,000 tensors).
 # They bound a manifest: 500,000 lines of about 250 bytes and 16 Mi characters, six bytes each at

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
 
+from git_theta.core.dtypes import element_count
+from git_theta.core.layout import Alias, Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.checks import quote
@@ -24,15 +26,6 @@ from git_theta.formats.pickle_reader import MAX_BYTES, read_pickle
 from git_theta.formats.torch_tensors import View, find_views
 from git_theta.formats.torch_types import PACKED_FLOAT4, RAW, Element
 from git_theta.formats.zip_directory import Record
-from git_theta.tensor import (
-    Alias,
-    Checksum,
-    Layout,
-    Rebuilt,
-    Source,
-    TensorSpan,
-    element_count,
-)
 
 # The pickled number 0x1950a86a20f9469cfc6c, with which torch.save began before 1.6.
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from git_theta.core.system import atomic_file
 from git_theta.errors import UsageError
 from git_theta.git.command import decode, encode
 from git_theta.git.repository import Repository
-from git_theta.system import atomic_file
 
 FILE = ".gitattributes"
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from git_theta.core.layout import Buffer
 from git_theta.errors import GitError, ThetaError
 from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
-from git_theta.tensor import Buffer
 
 CAPABILITIES = ("clean", "smudge", "delay")
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from git_theta.core.system import atomic_file, exclusive_lock, link_or_copy
 from git_theta.errors import HookError
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
-from git_theta.system import atomic_file, exclusive_lock, link_or_copy
 
 KEPT = ".before-theta"
 """The suffix of the hook that was there before, which ours runs first."""

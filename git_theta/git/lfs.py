@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from git_theta.core.progress import NullProgress, Progress
+from git_theta.core.system import exclusive_lock, link_or_copy
 from git_theta.errors import MissingToolError, TransferError
 from git_theta.git import command, lfs_progress
 from git_theta.git.command import decode
 from git_theta.git.lfs_client import Download
 from git_theta.git.repository import Repository
-from git_theta.progress import Progress, Silent
-from git_theta.system import exclusive_lock, link_or_copy
 
 _OLDEST = (3, 3)  # has ``push --object-id --stdin``
 _INSTALL = "install git-lfs 3.3 or newer, for example: apt install git-lfs"
@@ -84,7 +84,7 @@ class Lfs:
         with (
             self._lock(),
             self._linked(objects),
-            lfs_progress.follow(progress or Silent(), sizes) as log,
+            lfs_progress.follow(progress or NullProgress(), sizes) as log,
         ):
             env = {**self._repo.environment(), "GIT_LFS_PROGRESS": str(log)}
             result = command.attempt(push, cwd=self._repo.top, stdin=oids, env=env)
@@ -128,7 +128,7 @@ class Lfs:
             return
         self.require()
         chosen = remote or next(iter(self._repo.remotes()), "origin")
-        meter = progress or Silent()
+        meter = progress or NullProgress()
         meter.start("Downloading", sum(objects.values()))
         with self._lock():
             absent = dict(objects)

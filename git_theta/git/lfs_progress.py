@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from git_theta.progress import Progress
+from git_theta.core.progress import Progress
 
 _POLL_SECONDS = 0.2
 

@@ -10,10 +10,10 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
-from git_theta import system
+from git_theta.core import system
+from git_theta.core.layout import Buffer
 from git_theta.errors import GitError
 from git_theta.git.command import decode, encode
-from git_theta.tensor import Buffer
 
 MAX_PAYLOAD = 65516
 _FLUSH = b"0000"

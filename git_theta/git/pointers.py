@@ -13,10 +13,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from git_theta.core.system import atomic_file
 from git_theta.errors import GitError, TransferError
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
-from git_theta.system import atomic_file
 
 NAMESPACE = "refs/theta/objects/"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 
 
 @dataclass(frozen=True, slots=True)

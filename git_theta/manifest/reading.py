@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any, NoReturn
 
+from git_theta.core.hashes import Ref, is_hex256
 from git_theta.errors import ManifestError, UnsupportedVersionError
-from git_theta.ids import Ref, is_hex256
 from git_theta.manifest import text
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
 
 VERSION = 1

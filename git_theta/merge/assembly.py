@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from git_theta import registry
+from git_theta.core import registry
+from git_theta.core.layout import Alias, Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.errors import FormatError, MergeError
 from git_theta.manifest import AliasEntry, Manifest, TensorEntry
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import SkeletonSource
 from git_theta.merge.versions import Entry
-from git_theta.tensor import Alias, Checksum, Layout, Rebuilt, TensorSpan
 
 Signature = tuple[object, ...]
 

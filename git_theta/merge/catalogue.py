@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.merge.strategy import strategy_named
 
 

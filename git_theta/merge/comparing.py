@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from git_theta.core.parallel import ahead
 from git_theta.merge.adapters import inner_products
 from git_theta.merge.arithmetic import dots
 from git_theta.merge.factors import LoraUnit
@@ -17,7 +18,6 @@ from git_theta.merge.joining import factors_of
 from git_theta.merge.loading import Loader
 from git_theta.merge.reading import BUDGET
 from git_theta.merge.steps import Combine
-from git_theta.pipeline import ahead
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from git_theta.checkpoint import Workshop
+from git_theta.checkpoint import StorageContext
+from git_theta.core.registry import Bytes
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import device_named, torch_threads
 from git_theta.merge.inputs import Inputs
@@ -16,7 +17,6 @@ from git_theta.merge.reading import Reader
 from git_theta.merge.rules import Method
 from git_theta.merge.steps import Combine, Part
 from git_theta.merge.tensors import bytes_of
-from git_theta.registry import Bytes
 
 Found = Mapping[str, Sequence[Any]]
 Surveys = dict[tuple[int, frozenset[str]], Found]
@@ -29,8 +29,10 @@ class Computer:
     ``surveys`` are those that the files of one model share.
     """
 
-    def __init__(self, plan: Plan, workshop: Workshop, reader: Reader, surveys: Surveys) -> None:
-        settings = workshop.settings
+    def __init__(
+        self, plan: Plan, storage: StorageContext, reader: Reader, surveys: Surveys
+    ) -> None:
+        settings = storage.settings
         self._threads = settings.workers
         device = device_named(settings.device)
         loaders = [
@@ -44,7 +46,7 @@ class Computer:
         files = frozenset(each.versions.path for each in (plan, *plan.shards))
         with torch_threads(1):
             for method, parts in _by_method(plan, loaders):
-                model = LazyModel(parts, workshop.progress)
+                model = LazyModel(parts, storage.progress)
                 key = id(parts[0][0].rule), files
                 if key not in surveys:
                     surveys[key] = survey_model(method, model)

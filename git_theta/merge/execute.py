@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from git_theta import transfer
 from git_theta.checkpoint import store
-from git_theta.incoming import Packets
+from git_theta.core.layout import Buffer
+from git_theta.core.parallel import ahead, batches
+from git_theta.core.registry import Bytes
+from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.assembly import Assembly, assemble
 from git_theta.merge.plan import Plan
 from git_theta.merge.reading import BUDGET, Reader
 from git_theta.merge.steps import Combine, Part, Take
 from git_theta.merge.writing import FileWriter
-from git_theta.pipeline import ahead, batches
-from git_theta.registry import Bytes
-from git_theta.tensor import Buffer
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) ->
     versions = plan.versions
     if plan.whole:
         return Executed(versions.manifest(plan.whole.side))
-    reader = Reader(workspace.workshop)
+    reader = Reader(workspace.storage)
     transfer.fetch(workspace, _objects(_skeletons(plan)))
     assembly = assemble(plan, reader.skeleton)
     if assembly.verbatim:
@@ -73,13 +73,13 @@ def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) ->
 def _merge(
     plan: Plan, assembly: Assembly, works: Sequence[_Work], workspace: Workspace
 ) -> Manifest:
-    workshop, versions = workspace.workshop, plan.versions
+    storage, versions = workspace.storage, plan.versions
     size = sum(map(len, assembly.rebuilt.pieces)) + sum(s.length for s in assembly.layout.spans)
-    workshop.progress.start(f"merging {versions.path}", size)
+    storage.progress.start(f"merging {versions.path}", size)
     parents = [contributor.manifest for contributor in versions.contributors]
     parents += [versions.base] if versions.base else []
-    file = _file(works, FileWriter(assembly, _changed(plan, assembly)), workshop.settings.workers)
-    merged = store(Packets(file), assembly.layout, workshop, parents)
+    file = _file(works, FileWriter(assembly, _changed(plan, assembly)), storage.settings.workers)
+    merged = store(Packets(file), assembly.layout, storage, parents)
     return next((parent for parent in parents if parent.hash == merged.hash), merged)
 
 
@@ -91,7 +91,7 @@ def _computer(
     # Imported here: torch costs 3 s, and most merges are decided without it.
     from git_theta.merge.computing import Computer
 
-    return Computer(plan, workspace.workshop, reader, surveys)
+    return Computer(plan, workspace.storage, reader, surveys)
 
 
 def _skeletons(plan: Plan) -> Iterator[Chunk]:

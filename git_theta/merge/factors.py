@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from git_theta.adapters import CONFIG_FILE, check_supported
+from git_theta.core.dtypes import dtype
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.reasons import absent, changed, differing, is_merged, unknown_config
@@ -14,7 +15,6 @@ from git_theta.merge.rules import Method, Rule
 from git_theta.merge.steps import Part, Step
 from git_theta.merge.units import DOWN, UP, Group
 from git_theta.merge.versions import BASE, Versions
-from git_theta.tensor import dtype
 
 # What nobody needs: the rank of a matrix is at most its shorter side.
 _LARGEST_RANK = 1 << 16

@@ -15,12 +15,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from git_theta.core.hashes import content_hash
+from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
-from git_theta.ids import content_hash
 from git_theta.merge.arithmetic import BLOCK, is_finite
 from git_theta.merge.device import CPU_SLICE, GPU_SLICE, lane
 from git_theta.merge.slicing import Slicing
-from git_theta.pipeline import in_order
 
 R = TypeVar("R")
 

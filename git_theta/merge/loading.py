@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from git_theta.core.parallel import ahead
+from git_theta.core.progress import Progress
 from git_theta.manifest import TensorEntry
 from git_theta.merge.device import slice_elements, threads_on
 from git_theta.merge.inputs import Inputs, content_of
@@ -16,8 +18,6 @@ from git_theta.merge.neutral import neutral_element
 from git_theta.merge.reading import BUDGET, Reader
 from git_theta.merge.steps import Combine
 from git_theta.merge.tensors import check_alike, shows_all, tensor_of
-from git_theta.pipeline import ahead
-from git_theta.progress import Progress
 
 
 @dataclass(frozen=True)

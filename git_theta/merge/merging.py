@@ -74,7 +74,7 @@ def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
 
 def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
     """What becomes of each parameter; see ``plan.plan``."""
-    reader = Reader(workspace.workshop)
+    reader = Reader(workspace.storage)
 
     def digest(entry: manifest.TensorEntry) -> str:
         transfer.fetch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.errors import MissingToolError
 from git_theta.merge.decision import Lookup
 from git_theta.merge.resolving import unknown

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from git_theta.core.system import ancestors
 from git_theta.git import Repository, attributes
-from git_theta.system import ancestors
 
 Operation = Literal["merge", "replay", "ancestor"]
 

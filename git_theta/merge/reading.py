@@ -8,15 +8,14 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from git_theta import chunks
-from git_theta.buffers import new_array
-from git_theta.checkpoint import Workshop
-from git_theta.ids import content_hash
+from git_theta.checkpoint import StorageContext, chunk_codec
+from git_theta.core.buffers import new_array
+from git_theta.core.hashes import content_hash
+from git_theta.core.parallel import in_order
+from git_theta.core.registry import Bytes
+from git_theta.core.system import release_memory
 from git_theta.manifest import Chunk, Manifest, TensorEntry
-from git_theta.pipeline import in_order
-from git_theta.registry import Bytes
 from git_theta.store import Location
-from git_theta.system import release_memory
 
 BUDGET = 512 << 20
 """Bytes of parameters that a merge has in memory at a time, unless one alone is larger."""
@@ -31,12 +30,12 @@ class Reader:
     A merged checkpoint then stores nothing again that it takes from one side.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, storage: StorageContext) -> None:
+        self._workshop = storage
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """The raw bytes of each chunk; not to be written to."""
-        decoded = [*chunks.decode_each(self._workshop.store, wanted)]
+        decoded = [*chunk_codec.decode_each(self._workshop.store, wanted)]
         self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
 
@@ -63,7 +62,7 @@ class Reader:
 
     def _fill(self, parts: Sequence[tuple[Chunk, Bytes]]) -> None:
         """Decode chunks, each into its place, before the next one is decoded."""
-        decoded = chunks.decode_each(self._workshop.store, [chunk for chunk, _ in parts])
+        decoded = chunk_codec.decode_each(self._workshop.store, [chunk for chunk, _ in parts])
         verified: list[Location] = []
         for _, place in parts:
             found = next(decoded)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from git_theta.adapters import CONFIG_FILE
+from git_theta.core.dtypes import dtype
 from git_theta.merge.units import Group
 from git_theta.merge.versions import BASE, Versions
-from git_theta.tensor import dtype
 
 E = TypeVar("E")
 

@@ -124,7 +124,7 @@ def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
 
 def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
     """Where the merge was made, if that is here and the user has not said otherwise."""
-    settings = workspace.workshop.settings
+    settings = workspace.storage.settings
     if merged_on is None or settings.device != "auto":
         return workspace
     from git_theta.merge.device import device_named
@@ -133,8 +133,8 @@ def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
         device_named(merged_on)
     except SettingsError:
         merged_on = "cpu"
-    workshop = replace(workspace.workshop, settings=replace(settings, device=merged_on))
-    return replace(workspace, workshop=workshop)
+    storage = replace(workspace.storage, settings=replace(settings, device=merged_on))
+    return replace(workspace, storage=storage)
 
 
 def _differing(made: Manifest, described: Manifest) -> tuple[str, ...]:

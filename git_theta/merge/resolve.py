@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from git_theta.core.system import atomic_file
 from git_theta.errors import MergeError
+from git_theta.filters.deferred import materialise, stubs
 from git_theta.git import Repository, staging, worktree
-from git_theta.materialise import materialise, stubs
 from git_theta.merge import adapter_config
 from git_theta.merge.heads import current_branch
 from git_theta.merge.merging import carry_out, make_plan, policy_for
@@ -21,7 +22,6 @@ from git_theta.merge.rules import Rule
 from git_theta.merge.shards import note_of, with_other_files
 from git_theta.merge.sources import adapter_of, common_commit, config_path, contributor, version
 from git_theta.merge.versions import Versions
-from git_theta.system import atomic_file
 from git_theta.workspace import Workspace
 
 Ask = Callable[[Plan, Plan], Sequence[Rule]]

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Parameter, parameter_of
 from git_theta.merge.resolving import resolve, resolve_default, unknown

@@ -15,9 +15,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from git_theta.core.parallel import batches
 from git_theta.merge.arithmetic import dots, row_dots
 from git_theta.merge.inputs import Inputs, Slice, each
-from git_theta.pipeline import batches
 
 R = TypeVar("R")
 # Elements: enough for every thread to have some slices.

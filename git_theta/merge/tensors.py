@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from git_theta.core.dtypes import dtype
+from git_theta.core.registry import Bytes
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
-from git_theta.registry import Bytes
-from git_theta.tensor import dtype
 
 # By the names of the safetensors specification; those that this torch lacks are left out.
 _NAMES = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+from git_theta.core.layout import Buffer
+from git_theta.core.registry import Bytes
 from git_theta.errors import MergeError
 from git_theta.merge.assembly import Assembly
-from git_theta.registry import Bytes
-from git_theta.tensor import Buffer
 
 
 class FileWriter:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from git_theta import formats, manifest
+from git_theta.core.layout import Alias, Layout, TensorSpan
+from git_theta.core.system import FileSource, atomic_file
 from git_theta.errors import FormatError, UsageError
 from git_theta.formats.safetensors import header
 from git_theta.stats.names import in_checkpoint
-from git_theta.system import FileSource, atomic_file
-from git_theta.tensor import Alias, Layout, TensorSpan
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from git_theta.core.system import exclusive_lock, store_error
 from git_theta.errors import StoreError
 from git_theta.store import rows
 from git_theta.store.rows import Location
-from git_theta.system import exclusive_lock, store_error
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from git_theta.errors import ChangedError, CorruptObjectError, MissingObjectError
-from git_theta.ids import Ref, is_hex256
-from git_theta.system import (
+from git_theta.core.hashes import Ref, is_hex256
+from git_theta.core.layout import Buffer
+from git_theta.core.system import (
     FileSource,
     atomic_file,
     link_or_copy,
@@ -19,7 +19,7 @@ from git_theta.system import (
     store_error,
     sync_path,
 )
-from git_theta.tensor import Buffer
+from git_theta.errors import ChangedError, CorruptObjectError, MissingObjectError
 
 # Read-only, as Git's own: an object may be one file with another by a hard link, and an editor
 # or script that writes to it would change both.
@@ -176,7 +176,7 @@ class ObjectStore:
             raise store_error(error, source) from error
         return target
 
-    def freshen(self, oids: Iterable[str]) -> None:
+    def touch(self, oids: Iterable[str]) -> None:
         """Make objects that are about to be referred to look new, so that ``gc`` lets them be.
 
         ``MissingObjectError`` when one was removed meanwhile.

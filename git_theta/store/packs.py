@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
 
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
+from git_theta.core.layout import Buffer
 from git_theta.store.objects import ObjectStore
-from git_theta.tensor import Buffer
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 
 _APPLICATION = 0x47544849  # "GTHI", in the header of the file
 _VERSION = 1

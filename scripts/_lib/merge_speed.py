@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from _lib.floors import cores, timed
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import slice_elements, threads_on, torch_threads
 from git_theta.merge.inputs import Inputs

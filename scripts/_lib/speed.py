@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from _lib.checkpoint import read_header
-from git_theta import chunks, registry
-from git_theta.chunks import Base
+from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint.chunk_codec import Base
 from git_theta.codec import Frame, decode_frame, encode_frame
-from git_theta.ids import Ref, content_hash
-from git_theta.registry import Encoding
-from git_theta.tensor import Buffer, Geometry, dtype
+from git_theta.core import registry
+from git_theta.core.dtypes import dtype
+from git_theta.core.hashes import Ref, content_hash
+from git_theta.core.layout import Buffer, Geometry
+from git_theta.core.registry import Encoding
 
 _RUNS = 5
 
@@ -72,7 +74,7 @@ def _base(pair: Pair) -> Base:
 
 
 def _store(pair: Pair, base: Base) -> list[Buffer]:
-    return chunks.encode(pair.new, content_hash(pair.new), pair.geometry, base).frame
+    return chunk_codec.encode(pair.new, content_hash(pair.new), pair.geometry, base).frame
 
 
 def _encoding(frame: bytes) -> Encoding:

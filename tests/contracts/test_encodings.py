@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from git_theta import registry
 from git_theta.codec import Frame, decode_frame, encode_frame
+from git_theta.core import registry
+from git_theta.core.dtypes import DTYPES, DType, dtype
+from git_theta.core.layout import Encoded, Geometry, Part
+from git_theta.core.registry import Bytes, Encoding
 from git_theta.errors import CorruptObjectError
-from git_theta.registry import Bytes, Encoding
-from git_theta.tensor import DTYPES, DType, Encoded, Geometry, Part, dtype
 
 NAMES = registry.names("encodings")
 TYPES = [*DTYPES.values(), dtype("heard of tomorrow")]

@@ -11,12 +11,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from git_theta import registry
+from git_theta.core import registry
+from git_theta.core.layout import Layout, TensorSpan
+from git_theta.core.registry import Format
+from git_theta.core.system import MemorySource
 from git_theta.errors import ChangedError, FormatError
 from git_theta.formats import check_layout, scan
-from git_theta.registry import Format
-from git_theta.system import MemorySource
-from git_theta.tensor import Layout, TensorSpan
 from tests.support import checkpoints
 
 # Tensors of 4 MB in all: what a scan reads of them must not grow with them.

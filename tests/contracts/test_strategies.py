@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.merge.adapters import Factors
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import CPU_SLICE

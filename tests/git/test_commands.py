@@ -231,7 +231,7 @@ def test_a_wrong_setting_is_named(model):
 
 def test_heavy_libraries_stay_out_of_the_filter():
     code = (
-        "import sys, git_theta.cli.filter_process, git_theta.registry as r\n"
+        "import sys, git_theta.cli.filter_process, git_theta.core.registry as r\n"
         "[r.encoding_named(n) for n in r.names('encodings')]\n"
         "print([m for m in ('torch', 'git', 'rich', 'safetensors', 'scipy') if m in sys.modules])"
     )

@@ -12,13 +12,13 @@ import pytest
 from git_theta import manifest
 from git_theta.checkpoint import clean
 from git_theta.codec import Frame, encode_frame
+from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, set_aside
+from git_theta.core.hashes import Ref, content_hash
+from git_theta.core.layout import Encoded, Part
+from git_theta.core.system import MemorySource
 from git_theta.errors import UsageError
-from git_theta.fsck import Problem, Report, Use, check, rebuild_index, set_aside
-from git_theta.ids import Ref, content_hash
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import ObjectStore
-from git_theta.system import MemorySource
-from git_theta.tensor import Encoded, Part
 from git_theta.workspace import Workspace, open_workspace
 from tests.support import checkpoints
 from tests.support.repo import Repo
@@ -34,7 +34,7 @@ def add(workspace: Workspace, path: str, data: bytes) -> None:
     """Store a checkpoint and put its manifest in the index, as the filter does for ``git add``."""
     texts = [text for _, text in workspace.repo.manifests(workspace.repo.tree("HEAD"))]
     parents = [manifest.parse(text) for text in texts]
-    cleaned = clean(MemorySource(data), path, workspace.workshop, parents)
+    cleaned = clean(MemorySource(data), path, workspace.storage, parents)
     stage(workspace, manifest.dump(cleaned.manifest), path)
 
 
@@ -321,7 +321,7 @@ class TestWrongManifests:
 
 class TestRebuildIndex:
     def test_restores_what_was_known(self, workspace: Workspace) -> None:
-        store, index = workspace.store, workspace.workshop.index
+        store, index = workspace.store, workspace.storage.index
         chunks = all_chunks(workspace)
         before = index.find_many(chunks)
         index.rebuild([])
@@ -332,7 +332,7 @@ class TestRebuildIndex:
         assert result.frames == len(list(store.oids()))
 
     def test_nothing_is_stored_twice_afterwards(self, workspace: Workspace) -> None:
-        workspace.workshop.index.close()
+        workspace.storage.index.close()
         for file in workspace.repo.theta_dir.glob("index.db*"):
             file.unlink()
         rebuild_index(workspace)
@@ -344,10 +344,10 @@ class TestRebuildIndex:
         with open_workspace(repo.path) as workspace:
             add(workspace, "model.safetensors", FIRST)
             (oid,) = workspace.store.oids()
-            workspace.workshop.index.rebuild([])
+            workspace.storage.index.rebuild([])
             assert rebuild_index(workspace).frames == 5
             known = described(workspace, ":model.safetensors").tensors[1].chunks[0]
-            (location,) = workspace.workshop.index.find(known.hash)
+            (location,) = workspace.storage.index.find(known.hash)
             assert location.ref == known.chain[0]
             assert location.ref.oid == oid
 
@@ -356,7 +356,7 @@ class TestRebuildIndex:
         ref = workspace.store.write(lying_frame(b"what you will get.", claimed))
         result = rebuild_index(workspace)
         assert set(result.rejected) == {ref.oid}
-        assert workspace.workshop.index.find(content_hash(claimed)) == []
+        assert workspace.storage.index.find(content_hash(claimed)) == []
 
     def test_damaged_and_foreign_objects(self, workspace: Workspace) -> None:
         damaged = top(workspace, "HEAD~1:model.safetensors", "layer.0.weight")
@@ -368,9 +368,9 @@ class TestRebuildIndex:
         assert result.baseless == 1
         on_base = described(workspace, ":model.safetensors").tensor("layer.0.weight").chunks[0]
         assert len(on_base.chain) == 2
-        assert workspace.workshop.index.find(on_base.hash) == []
+        assert workspace.storage.index.find(on_base.hash) == []
         sound = described(workspace, ":model.safetensors").tensor("layer.1.weight").chunks[0]
-        assert workspace.workshop.index.find(sound.hash)[0].depth == 1
+        assert workspace.storage.index.find(sound.hash)[0].depth == 1
 
 
 def test_bad_folder_is_inside_the_store(workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding
 
 PROGRAM = """
 import torch
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.merge.apply import merge_tensor
 from git_theta.merge.inputs import Inputs
 from git_theta.merge.rules import parse_rule

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from git_theta import registry
 from git_theta.codec import Frame, decode_frame, encode_frame
-from git_theta.ids import content_hash
-from git_theta.tensor import Geometry, dtype
+from git_theta.core import registry
+from git_theta.core.dtypes import dtype
+from git_theta.core.hashes import content_hash
+from git_theta.core.layout import Geometry
 from tests.support.spec_reader import DECODERS, parse_frame
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from git_theta import manifest
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 
 SKELETON, FIRST, SECOND, FILE = (digit * 64 for digit in "0123")

@@ -19,8 +19,8 @@ from git_theta.codec import (
     iter_headers,
     read_header,
 )
+from git_theta.core.layout import Encoded, Part
 from git_theta.errors import CorruptObjectError, UnsupportedVersionError
-from git_theta.tensor import Encoded, Part
 
 CONTENT, BASE = "ab" * 32, "cd" * 32
 # Part 0 has a constant, a raw and a zstd plane (and an empty one follows): every method.

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from git_theta.tensor import DTYPES, Alias, Layout, TensorSpan
+from git_theta.core.dtypes import DTYPES
+from git_theta.core.layout import Alias, Layout, TensorSpan
 
 MAX32 = 0xFFFFFFFF
 

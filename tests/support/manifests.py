@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from git_theta.ids import Ref, content_hash
+from git_theta.core.hashes import Ref, content_hash
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 from git_theta.merge.versions import Contributor, Versions
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from git_theta import settings
-from git_theta.checkpoint import Workshop, clean, smudge
+from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.core import settings
+from git_theta.core.system import MemorySource
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
 from git_theta.merge.execute import Executed, execute
@@ -18,7 +19,6 @@ from git_theta.merge.plan import Plan
 from git_theta.merge.rules import parse_rule
 from git_theta.merge.versions import Contributor, Versions
 from git_theta.store import Index, ObjectStore
-from git_theta.system import MemorySource
 from git_theta.workspace import Workspace
 from tests.support import checkpoints
 
@@ -30,21 +30,21 @@ class Merger:
 
     def __init__(self, repo: Repository, folder: Path, **options: object) -> None:
         chosen = replace(settings.Settings(device="cpu"), **options)
-        workshop = Workshop(ObjectStore(folder), Index(folder), chosen)
-        self.workspace = Workspace(repo, workshop)
+        storage = StorageContext(ObjectStore(folder), Index(folder), chosen)
+        self.workspace = Workspace(repo, storage)
 
     def with_settings(self, **options: object) -> Merger:
         """The same store, other settings."""
         other = object.__new__(Merger)
-        workshop = self.workspace.workshop
-        chosen = replace(workshop.settings, **options)
-        other.workspace = replace(self.workspace, workshop=replace(workshop, settings=chosen))
+        storage = self.workspace.storage
+        chosen = replace(storage.settings, **options)
+        other.workspace = replace(self.workspace, storage=replace(storage, settings=chosen))
         return other
 
     def store(self, content: bytes | dict[str, np.ndarray], name: str = "m.safetensors"):
         """The manifest of a file, or of tensors as a safetensors file."""
         data = content if isinstance(content, bytes) else checkpoints.safetensors(content)
-        return clean(MemorySource(data), name, self.workspace.workshop).manifest
+        return clean(MemorySource(data), name, self.workspace.storage).manifest
 
     def versions(self, base, *contributors, statistics=(), path: str = "m.safetensors") -> Versions:
         """Versions of a checkpoint, given as tensors, files or manifests."""
@@ -67,7 +67,7 @@ class Merger:
 
     def file(self, manifest: Manifest) -> bytes:
         """The bytes that a manifest stands for."""
-        return b"".join(smudge(manifest, self.workspace.workshop))
+        return b"".join(smudge(manifest, self.workspace.storage))
 
     def merge(self, versions: Versions, *rules: str, every: bool = False) -> dict[str, np.ndarray]:
         """The merged tensors of safetensors files."""

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.tensor import Encoded
+from git_theta.core.layout import Encoded
 
 NUMPY: dict[str, Any] = {
     "F64": np.float64,

@@ -11,8 +11,8 @@ import click
 import pytest
 from blake3 import blake3
 
-from git_theta import registry, settings
 from git_theta.cli.app import COMMANDS, cli
+from git_theta.core import registry, settings
 from tests.support.spec_reader import DECODERS, parse_frame
 
 ROOT = Path(__file__).parents[2]

@@ -1,1 +1,1 @@
-"""The built-in merge strategies, one file per family; ``git_theta.registry`` lists them."""
+"""The built-in merge strategies, one file per family; ``git_theta.core.registry`` lists them."""

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from git_theta.adapters import LowRank, Names, Parameter, Replacement, Scaling, read_adapter
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Geometry
 from git_theta.encodings.rounding import FORMATS, spacing, widen
 from git_theta.errors import FormatError, UsageError
-from git_theta.tensor import Geometry, dtype
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -5,8 +5,9 @@ from safetensors.numpy import save_file
 from git_theta.adapters import Names, Parameter, read_sparse
 from git_theta.adapters.stored import Stored
 from git_theta.adapters.updates import Replacement
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Geometry
 from git_theta.errors import FormatError, UsageError
-from git_theta.tensor import Geometry, dtype
 from tests.support.weights import NUMPY, gaussian, raw
 
 KNOWN = {"model.a": Parameter("F32", (4, 5)), "model.b": Parameter("I32", (7,))}

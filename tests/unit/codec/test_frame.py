@@ -18,8 +18,8 @@ from git_theta.codec import (
     iter_headers,
     read_header,
 )
+from git_theta.core.layout import Encoded, Part
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Part
 
 CONTENT, BASE = "ab" * 32, "cd" * 32
 

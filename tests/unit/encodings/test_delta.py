@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from git_theta.codec import estimate
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.delta import ENCODING
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part, dtype
 from tests.support.weights import NUMPY
 
 PLAIN, NARROW, SPLIT = b"\0", b"\1", b"\2"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_theta.core.dtypes import dtype
 from git_theta.encodings.difference import as_words, difference, fit, restore, word_size
-from git_theta.tensor import dtype
 
 SIZES = [1, 2, 4, 8]
 FLOATS = [

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from git_theta.core.hashes import content_hash
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
 from git_theta.encodings.rounding import FORMATS, narrow
-from git_theta.ids import content_hash
 from tests.support.weights import NUMPY, gaussian, lora, merged
 
 SINGLE = FORMATS["F32"]

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.full import ENCODING
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part, dtype
 
 RAW = np.random.default_rng(0).integers(0, 256, 240, dtype=np.uint8)
 F32 = Geometry(dtype("F32"))

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings import fitting, low_rank
 from git_theta.encodings.change import spread
 from git_theta.encodings.factors import Arithmetic, Matrix
@@ -13,7 +15,6 @@ from git_theta.encodings.low_rank import ENCODING, encode_with_factors
 from git_theta.encodings.quantising import quantise
 from git_theta.encodings.rounding import FORMATS
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part, dtype
 from tests.support.weights import NUMPY, gaussian, lora, merged, minilm, raw, stored
 
 FLOATS = sorted(NUMPY)

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from git_theta.core.layout import Part
 from git_theta.encodings.residual import add_residual, part_of, residual_parts
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Part
 
 WORDS = [np.dtype(f"<u{size}") for size in (2, 4, 8)]
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from git_theta.codec import Frame, encode_frame
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.sparse import ENCODING
 from git_theta.errors import CorruptObjectError
-from git_theta.tensor import Encoded, Geometry, Part, dtype
 
 F32 = Geometry(dtype("F32"))
 

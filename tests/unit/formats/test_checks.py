@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import checks
 from git_theta.formats.checks import check_layout, quote
 from git_theta.manifest import text
-from git_theta.tensor import Alias, Layout, TensorSpan
 
 A = TensorSpan("a", "F32", (2,), 0, 8)
 B = TensorSpan("b", "I8", (4,), 8, 4)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from git_theta import registry
+from git_theta.core import registry
+from git_theta.core.layout import Layout, Source, TensorSpan
+from git_theta.core.registry import Format
+from git_theta.core.system import MemorySource
 from git_theta.errors import ChangedError, FormatError, SettingsError
 from git_theta.formats import scan
-from git_theta.registry import Format
-from git_theta.system import MemorySource
-from git_theta.tensor import Layout, Source, TensorSpan
 from tests.support.formats import dict_of, entry, safetensors, torch_file, vector
 
 WHOLE = "It is stored whole and comes back exactly, byte for byte"
@@ -166,7 +166,8 @@ def test_what_is_not_about_the_content_passes_through(error: BaseException, regi
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys; from git_theta.formats import scan; from git_theta.system import MemorySource;"
+        "import sys; from git_theta.formats import scan;"
+        "from git_theta.core.system import MemorySource;"
         "scan(MemorySource(b'GGUF'), 'x.pt');"
         "print(*sorted({'torch', 'safetensors', 'rich', 'git'} & set(sys.modules)))"
     )

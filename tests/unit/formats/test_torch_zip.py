@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from git_theta.core.layout import Alias, Layout, TensorSpan
+from git_theta.core.system import MemorySource
 from git_theta.formats import scan
 from git_theta.formats.torch_zip import FORMAT
-from git_theta.system import MemorySource
-from git_theta.tensor import Alias, Layout, TensorSpan
 from tests.support.formats import (
     Record,
     call,

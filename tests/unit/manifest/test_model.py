@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 
 REFS = [Ref(f"{n:064x}", 100 + n, 0, 10) for n in range(4)]

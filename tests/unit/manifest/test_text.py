@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_theta import manifest
+from git_theta.core.hashes import Ref
 from git_theta.errors import ManifestError
-from git_theta.ids import Ref
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 
 HEX = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")

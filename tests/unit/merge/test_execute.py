@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
+from git_theta.core.system import MemorySource
 from git_theta.errors import MergeError, MissingObjectError
 from git_theta.formats import scan
 from git_theta.git import Repository
@@ -19,7 +20,6 @@ from git_theta.merge.execute import execute
 from git_theta.merge.merging import make_plan, policy_for
 from git_theta.merge.recipe import recipe_of
 from git_theta.merge.rules import Rule
-from git_theta.system import MemorySource
 from tests.support import checkpoints
 from tests.support.merges import Merger, torch_file
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.errors import MergeError
 from git_theta.merge.device import lane, slice_elements, threads_on
 from git_theta.merge.inputs import Inputs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from git_theta import registry
+from git_theta.core import registry
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Density
 from git_theta.merge.strategy import INPUTS, Strategy, strategy, strategy_named

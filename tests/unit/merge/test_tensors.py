@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from git_theta.core.dtypes import DTYPES
 from git_theta.errors import MergeError
 from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.tensors import bytes_of, check_alike, shows_all, tensor_of
-from git_theta.tensor import DTYPES
 
 
 def entry(dtype: str, shape, length: int, offset: int = 0, strides=None) -> TensorEntry:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from git_theta.core.hashes import Ref, content_hash
 from git_theta.errors import StoreError
-from git_theta.ids import Ref, content_hash
 from git_theta.store import Index, Location
 from tests.support.failures import (
     kill_when,
@@ -170,7 +170,7 @@ class TestChange:
 _ADD = """
 import sys
 from pathlib import Path
-from git_theta.ids import Ref, content_hash
+from git_theta.core.hashes import Ref, content_hash
 from git_theta.store import Index, Location
 worker = int(sys.argv[2])
 names = [content_hash(bytes([worker, n])) for n in range(200)]
@@ -186,7 +186,7 @@ index.close()
 _ADD_MANY = """
 import os, sys
 from pathlib import Path
-from git_theta.ids import Ref
+from git_theta.core.hashes import Ref
 from git_theta.store import Index, Location
 index = Index(Path(sys.argv[1]))
 number = 0

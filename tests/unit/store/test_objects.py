@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_theta.core.hashes import Ref, object_id
 from git_theta.errors import CorruptObjectError, MissingObjectError, StoreError
-from git_theta.ids import Ref, object_id
 from git_theta.store import ObjectStore
 from tests.support.failures import (
     kill_when,
@@ -269,20 +269,20 @@ class TestInventory:
         oids = [store.write([bytes([n])]).oid for n in range(3)]
         for oid in oids:
             os.utime(store.path(oid), (1, 1))
-        store.freshen(oids[:2])
+        store.touch(oids[:2])
         young = [time.time() - store.path(oid).stat().st_mtime < 100 for oid in oids]
         assert young == [True, True, False]
 
     def test_freshen_what_is_gone(self, store: ObjectStore) -> None:
         with pytest.raises(MissingObjectError):
-            store.freshen([ABSENT])
+            store.touch([ABSENT])
 
     def test_freshen_what_is_somebody_elses(self) -> None:
         with public_folder() as folder:
             store = ObjectStore(folder)
             oid = store.write([b"abc"]).oid
             with unprivileged():
-                store.freshen([oid])
+                store.touch([oid])
 
     def test_freshen_where_that_may_not_be(self, tmp_path: Path) -> None:
         printed = on_tmpfs("size=4m", _FRESHEN_READ_ONLY, tmp_path / "disk")
@@ -345,7 +345,7 @@ store = ObjectStore(Path(sys.argv[1]) / "theta")
 kept = store.write([b"content"])
 subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
 try:
-    store.freshen([kept.oid])
+    store.touch([kept.oid])
 except StoreError as error:
     print(error)
 """

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from git_theta.core.hashes import Ref
 from git_theta.errors import StoreError
-from git_theta.ids import Ref
 from git_theta.store import ObjectStore, PackWriter
 from tests.support.failures import largest_file
 

@@ -1,0 +1,215 @@
+"""Clean: turn a checkpoint into a manifest and objects.
+
+Memory is bounded by the chunks in flight, whatever the size of the file: one thread walks the
+file in order, the workers hash, encode and write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from git_theta import formats
+from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint.bases import Bases
+from git_theta.checkpoint.chunking import (
+    BATCH,
+    SKELETON,
+    RawChunk,
+    SourceStream,
+    Stream,
+    raw_chunks,
+)
+from git_theta.checkpoint.context import StorageContext
+from git_theta.core.hashes import Ref, content_hash
+from git_theta.core.layout import Buffer, Layout, Source
+from git_theta.core.parallel import batches, in_order
+from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.store import Location, PackWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A manifest whose objects are stored, and what the user should know about the file."""
+
+    manifest: Manifest
+    warning: str | None
+
+
+def clean(
+    source: Source,
+    name: str,
+    storage: StorageContext,
+    parents: Iterable[Manifest] = (),
+    suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
+) -> Cleaned:
+    """Store the file ``source``, called ``name``, and describe it; see ``store``."""
+    layout, warning = formats.scan(source, name)
+    storage.progress.start(f"storing {name}", source.size)
+    described = store(SourceStream(source), layout, storage, parents, suggestions)
+    return Cleaned(described, warning)
+
+
+def store(
+    stream: Stream,
+    layout: Layout,
+    storage: StorageContext,
+    parents: Iterable[Manifest] = (),
+    suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
+) -> Manifest:
+    """Store every byte of ``stream``, cut as ``layout`` says, and describe it.
+
+    ``parents`` are the manifests that tensors are compared with, the closest first;
+    ``suggestions`` are encodings to try, by the name of the tensor. When this returns, every
+    object is durable, and the manifest stands for the stream's exact bytes, whether or not the
+    layout was theirs. When it raises, nothing refers to what was written.
+    """
+    settings = storage.settings
+    bases = Bases(storage.store, storage.index, layout, parents, settings)
+    known = _by_owner(layout, suggestions or {})
+    recorder = _Recorder(storage)
+    digest = blake3()
+    raw = _hashed(raw_chunks(stream, layout, settings.chunk_size), digest)
+    for outcomes in in_order(
+        lambda batch: [_store_chunk(item, bases, storage, known) for item in batch],
+        batches(raw, lambda item: len(item.data), BATCH),
+        settings.workers,
+    ):
+        for outcome in outcomes:
+            recorder.record(outcome)
+            storage.progress.advance(outcome.length)
+    recorder.finish()
+    storage.progress.finish()
+    return _describe(layout, digest.hexdigest(), recorder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a chunk: known already, written as an object, or a frame to be packed."""
+
+    owner: int
+    hash: str
+    length: int
+    stored: tuple[Ref, ...] | Ref | list[Buffer]
+    base: str | None = None
+    base_chain: tuple[Ref, ...] = ()
+
+
+def _hashed(pieces: Iterable[RawChunk | Buffer], digest: blake3) -> Iterator[RawChunk]:
+    for piece in pieces:
+        if isinstance(piece, RawChunk):
+            yield piece
+        else:
+            digest.update(piece)
+
+
+def _by_owner(
+    layout: Layout, suggestions: Mapping[str, chunk_codec.Suggestion]
+) -> dict[int, chunk_codec.Suggestion]:
+    names = (span.name for span in layout.spans)
+    return {owner: suggestions[name] for owner, name in enumerate(names) if name in suggestions}
+
+
+def _store_chunk(
+    raw: RawChunk,
+    bases: Bases,
+    storage: StorageContext,
+    suggestions: Mapping[int, chunk_codec.Suggestion],
+) -> _Outcome:
+    owner, hash_, length = raw.owner, content_hash(raw.data), len(raw.data)
+    if chain := bases.known(hash_):
+        return _Outcome(owner, hash_, length, chain)
+    suggestion = suggestions.get(owner)
+    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, bases.find(raw), suggestion)
+    small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
+    stored = encoded.frame if small else storage.store.write(encoded.frame)
+    return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A chunk that the index does not know yet; its frame may still wait for its pack."""
+
+    length: int
+    frame: Future[Ref]
+    base: str | None
+    base_chain: tuple[Ref, ...]
+
+
+class _Recorder:
+    """Gathers outcomes in file order, so that packs and manifests do not depend on threads."""
+
+    def __init__(self, storage: StorageContext) -> None:
+        self._workshop = storage
+        settings = storage.settings
+        self._packs = PackWriter(storage.store, settings.pack_limit, settings.pack_size)
+        self._chains: dict[str, tuple[Ref, ...]] = {}
+        self._fresh: dict[str, _Fresh] = {}
+        self._placed: dict[int, list[tuple[int, str]]] = {}
+        self.size = 0
+
+    def record(self, outcome: _Outcome) -> None:
+        """Take the next chunk of the file."""
+        self.size += outcome.length
+        self._placed.setdefault(outcome.owner, []).append((outcome.length, outcome.hash))
+        if outcome.hash in self._chains or outcome.hash in self._fresh:
+            return  # a tied tensor: the first one's frame serves
+        if isinstance(outcome.stored, tuple):
+            self._chains[outcome.hash] = outcome.stored
+        else:
+            frame = self._frame(outcome.stored)
+            self._fresh[outcome.hash] = _Fresh(
+                outcome.length, frame, outcome.base, outcome.base_chain
+            )
+
+    def _frame(self, stored: Ref | list[Buffer]) -> Future[Ref]:
+        if isinstance(stored, list):
+            return self._packs.add(stored)
+        written: Future[Ref] = Future()
+        written.set_result(stored)
+        return written
+
+    def finish(self) -> None:
+        """Close the last pack and let the index know what is now durable."""
+        self._packs.flush()
+        reused = [*self._chains.values(), *(fresh.base_chain for fresh in self._fresh.values())]
+        self._workshop.store.touch({ref.oid for chain in reused for ref in chain})
+        self._workshop.store.sync()
+        rows = []
+        for hash_, fresh in self._fresh.items():
+            ref = fresh.frame.result()
+            self._chains[hash_] = (ref, *fresh.base_chain)
+            rows.append(Location(hash_, fresh.length, ref, fresh.base, len(fresh.base_chain)))
+        self._workshop.index.add(rows)
+
+    def chunks_of(self, owner: int) -> tuple[Chunk, ...]:
+        return tuple(
+            Chunk(length, hash_, self._chains[hash_])
+            for length, hash_ in self._placed.get(owner, ())
+        )
+
+
+def _describe(layout: Layout, file_hash: str, recorder: _Recorder) -> Manifest:
+    tensors, position = [], 0
+    for owner, span in enumerate(layout.spans):
+        tensors.append(
+            TensorEntry(
+                name=span.name,
+                dtype=span.dtype,
+                shape=span.shape,
+                gap=span.start - position,
+                chunks=recorder.chunks_of(owner),
+                offset=span.offset,
+                strides=span.strides,
+            )
+        )
+        position = span.start + span.length
+    aliases = tuple(
+        AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
+    )
+    skeleton = recorder.chunks_of(SKELETON)
+    size = recorder.size
+    return Manifest(layout.format, size, file_hash, skeleton, tuple(tensors), aliases)

@@ -1,0 +1,121 @@
+"""Everything that must be in place for checkpoints to be safe, and the command that mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from git_theta.errors import ThetaError
+from git_theta.filters.deferred import stubs
+from git_theta.git import Lfs, Repository, attributes, command, config, hooks
+from git_theta.workspace import Workspace, open_workspace
+
+# `rev-parse --path-format` came with 2.31.
+_OLDEST_GIT = (2, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``fix`` is the command that mends it, where it is broken."""
+
+    check: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+
+
+def examine(program: Path) -> list[Finding]:
+    """Look at the machine, and at the repository if there is one here."""
+    findings = [*_attempt("git", _git), *_attempt("git-lfs", _lfs)]
+    try:
+        repo = Repository.discover()
+    except ThetaError as error:
+        findings += _attempt("configuration", lambda: _configuration(None, program))
+        return [*findings, Finding("repository", True, f"none is examined: {error.message}")]
+    with repo:
+        findings += _attempt("configuration", lambda: _configuration(repo, program))
+        findings += _attempt("hooks", lambda: _hooks(repo))
+        findings += _attempt(".gitattributes", lambda: _attributes(repo))
+    return [*findings, *_attempt("checkpoints", _checkpoints)]
+
+
+def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    try:
+        return list(look())
+    except ThetaError as error:
+        where = f"{error.path}: " if error.path else ""
+        return [Finding(check, False, where + error.message, error.hint)]
+
+
+def _git() -> Iterator[Finding]:
+    version = command.decode(command.run(["git", "version"])).strip()
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    oldest = ".".join(map(str, _OLDEST_GIT))
+    fix = None if numbers >= _OLDEST_GIT else f"install git {oldest} or newer"
+    yield Finding("git", fix is None, version, fix)
+
+
+def _lfs() -> Iterator[Finding]:
+    yield Finding("git-lfs", True, f"git-lfs {Lfs.require()}")
+
+
+def _configuration(repo: Repository | None, program: Path) -> Iterator[Finding]:
+    state = config.state(repo.git_dir if repo else None)
+    if state.program is None:
+        detail = "git does not know the filter: checkpoints would be stored whole"
+    elif not state.runnable:
+        detail = f"{state.program} is not there any more ({state.origin})"
+    elif state.wrong:
+        detail = f"not as git theta install writes it: {', '.join(state.wrong)}"
+    else:
+        detail = f"{state.program} ({state.scope})"
+    scope = f" --{state.scope}" if state.scope in ("local", "system") else ""
+    yield Finding(
+        "configuration",
+        state.installed,
+        detail,
+        None if state.installed else f"{program.name.replace('-', ' ')} install{scope}",
+    )
+
+
+def _hooks(repo: Repository) -> Iterator[Finding]:
+    missing = hooks.missing(repo)
+    detail = f"not ours, or their program is gone: {', '.join(missing)}" if missing else "in place"
+    yield Finding("hooks", not missing, detail, "git theta install" if missing else None)
+
+
+def _attributes(repo: Repository) -> Iterator[Finding]:
+    folders = attributes.folders(repo)
+    tracked = [pattern for folder in folders for pattern in attributes.patterns(folder)]
+    yield Finding(
+        ".gitattributes",
+        bool(tracked),
+        f"tracked: {', '.join(tracked)}" if tracked else "no pattern is tracked",
+        None if tracked else 'git theta track "*.safetensors"',
+    )
+    for folder in folders:
+        for ours, later in attributes.overridden(folder):
+            pattern = attributes.unescape(ours.pattern)
+            yield Finding(
+                ".gitattributes",
+                False,
+                f"{folder / attributes.FILE}: line {later.number} ({later.text.strip()}) "
+                f"takes the effect from line {ours.number}",
+                f'git theta track "{pattern}" in {folder}, which moves ours behind it',
+            )
+
+
+def _checkpoints() -> Iterator[Finding]:
+    with open_workspace() as workspace:
+        yield _left_manifests(workspace)
+
+
+def _left_manifests(workspace: Workspace) -> Finding:
+    paths = [entry.path for entry, _ in workspace.repo.manifests(workspace.repo.index())]
+    left = [stub.path for stub in stubs(workspace, paths)]
+    if not left:
+        return Finding("checkpoints", True, f"{len(paths)} in the index")
+    detail = f"still manifests in the work tree: {', '.join(left[:3])}"
+    return Finding("checkpoints", False, detail, "git theta checkout")

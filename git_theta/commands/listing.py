@@ -1,0 +1,136 @@
+"""Checkpoints and their tensors, as rows for a person or a script to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from git_theta import manifest
+from git_theta.codec import HEADER_BYTES, read_header
+from git_theta.core import registry
+from git_theta.core.hashes import Ref
+from git_theta.errors import ManifestError, ThetaError
+from git_theta.git import Entry, Repository
+from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.store import ObjectStore
+
+SKELETON = "(skeleton)"
+_UNKNOWN = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A checkpoint: sizes are in bytes, ``stored`` is what its own frames take, bases apart."""
+
+    path: str
+    format: str
+    tensors: int
+    size: int
+    stored: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """A tensor: how its chunks are encoded, how deep its chain is, raw and stored bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    encodings: tuple[str, ...]
+    depth: int
+    raw: int
+    stored: int
+    bases: int
+    of: str | None = None
+
+
+def read_checkpoint(repo: Repository, spec: str) -> Manifest:
+    """The manifest at ``spec``, a revision and a path such as ``HEAD:model.safetensors``.
+
+    Raises ``ManifestError`` when what is there is none, or nothing is.
+    """
+    text = repo.read_blob(spec)
+    if text is None:
+        raise ManifestError(
+            "no file is there", path=spec, hint="git theta ls-files lists the checkpoints"
+        )
+    if not manifest.is_manifest(text):
+        raise ManifestError(
+            "not stored by git-theta",
+            path=spec,
+            hint='git theta track "PATTERN", then git add --renormalize the file',
+        )
+    try:
+        return manifest.parse(text)
+    except ThetaError as error:
+        raise error.at(spec) from error
+
+
+def checkpoint_rows(
+    repo: Repository, store: ObjectStore, entries: Iterable[Entry]
+) -> list[CheckpointRow]:
+    """A row for each checkpoint among ``entries``."""
+    rows = []
+    for entry, text in repo.manifests(entries):
+        try:
+            described = manifest.parse(text)
+        except ThetaError as error:
+            raise error.at(entry.path) from error
+        own = {chunk.chain[0] for chunk in described.chunks()}
+        missing = sum(not store.has(oid) for oid in described.objects())
+        rows.append(
+            CheckpointRow(
+                path=entry.path,
+                format=described.format,
+                tensors=len(described.tensors) + len(described.aliases),
+                size=described.size,
+                stored=sum(ref.length for ref in own),
+                missing=missing,
+            )
+        )
+    return rows
+
+
+def tensor_rows(described: Manifest, store: ObjectStore) -> list[TensorRow]:
+    """A row for each tensor, in file order, then the further names of shared storages."""
+    rows = [_tensor_row(entry, store) for entry in described.tensors]
+    rows += [_alias_row(alias) for alias in described.aliases]
+    return rows
+
+
+def skeleton_row(described: Manifest, store: ObjectStore) -> TensorRow:
+    """The bytes of the file that are in no tensor."""
+    raw = sum(chunk.length for chunk in described.skeleton)
+    entry = TensorEntry(SKELETON, "U8", (raw,), 0, described.skeleton)
+    return _tensor_row(entry, store)
+
+
+def _tensor_row(entry: TensorEntry, store: ObjectStore) -> TensorRow:
+    tops = [chunk.chain[0] for chunk in entry.chunks]
+    return TensorRow(
+        name=entry.name,
+        dtype=entry.dtype,
+        shape=entry.shape,
+        encodings=tuple(sorted({_encoding(store, ref) for ref in tops})),
+        depth=max((len(chunk.chain) for chunk in entry.chunks), default=0),
+        raw=entry.length,
+        stored=sum(ref.length for ref in tops),
+        bases=sum(_base_bytes(chunk) for chunk in entry.chunks),
+    )
+
+
+def _base_bytes(chunk: Chunk) -> int:
+    return sum(ref.length for ref in chunk.chain[1:])
+
+
+def _alias_row(alias: AliasEntry) -> TensorRow:
+    return TensorRow(alias.name, alias.dtype, alias.shape, (), 0, 0, 0, 0, alias.of)
+
+
+def _encoding(store: ObjectStore, ref: Ref) -> str:
+    if not store.has(ref.oid):
+        return _UNKNOWN
+    head = Ref(ref.oid, ref.size, ref.offset, min(HEADER_BYTES, ref.length))
+    encoding = registry.encoding_numbered(read_header(store.read(head)).encoding)
+    return encoding.name if encoding else _UNKNOWN

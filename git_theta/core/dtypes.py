@@ -1,0 +1,70 @@
+"""Element types of tensors, by the names of the safetensors specification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["float", "int", "uint", "bool", "complex", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """An element type: ``bits`` per element, and what the bits mean."""
+
+    name: str
+    bits: int
+    kind: Kind
+
+    @property
+    def word(self) -> int:
+        """Bytes of the unit that planes and differences work on (1 for packed and unknown types).
+
+        A complex number is two floats: its word is one of them.
+        """
+        if self.kind == "raw" or self.bits < 8:
+            return 1
+        return self.bits // (16 if self.kind == "complex" else 8)
+
+
+# Names follow the safetensors specification, extended where torch has more.
+DTYPES: dict[str, DType] = {
+    d.name: d
+    for d in (
+        DType("F64", 64, "float"),
+        DType("F32", 32, "float"),
+        DType("F16", 16, "float"),
+        DType("BF16", 16, "float"),
+        DType("F8_E4M3", 8, "float"),
+        DType("F8_E5M2", 8, "float"),
+        DType("F8_E8M0", 8, "float"),
+        DType("F8_E4M3FNUZ", 8, "float"),
+        DType("F8_E5M2FNUZ", 8, "float"),
+        DType("F6_E2M3", 6, "raw"),
+        DType("F6_E3M2", 6, "raw"),
+        DType("F4", 4, "raw"),
+        DType("I64", 64, "int"),
+        DType("I32", 32, "int"),
+        DType("I16", 16, "int"),
+        DType("I8", 8, "int"),
+        DType("U64", 64, "uint"),
+        DType("U32", 32, "uint"),
+        DType("U16", 16, "uint"),
+        DType("U8", 8, "uint"),
+        DType("BOOL", 8, "bool"),
+        DType("C64", 64, "complex"),
+        DType("C128", 128, "complex"),
+    )
+}
+
+
+def dtype(name: str) -> DType:
+    """The dtype called ``name``; an unknown name is raw bytes, kept exactly and never merged."""
+    return DTYPES.get(name) or DType(name, 8, "raw")
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Number of elements of a tensor of ``shape`` (1 for 0-d)."""
+    return math.prod(shape)

@@ -1,0 +1,121 @@
+"""Where tensors lie in a file, and arrays ready to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from git_theta.core.dtypes import DType
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Source(Protocol):
+    """Random access to the bytes of a file that may be larger than memory."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpan:
+    """A run of bytes in a file that is one tensor's storage.
+
+    ``start`` and ``length`` are in bytes. ``offset`` (in elements) and ``strides`` describe the
+    tensor within the storage; ``strides=None`` with ``offset=0`` means C-contiguous from the
+    start.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    length: int
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A further name for (a view of) the storage of the span called ``of``: a tied tensor."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    of: str
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tensors of a file lie: spans ordered by start, disjoint, unique in name.
+
+    The bytes in no span are the file's skeleton.
+    """
+
+    format: str
+    spans: tuple[TensorSpan, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The CRC-32 of ``length`` bytes of a file from ``start``.
+
+    It stands, four bytes little-endian, at each of ``places``, also counted in bytes of the file.
+    """
+
+    start: int
+    length: int
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A file with other tensors: where they lie, and the bytes around them.
+
+    ``pieces`` are the skeleton: what precedes each span of ``layout``, then what follows the last.
+    """
+
+    layout: Layout
+    pieces: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What an encoding may know of a chunk: its dtype, and the tensor that it is a slice of.
+
+    ``shape`` is the whole tensor's; ``first`` is the flat index of the chunk's first element.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...] = ()
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One homogeneous array of an encoded chunk: little-endian words of ``word`` bytes."""
+
+    word: int
+    data: Buffer
+
+    @property
+    def nbytes(self) -> int:
+        """Raw length in bytes, a multiple of ``word``."""
+        return memoryview(self.data).nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A chunk expressed by an encoding: a few parameter bytes and the arrays to be compressed."""
+
+    params: bytes
+    parts: tuple[Part, ...]

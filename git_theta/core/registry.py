@@ -1,0 +1,185 @@
+"""The plug-ins: what each kind must offer, the built-in ones, and how others are found.
+
+Built-ins stand in one explicit table, by import path, so that a plug-in is imported when it is
+used and not before. A third-party package adds to it through the entry points
+``git_theta.formats``, ``git_theta.encodings`` and ``git_theta.strategies``; a built-in name
+cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta.core.layout import Checksum, Encoded, Geometry, Layout, Rebuilt, Source, TensorSpan
+from git_theta.errors import SettingsError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+Bytes = NDArray[np.uint8]
+Group = Literal["formats", "encodings", "strategies"]
+
+
+class Format(Protocol):
+    """Finds the tensors in one kind of file, without loading a framework or running anything."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def matches(self, source: Source) -> bool:
+        """Whether the content looks like this format; cheap, and never raises."""
+        ...
+
+    def scan(self, source: Source) -> Layout:
+        """Where the tensors lie. Raises ``FormatError`` when the file is malformed."""
+        ...
+
+    def extras(self, source: Source) -> bytes:
+        """What the file says beside its tensors, for a merge to see whether a side changed it.
+
+        Equal for files that differ in their tensors only. In ``source``, here and below, the
+        bytes of the tensors may be zeros.
+        """
+        ...
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Every checksum of tensors in the file, which a merge that changes them renews."""
+        ...
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """The file with ``tensors`` (whose ``start`` means nothing) in place of its own.
+
+        Raises ``FormatError`` where the format's files cannot be made from tensors alone.
+        """
+        ...
+
+
+class Encoding(Protocol):
+    """Expresses a chunk's raw bytes as parts that compress well; lossless, pure, deterministic.
+
+    ``number`` identifies the encoding in a frame and never changes. ``needs_base`` says whether
+    it works against other raw bytes; the base's length may differ from the chunk's only where the
+    encoding says so.
+    """
+
+    name: str
+    number: int
+    needs_base: bool
+
+    def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
+        """The chunk expressed by this encoding, or ``None`` where it does not apply."""
+        ...
+
+    def decode(
+        self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
+    ) -> Bytes:
+        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit.
+
+        ``geometry`` carries the dtype only: shape and position, where needed, are in the params.
+        """
+        ...
+
+
+_BUILTIN: dict[Group, dict[str, str]] = {
+    "formats": {
+        "safetensors": "git_theta.formats.safetensors:FORMAT",
+        "torch": "git_theta.formats.torch_zip:FORMAT",
+    },
+    "encodings": {
+        "full": "git_theta.encodings.full:ENCODING",
+        "delta": "git_theta.encodings.delta:ENCODING",
+        "sparse": "git_theta.encodings.sparse:ENCODING",
+        "low-rank": "git_theta.encodings.low_rank:ENCODING",
+        "ia3": "git_theta.encodings.ia3:ENCODING",
+    },
+    "strategies": {
+        "take": "git_theta.merge.strategies.take:take",
+        "average": "git_theta.merge.strategies.average:average",
+        "linear": "git_theta.merge.strategies.average:average",
+        "slerp": "git_theta.merge.strategies.spherical:slerp",
+        "nuslerp": "git_theta.merge.strategies.spherical:nuslerp",
+        "karcher": "git_theta.merge.strategies.spherical:karcher",
+        "multislerp": "git_theta.merge.strategies.spherical:multislerp",
+        "task_arithmetic": "git_theta.merge.strategies.task:task_arithmetic",
+        "ties": "git_theta.merge.strategies.ties:ties",
+        "dare_linear": "git_theta.merge.strategies.dare:dare_linear",
+        "dare_ties": "git_theta.merge.strategies.dare:dare_ties",
+        "della": "git_theta.merge.strategies.della:della",
+        "della_linear": "git_theta.merge.strategies.della:della_linear",
+        "breadcrumbs": "git_theta.merge.strategies.breadcrumbs:breadcrumbs",
+        "breadcrumbs_ties": "git_theta.merge.strategies.breadcrumbs:breadcrumbs_ties",
+        "model_stock": "git_theta.merge.strategies.model_stock:model_stock",
+        "sce": "git_theta.merge.strategies.sce:sce",
+        "magmax": "git_theta.merge.strategies.task:magmax",
+        "fisher": "git_theta.merge.strategies.fisher:fisher",
+        "regmean": "git_theta.merge.strategies.regmean:regmean",
+        "smear": "git_theta.merge.strategies.smear:smear",
+        "cat": "git_theta.merge.strategies.lora:cat",
+        "svd": "git_theta.merge.strategies.lora:svd",
+        "concat": "git_theta.merge.strategies.concat:concat",
+    },
+}
+
+
+def names(group: Group) -> list[str]:
+    """The names of every plug-in of a group, built-in ones first, in order of preference."""
+    return [*_BUILTIN[group], *sorted(_external(group))]
+
+
+def load(group: Group, name: str) -> Any:
+    """Import the plug-in called ``name``; ``SettingsError`` lists the known ones."""
+    if name in _BUILTIN[group]:
+        module, _, attribute = _BUILTIN[group][name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    external = _external(group)
+    if name not in external:
+        raise SettingsError(
+            f"no {group[:-1]} is called {name!r}", hint=f"known ones: {', '.join(names(group))}"
+        )
+    return external[name].load()
+
+
+def place(group: Group, name: str) -> str:
+    """Where a plug-in is: ``module:attribute``."""
+    return _BUILTIN[group].get(name) or _external(group)[name].value
+
+
+@cache
+def _external(group: Group) -> Mapping[str, EntryPoint]:
+    # Imported here: it costs 30 ms, and most files have a built-in format.
+    from importlib import metadata
+
+    points = metadata.entry_points(group=f"git_theta.{group}")
+    return {point.name: point for point in points if point.name not in _BUILTIN[group]}
+
+
+@cache
+def format_named(name: str) -> Format:
+    """The format called ``name``."""
+    plugin: Format = load("formats", name)
+    return plugin
+
+
+@cache
+def encoding_named(name: str) -> Encoding:
+    """The encoding called ``name``."""
+    plugin: Encoding = load("encodings", name)
+    return plugin
+
+
+@cache
+def encoding_numbered(number: int) -> Encoding | None:
+    """The encoding whose frames carry ``number``, if it is installed."""
+    return next((each for each in encodings() if each.number == number), None)
+
+
+def encodings() -> Iterator[Encoding]:
+    """Every encoding, in order of preference; third-party ones are looked up last."""
+    yield from map(encoding_named, _BUILTIN["encodings"])
+    yield from map(encoding_named, sorted(_external("encodings")))

@@ -1,0 +1,294 @@
+"""What differs between operating systems: positioned reads, durable writes, links, locks.
+
+Linux is tested; macOS and Windows are not ruled out. No other module calls ``os.pread``,
+``fcntl`` or the like.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from git_theta.core import buffers
+from git_theta.core.buffers import new_array
+from git_theta.errors import ChangedError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no advisory locks of this kind
+    fcntl = None  # type: ignore[assignment]
+
+# Buffers that one system call takes (IOV_MAX on Linux and macOS).
+_GATHERED = 1024
+
+# A new file: never one that is there already, and without newline translation on Windows.
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+
+_FULL = ("no space left on the disk", "free some space, then run the command again")
+_DENIED = ("permission denied", "check its owner and permissions: ls -ld")
+_MEANING: dict[int, tuple[str, str | None]] = {
+    errno.ENOSPC: _FULL,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _FULL,
+    errno.EFBIG: ("the file would be larger than is allowed", "check: ulimit -f"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: ("the file system is read-only", "remount it writable, or use another clone"),
+}
+
+
+class FileSource:
+    """A file read by position, safe for use by several threads.
+
+    Positioned reads rather than a memory map: a file that is truncated while it is mapped kills
+    the process, here it is a ``ChangedError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("rb", buffering=0)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        data = _pread(self._file, offset, length)
+        if len(data) != length:
+            raise ChangedError(
+                "the file became shorter while it was read",
+                path=str(self._path),
+                hint="run the command again when nothing writes to it",
+            )
+        return data
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The same as ``read``, for long runs of bytes that need not be ``bytes``."""
+        buffer = new_array(length).data
+        done = 0
+        while done < length:
+            count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)
+            if not count:
+                self.read(offset, length)  # raises
+            done += count
+        return buffer
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MemorySource:
+    """Bytes in memory as a source."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise ChangedError("the source is shorter than expected")
+        return self._data[offset : offset + length]
+
+
+def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
+    pieces = []
+    while length > 0:
+        # Linux transfers at most 0x7ffff000 bytes a call.
+        piece = os.pread(file.fileno(), min(length, 1 << 30), offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def write_all(file: IO[bytes], buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write ``buffers`` one after another, without joining them where the system can gather."""
+    if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
+        file.writelines(buffers)
+        file.flush()
+        return
+    file.flush()
+    queue = deque(memoryview(buffer).cast("B") for buffer in buffers)
+    while queue:
+        written = os.writev(file.fileno(), list(islice(queue, _GATHERED)))
+        while queue and written >= len(queue[0]):
+            written -= len(queue.popleft())
+        if written:
+            queue[0] = queue[0][written:]
+
+
+def enlarge_pipe(file: IO[bytes], size: int) -> None:
+    """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    with suppress(OSError):  # not a pipe, not a file, or above what a user may have
+        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, size)
+
+
+def cpu_count() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def atomic_file(
+    target: Path, mode: int = 0o666, *, scratch: Path | None = None, sync_name: bool = True
+) -> Iterator[BinaryIO]:
+    """Write a file that appears whole, synced and under its name, or not at all.
+
+    The temporary file lies in ``scratch`` (on the same file system; the target's folder by
+    default) and is removed on any failure. The process's umask is taken from ``mode``, as for any
+    new file. With ``sync_name=False`` the caller makes the name durable by ``sync_path``, once
+    for many files. ``OSError`` becomes a ``StoreError`` that says what to do.
+    """
+    temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        for folder in {temporary.parent, target.parent}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        if sync_name:
+            sync_path(target.parent)
+    except OSError as error:
+        raise store_error(error, target) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def remove_stale(folder: Path, age: float) -> None:
+    """Remove what killed processes left in ``folder``, which holds temporary files only.
+
+    A file that has not been written to for ``age`` seconds is nobody's any more.
+    """
+    limit = time.time() - age
+    with suppress(OSError):
+        for file in folder.iterdir():
+            with suppress(OSError):
+                if file.stat().st_mtime < limit:
+                    file.unlink()
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, durable where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
+    """Make ``target`` a hard link to ``source``, replacing what is there.
+
+    Where links are not possible, ``target`` becomes a copy with ``mode``, unless a file of the
+    same size is there already. Either way it appears whole. Raises ``FileNotFoundError`` when
+    ``source`` is gone, ``StoreError`` when it cannot be read or ``target`` not be written.
+    """
+    temporary = target.parent / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        # A link to a symbolic link would be one more symbolic link.
+        source = source.resolve(strict=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, temporary)
+        temporary.replace(target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        _copy(source, target, mode)
+    finally:
+        # Renaming one link of a file over another of the same file does nothing.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _copy(source: Path, target: Path, mode: int) -> None:
+    try:
+        reader = source.open("rb")
+    except PermissionError as error:
+        raise store_error(error, source) from error
+    with reader:
+        if target.exists() and target.stat().st_size == os.fstat(reader.fileno()).st_size:
+            return
+        with atomic_file(target, mode) as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes and threads wait for; it dies with its process.
+
+    The file at ``path`` is created and stays. ``StoreError`` when it cannot be. Excludes nobody on
+    systems without ``flock``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise store_error(error, path) from error
+    with file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def store_error(error: OSError, path: Path) -> StoreError:
+    """What an ``OSError`` while writing means to the user."""
+    message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
+    return StoreError(message, path=str(path), hint=hint)
+
+
+def ancestors() -> Iterator[list[str]]:
+    """The command lines of the processes above this one, the closest first.
+
+    None where the system does not show them in ``/proc``.
+    """
+    process = os.getppid()
+    while process > 1:
+        folder = Path("/proc") / str(process)
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")[:-1]
+            # The name in parentheses may hold anything; what follows it are numbers.
+            fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return
+        yield [os.fsdecode(word) for word in words]
+        process = int(fields[1])
+
+
+def release_memory() -> None:
+    """Give memory that lies idle back to the system, before something large is put into memory.
+
+    Of ours that is up to 256 MiB; the C library's heap kept 400 MB after a pass over a model, until
+    glibc was asked to trim it.
+    """
+    # Imported here: it costs a filter 5 ms, and merges alone need it.
+    import ctypes
+
+    buffers.clear()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

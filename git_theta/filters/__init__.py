@@ -1,0 +1,1 @@
+"""What Git hands to clean and smudge, and checkpoints written after Git is done."""

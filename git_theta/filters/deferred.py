@@ -1,0 +1,106 @@
+"""Manifests in the work tree, turned into the files that they stand for, without git's help.
+
+Git holds a smudged file in memory whole, so large checkpoints (``theta.directAbove``) and those
+checked out with ``theta.smudge=false`` arrive as manifests. Here they are written straight to
+disk, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from git_theta import manifest, transfer
+from git_theta.checkpoint import smudge
+from git_theta.core.system import atomic_file
+from git_theta.errors import ChangedError, ThetaError
+from git_theta.git import hooks, worktree
+from git_theta.manifest import Manifest
+from git_theta.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A work-tree file that is still a manifest. ``path`` is relative to the work tree's top."""
+
+    path: str
+    text: bytes
+    described: Manifest
+
+
+def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
+    """Those of ``paths`` whose file in the work tree is a manifest."""
+    for path in paths:
+        text = _read_manifest(_file(workspace, path))
+        if text is None:
+            continue
+        try:
+            yield Stub(path, text, manifest.parse(text))
+        except ThetaError as error:
+            raise error.at(path) from error
+
+
+def materialise(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
+    """Replace each stub by its file; what they lack is fetched in one go. Gives their paths.
+
+    Each file appears whole or not at all, and git then knows that it is unmodified.
+    """
+    waiting = list(found)
+    objects = {oid: size for s in waiting for oid, size in s.described.objects().items()}
+    transfer.fetch(workspace, objects)
+    for stub in waiting:
+        try:
+            _write(workspace, stub)
+        except ThetaError as error:
+            raise error.at(stub.path) from error
+    done = [stub.path for stub in waiting]
+    worktree.refresh(workspace.repo, done)
+    return done
+
+
+def defer(workspace: Workspace, path: str) -> None:
+    """Note that ``path`` is checked out as a manifest, for the hook that runs when git is done."""
+    with _pending(workspace).open("ab") as file:
+        file.write(os.fsencode(path) + b"\0")
+
+
+def take_deferred(workspace: Workspace) -> list[str]:
+    """The paths that were noted, once: a hook that they cause to run finds none."""
+    pending = _pending(workspace)
+    taken = pending.with_name(f"{pending.name}.{os.getpid()}")
+    try:
+        pending.replace(taken)
+    except FileNotFoundError:
+        return []
+    paths = os.fsdecode(taken.read_bytes()).split("\0")
+    taken.unlink()
+    return sorted(set(filter(None, paths)))
+
+
+def _pending(workspace: Workspace) -> Path:
+    # In the work tree's own git directory: paths differ between work trees.
+    return workspace.repo.git_dir / hooks.PENDING
+
+
+def _write(workspace: Workspace, stub: Stub) -> None:
+    file = _file(workspace, stub.path)
+    with atomic_file(file, mode=file.stat().st_mode & 0o7777) as output:
+        for piece in smudge(stub.described, workspace.storage, stub.path):
+            output.write(piece)
+        if _read_manifest(file) != stub.text:
+            raise ChangedError("the file changed meanwhile and was left as it is")
+
+
+def _file(workspace: Workspace, path: str) -> Path:
+    return (workspace.repo.work_tree or Path()) / path
+
+
+def _read_manifest(file: Path) -> bytes | None:
+    """The manifest that ``file`` is; a link is never followed out of the work tree."""
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > manifest.MAX_BYTES:
+        return None
+    with file.open("rb") as reader:
+        head = reader.read(16)
+        return head + reader.read() if manifest.is_manifest(head) else None

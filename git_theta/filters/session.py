@@ -1,0 +1,197 @@
+"""What the filter process does with the files that git hands it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from git_theta import manifest, transfer
+from git_theta.checkpoint import smudge
+from git_theta.core.layout import Buffer
+from git_theta.errors import ManifestError, MergeError, PointerError, ThetaError
+from git_theta.filters import deferred
+from git_theta.filters.incoming import Packets, clean_incoming
+from git_theta.git import SmudgeRequest, attributes
+from git_theta.manifest import Manifest
+from git_theta.workspace import Workspace
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_MARKER = b"<<<<<<< "
+# Enough of a file to tell a pointer, a manifest, or one with conflict markers.
+_HEAD = 256
+
+
+class Session:
+    """One ``git`` command's worth of files.
+
+    ``warn`` is told what the user should know. With ``can_defer`` a hook is there that turns
+    manifests in the work tree into files after git is done. With ``as_text`` git is about to merge
+    the manifests that it smudges as lines of text.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        warn: Callable[[str], None],
+        can_defer: bool = False,
+        as_text: bool = False,
+    ) -> None:
+        self._workspace = workspace
+        self._warn = warn
+        self._can_defer = can_defer
+        self._as_text = as_text
+        self._waiting: dict[str, Manifest] = {}
+        self._given: dict[str, bytes] = {}
+        self._announced = False
+
+    # --- clean: from the work tree to git --------------------------------------------------------
+
+    def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
+        """The manifest of a file, its objects stored; a manifest passes through unchanged."""
+        packets = Packets(content)
+        head = bytes(packets.take(_HEAD))
+        if head.startswith(_POINTER):
+            raise _pointer_error(path, "git lfs pull, then git add it again")
+        if head.startswith(_MARKER) and manifest.PREFIX in head:
+            raise _marker_error(path)
+        packets.push_back(head)
+        if manifest.is_manifest(head):
+            text = bytes(packets.take(manifest.MAX_BYTES + 1))
+            manifest.parse(text)  # a damaged one must not be committed
+            yield text
+        elif head:
+            yield self._cleaned(path, packets)
+
+    def _cleaned(self, path: str, content: Packets) -> bytes:
+        texts = list(self._texts(path))
+        repo, storage = self._workspace.repo, self._workspace.storage
+        file = (repo.work_tree or Path()) / path
+        result = clean_incoming(content, file, path, storage, self._parents(path, texts))
+        if result.warning:
+            self._warn(f"{path}: {result.warning}")
+        for text in texts:
+            # The text that git has for these very bytes: no spurious difference.
+            parent = _parse(text)
+            if parent and parent.hash == result.manifest.hash:
+                return text
+        return manifest.dump(result.manifest)
+
+    def _texts(self, path: str) -> Iterator[bytes]:
+        """What this git command made of ``path``, then what the index and HEAD have."""
+        if path in self._given:
+            yield self._given[path]
+        for spec in (f":{path}", f"HEAD:{path}"):
+            text = self._workspace.repo.read_blob(spec)
+            if text is not None and manifest.is_manifest(text):
+                yield text
+
+    def _parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Manifest]:
+        """The file itself in the index and HEAD, then every other checkpoint of HEAD.
+
+        A checkpoint that was renamed, or split into other shards, is found there by its tensors.
+        """
+        for text in chain(texts, self._others(path)):
+            if parent := _parse(text):
+                yield parent
+
+    def _others(self, path: str) -> Iterator[bytes]:
+        repo = self._workspace.repo
+        files = {entry.path: entry for entry in repo.tree("HEAD") if entry.path != path}
+        # By attribute first: other blobs may be large, and are not for us to read.
+        filters = attributes.effective(repo, files)
+        ours = [entry for name, entry in files.items() if filters[name] == "theta"]
+        yield from (text for _, text in repo.manifests(ours))
+
+    # --- smudge: from git to the work tree -------------------------------------------------------
+
+    def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
+        """The file that a manifest stands for; ``None`` to be asked again when objects are here."""
+        first = next(content, b"")
+        while first and len(first) < len(_POINTER) and (more := next(content, b"")):
+            first += more
+        if first.startswith(_POINTER):
+            raise _pointer_error(request.path, f"git lfs migrate export --include={request.path!r}")
+        if not manifest.is_manifest(first):
+            return chain([first], content)  # committed before the path was tracked
+        text = first + b"".join(content)
+        if request.blob is None:
+            # `git am` and `git merge -s recursive` read what they merged before the index has it.
+            self._given[request.path] = text
+        if self._as_text:
+            self._warn(str(_octopus_error(request.path)))
+            return [text]  # git puts its merge, conflict markers and all, in the file's place
+        if not self._workspace.storage.settings.smudge:
+            return [text]
+        described = manifest.parse(text)
+        if self._is_deferred(request, described):
+            deferred.defer(self._workspace, request.path)
+            return [text]
+        if all(map(self._workspace.store.has, described.objects())):
+            return self._restored(request.path, described)
+        if request.can_delay:
+            self._waiting[request.path] = described
+            return None
+        transfer.fetch(self._workspace, described.objects())
+        return self._restored(request.path, described)
+
+    def _is_deferred(self, request: SmudgeRequest, described: Manifest) -> bool:
+        """Whether a large file is left to the hook.
+
+        Only a checkout may be delayed: ``git archive`` and ``git cat-file --filters`` want the
+        content itself.
+        """
+        limit = self._workspace.storage.settings.direct_above
+        return self._can_defer and request.can_delay and described.size > limit
+
+    def available(self) -> list[str]:
+        """Fetch what all waiting files lack in one go; then every one of them can be had."""
+        if self._announced or not self._waiting:
+            self._announced = False
+            return []
+        self._announced = True
+        objects = {oid: size for m in self._waiting.values() for oid, size in m.objects().items()}
+        try:
+            transfer.fetch(self._workspace, objects)
+        except ThetaError as error:
+            self._warn(str(error))  # each file that cannot be rebuilt will say so itself
+        return list(self._waiting)
+
+    def delayed(self, path: str) -> Iterable[Buffer]:
+        """A file that waited for its objects."""
+        return self._restored(path, self._waiting.pop(path))
+
+    def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
+        return smudge(described, self._workspace.storage, path)
+
+
+def _parse(text: bytes) -> Manifest | None:
+    try:
+        return manifest.parse(text)
+    except ManifestError:
+        return None  # what git has is damaged or newer; the file at hand does not depend on it
+
+
+def _pointer_error(path: str, command: str) -> PointerError:
+    return PointerError(
+        "a Git LFS pointer stands here, but the path is tracked by git-theta",
+        path=path,
+        hint=command,
+    )
+
+
+def _octopus_error(path: str) -> MergeError:
+    return MergeError(
+        "git merges several branches at once, and -s resolve, as lines of text",
+        path=path,
+        hint="git merge --abort, then git theta merge BRANCH...",
+    )
+
+
+def _marker_error(path: str) -> MergeError:
+    """Octopus merges and ``-s resolve`` ask no merge driver: they merge manifests as lines."""
+    return MergeError(
+        "git merged the manifest as text and left conflict markers in it",
+        path=path,
+        hint=f"git theta resolve {path}, or git merge --abort, then git theta merge BRANCH...",
+    )

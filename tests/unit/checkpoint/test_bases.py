@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.core.settings import Settings
+from git_theta.core.system import MemorySource
+from git_theta.store import Index, ObjectStore
+from tests.support import checkpoints
+
+NAME = "layer.0.weight"
+
+
+@pytest.fixture
+def storage(tmp_path: Path):
+    with Index(tmp_path) as index:
+        yield StorageContext(ObjectStore(tmp_path), index, Settings())
+
+
+def _arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    return checkpoints.tensors(seed, rows=2000, layers=1)
+
+
+def _moved(arrays, scale: float, seed: int):
+    return checkpoints.finetuned(arrays, scale=scale, seed=seed)
+
+
+def _clean(storage: StorageContext, arrays, *parents):
+    data = checkpoints.safetensors(arrays)
+    described = clean(MemorySource(data), "m.safetensors", storage, parents).manifest
+    assert b"".join(smudge(described, storage)) == data
+    return described
+
+
+def _depth(described) -> int:
+    return max(len(chunk.chain) for chunk in described.tensor(NAME).chunks)
+
+
+def test_the_bottom_of_a_chain_is_the_base_where_it_is_as_close(storage):
+    base = _arrays()
+    first = _clean(storage, base)
+    second = _clean(storage, _moved(base, 1e-5, 1), first)
+    sibling = _clean(storage, _moved(base, 1e-5, 2), second)
+    assert (_depth(first), _depth(second), _depth(sibling)) == (1, 2, 2)
+
+
+def test_the_top_of_a_chain_is_the_base_where_it_is_closer(storage):
+    base = _arrays()
+    first = _clean(storage, base)
+    far = _moved(base, 1e-3, 1)
+    second = _clean(storage, far, first)
+    near = dict(far) | {NAME: far[NAME].copy()}
+    near[NAME][5, 7] += 1
+    assert _depth(_clean(storage, near, second)) == 3
+
+
+def test_other_weights_are_stored_in_full(storage):
+    first = _clean(storage, _arrays())
+    assert _depth(_clean(storage, _arrays(seed=9), first)) == 1
+
+
+def test_appended_rows_need_the_rows_before_them_no_more_than_once(tmp_path):
+    with Index(tmp_path) as index:
+        storage = StorageContext(ObjectStore(tmp_path), index, Settings(chunk_size=64 << 10))
+        base = _arrays()
+        first = _clean(storage, base)
+        more = np.random.default_rng(3).standard_normal((30, 32)).astype(np.float32)
+        grown = _clean(storage, base | {NAME: np.concatenate([base[NAME], more])}, first)
+        old, new = first.tensor(NAME).chunks, grown.tensor(NAME).chunks
+        assert new[: len(old) - 1] == old[:-1]
+        fresh = sum(chunk.chain[0].length for chunk in new if chunk not in old)
+        assert fresh < 1.2 * more.nbytes
+        trimmed = _clean(storage, base | {NAME: base[NAME][:-40]}, first)
+        fresh = [chunk for chunk in trimmed.tensor(NAME).chunks if chunk not in old]
+        assert sum(chunk.chain[0].length for chunk in fresh) < 400
+
+
+@pytest.mark.parametrize(("settings", "most"), [({"max_depth": 3}, 3), ({"max_cost": 1}, 2)])
+def test_chains_are_bounded_in_depth_and_in_bytes(tmp_path, settings, most):
+    with Index(tmp_path) as index:
+        storage = StorageContext(ObjectStore(tmp_path), index, Settings(**settings))
+        arrays, described, depths = _arrays(), None, []
+        for step in range(7):
+            described = _clean(storage, arrays, *([described] if described else []))
+            depths.append(_depth(described))
+            # Ever further from the base, so that each step is closest to the one before.
+            arrays = _moved(arrays, 1e-4, step)
+        assert max(depths) == most
+
+
+def test_a_base_that_is_lost_or_damaged_is_done_without(tmp_path):
+    with Index(tmp_path) as index:
+        # Every frame an object of its own: nothing but the one tensor is damaged.
+        storage = StorageContext(ObjectStore(tmp_path), index, Settings(pack_limit=1))
+        base = _arrays()
+        first = _clean(storage, base)
+        oid = first.tensor(NAME).chunks[0].chain[0].oid
+        storage.store.path(oid).chmod(0o644)
+        storage.store.path(oid).write_bytes(bytes(storage.store.size(oid)))
+        assert _depth(_clean(storage, _moved(base, 1e-5, 1), first)) == 1
+        storage.store.remove(oid)
+        assert _depth(_clean(storage, _moved(base, 1e-5, 2), first)) == 1

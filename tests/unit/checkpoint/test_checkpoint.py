@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from git_theta import manifest
+from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.core.hashes import content_hash
+from git_theta.core.settings import Settings
+from git_theta.core.system import MemorySource
+from git_theta.errors import CorruptObjectError, MissingObjectError
+from git_theta.store import Index, ObjectStore
+from tests.support import checkpoints
+
+
+@pytest.fixture
+def storage(tmp_path: Path):
+    with Index(tmp_path) as index:
+        yield StorageContext(
+            ObjectStore(tmp_path), index, Settings(chunk_size=4096, pack_limit=1024)
+        )
+
+
+def _clean(storage: StorageContext, data: bytes, parents=(), name: str = "m.safetensors"):
+    return clean(MemorySource(data), name, storage, parents).manifest
+
+
+def _smudge(storage: StorageContext, described: manifest.Manifest) -> bytes:
+    return b"".join(smudge(described, storage))
+
+
+def _oids(storage: StorageContext) -> set[str]:
+    return set(storage.store.oids())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_checkpoint_comes_back_byte_for_byte(storage, seed):
+    data = checkpoints.safetensors(checkpoints.tensors(seed, rows=100))
+    described = _clean(storage, data)
+    assert described.format == "safetensors"
+    assert described.hash == content_hash(data)
+    assert manifest.parse(manifest.dump(described)) == described
+    assert _smudge(storage, described) == data
+
+
+@pytest.mark.parametrize(
+    "data", [b"x", b"no checkpoint at all" * 1000, bytes(range(256)) * 100], ids=["1", "2", "3"]
+)
+def test_what_no_format_knows_is_kept_whole_with_a_warning(storage, data):
+    result = clean(MemorySource(data), "m.safetensors", storage)
+    assert result.manifest.format == "opaque"
+    assert result.warning
+    assert _smudge(storage, result.manifest) == data
+
+
+def test_the_same_bytes_again_store_nothing(storage):
+    data = checkpoints.safetensors()
+    first = _clean(storage, data)
+    before = _oids(storage)
+    assert _clean(storage, data) == first
+    assert _oids(storage) == before
+
+
+def test_a_changed_tensor_costs_only_itself(storage):
+    arrays = checkpoints.tensors(layers=4)
+    first = _clean(storage, checkpoints.safetensors(arrays))
+    arrays["layer.2.bias"] = arrays["layer.2.bias"] + 1
+    second = _clean(storage, checkpoints.safetensors(arrays), [first])
+    changed = set(second.tensors) - set(first.tensors)
+    assert {entry.name for entry in changed} == {"layer.2.bias"}
+    assert second.skeleton == first.skeleton
+    assert _smudge(storage, second) == checkpoints.safetensors(arrays)
+
+
+def test_tensors_are_found_again_in_other_files(storage):
+    arrays = checkpoints.tensors(layers=4)
+    whole = _clean(storage, checkpoints.safetensors(arrays))
+    known = {ref for entry in whole.tensors for chunk in entry.chunks for ref in chunk.chain}
+    for prefix in ("layer.0", "layer.3"):
+        part = {name: array for name, array in arrays.items() if name.startswith(prefix)}
+        shard = _clean(storage, checkpoints.safetensors(part))
+        assert {r for entry in shard.tensors for c in entry.chunks for r in c.chain} <= known
+
+
+def test_equal_tensors_of_one_file_are_stored_once(storage):
+    array = np.random.default_rng(0).standard_normal((100, 32)).astype(np.float32)
+    described = _clean(storage, checkpoints.safetensors({"a": array, "b": array}))
+    a, b = described.tensors
+    assert a.chunks == b.chunks
+
+
+def test_the_result_does_not_depend_on_threads(tmp_path):
+    data = checkpoints.safetensors(checkpoints.tensors(rows=300, layers=5))
+    texts = set()
+    for threads in (1, 2, 5):
+        root = tmp_path / str(threads)
+        with Index(root) as index:
+            settings = Settings(chunk_size=4096, pack_limit=1024, threads=threads)
+            texts.add(
+                manifest.dump(_clean(StorageContext(ObjectStore(root), index, settings), data))
+            )
+    assert len(texts) == 1
+
+
+def test_a_fine_tune_is_a_difference_and_chains_stay_short(storage):
+    arrays = checkpoints.tensors(rows=200)
+    described = _clean(storage, checkpoints.safetensors(arrays))
+    rng = np.random.default_rng(5)
+    depths = []
+    for _ in range(12):
+        noise = 1e-5 * rng.standard_normal((200, 32))
+        arrays["layer.0.weight"] = (arrays["layer.0.weight"] + noise).astype(np.float32)
+        data = checkpoints.safetensors(arrays)
+        described = _clean(storage, data, [described])
+        entry = described.tensor("layer.0.weight")
+        depths.append(max(len(chunk.chain) for chunk in entry.chunks))
+        assert _smudge(storage, described) == data
+    assert max(depths) <= storage.settings.max_depth
+    assert max(depths) > 1
+
+
+def test_a_missing_object_is_named(storage):
+    described = _clean(storage, checkpoints.safetensors())
+    oid = next(iter(described.objects()))
+    storage.store.remove(oid)
+    with pytest.raises(MissingObjectError, match=oid):
+        _smudge(storage, described)
+
+
+def test_a_damaged_object_is_an_error_and_named(storage):
+    data = checkpoints.safetensors(checkpoints.tensors(rows=500))
+    described = _clean(storage, data)
+    ref = described.tensors[-1].chunks[0].chain[0]
+    path = storage.store.path(ref.oid)
+    path.chmod(0o644)
+    damaged = bytearray(path.read_bytes())
+    damaged[ref.offset + ref.length - 1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptObjectError, match=ref.oid):
+        _smudge(storage, described)
+
+
+def test_a_manifest_whose_pieces_are_swapped_is_an_error(storage):
+    arrays = checkpoints.tensors()
+    described = _clean(storage, checkpoints.safetensors(arrays))
+    text = manifest.dump(described).decode()
+    zero, one = (described.tensor(f"layer.{layer}.bias").chunks[0].hash for layer in (0, 1))
+    swapped = text.replace(zero, "x").replace(one, zero).replace("x", one)
+    with pytest.raises(CorruptObjectError):
+        _smudge(storage, manifest.parse(swapped.encode()))
+
+
+def test_lost_objects_are_stored_again(storage):
+    data = checkpoints.safetensors()
+    described = _clean(storage, data)
+    for oid in _oids(storage):
+        storage.store.remove(oid)
+    assert _clean(storage, data) == described
+    assert _smudge(storage, described) == data
+
+
+def test_objects_that_serve_again_look_new_to_a_collection(storage):
+    data = checkpoints.safetensors()
+    _clean(storage, data)
+    files = [storage.store.path(oid) for oid in _oids(storage)]
+    for file in files:
+        os.utime(file, (1, 1))
+    _clean(storage, data)
+    assert all(file.stat().st_mtime > 1 for file in files)

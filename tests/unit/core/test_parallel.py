@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from git_theta.core.parallel import batches, in_order
+
+
+def test_results_come_in_the_order_of_the_items():
+    gates = [threading.Event() for _ in range(3)]
+
+    def work(index: int) -> int:
+        if index < 2:
+            gates[index + 1].wait(5)  # finishes after its successor
+        gates[index].set()
+        return index
+
+    assert list(in_order(work, range(3), workers=3)) == [0, 1, 2]
+
+
+def test_few_items_are_drawn_ahead():
+    drawn = []
+
+    def items():
+        for index in range(100):
+            drawn.append(index)
+            yield index
+
+    results = in_order(lambda index: index, items(), workers=2)
+    assert next(results) == 0
+    assert len(drawn) == 3
+    results.close()
+
+
+def test_the_first_error_ends_it():
+    def work(index: int) -> int:
+        return 1 // (3 - index)
+
+    results = in_order(work, range(100), workers=2)
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+
+
+def test_batches_reach_their_limit_and_keep_the_order():
+    assert list(batches([3, 3, 9, 1, 1], lambda item: item, 5)) == [[3, 3], [9], [1, 1]]
+    assert list(batches([], lambda item: item, 5)) == []

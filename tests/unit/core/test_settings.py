@@ -1,0 +1,115 @@
+"""Settings: where they come from, which wins, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_theta.core import settings
+from git_theta.core.settings import Settings
+from git_theta.errors import SettingsError
+
+
+def test_defaults() -> None:
+    assert settings.load({}) == Settings()
+
+
+def test_precedence() -> None:
+    team, config, environ = (
+        {"chunksize": "1m", "packsize": "1m", "threads": 7},
+        {"theta.chunksize": "2m", "theta.packsize": "2m"},
+        {"GIT_THETA_CHUNKSIZE": "3m"},
+    )
+    loaded = settings.load(config, team, environ)
+    assert loaded.chunk_size == 3 << 20
+    assert loaded.pack_size == 2 << 20
+    assert loaded.threads == 7
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Settings)])
+def test_every_setting_is_read_from_each_place(field: str) -> None:
+    default = getattr(Settings(), field)
+    if isinstance(default, str):
+        pytest.skip("texts have rules of their own")
+    raw, expected = ("false", False) if isinstance(default, bool) else ("5", 5)
+    if default == expected:
+        raw, expected = "true", True
+    key = field.replace("_", "")
+    for loaded in (
+        settings.load({f"theta.{key}": raw}),
+        settings.load({}, {key: expected}),
+        settings.load({}, {}, {f"GIT_THETA_{key.upper()}": raw}),
+    ):
+        assert getattr(loaded, field) == expected
+        assert type(getattr(loaded, field)) is type(default)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("12", 12), ("512k", 512 << 10), ("64M", 64 << 20), ("2g", 2 << 30), (" 7 ", 7)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert settings.load({"theta.packsize": text}).pack_size == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "k", "-1", "1.5m", "12q", "1kb", "\u0663\u0663", "0x10", "one"]
+)
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(SettingsError, match="not a size") as caught:
+        settings.load({"theta.chunksize": text})
+    assert f"theta.chunksize={text}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["true", "YES", "on", "1", ""])
+def test_true(text: str) -> None:
+    assert settings.load({"theta.smudge": text}).smudge is True
+
+
+@pytest.mark.parametrize("text", ["false", "No", "off", "0"])
+def test_false(text: str) -> None:
+    assert settings.load({"theta.smudge": text}).smudge is False
+
+
+@given(st.text())
+def test_any_text_is_a_value_or_an_error_that_names_its_origin(text: str) -> None:
+    environ = {"GIT_THETA_SMUDGE": text, "GIT_THETA_THREADS": text}
+    try:
+        settings.load({}, None, environ)
+    except SettingsError as error:
+        message = error.message
+    else:
+        message = "GIT_THETA_"
+    assert message.startswith("GIT_THETA_")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "accepted"),
+    [
+        ("chunksize", "0", False),
+        ("chunksize", "1", True),
+        ("chunksize", "256m", True),
+        ("chunksize", "257m", False),
+        ("maxdepth", "0", True),
+        ("maxdepth", "63", True),
+        ("maxdepth", "64", False),
+    ],
+)
+def test_ranges_that_a_manifest_can_hold(key: str, value: str, accepted: bool) -> None:
+    if accepted:
+        settings.load({f"theta.{key}": value})
+    else:
+        with pytest.raises(SettingsError, match=f"theta.{key}={value}: not from"):
+            settings.load({f"theta.{key}": value})
+
+
+def test_unknown_settings_are_left_alone() -> None:
+    assert settings.load({"theta.later": "1"}, {"later": 1}, {"GIT_THETA_LATER": "1"}) == Settings()
+
+
+def test_workers() -> None:
+    assert Settings(threads=3).workers == 3
+    assert Settings(threads=0).workers >= 1
