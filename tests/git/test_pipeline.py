@@ -22,7 +22,7 @@ STEPS = "20"
 def figures(tmp_path_factory):
     target = tmp_path_factory.mktemp("figures") / "rows.json"
     done = subprocess.run(
-        [sys.executable, "-m", "_lib.pipeline", "--steps", STEPS, "--json", target],
+        [sys.executable, "-m", "benchmarks.pipeline", "--steps", STEPS, "--json", target],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
         capture_output=True,
         text=True,

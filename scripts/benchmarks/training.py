@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from _lib.tasks import Entailment, Opinions, Paraphrases, Task
+from benchmarks.tasks import Entailment, Opinions, Paraphrases, Task
 
 _BATCH = 8
 _DENSE_RATE, _SPARSE_RATE, _ADAPTER_RATE, _HEAD_RATE = 2e-5, 1e-4, 1e-3, 1e-2

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from _lib.floors import cores, timed
+from benchmarks.floors import cores, timed
 from git_theta.core import registry
 from git_theta.merge.apply import merge_tensor, survey_model
 from git_theta.merge.device import slice_elements, threads_on, torch_threads

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from _lib.checkpoint import ADAMW_NOISE, write_fine_tune
-from _lib.sandbox import LFS, THETA, Project, folder_bytes
-from _lib.table import seconds, size, stored_ratio, table
+from benchmarks.checkpoint import ADAMW_NOISE, write_fine_tune
+from benchmarks.sandbox import LFS, THETA, Project, folder_bytes
+from benchmarks.table import seconds, size, stored_ratio, table
 
 Row = tuple[str, list[int], list[float]]
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _lib.measure import measured
-from _lib.sandbox import Sandbox
+from benchmarks.measure import measured
+from benchmarks.sandbox import Sandbox
 
 
 def machine(sandbox: Sandbox) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _lib.checkpoint import BF16_NOISE, write_base, write_fine_tune
-from _lib.machine import machine, startup
-from _lib.sandbox import LFS, THETA, Project, Sandbox
-from _lib.steps import Files, Result, measure, steps
-from _lib.table import ratio, seconds, size, stored_ratio, table
+from benchmarks.checkpoint import BF16_NOISE, write_base, write_fine_tune
+from benchmarks.machine import machine, startup
+from benchmarks.sandbox import LFS, THETA, Project, Sandbox
+from benchmarks.steps import Files, Result, measure, steps
+from benchmarks.table import ratio, seconds, size, stored_ratio, table
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DISK_FACTOR = 15

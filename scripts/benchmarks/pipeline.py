@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _lib.fine_tunes import CACHE, ROOT, FineTunes
-from _lib.pages import write_block
-from _lib.sandbox import LFS, THETA, Project
-from _lib.table import size, table
-from _lib.weights import is_average, trim_vocabulary
+from benchmarks.fine_tunes import CACHE, ROOT, FineTunes
+from benchmarks.pages import write_block
+from benchmarks.sandbox import LFS, THETA, Project
+from benchmarks.table import size, table
+from benchmarks.weights import is_average, trim_vocabulary
 from git_theta import manifest
 
 LIMIT = 0.33
@@ -171,7 +171,7 @@ def share(rows: list[Row]) -> float:
 def write_docs(rows: list[Row]) -> None:
     """Put the table and the plot into the documentation."""
     os.environ["MPLCONFIGDIR"] = str(CACHE / "matplotlib")  # its list of fonts
-    from _lib.plot import write_plot  # a second
+    from benchmarks.plot import write_plot  # a second
 
     write_block(_PAGE, "table", report(rows))
     commits = [(row.commit, row.lfs, row.theta) for row in rows]

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _lib.quickstart import real_checkpoint
+from benchmarks.quickstart import real_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
@@ -129,7 +129,7 @@ def _training() -> Any:
     """The module that trains: torch, transformers and peft take six seconds to import."""
     os.environ |= _QUIET
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    from _lib import training
+    from benchmarks import training
 
     return training
 

@@ -32,13 +32,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from _lib import mergekit
-from _lib.bench import length, scratch_folder
-from _lib.floors import cores, floors
-from _lib.machine import machine
-from _lib.merge_command import MODEL, Case, Ours, write_models
-from _lib.merge_report import Compared, command_table, floors_text, speed_table
-from _lib.merge_speed import (
+from benchmarks import mergekit
+from benchmarks.bench import length, scratch_folder
+from benchmarks.floors import cores, floors
+from benchmarks.machine import machine
+from benchmarks.merge_command import MODEL, Case, Ours, write_models
+from benchmarks.merge_report import Compared, command_table, floors_text, speed_table
+from benchmarks.merge_speed import (
     Model,
     Speed,
     devices,
@@ -49,9 +49,9 @@ from _lib.merge_speed import (
     measure,
     read_bytes,
 )
-from _lib.mergekit import Mergekit, equal_share
-from _lib.sandbox import Sandbox
-from _lib.table import size
+from benchmarks.mergekit import Mergekit, equal_share
+from benchmarks.sandbox import Sandbox
+from benchmarks.table import size
 
 _FURTHEST = 1.0
 """bf16 units in the last place by which a GPU's result may differ from the CPU's."""

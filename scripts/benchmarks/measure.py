@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 _INTERVAL = 0.02
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds, and peaks of resident memory in bytes (0 where the system has no /proc).
+    """Seconds, and peaks of resident memory in bytes, sampled every 20 ms.
 
     ``tree`` is the largest sum over all processes at one moment (memory that they share counts
     for each); ``program`` is the largest of the processes whose command line names the program.
@@ -60,55 +60,36 @@ class _Sampler(threading.Thread):
         super().__init__(daemon=True)
         self.tree = 0
         self.program = 0
-        self._pid = pid
+        self._process = psutil.Process(pid)
         self._program_name = program
         self._finished = threading.Event()
 
     def run(self) -> None:
         while not self._finished.wait(_INTERVAL):
-            processes = list(_family(self._pid))
-            self.tree = max(self.tree, sum(map(_resident, processes)))
-            for pid in processes:
-                if _runs(pid, self._program_name):
-                    self.program = max(self.program, _highest(pid))
+            sizes = [(process, _resident(process)) for process in self._family()]
+            self.tree = max(self.tree, sum(size for _, size in sizes))
+            of_program = (size for process, size in sizes if _runs(process, self._program_name))
+            self.program = max(self.program, *of_program, 0)
 
     def finish(self) -> None:
         self._finished.set()
         self.join()
 
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for children in _PROC.glob(f"{pid}/task/*/children"):
-        for child in _read_file(children).split():
-            yield from _family(int(child))
+    def _family(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):  # it has just ended
+            return [self._process, *self._process.children(recursive=True)]
+        return []
 
 
-def _runs(pid: int, program: str) -> bool:
-    """Whether the command is ``program``, or an interpreter's ``program`` or ``-m program``."""
-    words = _read(pid, "cmdline").decode(errors="replace").split("\0")[:3]
-    return any(Path(word).name.replace("_", "-") == program for word in words)
-
-
-def _resident(pid: int) -> int:
-    fields = _read(pid, "statm").split()
-    return int(fields[1]) * _PAGE if fields else 0
-
-
-def _highest(pid: int) -> int:
-    """The peak so far, which the kernel keeps: only growth after the last sample is missed."""
-    for line in _read(pid, "status").splitlines():
-        if line.startswith(b"VmHWM:"):
-            return int(line.split()[1]) << 10
+def _resident(process: psutil.Process) -> int:
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
     return 0
 
 
-def _read(pid: int, name: str) -> bytes:
-    return _read_file(_PROC / str(pid) / name)
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # the process is gone
-        return b""
+def _runs(process: psutil.Process, program: str) -> bool:
+    """Whether the command is ``program``, or an interpreter's ``program`` or ``-m program``."""
+    with suppress(psutil.Error):
+        words = process.cmdline()[:3]
+        return any(Path(word).name.replace("_", "-") == program for word in words)
+    return False

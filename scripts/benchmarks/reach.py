@@ -17,13 +17,13 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from _lib.checkpoint import BF16_NOISE, write_base, write_fine_tune
-from _lib.fine_tunes import ROOT, FineTune, FineTunes
-from _lib.pages import write_block
-from _lib.sandbox import THETA, Project, folder_bytes
-from _lib.speed import changed_tensors, rates
-from _lib.table import table
-from _lib.weights import cast
+from benchmarks.checkpoint import BF16_NOISE, write_base, write_fine_tune
+from benchmarks.fine_tunes import ROOT, FineTune, FineTunes
+from benchmarks.pages import write_block
+from benchmarks.sandbox import THETA, Project, folder_bytes
+from benchmarks.speed import changed_tensors, rates
+from benchmarks.table import table
+from benchmarks.weights import cast
 
 _PAGE = ROOT / "docs" / "encodings.md"
 _STEPS = 60

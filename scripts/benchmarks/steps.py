@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _lib.measure import Usage, measured
-from _lib.sandbox import Project, folder_bytes
+from benchmarks.measure import Usage, measured
+from benchmarks.sandbox import Project, folder_bytes
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from _lib.floors import Floors
-from _lib.merge_command import Case, Runs
-from _lib.merge_speed import Speed
-from _lib.table import ratio, seconds, size, table
+from benchmarks.floors import Floors
+from benchmarks.merge_command import Case, Runs
+from benchmarks.merge_speed import Speed
+from benchmarks.table import ratio, seconds, size, table
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,6 @@ def _row(merge: Compared, runs: Runs) -> list[str]:
         f"{seconds(fastest)} to {seconds(slowest)}",
         ratio(merge.commands[0].seconds, runs.seconds),
         seconds(runs.processor),
-        "-" if runs.others is None else f"{runs.others:.1f}",
+        f"{runs.others:.1f}",
         size(runs.memory),
     ]

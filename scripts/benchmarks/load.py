@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-_STAT = Path("/proc/stat")
+import psutil
 
 
 @dataclass
 class Load:
     """Processor seconds of the children, and the cores that all other programs kept busy.
 
-    ``others`` is ``None`` where the system has no /proc. What a host takes from a virtual machine
-    is not in it.
+    ``others`` does not count what a host takes from a virtual machine.
     """
 
     processor: float = 0.0
-    others: float | None = None
+    others: float = 0.0
 
 
 @contextmanager
@@ -33,10 +30,8 @@ def watched() -> Iterator[Load]:
     own = time.process_time()
     yield load
     load.processor = _children() - children
-    after, own = _everybody(), time.process_time() - own
-    if everybody is not None and after is not None:
-        elapsed = time.perf_counter() - begin
-        load.others = max(0.0, after - everybody - load.processor - own) / elapsed
+    busy, own = _everybody() - everybody, time.process_time() - own
+    load.others = max(0.0, busy - load.processor - own) / (time.perf_counter() - begin)
 
 
 def _children() -> float:
@@ -44,11 +39,8 @@ def _children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _everybody() -> float | None:
+def _everybody() -> float:
     """Seconds in which processors were neither idle, nor waiting for a disk, nor stolen."""
-    try:
-        fields = _STAT.read_text().splitlines()[0].split()[1:]
-    except OSError:
-        return None
-    user, nice, system, _, _, interrupt, soft, *_ = map(int, fields)
-    return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    interrupts = getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0)  # Linux has them
+    return float(times.user + times.nice + times.system + interrupts)

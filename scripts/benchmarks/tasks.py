@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from _lib.sentences import ENTAILMENT, OPINIONS, PARAPHRASES
+from benchmarks.sentences import ENTAILMENT, OPINIONS, PARAPHRASES
 
 Encoder = Callable[[list[str]], Tensor]
 """Gives sentences' vectors (sentences, HIDDEN) of length one."""

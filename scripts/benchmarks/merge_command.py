@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _lib.checkpoint import BF16_NOISE, llama_shapes, write_base, write_fine_tune
-from _lib.load import Load, watched
-from _lib.measure import Usage, measured
-from _lib.sandbox import THETA, Project
+from benchmarks.checkpoint import BF16_NOISE, llama_shapes, write_base, write_fine_tune
+from benchmarks.load import Load, watched
+from benchmarks.measure import Usage, measured
+from benchmarks.sandbox import THETA, Project
 
 MODEL = "model.safetensors"
 
@@ -75,9 +75,9 @@ class Runs:
         return statistics.median(load.processor for load in self.load)
 
     @property
-    def others(self) -> float | None:
+    def others(self) -> float:
         """Cores that other programs kept busy, in the run that was disturbed the most."""
-        return max((load.others for load in self.load if load.others is not None), default=None)
+        return max(load.others for load in self.load)
 
     @property
     def memory(self) -> int:

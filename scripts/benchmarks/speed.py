@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _lib.checkpoint import read_header
+from benchmarks.checkpoint import read_header
 from git_theta.checkpoint import chunk_codec
 from git_theta.checkpoint.chunk_codec import Base
 from git_theta.codec import Frame, decode_frame, encode_frame
