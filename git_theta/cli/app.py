@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from git_theta import __version__
-from git_theta.cli.failure import report
+from git_theta.cli.exit_handling import report
 
 # Every subcommand and the module that holds it, in the order of the help text. A module is
 # imported when its command runs: a filter must start in 0.3 s.

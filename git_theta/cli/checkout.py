@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from git_theta.cli.failure import complain
+from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
-from git_theta.filters.deferred import materialise, stubs
+from git_theta.filters.deferred import checkout_deferred, stubs
 from git_theta.workspace import Workspace, open_workspace
 
 
@@ -28,7 +28,7 @@ def command(paths: tuple[Path, ...]) -> None:
     """
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         chosen = [_inside(workspace, path) for path in paths] or _tracked(workspace)
-        done = materialise(workspace, stubs(workspace, chosen))
+        done = checkout_deferred(workspace, stubs(workspace, chosen))
     for path in done:
         click.echo(f"Restored {printable(path)}")
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from git_theta.cli.program import program
+from git_theta.cli.executable import executable
 from git_theta.cli.text import print_json, printable
 from git_theta.commands.doctor import examine
 
@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
       git theta doctor
       git theta doctor --json
     """
-    findings = examine(program())
+    findings = examine(executable())
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

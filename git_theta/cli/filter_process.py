@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from git_theta.cli.failure import complain
-from git_theta.cli.program import program
+from git_theta.cli.executable import executable
+from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.core.system import ancestors
 from git_theta.errors import ThetaError
@@ -45,6 +45,6 @@ def _add_missing_hooks(workspace: Workspace) -> None:
     if not workspace.storage.settings.auto_hooks:
         return
     try:
-        hooks.install_missing(workspace.repo, program())
+        hooks.install_missing(workspace.repo, executable())
     except ThetaError as error:
         complain(str(error))  # the file at hand can be filtered all the same

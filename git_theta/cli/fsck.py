@@ -8,7 +8,7 @@ import click
 
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
-from git_theta.commands.fsck import Problem, Rebuilt, Report, check, rebuild_index, set_aside
+from git_theta.commands.fsck import Problem, Rebuilt, Report, check, quarantine, rebuild_index
 from git_theta.errors import UsageError
 from git_theta.workspace import Workspace, open_workspace
 
@@ -18,7 +18,11 @@ _SHOWN_USES = 10
 @click.command("fsck")
 @click.argument("revs", nargs=-1, metavar="[REV]...")
 @click.option("--full", is_flag=True, help="Also rebuild every file and compare its hash.")
-@click.option("--repair", is_flag=True, help="Set damaged objects aside, for a fetch to replace.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Quarantine damaged objects, so that fetch gets them again.",
+)
 @click.option("--reindex", is_flag=True, help="Fill the index again from the objects here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_json: bool) -> None:
@@ -43,7 +47,7 @@ def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_j
         report = check(workspace, revs, full=full)
         moved = _repair(workspace, report) if repair else []
     if as_json:
-        print_json({**asdict(report), "ok": report.ok, "set_aside": moved})
+        print_json({**asdict(report), "ok": report.ok, "quarantined": moved})
     else:
         _tell(report, moved)
     if not report.ok:
@@ -51,14 +55,14 @@ def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_j
 
 
 def _repair(workspace: Workspace, report: Report) -> list[str]:
-    return [str(path) for path in set_aside(workspace, report)]
+    return [str(path) for path in quarantine(workspace, report)]
 
 
 def _tell(report: Report, moved: list[str]) -> None:
     for problem in report.problems:
         _tell_problem(problem)
     for path in moved:
-        click.echo(f"set aside: {path}; git theta fetch gets it again")
+        click.echo(f"quarantined: {path} (git theta fetch downloads it again)")
     click.echo(
         f"{plural(report.checkpoints, 'checkpoint')}, {plural(report.objects, 'object')} "
         f"({human(report.stored)}) verified, {plural(len(report.problems), 'problem')}"

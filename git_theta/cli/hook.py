@@ -7,10 +7,10 @@ import sys
 import click
 
 from git_theta import transfer
-from git_theta.cli.failure import complain
+from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural
-from git_theta.filters.deferred import materialise, stubs, take_deferred
+from git_theta.filters.deferred import checkout_deferred, stubs, take_deferred
 from git_theta.workspace import open_workspace
 
 
@@ -42,4 +42,4 @@ def post_index_change(flags: tuple[str, ...]) -> None:
     """Write the large checkpoints that git checked out as manifests."""
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         paths = take_deferred(workspace)
-        materialise(workspace, stubs(workspace, paths))
+        checkout_deferred(workspace, stubs(workspace, paths))

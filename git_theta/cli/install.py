@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from git_theta.cli.program import program
+from git_theta.cli.executable import executable
 from git_theta.cli.scope import scope_options
 from git_theta.errors import NotARepositoryError
 from git_theta.git import Lfs, Repository, config, hooks
@@ -27,9 +27,9 @@ def command(scope: config.Scope) -> None:
     repo = repository_here()
     if scope == "local" and repo is None:
         raise NotARepositoryError("not inside a Git repository", hint="git init")
-    config.install(scope, program(), repo.git_dir if repo else None)
+    config.install(scope, executable(), repo.git_dir if repo else None)
     click.echo(f"The filter and the merge driver are configured ({scope}).")
-    for name in hooks.install(repo, program()) if repo else ():
+    for name in hooks.install(repo, executable()) if repo else ():
         click.echo(f"Hook {name} is installed.")
     Lfs.require()
     click.echo('Next: git theta track "*.safetensors"')

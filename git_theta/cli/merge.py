@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from git_theta.cli.choosing import request_of, strategy_options
-from git_theta.cli.plans import plan_lines, warn_of_unmatched
+from git_theta.cli.merge_options import request_of, strategy_options
+from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
 from git_theta.git import command as programs

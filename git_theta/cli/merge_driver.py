@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from git_theta.cli.failure import complain
+from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.merge.driver import Texts, drive

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from git_theta.cli.choosing import request_of, strategy_options
-from git_theta.cli.plans import plan_lines, warn_of_unmatched
+from git_theta.cli.merge_options import request_of, strategy_options
+from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.git.config import MERGETOOL
@@ -52,7 +52,7 @@ def command(
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:
-            from git_theta.cli.asking import asker
+            from git_theta.cli.interactive import asker
 
             ask = asker(workspace)
         plans: list[Plan] = []

@@ -42,7 +42,7 @@ def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
             raise error.at(path) from error
 
 
-def materialise(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
+def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
     """Replace each stub by its file; what they lack is fetched in one go. Gives their paths.
 
     Each file appears whole or not at all, and git then knows that it is unmodified.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from git_theta.core.system import atomic_file
 from git_theta.errors import MergeError
-from git_theta.filters.deferred import materialise, stubs
+from git_theta.filters.deferred import checkout_deferred, stubs
 from git_theta.git import Repository, staging, worktree
 from git_theta.merge import adapter_config
 from git_theta.merge.heads import current_branch
@@ -155,7 +155,7 @@ def _merged_name(repo: Repository, commit: str) -> str:
 def _settle(workspace: Workspace, path: str, text: bytes) -> None:
     """Make the merged version what index and work tree have."""
     _write(workspace.repo, path, text)
-    materialise(workspace, stubs(workspace, [path]))
+    checkout_deferred(workspace, stubs(workspace, [path]))
 
 
 def _write(repo: Repository, path: str, text: bytes) -> None:

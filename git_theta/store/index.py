@@ -93,7 +93,7 @@ class Index:
                 except sqlite3.DatabaseError as error:
                     if not _is_damage(error):
                         raise
-                    self._set_aside()
+                    self._quarantine()
                     return work(self._open())
         except OSError as error:
             raise store_error(error, self._path) from error
@@ -131,7 +131,7 @@ class Index:
                 self._connection.close()
             self._connection = None
 
-    def _set_aside(self) -> None:
+    def _quarantine(self) -> None:
         self._close()
         with exclusive_lock(self._guard):
             # Another process may have put a sound one in its place already.

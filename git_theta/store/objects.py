@@ -164,7 +164,7 @@ class ObjectStore:
         except OSError as error:
             raise store_error(error, self.path(oid)) from error
 
-    def set_aside(self, oid: str) -> Path:
+    def quarantine(self, oid: str) -> Path:
         """Move a damaged object out of the way, to ``bad/``; gives its new place."""
         source, target = self.path(oid), self.root / "bad" / oid
         try:

@@ -12,7 +12,7 @@ import pytest
 from git_theta import manifest
 from git_theta.checkpoint import clean
 from git_theta.codec import Frame, encode_frame
-from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, set_aside
+from git_theta.commands.fsck import Problem, Report, Use, check, quarantine, rebuild_index
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Encoded, Part
 from git_theta.core.system import MemorySource
@@ -196,16 +196,16 @@ class TestCorrupt:
             Use("HEAD:model.safetensors", "layer.1.weight"),
         }
 
-    def test_set_aside_and_fetched_again(self, workspace: Workspace) -> None:
+    def test_quarantine_and_fetched_again(self, workspace: Workspace) -> None:
         ref = top(workspace, ":model.safetensors", "layer.1.weight")
         good = bytes(workspace.store.read(ref))
         rewrite(workspace.store, ref.oid, good[:-1] + b"?")
         report = check(workspace)
-        (place,) = set_aside(workspace, report)
+        (place,) = quarantine(workspace, report)
         assert place.read_bytes() == good[:-1] + b"?"
         assert not workspace.store.has(ref.oid)
         assert only(check(workspace)).kind == "missing"
-        assert set_aside(workspace, report) == []
+        assert quarantine(workspace, report) == []
         workspace.store.write([good])
         assert check(workspace).ok
 
@@ -215,7 +215,7 @@ class TestCorrupt:
         report = check(workspace)
         assert {problem.oid for problem in report.problems} == set(workspace.store.oids())
         assert all(problem.uses for problem in report.problems)
-        assert len(set_aside(workspace, report)) == len(report.problems)
+        assert len(quarantine(workspace, report)) == len(report.problems)
         assert not list(workspace.store.oids())
 
 
@@ -254,7 +254,7 @@ class TestWrongFrames:
         assert (problem.kind, problem.oid) == ("corrupt", ref.oid)
         assert "hash that it claims" in problem.detail
         assert Use("HEAD:made.safetensors", "data") in problem.uses
-        assert set_aside(workspace, check(workspace)) == [], "its own bytes are what its name says"
+        assert quarantine(workspace, check(workspace)) == [], "its own bytes are what its name says"
 
     def test_no_frame_at_all(self, workspace: Workspace) -> None:
         ref = workspace.store.write([b"nothing that begins like a frame"])
@@ -376,5 +376,5 @@ class TestRebuildIndex:
 def test_bad_folder_is_inside_the_store(workspace: Workspace) -> None:
     ref = top(workspace, ":model.safetensors", "layer.1.weight")
     rewrite(workspace.store, ref.oid, b"damaged")
-    (place,) = set_aside(workspace, check(workspace))
+    (place,) = quarantine(workspace, check(workspace))
     assert place == Path(workspace.repo.theta_dir) / "bad" / ref.oid

@@ -45,7 +45,7 @@ def check(workspace: Workspace, revs: Sequence[str] = (), *, full: bool = False)
     return checker.report()
 
 
-def set_aside(workspace: Workspace, report: Report) -> list[Path]:
+def quarantine(workspace: Workspace, report: Report) -> list[Path]:
     """Move damaged objects to ``theta/bad``, so that a fetch gets them again; gives their places.
 
     Objects whose own bytes are right stay: another copy would be no better.
@@ -53,7 +53,7 @@ def set_aside(workspace: Workspace, report: Report) -> list[Path]:
     store = workspace.store
     damaged = {problem.oid for problem in report.problems if problem.kind == "corrupt"}
     bad = [oid for oid in sorted(filter(None, damaged)) if _is_bad(store, oid)]
-    moved = {oid: store.set_aside(oid) for oid in bad}
+    moved = {oid: store.quarantine(oid) for oid in bad}
     workspace.storage.index.forget(moved)
     return list(moved.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_theta.cli.choosing import request_of
+from git_theta.cli.merge_options import request_of
 from git_theta.errors import MergeError, SettingsError, UsageError
 from git_theta.git import Repository
 from git_theta.merge.request import VARIABLE, Request, all_rules, from_environment

@@ -291,10 +291,10 @@ class TestDamage:
         with Index(tmp_path / "theta") as other:
             assert index.find(name(1))
             assert other.find(name(1))
-            index._set_aside()
+            index._quarantine()
             index.add([place(1, oid=7)])
             # The other one found the damage too, later: it must not set the new one aside.
-            other._set_aside()
+            other._quarantine()
             assert other.find(name(1)) == [place(1, oid=7)]
 
     def test_empty_file(self, index: Index, database: Path) -> None:

@@ -265,7 +265,7 @@ class TestInventory:
                 with pytest.raises(StoreError, match="permission denied"):
                     look()
 
-    def test_freshen(self, store: ObjectStore) -> None:
+    def test_touch(self, store: ObjectStore) -> None:
         oids = [store.write([bytes([n])]).oid for n in range(3)]
         for oid in oids:
             os.utime(store.path(oid), (1, 1))
@@ -273,34 +273,34 @@ class TestInventory:
         young = [time.time() - store.path(oid).stat().st_mtime < 100 for oid in oids]
         assert young == [True, True, False]
 
-    def test_freshen_what_is_gone(self, store: ObjectStore) -> None:
+    def test_touch_what_is_gone(self, store: ObjectStore) -> None:
         with pytest.raises(MissingObjectError):
             store.touch([ABSENT])
 
-    def test_freshen_what_is_somebody_elses(self) -> None:
+    def test_touch_what_is_somebody_elses(self) -> None:
         with public_folder() as folder:
             store = ObjectStore(folder)
             oid = store.write([b"abc"]).oid
             with unprivileged():
                 store.touch([oid])
 
-    def test_freshen_where_that_may_not_be(self, tmp_path: Path) -> None:
+    def test_touch_where_that_may_not_be(self, tmp_path: Path) -> None:
         printed = on_tmpfs("size=4m", _FRESHEN_READ_ONLY, tmp_path / "disk")
         assert "read-only" in printed
 
-    def test_set_aside(self, store: ObjectStore) -> None:
+    def test_quarantine(self, store: ObjectStore) -> None:
         oid = store.write([b"abc"]).oid
-        place = store.set_aside(oid)
+        place = store.quarantine(oid)
         assert place == store.root / "bad" / oid
         assert place.read_bytes() == b"abc"
         assert not store.has(oid)
         with pytest.raises(MissingObjectError):
-            store.set_aside(oid)
+            store.quarantine(oid)
 
-    def test_set_aside_where_that_may_not_be(self, store: ObjectStore) -> None:
+    def test_quarantine_where_that_may_not_be(self, store: ObjectStore) -> None:
         oid = store.write([b"abc"]).oid
         with read_only(store.root), unprivileged(), pytest.raises(StoreError):
-            store.set_aside(oid)
+            store.quarantine(oid)
         assert store.has(oid)
 
 

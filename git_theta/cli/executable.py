@@ -1,4 +1,4 @@
-"""Where this program lies, for configuration and hooks that run it without our environment."""
+"""The path of the installed executable, for configuration and hooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from git_theta.errors import MissingToolError
 
 
-def program() -> Path:
+def executable() -> Path:
     """The absolute path of the ``git-theta`` console script of this Python.
 
     A path rather than ``git-theta``: git may run from a GUI or a shell in which the virtual
