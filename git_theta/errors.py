@@ -24,24 +24,38 @@ written), 130 when interrupted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ThetaError(Exception):
     """A problem with a cause, and where there is one, the next command to type.
 
-    ``path`` is the file or object concerned; ``hint`` is one sentence or command that mends it.
+    ``path`` is the file or object concerned; ``hint`` is one sentence or command that mends it;
+    ``details`` are further lines, such as what there is to choose from.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        hint: str | None = None,
+        details: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
         self.hint = hint
+        self.details = tuple(details)
 
     def __str__(self) -> str:
-        text = f"{self.path}: {self.message}" if self.path else self.message
-        return f"{text}\n  hint: {self.hint}" if self.hint else text
+        first = f"{self.path}: {self.message}" if self.path else self.message
+        lines = [first, *(f"    {line}" for line in self.details)]
+        lines += [f"  hint: {self.hint}"] if self.hint else []
+        # A name from a stranger must not add a line that looks like one of ours.
+        return "\n".join("\\n".join(line.splitlines()) for line in lines)
 
     def at(self, path: str) -> ThetaError:
         """Name the path concerned, unless a deeper layer already did; returns itself."""

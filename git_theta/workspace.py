@@ -11,7 +11,7 @@ from pathlib import Path
 from git_theta.checkpoint import StorageContext
 from git_theta.core import settings
 from git_theta.core.progress import NullProgress, Progress
-from git_theta.errors import SettingsError
+from git_theta.errors import SettingsError, ThetaError
 from git_theta.git import TEAM_FILE, Repository
 from git_theta.store import Index, ObjectStore
 
@@ -33,7 +33,7 @@ class Workspace:
 def open_workspace(
     start: Path | None = None,
     progress: Progress | None = None,
-    complain: Callable[[str], None] | None = None,
+    complain: Callable[[ThetaError], None] | None = None,
 ) -> Iterator[Workspace]:
     """Open the repository around ``start`` (the current folder).
 
@@ -52,12 +52,13 @@ def open_workspace(
         repo.close()
 
 
-def _settings(repo: Repository, complain: Callable[[str], None] | None) -> settings.Settings:
+def _settings(repo: Repository, complain: Callable[[ThetaError], None] | None) -> settings.Settings:
     try:
         return settings.load(repo.config(), repo.team_settings(), os.environ)
     except SettingsError as error:
         if complain is None:
             raise
         chosen = settings.load(repo.config(), {}, os.environ)
-        complain(f"{error.at(TEAM_FILE)}\n  its settings do not count until it is mended")
+        error.details = ("its settings do not count until it is mended",)
+        complain(error.at(TEAM_FILE))
         return chosen

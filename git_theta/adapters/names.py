@@ -87,11 +87,12 @@ class Names:
             last = {_tail(name, wanted): name for name in self.parameters}
             close = get_close_matches(_tail(wanted, wanted), last, _SHOWN, 0.5)
             candidates = [last[tail] for tail in close]
-        shown = "".join(f"\n    {name}" for name in candidates[:_SHOWN])
-        more = f"\n    and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
-        listed = f"; candidates:{shown}{more}" if candidates else ""
+        shown = candidates[:_SHOWN]
+        if len(candidates) > _SHOWN:
+            shown += [f"and {len(candidates) - _SHOWN} more"]
         return UsageError(
-            message + listed,
+            f"{message}; candidates:" if candidates else message,
+            details=shown,
             hint=f"name it with --map {wanted}=NAME, or leave it out with --map {wanted}=",
         )
 

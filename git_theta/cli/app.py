@@ -10,6 +10,7 @@ import click
 
 from git_theta import __version__
 from git_theta.cli.exit_handling import report
+from git_theta.cli.terminal import protect
 
 # Every subcommand and the module that holds it, in the order of the help text. A module is
 # imported when its command runs: a filter must start in 0.3 s.
@@ -71,6 +72,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; exits with a code of the table in ``git_theta.errors``."""
+    protect()
     try:
         cli(standalone_mode=False)
     except BaseException as error:  # every way out has one exit code and one message

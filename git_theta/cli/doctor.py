@@ -32,6 +32,6 @@ def command(as_json: bool) -> None:
             mark = "ok   " if finding.ok else "WRONG"
             click.echo(f"{mark} {finding.check}: {printable(finding.detail)}")
             if finding.fix:
-                click.echo(f"      mend it with: {finding.fix}")
+                click.echo(f"      mend it with: {printable(finding.fix)}")
     if not all(finding.ok for finding in findings):
         raise SystemExit(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from git_theta import __version__
+from git_theta.cli.text import printable
 from git_theta.errors import ThetaError
 
 DEFECT = 3
@@ -21,7 +22,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, ThetaError):
-        complain(str(error))
+        complain(error)
         return error.exit_code
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
@@ -37,18 +38,22 @@ def report(error: BaseException) -> int:
     return DEFECT
 
 
-def complain(message: str) -> None:
-    """Print an error the way git does."""
+def complain(problem: str | ThetaError) -> None:
+    """Print an error or a warning the way git does.
+
+    A text is one line: a name in it cannot add a line of its own, such as a hint.
+    """
+    message = printable(problem) if isinstance(problem, str) else str(problem)
     click.echo(f"git-theta: {message}", err=True)
 
 
-def _defect(error: BaseException) -> str:
+def _defect(error: BaseException) -> ThetaError:
     log = "".join(traceback.format_exception(error))
     with tempfile.NamedTemporaryFile(
         "w", prefix="git-theta-", suffix=".log", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"git-theta {__version__}, Python {sys.version}\n{log}")
-    return (
-        f"a defect in git-theta: {type(error).__name__}: {error}\n"
-        f"  hint: please report it with the log {Path(file.name)}"
+    return ThetaError(
+        f"a defect in git-theta: {type(error).__name__}: {error}",
+        hint=f"please report it with the log {Path(file.name)}",
     )

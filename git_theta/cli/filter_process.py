@@ -37,7 +37,7 @@ def command() -> None:
 
 
 def _report(path: str, error: ThetaError) -> None:
-    complain(str(error.at(path)))
+    complain(error.at(path))
 
 
 def _add_missing_hooks(workspace: Workspace) -> None:
@@ -47,4 +47,4 @@ def _add_missing_hooks(workspace: Workspace) -> None:
     try:
         hooks.install_missing(workspace.repo, executable())
     except ThetaError as error:
-        complain(str(error))  # the file at hand can be filtered all the same
+        complain(error)  # the file at hand can be filtered all the same

@@ -86,7 +86,7 @@ def command(
             return
         check_mergeable(prepared)
         for note in complete(workspace, prepared, message, commit=not no_commit):
-            click.echo(note, err=True)
+            click.echo(printable(note), err=True)
     names = ", ".join(head.name for head in heads.others)
     click.echo(f"Merged {printable(names)}" + (", not committed" if no_commit else ""), err=as_json)
 

@@ -7,7 +7,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from git_theta.cli.terminal import unprotected
+from git_theta.cli.text import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 _PATIENCE = 1.0
@@ -54,6 +58,16 @@ class Meter:
 def _open_bar(what: str, total: int) -> tuple[Progress, TaskID]:
     # Imported here: rich costs 0.1 s, and most files are done before a bar is due.
     from rich.console import Console
+
+    # The bar moves the cursor on purpose.
+    progress = bar(Console(file=unprotected(sys.stderr)))
+    task = progress.add_task(printable(what), total=total)
+    progress.start()
+    return progress, task
+
+
+def bar(console: Console) -> Progress:
+    """Return a bar whose description is text, not markup: a name may hold brackets."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -63,15 +77,12 @@ def _open_bar(what: str, total: int) -> tuple[Progress, TaskID]:
         TransferSpeedColumn,
     )
 
-    progress = Progress(
-        TextColumn("{task.description}"),
+    return Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
-    task = progress.add_task(what, total=total)
-    progress.start()
-    return progress, task

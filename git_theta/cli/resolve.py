@@ -60,7 +60,7 @@ def command(
             resolved = resolve(workspace, inside, request, ask)
             summary = summarise(resolved.plan, workspace.storage.settings.device)
             for line in [*plan_lines(summary), *resolved.notes]:
-                click.echo(line)
+                click.echo(printable(line))
             plans.append(resolved.plan)
             click.echo(f"Resolved and staged {printable(inside)}")
             if MERGETOOL in os.environ and workspace.repo.keeps_backups:

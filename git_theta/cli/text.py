@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from git_theta.cli.terminal import visible
+
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -26,8 +28,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Aligned columns, those numbered in ``right`` to the right."""
-    lines = [list(header), *map(list, rows)]
+    """Return aligned columns of printable cells, those numbered in ``right`` to the right."""
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -44,5 +46,5 @@ def print_json(value: Any) -> None:
 
 
 def printable(name: str) -> str:
-    """A name from a stranger without control characters, which could rewrite the terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+    """Return a name from a stranger as one line of visible characters."""
+    return visible(name, kept=frozenset())

@@ -33,7 +33,7 @@ class Session:
     def __init__(
         self,
         workspace: Workspace,
-        warn: Callable[[str], None],
+        warn: Callable[[str | ThetaError], None],
         can_defer: bool = False,
         as_text: bool = False,
     ) -> None:
@@ -119,7 +119,7 @@ class Session:
             # `git am` and `git merge -s recursive` read what they merged before the index has it.
             self._given[request.path] = text
         if self._as_text:
-            self._warn(str(_octopus_error(request.path)))
+            self._warn(_octopus_error(request.path))
             return [text]  # git puts its merge, conflict markers and all, in the file's place
         if not self._workspace.storage.settings.smudge:
             return [text]
@@ -154,7 +154,7 @@ class Session:
         try:
             transfer.fetch(self._workspace, objects)
         except ThetaError as error:
-            self._warn(str(error))  # each file that cannot be rebuilt will say so itself
+            self._warn(error)  # each file that cannot be rebuilt will say so itself
         return list(self._waiting)
 
     def delayed(self, path: str) -> Iterable[Buffer]:

@@ -112,8 +112,8 @@ def failure(args: Sequence[str], result: Result) -> GitError:
     # What comes after ``-c key=value`` options of git says more than they do.
     first = next((at for at in range(1, len(args), 2) if args[at] != "-c"), 1)
     name = (args[0], *args[first : first + 1])
-    words = result.err.strip() or f"exit status {result.status}"
-    return GitError(f"{' '.join(name)} failed: {words}")
+    words, *more = result.err.strip().splitlines() or [f"exit status {result.status}"]
+    return GitError(f"{' '.join(name)} failed: {words}", details=more)
 
 
 def decode(output: bytes) -> str:

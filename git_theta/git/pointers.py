@@ -170,5 +170,6 @@ def _remember(repo: Repository, ref: str, objects: Iterable[str]) -> None:
 def _refused(remote: str, error: GitError) -> TransferError:
     return TransferError(
         f"{remote} does not take the pointers of the uploaded objects: {error.message}",
+        details=error.details,
         hint="for a host that keeps objects without pointers: git config theta.pointers false",
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from git_theta.errors import GitError
 from git_theta.git import Repository, command
 from git_theta.git.command import decode
 from git_theta.merge.heads import Heads
@@ -72,5 +71,6 @@ def _merge_trees(
     tree, *files = decode(result.out).split("\0")
     if result.status > 1 or not tree:
         error = command.failure(args, result)
-        raise GitError(error.message, hint="this needs git 2.38 or newer")
+        error.hint = "this needs git 2.38 or newer"
+        raise error
     return tree, [file for file in files if file]

@@ -115,10 +115,10 @@ def conflict_error(
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
     number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
-    text = "\n".join(f"    {line}" for line in lines)
     return MergeError(
-        f"{number} in conflict; {state}\n{text}",
+        f"{number} in conflict; {state}",
         path=path or None,
+        details=lines,
         hint=f"{command or f'git theta resolve {path}'} {_remedy(plan)}",
     )
 

@@ -199,6 +199,7 @@ def _check_out(repo: Repository, tree: str) -> None:
     except GitError as error:
         raise MergeError(
             f"local changes would be overwritten: {error.message}",
+            details=error.details,
             hint="git commit or git stash them; nothing was changed",
         ) from error
     try:
