@@ -22,7 +22,7 @@ from git_theta.workspace import open_workspace
     "kind",
     type=click.Choice(get_args(Kind)),
     required=True,
-    help="What the update is: LoRA factors, IA3 vectors, or indices and values.",
+    help="Kind of update: LoRA factors, IA3 vectors, or sparse indices and values.",
 )
 @click.option(
     "--data",
@@ -30,16 +30,22 @@ from git_theta.workspace import open_workspace
     required=True,
     help="The adapter's folder or file, as PEFT's save_pretrained() writes it.",
 )
-@click.option("--map", "renamed", multiple=True, metavar="OLD=NEW", help="Where names differ.")
+@click.option(
+    "--map",
+    "renamed",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Map names of the update to those of the checkpoint.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_json: bool) -> None:
-    """Stage a checkpoint with an update applied, and store the update as what it is.
+    """Stage a checkpoint plus an adapter, and store only the adapter.
 
-    The version in the index is the base. Where the file in the work tree is that version, it
-    becomes the updated one; where it holds the merged weights already, it stays exactly as it is.
+    The base is the version in the index. If the file in the work tree is that version, the update
+    is applied to it. If the file holds the merged weights already, it stays exactly as it is.
 
     For --update sparse, the data is a safetensors file with NAME.indices (int64, flat) and
-    NAME.values for each parameter NAME.
+    NAME.values for each tensor NAME.
 
     \b
     Examples:

@@ -66,7 +66,7 @@ def cli() -> None:
     In a repository:  git theta track "*.safetensors"
     Then:             git add, git commit, git checkout, git push, git clone
 
-    When something does not work, `git theta doctor` says what to do.
+    If something does not work: git theta doctor
     """
 
 
@@ -74,7 +74,7 @@ def main() -> NoReturn:
     """Run the command line; exits with a code of the table in ``git_theta.errors``."""
     protect()
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="git theta", standalone_mode=False)
     except BaseException as error:  # every way out has one exit code and one message
         sys.exit(report(error))
     sys.exit(0)

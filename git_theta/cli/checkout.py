@@ -15,11 +15,11 @@ from git_theta.workspace import Workspace, open_workspace
 
 
 @click.command("checkout")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 def command(paths: tuple[Path, ...]) -> None:
-    """Turn manifests that are left in the work tree into the checkpoints they stand for.
+    """Replace manifests in the work tree by their checkpoints.
 
-    Without PATH, every one in the work tree. A file that is no manifest is left alone.
+    Without PATH: all of them. Files that are not manifests are left alone.
 
     \b
     Examples:

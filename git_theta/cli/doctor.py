@@ -14,10 +14,10 @@ from git_theta.commands.doctor import examine
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Find what is missing or misconfigured, and name the command that mends it.
+    """Check the installation, and name the command that fixes it.
 
-    Looks at git, git-lfs, the configuration, the hooks, .gitattributes and the work tree. Exits
-    with 1 when something is wrong.
+    Checks git, git-lfs, the configuration, the hooks, .gitattributes and the work tree. Exits
+    with 1 if something is wrong.
 
     \b
     Examples:
@@ -32,6 +32,6 @@ def command(as_json: bool) -> None:
             mark = "ok   " if finding.ok else "WRONG"
             click.echo(f"{mark} {finding.check}: {printable(finding.detail)}")
             if finding.fix:
-                click.echo(f"      mend it with: {printable(finding.fix)}")
+                click.echo(f"      fix: {printable(finding.fix)}")
     if not all(finding.ok for finding in findings):
         raise SystemExit(1)

@@ -15,9 +15,10 @@ from git_theta.workspace import open_workspace
 @click.command("fetch")
 @click.argument("revs", nargs=-1, metavar="[REV]...")
 def command(revs: tuple[str, ...]) -> None:
-    """Download the objects that the checkpoints of REV need (HEAD and the index by default).
+    """Download the objects that checkpoints of REV need.
 
-    `git checkout` does this by itself; fetch ahead to work without a network.
+    Without REV: those of HEAD and the index. `git checkout` downloads what it needs by itself;
+    fetch ahead to work offline.
 
     \b
     Examples:
@@ -28,7 +29,7 @@ def command(revs: tuple[str, ...]) -> None:
         objects = transfer.needed_objects(workspace.repo, _entries(workspace.repo, revs))
         missing = {o: size for o, size in objects.items() if not workspace.store.has(o)}
         transfer.fetch(workspace, missing)
-    click.echo(f"{plural(len(missing), 'object')} fetched, {human(sum(missing.values()))}")
+    click.echo(f"Downloaded {plural(len(missing), 'object')} ({human(sum(missing.values()))})")
 
 
 def _entries(repo: Repository, revs: tuple[str, ...]) -> list[Entry]:

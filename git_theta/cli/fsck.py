@@ -17,26 +17,26 @@ _SHOWN_USES = 10
 
 @click.command("fsck")
 @click.argument("revs", nargs=-1, metavar="[REV]...")
-@click.option("--full", is_flag=True, help="Also rebuild every file and compare its hash.")
+@click.option("--full", is_flag=True, help="Also rebuild each checkpoint and compare its hash.")
 @click.option(
     "--repair",
     is_flag=True,
-    help="Quarantine damaged objects, so that fetch gets them again.",
+    help="Quarantine damaged objects, so that fetch downloads them again.",
 )
-@click.option("--reindex", is_flag=True, help="Fill the index again from the objects here.")
+@click.option("--reindex", is_flag=True, help="Rebuild the index from the local objects.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_json: bool) -> None:
-    """Verify the objects that checkpoints need: everything here, or only commits REV.
+    """Verify the stored objects, of everything or of commits REV.
 
-    Each damaged or missing object is named with every checkpoint and tensor that needs it. Exits
-    with 1 when something is wrong.
+    Names each damaged or missing object with the checkpoints and tensors that need it. Exits with
+    1 if something is wrong.
 
     \b
     Examples:
       git theta fsck
       git theta fsck HEAD v1.0 --full
       git theta fsck --repair && git theta fetch
-      git theta fsck --reindex      after the index was lost
+      git theta fsck --reindex      if the index was lost
     """
     if reindex and (revs or full or repair):
         raise UsageError("--reindex goes alone", hint="git theta fsck --reindex; git theta fsck")
@@ -68,7 +68,7 @@ def _tell(report: Report, moved: list[str]) -> None:
         f"({human(report.stored)}) verified, {plural(len(report.problems), 'problem')}"
     )
     if report.absent:
-        click.echo(f"{plural(report.absent, 'object')} of older commits are on a remote only")
+        click.echo(f"{plural(report.absent, 'object')} of older commits only on a remote")
 
 
 def _tell_problem(problem: Problem) -> None:
@@ -78,7 +78,7 @@ def _tell_problem(problem: Problem) -> None:
         click.echo(f"  needed by {printable(use.checkpoint + tensor)}")
     if len(problem.uses) > _SHOWN_USES:
         click.echo(f"  and by {len(problem.uses) - _SHOWN_USES:,} more (--json lists them)")
-    click.echo(f"  mend it with: {problem.fix}")
+    click.echo(f"  fix: {problem.fix}")
 
 
 def _tell_rebuilt(rebuilt: Rebuilt, as_json: bool) -> None:

@@ -12,21 +12,22 @@ _DAY = 86400.0
 
 
 @click.command("gc")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed, remove nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @click.option(
     "--older-than",
     "days",
     type=click.FloatRange(min=0),
     default=14.0,
     show_default=True,
-    help="Keep objects that are younger than this many days.",
+    help="Keep objects younger than this many days.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(dry_run: bool, days: float, as_json: bool) -> None:
-    """Remove local objects that no commit, stash, reflog or index needs.
+    """Remove local objects that nothing needs any more.
 
-    They are left by amended or abandoned work. Objects are never rewritten, so nothing that is
-    pushed changes.
+    Objects of every commit, stash, reflog and index are kept. Amended and abandoned commits leave
+    others behind. Objects are never rewritten, so what
+    is pushed does not change.
 
     \b
     Examples:
@@ -40,5 +41,5 @@ def command(dry_run: bool, days: float, as_json: bool) -> None:
         return
     did = "would be removed" if dry_run else "removed"
     click.echo(
-        f"{plural(len(found.oids), 'object')} {did} ({human(found.size)}), {found.kept:,} needed"
+        f"{plural(len(found.oids), 'object')} {did} ({human(found.size)}), {found.kept:,} kept"
     )

@@ -28,7 +28,7 @@ def command() -> None:
 @click.argument("remote")
 @click.argument("url", required=False)
 def pre_push(remote: str, url: str | None) -> None:
-    """Upload the objects that the pushed commits need, before their branch moves."""
+    """Upload the objects that the pushed commits need."""
     updates = transfer.parse_updates(sys.stdin.read())
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         count = transfer.push(workspace, remote, updates)
@@ -39,7 +39,7 @@ def pre_push(remote: str, url: str | None) -> None:
 @command.command("post-index-change")
 @click.argument("flags", nargs=-1)
 def post_index_change(flags: tuple[str, ...]) -> None:
-    """Write the large checkpoints that git checked out as manifests."""
+    """Write the large checkpoints of a checkout."""
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         paths = take_deferred(workspace)
         checkout_deferred(workspace, stubs(workspace, paths))

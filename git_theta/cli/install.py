@@ -13,10 +13,10 @@ from git_theta.git import Lfs, Repository, config, hooks
 @click.command("install")
 @scope_options
 def command(scope: config.Scope) -> None:
-    """Register git-theta with Git, for this user unless told otherwise.
+    """Set git-theta up for this user, and in this repository.
 
-    Writes the filter and the merge driver to Git's configuration and, inside a repository, adds
-    our hooks; hooks that are there already are kept and run first.
+    Writes the filter and the merge driver to Git's configuration. Inside a repository, also adds
+    the hooks; hooks that exist already are kept and run first.
 
     \b
     Examples:

@@ -14,14 +14,15 @@ from git_theta.git import Repository
 
 
 @click.command("log")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--rev", default="HEAD", help="Begin at this commit.", show_default=True)
-@click.option("-n", "limit", type=click.IntRange(min=1), help="Show this many commits at most.")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@click.option("--rev", default="HEAD", help="Start at this commit.", show_default=True)
+@click.option("-n", "limit", type=click.IntRange(min=1), help="Show at most this many commits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(paths: tuple[Path, ...], rev: str, limit: int | None, as_json: bool) -> None:
-    """Show the commits that changed checkpoints: parameters, stored bytes, how they were merged.
+    """Show the commits that changed checkpoints.
 
-    Compared is with the first parent; stored bytes are those that no parent has.
+    Each commit is compared with its first parent: tensors changed, added and removed, how they
+    were merged, and the stored bytes that no parent has.
 
     \b
     Examples:

@@ -19,8 +19,8 @@ from git_theta.workspace import open_workspace
 def command(rev: str | None, as_json: bool) -> None:
     """List the checkpoints of the index, or of commit REV.
 
-    STORED is what a checkpoint's own frames take; what it shares with others counts for each.
-    MISSING is the number of its objects that are not here.
+    STORED counts the stored bytes that a checkpoint needs; bytes shared with others count for
+    each. MISSING is the number of its objects that are not downloaded.
 
     \b
     Examples:

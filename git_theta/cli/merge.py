@@ -50,7 +50,7 @@ def command(
     message: str | None,
     as_json: bool,
 ) -> None:
-    """Merge branches, checkpoints by a strategy, all other files as Git merges them.
+    """Merge branches; their checkpoints by a strategy.
 
     Parameters that one branch alone changed are taken from it (unless --all); the strategy is for
     those that more branches changed. With several branches it sees all of them at once, and one

@@ -16,13 +16,14 @@ _SHOWN = 3
 
 
 @click.command("replay")
-@click.argument("commit", default="HEAD")
+@click.argument("commit", default="HEAD", metavar="[COMMIT]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(commit: str, as_json: bool) -> None:
-    """Do the merges of COMMIT (HEAD by default) again, and compare the bits.
+    """Repeat the merges of COMMIT, and compare the bits.
 
-    A merged checkpoint carries its recipe: the versions that went in, strategies and parameters.
-    On a CPU the same recipe gives the same bits anywhere; on a GPU, within rounding.
+    A merged checkpoint carries its recipe: versions, strategies and hyperparameters. On a CPU the
+    same recipe gives the same bits on every machine; on a GPU they are equal up to rounding.
+    Without COMMIT: HEAD.
 
     \b
     Examples:
@@ -49,6 +50,4 @@ def _line(row: Replayed) -> str:
     where = ""
     if row.merged_on != row.replayed_on:
         where = f"; merged on {row.merged_on}, replayed on {row.replayed_on}"
-    return (
-        f"{path}: {plural(len(row.differing), 'parameter')} with other bits: {names}{more}{where}"
-    )
+    return f"{path}: {plural(len(row.differing), 'tensor')} with other bits: {names}{more}{where}"

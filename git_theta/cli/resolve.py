@@ -35,7 +35,7 @@ def command(
     device: str | None,
     interactive: bool,
 ) -> None:
-    """Settle checkpoints that a merge left in conflict, and stage them.
+    """Resolve checkpoints that a merge left in conflict.
 
     Parameters that one side alone changed are taken from it; the strategy is for those that both
     changed. `git theta strategies` lists them. Interactively, each kind of parameter is shown with

@@ -19,10 +19,10 @@ from git_theta.workspace import open_workspace
 @click.argument("tensor", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
-    """Show the tensors of a checkpoint, or one TENSOR, and what each costs.
+    """Show the tensors of a checkpoint: encoding, depth, stored bytes.
 
-    DEPTH is the number of frames that are decoded to rebuild a tensor: 1 for one that is stored
-    in full. STORED is its own frame, BASES are the frames below it.
+    DEPTH is the number of frames that are decoded to rebuild a tensor: 1 if it is stored in full.
+    STORED is the size of its own frame, BASES that of the frames below it.
 
     \b
     Examples:

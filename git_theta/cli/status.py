@@ -18,9 +18,9 @@ _WORK_TREE = {
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, unchanged checkpoints included.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, unchanged checkpoints too.")
 def command(as_json: bool) -> None:
-    """Say what `git status` says of checkpoints, in parameters and stored bytes.
+    """Show changed checkpoints: tensors and bytes stored.
 
     \b
     Examples:

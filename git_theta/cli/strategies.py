@@ -16,7 +16,7 @@ from git_theta.merge.strategy import Strategy, strategy_named
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the merge strategies, or document one: what it computes, its parameters, its paper.
+    """List the merge strategies, or document one.
 
     \b
     Examples:

@@ -11,12 +11,12 @@ from git_theta.git import Repository, attributes
 
 
 @click.command("track")
-@click.argument("patterns", nargs=-1)
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the tracked patterns as JSON.")
 def command(patterns: tuple[str, ...], as_json: bool) -> None:
-    """Track files whose path matches PATTERN; without one, list what is tracked.
+    """Track the files that match PATTERN; without one, list patterns.
 
-    Adds lines to .gitattributes in the current folder, after any line that would override them.
+    Adds lines to .gitattributes in the current folder, below any line that would override them.
     Quote the pattern, or the shell replaces it by file names.
 
     \b

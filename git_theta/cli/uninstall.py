@@ -12,10 +12,10 @@ from git_theta.git import config, hooks
 @click.command("uninstall")
 @scope_options
 def command(scope: config.Scope) -> None:
-    """Take back what `git theta install` wrote.
+    """Undo `git theta install`.
 
     Tracked paths, objects and history stay as they are: install again to work with them. Hooks
-    that were there before are put back.
+    that existed before are restored.
 
     \b
     Examples:

@@ -11,16 +11,17 @@ from git_theta.git import Repository, attributes
 
 
 @click.command("untrack")
-@click.argument("patterns", nargs=-1, required=True)
+@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 def command(patterns: tuple[str, ...]) -> None:
-    """Stop tracking PATTERN: take its line out of .gitattributes in the current folder.
+    """Stop tracking the files that match PATTERN.
 
-    Files that are committed stay as they are until they are added again, whole, by Git itself.
+    Removes the line of PATTERN from .gitattributes in the current folder. Committed versions stay
+    as they are; the next `git add` stores the file whole, as Git stores any file.
 
     \b
     Examples:
       git theta untrack "*.bin"
-      git add --renormalize .       store the files as Git would
+      git add --renormalize .       restage the files as plain Git files
     """
     Repository.discover().close()
     removed = attributes.untrack(Path(), patterns)

@@ -1,1 +1,1 @@
-"""Writers of the reference pages that are generated from the code."""
+"""Reference pages that are generated from the code, so that they cannot drift from it."""

@@ -1,15 +1,13 @@
-"""Renders docs/exit-codes.md from the exception classes, so that the table cannot drift."""
+"""docs/exit-codes.md: the table of the exception classes."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from git_theta import errors
-
-PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+from pages.page import DOCS, run
 
 _HEAD = """# Exit codes
 
@@ -44,7 +42,7 @@ _OTHERS = {
 
 
 def render() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = _OTHERS | {code: (f"`{name}`", text) for code, name, text in _classes(errors.ThetaError)}
     table = "".join(
         f"| {code} | {name} | {text} |\n" for code, (name, text) in sorted(rows.items())
@@ -59,18 +57,5 @@ def _classes(top: type[errors.ThetaError]) -> Iterator[tuple[int, str, str]]:
         yield from _classes(child)
 
 
-def main(arguments: list[str]) -> int:
-    """Print the page, ``--write`` it, or ``--check`` that the written one is current."""
-    if arguments == ["--write"]:
-        PAGE.write_text(render(), encoding="utf-8")
-    elif arguments == ["--check"]:
-        if PAGE.read_text(encoding="utf-8") != render():
-            print("docs/exit-codes.md is out of date: run scripts/exit-codes --write")
-            return 1
-    else:
-        print(render(), end="")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("exit-codes", DOCS / "exit-codes.md", render))

@@ -61,9 +61,15 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_exit_codes_are_those_of_the_errors() -> None:
-    done = subprocess.run([ROOT / "scripts" / "exit-codes", "--check"], capture_output=True)
+@pytest.mark.parametrize("script", ["exit-codes", "help-texts"])
+def test_pages_that_are_generated_are_current(script: str) -> None:
+    done = subprocess.run([ROOT / "scripts" / script, "--check"], capture_output=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_summary_of_every_command_is_whole() -> None:
+    listed = cli.get_help(click.Context(cli, terminal_width=80, max_content_width=80))
+    assert "..." not in listed.partition("Commands:")[2]
 
 
 def test_the_settings_page_has_every_setting_with_its_default() -> None:
