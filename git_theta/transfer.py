@@ -8,7 +8,8 @@ from pathlib import Path
 
 from git_theta import manifest
 from git_theta.errors import MissingObjectError, ThetaError, TransferError
-from git_theta.git import Entry, Lfs, Repository, pointers
+from git_theta.git import Entry, Repository, pointers
+from git_theta.git.lfs import Lfs
 from git_theta.workspace import Workspace
 
 _NO_COMMIT = "0" * 40

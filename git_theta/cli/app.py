@@ -12,32 +12,31 @@ from git_theta import __version__
 from git_theta.cli.exit_handling import report
 from git_theta.cli.terminal import protect
 
-# Every subcommand and the module that holds it, in the order of the help text. A module is
-# imported when its command runs: a filter must start in 0.3 s.
+# Every subcommand, in the order of the help text, and its line there. The module of that name is
+# imported when the command runs: a filter must start in 0.3 s, and importing all of them for
+# their help took 0.25 s.
 COMMANDS = {
-    "install": "install",
-    "uninstall": "uninstall",
-    "doctor": "doctor",
-    "track": "track",
-    "untrack": "untrack",
-    "add": "add",
-    "status": "status",
-    "ls-files": "ls_files",
-    "show": "show",
-    "merge": "merge",
-    "resolve": "resolve",
-    "strategies": "strategies",
-    "log": "log",
-    "replay": "replay",
-    "fetch": "fetch",
-    "checkout": "checkout",
-    "fsck": "fsck",
-    "gc": "gc",
-    # Called by git:
-    "filter-process": "filter_process",
-    "merge-driver": "merge_driver",
-    "hook": "hook",
+    "install": "Register git-theta with Git.",
+    "uninstall": "Undo `git theta install`.",
+    "doctor": "Find what is missing or misconfigured, and how to fix it.",
+    "track": "Track files that match a pattern, or list the patterns.",
+    "untrack": "Stop tracking a pattern.",
+    "add": "Stage an adapter or a sparse update as what it is.",
+    "status": "Show changed checkpoints: tensors and bytes stored.",
+    "ls-files": "List the checkpoints of the index or of a commit.",
+    "show": "Show the tensors of a checkpoint and what each costs.",
+    "merge": "Merge branches, checkpoints by a strategy.",
+    "resolve": "Resolve checkpoints that a merge left in conflict.",
+    "strategies": "List the merge strategies, or document one.",
+    "log": "Show the commits that changed checkpoints.",
+    "replay": "Do the merges of a commit again and compare the bits.",
+    "fetch": "Download the objects that commits need.",
+    "checkout": "Replace manifests in the work tree by their checkpoints.",
+    "fsck": "Verify the objects that checkpoints need.",
+    "gc": "Remove local objects that nothing needs.",
 }
+PLUMBING = ("filter-process", "merge-driver", "hook")
+"""Called by Git, and not listed in the help text."""
 
 
 class LazyGroup(click.Group):
@@ -45,15 +44,20 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in the order of the table."""
-        return list(COMMANDS)
+        return [*COMMANDS, *PLUMBING]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module that holds the command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"git_theta.cli.{COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"git_theta.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table: click would import every command for its first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

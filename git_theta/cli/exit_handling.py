@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-import traceback
-from pathlib import Path
 
 import click
 
@@ -48,6 +45,10 @@ def complain(problem: str | ThetaError) -> None:
 
 
 def _defect(error: BaseException) -> ThetaError:
+    # Imported here: every command would pay 7 ms for what none should need.
+    import tempfile
+    import traceback
+
     log = "".join(traceback.format_exception(error))
     with tempfile.NamedTemporaryFile(
         "w", prefix="git-theta-", suffix=".log", delete=False, encoding="utf-8"
@@ -55,5 +56,5 @@ def _defect(error: BaseException) -> ThetaError:
         file.write(f"git-theta {__version__}, Python {sys.version}\n{log}")
     return ThetaError(
         f"a defect in git-theta: {type(error).__name__}: {error}",
-        hint=f"please report it with the log {Path(file.name)}",
+        hint=f"please report it with the log {file.name}",
     )

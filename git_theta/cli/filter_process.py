@@ -13,7 +13,8 @@ from git_theta.cli.progress import Meter
 from git_theta.core.system import ancestors
 from git_theta.errors import ThetaError
 from git_theta.filters.session import Session
-from git_theta.git import hooks, serve
+from git_theta.git import hooks
+from git_theta.git.filter_server import serve
 from git_theta.git.octopus import merges_text
 from git_theta.workspace import Workspace, open_workspace
 

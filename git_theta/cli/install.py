@@ -7,7 +7,8 @@ import click
 from git_theta.cli.executable import executable
 from git_theta.cli.scope import scope_options
 from git_theta.errors import NotARepositoryError
-from git_theta.git import Lfs, Repository, config, hooks
+from git_theta.git import Repository, config, hooks
+from git_theta.git.lfs import Lfs
 
 
 @click.command("install")

@@ -10,7 +10,7 @@ from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands.listing import checkpoint_rows
 from git_theta.errors import UsageError
 from git_theta.git import Entry, Repository
-from git_theta.workspace import open_workspace
+from git_theta.store import ObjectStore
 
 
 @click.command("ls-files")
@@ -28,8 +28,8 @@ def command(rev: str | None, as_json: bool) -> None:
       git theta ls-files HEAD~1
       git theta ls-files --json | jq '.[].path'
     """
-    with open_workspace() as workspace:
-        rows = checkpoint_rows(workspace.repo, workspace.store, _entries(workspace.repo, rev))
+    with Repository.discover() as repo:
+        rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), _entries(repo, rev))
     if as_json:
         print_json([asdict(row) for row in rows])
         return

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from git_theta.errors import ThetaError
 from git_theta.filters.deferred import stubs
-from git_theta.git import Lfs, Repository, attributes, command, config, hooks
+from git_theta.git import Repository, attributes, command, config, hooks
+from git_theta.git.lfs import Lfs
 from git_theta.workspace import Workspace, open_workspace
 
 # `rev-parse --path-format` came with 2.31.

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from git_theta import manifest
-from git_theta.codec import HEADER_BYTES, read_header
-from git_theta.core import registry
 from git_theta.core.hashes import Ref
 from git_theta.errors import ManifestError, ThetaError
 from git_theta.git import Entry, Repository
@@ -131,6 +129,10 @@ def _alias_row(alias: AliasEntry) -> TensorRow:
 def _encoding(store: ObjectStore, ref: Ref) -> str:
     if not store.has(ref.oid):
         return _UNKNOWN
+    # Imported here: with numpy they take 40 ms, and a list of checkpoints reads no frame.
+    from git_theta.codec import HEADER_BYTES, read_header
+    from git_theta.core import registry
+
     head = Ref(ref.oid, ref.size, ref.offset, min(HEADER_BYTES, ref.length))
     encoding = registry.encoding_numbered(read_header(store.read(head)).encoding)
     return encoding.name if encoding else _UNKNOWN

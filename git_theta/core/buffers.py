@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Below this, malloc keeps freed memory itself.
 _LEAST = 4 << 20
@@ -27,6 +29,8 @@ class _Pool:
         self._idle: defaultdict[int, list[memoryview]] = defaultdict(list)
 
     def take(self, length: int) -> NDArray[np.uint8]:
+        import numpy as np
+
         size = -(-length // _STEP) * _STEP
         memory = self._kept(size)
         if memory is None:
@@ -62,6 +66,9 @@ _pool = _Pool()
 
 def new_array(length: int) -> NDArray[np.uint8]:
     """``length`` bytes to write to; what is in them is undefined."""
+    # Imported here: it takes 30 ms, which commands that read no tensor need not pay.
+    import numpy as np
+
     return np.empty(length, np.uint8) if length < _LEAST else _pool.take(length)
 
 

@@ -12,7 +12,8 @@ from git_theta.core.layout import Buffer
 from git_theta.errors import ManifestError, MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.incoming import Packets, clean_incoming
-from git_theta.git import SmudgeRequest, attributes
+from git_theta.git import attributes
+from git_theta.git.filter_server import SmudgeRequest
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 

@@ -1,8 +1,6 @@
 """Everything that speaks git and git-lfs; knows no tensors."""
 
 from git_theta.git.entries import Entry
-from git_theta.git.filter_server import Handler, SmudgeRequest, serve
-from git_theta.git.lfs import Lfs
 from git_theta.git.repository import TEAM_FILE, Repository
 
-__all__ = ["TEAM_FILE", "Entry", "Handler", "Lfs", "Repository", "SmudgeRequest", "serve"]
+__all__ = ["TEAM_FILE", "Entry", "Repository"]

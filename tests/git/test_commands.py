@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from git_theta import manifest
-from git_theta.cli.app import COMMANDS
+from git_theta.cli.app import COMMANDS, PLUMBING
 from tests.git.conftest import PROGRAM
 from tests.support import checkpoints
 from tests.support.repo import Repo
@@ -24,7 +24,7 @@ def _json(done):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *PLUMBING])
 def test_every_command_has_help_with_an_example(theta, repo, name):
     done = theta(repo, name, "--help")
     assert done.returncode == 0

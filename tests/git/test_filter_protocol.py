@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FILTER = """
 import sys, time
 from git_theta.errors import ThetaError
-from git_theta.git import serve
+from git_theta.git.filter_server import serve
 
 LOG = open({log!r}, "a")
 

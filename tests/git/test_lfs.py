@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from git_theta.errors import CorruptObjectError, MissingToolError, TransferError
-from git_theta.git import Lfs, Repository
+from git_theta.git import Repository
+from git_theta.git.lfs import Lfs
 from tests.support.repo import Repo
 from tests.support.servers import Server
 

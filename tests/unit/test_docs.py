@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 from blake3 import blake3
+from click.testing import CliRunner
 
-from git_theta.cli.app import COMMANDS, cli
+from git_theta.cli.app import COMMANDS, PLUMBING, cli
 from git_theta.core import registry, settings
 from tests.support.spec_reader import DECODERS, parse_frame
 
@@ -27,7 +28,7 @@ def load(name: str) -> click.Command:
     return command
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *PLUMBING])
 def test_every_option_is_explained(name: str) -> None:
     options = [option for option in load(name).params if isinstance(option, click.Option)]
     assert all(option.help for option in options), [o.name for o in options if not o.help]
@@ -35,7 +36,18 @@ def test_every_option_is_explained(name: str) -> None:
 
 def test_the_readme_names_every_command_and_no_other() -> None:
     named = set(re.findall(r"git theta ([a-z][a-z-]+)", README))
-    assert named == {name for name in COMMANDS if not load(name).hidden}
+    assert named == set(COMMANDS)
+
+
+def test_the_help_text_lists_every_command_but_plumbing_on_one_line_each() -> None:
+    modules = {path.stem.replace("_", "-") for path in (ROOT / "git_theta/cli").glob("*.py")}
+    assert {*COMMANDS, *PLUMBING} <= modules
+    assert all(load(name).hidden for name in PLUMBING)
+    assert not any(load(name).hidden for name in COMMANDS)
+    shown = CliRunner().invoke(cli, ["-h"]).output.partition("Commands:\n")[2]
+    rows = [line.split(None, 1) for line in shown.splitlines()]
+    assert rows == [[name, text] for name, text in COMMANDS.items()]
+    assert all(text.endswith(".") for text in COMMANDS.values())
 
 
 def test_every_script_that_a_page_names_can_be_run() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from git_theta.errors import GitError, ThetaError
-from git_theta.git import SmudgeRequest, serve
+from git_theta.git.filter_server import SmudgeRequest, serve
 from git_theta.git.pktline import Content, PacketReader, PacketWriter
 
 

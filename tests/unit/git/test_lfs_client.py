@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from git_theta.errors import MissingToolError, TransferError
-from git_theta.git import Lfs, Repository, lfs_client
+from git_theta.git import Repository, lfs_client
+from git_theta.git.lfs import Lfs
 from git_theta.git.lfs_client import Download
 from tests.support.repo import Repo
 
