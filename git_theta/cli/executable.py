@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import sysconfig
@@ -18,7 +17,7 @@ def executable() -> Path:
     environment is not active. The script rather than ``python -m``, which would put the work tree,
     a stranger's files, first on the import path.
     """
-    name = "git-theta.exe" if os.name == "nt" else "git-theta"
+    name = "git-theta"
     candidates = [Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / name]
     if found := shutil.which(name):
         candidates.append(Path(found))

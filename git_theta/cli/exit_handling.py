@@ -29,8 +29,6 @@ def report(error: BaseException) -> int:
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         complain("interrupted")
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        return 0  # the reader (a pager, head) has seen enough
     complain(_defect(error))
     return DEFECT
 

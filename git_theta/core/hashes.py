@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
@@ -15,11 +14,6 @@ _HEX64 = re.compile(r"[0-9a-f]{64}")
 def content_hash(data: bytes | bytearray | memoryview) -> str:
     """BLAKE3-256 of raw bytes, as 64 hex digits: decides "unchanged"."""
     return blake3(data).hexdigest()
-
-
-def object_id(data: bytes | bytearray | memoryview) -> str:
-    """SHA-256 of an encoded object, as 64 hex digits: its name in Git LFS."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def is_hex256(text: object) -> bool:

@@ -78,8 +78,3 @@ class Manifest:
     def objects(self) -> dict[str, int]:
         """Every object that decoding needs: oid to size in bytes."""
         return {ref.oid: ref.size for ref in self.refs()}
-
-    def tensor(self, name: str) -> TensorEntry | None:
-        """The entry that owns the bytes of the tensor called ``name``, which may be an alias."""
-        owner = next((alias.of for alias in self.aliases if alias.name == name), name)
-        return next((entry for entry in self.tensors if entry.name == owner), None)

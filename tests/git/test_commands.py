@@ -13,6 +13,7 @@ from git_theta import manifest
 from git_theta.cli.app import COMMANDS, PLUMBING
 from tests.git.conftest import PROGRAM
 from tests.support import checkpoints
+from tests.support.manifests import entry_named
 from tests.support.repo import Repo
 
 BASE = checkpoints.tensors(rows=64)
@@ -257,7 +258,7 @@ def test_fsck_names_what_a_damaged_object_concerns(model, theta, remote):
     model.git("remote", "add", "origin", str(remote.path))
     model.git("push", "-q", "origin", "main")
     described = manifest.parse(model.git("show", "HEAD:m.safetensors").encode() + b"\n")
-    oid = described.tensor("layer.0.bias").chunks[0].chain[0].oid
+    oid = entry_named(described, "layer.0.bias").chunks[0].chain[0].oid
     file = model.path / ".git/theta/objects" / oid[:2] / oid
     size = file.stat().st_size
     file.unlink()  # git-lfs links objects to a remote on the same disk: that one stays whole

@@ -6,6 +6,7 @@ import pytest
 
 from git_theta import manifest
 from tests.support import checkpoints
+from tests.support.manifests import entry_named
 from tests.support.repo import Repo
 
 BASE = checkpoints.tensors(rows=64)
@@ -90,7 +91,7 @@ def test_a_renamed_and_fine_tuned_checkpoint_is_stored_as_a_difference(model):
     model.git("mv", "model.safetensors", "new.safetensors")
     model.commit_files({"new.safetensors": SECOND})
     described = manifest.parse(model.git("show", "HEAD:new.safetensors").encode() + b"\n")
-    assert all(len(c.chain) == 2 for c in described.tensor("layer.0.weight").chunks)
+    assert all(len(c.chain) == 2 for c in entry_named(described, "layer.0.weight").chunks)
 
 
 def test_amend(model):

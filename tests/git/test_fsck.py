@@ -21,6 +21,7 @@ from git_theta.manifest import Chunk, Manifest
 from git_theta.store import ObjectStore
 from git_theta.workspace import Workspace, open_workspace
 from tests.support import checkpoints
+from tests.support.manifests import entry_named
 from tests.support.repo import Repo
 
 BASE = checkpoints.tensors(rows=64)
@@ -80,7 +81,7 @@ def described(workspace: Workspace, spec: str) -> Manifest:
 
 def top(workspace: Workspace, spec: str, tensor: str) -> Ref:
     """The frame of a tensor of a single chunk."""
-    entry = described(workspace, spec).tensor(tensor)
+    entry = entry_named(described(workspace, spec), tensor)
     assert entry
     return entry.chunks[0].chain[0]
 
@@ -274,7 +275,7 @@ class TestWrongFrames:
         """Each frame is right by itself, and so is each of the chunk's hashes."""
         one = top(workspace, ":other.safetensors", "layer.0.weight")
         two = top(workspace, ":other.safetensors", "layer.1.weight")
-        chunk = described(workspace, ":other.safetensors").tensor("layer.0.weight").chunks[0]
+        chunk = entry_named(described(workspace, ":other.safetensors"), "layer.0.weight").chunks[0]
         text = json.dumps([chunk.length, chunk.hash, [one.oid, one.size], [two.oid, two.size]])
         lines = opaque(bytes(chunk.length), one, hash=chunk.hash).splitlines()
         made = json.loads(lines[2]) | {"chunks": [json.loads(text)]}
@@ -366,10 +367,12 @@ class TestRebuildIndex:
         assert set(result.rejected) == {damaged.oid, foreign.oid}
         # The fine-tune of that tensor has no base now; the rest is known.
         assert result.baseless == 1
-        on_base = described(workspace, ":model.safetensors").tensor("layer.0.weight").chunks[0]
+        on_base = entry_named(described(workspace, ":model.safetensors"), "layer.0.weight").chunks[
+            0
+        ]
         assert len(on_base.chain) == 2
         assert workspace.storage.index.find(on_base.hash) == []
-        sound = described(workspace, ":model.safetensors").tensor("layer.1.weight").chunks[0]
+        sound = entry_named(described(workspace, ":model.safetensors"), "layer.1.weight").chunks[0]
         assert workspace.storage.index.find(sound.hash)[0].depth == 1
 
 

@@ -18,6 +18,11 @@ def tensor(name: str, word: str, dtype: str = "F32", shape=(2, 3), cut=(24,)) ->
     return TensorEntry(name, dtype, tuple(shape), 0, chunks)
 
 
+def entry_named(described: Manifest, name: str) -> TensorEntry:
+    """The entry of a tensor that owns its bytes."""
+    return next(entry for entry in described.tensors if entry.name == name)
+
+
 def alias(name: str, of: str, **view) -> AliasEntry:
     """A further name for the tensor called ``of``."""
     return AliasEntry(name, "F32", (2, 3), of, **view)

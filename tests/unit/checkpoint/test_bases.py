@@ -10,6 +10,7 @@ from git_theta.core.settings import Settings
 from git_theta.core.system import MemorySource
 from git_theta.store import Index, ObjectStore
 from tests.support import checkpoints
+from tests.support.manifests import entry_named
 
 NAME = "layer.0.weight"
 
@@ -36,7 +37,7 @@ def _clean(storage: StorageContext, arrays, *parents):
 
 
 def _depth(described) -> int:
-    return max(len(chunk.chain) for chunk in described.tensor(NAME).chunks)
+    return max(len(chunk.chain) for chunk in entry_named(described, NAME).chunks)
 
 
 def test_the_bottom_of_a_chain_is_the_base_where_it_is_as_close(storage):
@@ -69,12 +70,12 @@ def test_appended_rows_need_the_rows_before_them_no_more_than_once(tmp_path):
         first = _clean(storage, base)
         more = np.random.default_rng(3).standard_normal((30, 32)).astype(np.float32)
         grown = _clean(storage, base | {NAME: np.concatenate([base[NAME], more])}, first)
-        old, new = first.tensor(NAME).chunks, grown.tensor(NAME).chunks
+        old, new = entry_named(first, NAME).chunks, entry_named(grown, NAME).chunks
         assert new[: len(old) - 1] == old[:-1]
         fresh = sum(chunk.chain[0].length for chunk in new if chunk not in old)
         assert fresh < 1.2 * more.nbytes
         trimmed = _clean(storage, base | {NAME: base[NAME][:-40]}, first)
-        fresh = [chunk for chunk in trimmed.tensor(NAME).chunks if chunk not in old]
+        fresh = [chunk for chunk in entry_named(trimmed, NAME).chunks if chunk not in old]
         assert sum(chunk.chain[0].length for chunk in fresh) < 400
 
 
@@ -97,7 +98,7 @@ def test_a_base_that_is_lost_or_damaged_is_done_without(tmp_path):
         storage = StorageContext(ObjectStore(tmp_path), index, Settings(pack_limit=1))
         base = _arrays()
         first = _clean(storage, base)
-        oid = first.tensor(NAME).chunks[0].chain[0].oid
+        oid = entry_named(first, NAME).chunks[0].chain[0].oid
         storage.store.path(oid).chmod(0o644)
         storage.store.path(oid).write_bytes(bytes(storage.store.size(oid)))
         assert _depth(_clean(storage, _moved(base, 1e-5, 1), first)) == 1

@@ -14,6 +14,7 @@ from git_theta.core.system import MemorySource
 from git_theta.errors import CorruptObjectError, MissingObjectError
 from git_theta.store import Index, ObjectStore
 from tests.support import checkpoints
+from tests.support.manifests import entry_named
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_a_fine_tune_is_a_difference_and_chains_stay_short(storage):
         arrays["layer.0.weight"] = (arrays["layer.0.weight"] + noise).astype(np.float32)
         data = checkpoints.safetensors(arrays)
         described = _clean(storage, data, [described])
-        entry = described.tensor("layer.0.weight")
+        entry = entry_named(described, "layer.0.weight")
         depths.append(max(len(chunk.chain) for chunk in entry.chunks))
         assert _smudge(storage, described) == data
     assert max(depths) <= storage.settings.max_depth
@@ -147,7 +148,7 @@ def test_a_manifest_whose_pieces_are_swapped_is_an_error(storage):
     arrays = checkpoints.tensors()
     described = _clean(storage, checkpoints.safetensors(arrays))
     text = manifest.dump(described).decode()
-    zero, one = (described.tensor(f"layer.{layer}.bias").chunks[0].hash for layer in (0, 1))
+    zero, one = (entry_named(described, f"layer.{layer}.bias").chunks[0].hash for layer in (0, 1))
     swapped = text.replace(zero, "x").replace(one, zero).replace("x", one)
     with pytest.raises(CorruptObjectError):
         _smudge(storage, manifest.parse(swapped.encode()))

@@ -27,12 +27,6 @@ def test_objects_are_named_once_with_their_size() -> None:
     assert MANIFEST.objects() == {ref.oid: ref.size for ref in REFS}
 
 
-def test_a_tensor_is_found_by_any_of_its_names() -> None:
-    assert MANIFEST.tensor("second") is SECOND
-    assert MANIFEST.tensor("tied") is FIRST
-    assert MANIFEST.tensor("third") is None
-
-
 def test_length_is_the_sum_of_the_chunks() -> None:
     assert SECOND.length == 5
     assert TensorEntry("empty", "F32", (0,), 0, ()).length == 0
