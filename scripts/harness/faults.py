@@ -1,0 +1,74 @@
+"""Runs a command in which the N-th call that changes a file is the last, or fails."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Action = Literal["kill", "enospc", "eio"]
+ACTIONS: tuple[Action, ...] = ("kill", "enospc", "eio")
+
+# Nothing that is measured here may hang for longer.
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: its exit status (negative: killed by a signal) and what it said."""
+
+    status: int
+    words: str
+    calls: int
+
+
+class Faults:
+    """The library that counts and fails calls; compiled once into ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        if compiler is None:
+            raise FileNotFoundError("a C compiler is needed to make calls fail")
+        source = Path(__file__).with_name("faults.c")
+        self._library = folder / "faults.so"
+        self._counter = folder / "calls"
+        command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(self._library), str(source)]
+        subprocess.run([*command, "-ldl"], check=True)
+
+    def run(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        root: Path,
+        environment: Mapping[str, str],
+        at: int = 0,
+        action: Action = "kill",
+    ) -> Outcome:
+        """Run ``command``; call number ``at`` below ``root`` is the fault's (0: none, count only).
+
+        A kill ends every process of the command, as when the machine stops. Raises
+        ``subprocess.TimeoutExpired`` when the command hangs.
+        """
+        self._counter.write_bytes(bytes(8))
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={
+                **environment,
+                "LD_PRELOAD": str(self._library),
+                "FAULT_ROOT": f"{root}/",
+                "FAULT_COUNTER": str(self._counter),
+                "FAULT_AT": str(at),
+                "FAULT_ACTION": action,
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT,
+            start_new_session=True,
+        )
+        words = (done.stdout + done.stderr).decode(errors="replace")
+        calls = int.from_bytes(self._counter.read_bytes(), "little")
+        return Outcome(done.returncode, words, calls)

@@ -1,0 +1,96 @@
+"""A command stopped, or failed, at each call that changes a file; nothing may be lost by it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.faults import Action, Faults
+from harness.scenes import Scene
+from harness.world import FILE, BrokenError, World
+
+
+@dataclass
+class Tally:
+    """What happened at the points of one command."""
+
+    scene: str
+    action: str
+    calls: int
+    points: int = 0
+    failed: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def spread(calls: int, most: int) -> Iterable[int]:
+    """At most ``most`` of the numbers from 1 to ``calls``, evenly spread, both ends included."""
+    if calls <= most:
+        return range(1, calls + 1)
+    return sorted({1 + round(i * (calls - 1) / (most - 1)) for i in range(most)})
+
+
+class Points:
+    """Goes through the points of scenes in a world of its own below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._faults = Faults(folder)
+        self._world = World(folder / "world")
+        self._template = folder / "template"
+        self._world.build()
+        self._world.save(self._template)
+        self._learn_merge()
+
+    def _learn_merge(self) -> None:
+        from harness.scenes import SCENES
+
+        self._world.git(*SCENES["merge"].command)
+        self._world.contents["merged"] = (self._world.work / FILE).read_bytes()
+
+    def go(self, scene: Scene, action: Action, most: int) -> Iterator[Tally]:
+        """Yield the tally after each point."""
+        world, prepared = self._world, self._folder / f"prepared-{scene.name}"
+        world.restore(self._template)
+        scene.prepare(world)
+        world.save(prepared)
+        before = (world.work / FILE).read_bytes()
+        clean = self._run(scene, 0, action)
+        if clean.status or not scene.ended(world):
+            raise BrokenError(f"{scene.name} fails without any fault: {clean.words}")
+        tally = Tally(scene.name, action, clean.calls)
+        for point in spread(clean.calls, most):
+            world.restore(prepared)
+            tally.points += 1
+            try:
+                outcome = self._run(scene, point, action)
+                tally.failed += outcome.status != 0
+                self._check(scene, before)
+            except (BrokenError, OSError, subprocess.TimeoutExpired) as problem:
+                tally.problems.append(f"{scene.name}, {action} at call {point}: {problem}")
+                shutil.copytree(world.root, self._folder / f"{scene.name}-{action}-{point}")
+            yield tally
+
+    def _run(self, scene: Scene, point: int, action: Action):  # noqa: ANN202
+        world = self._world
+        command = ["git", *scene.command]
+        return self._faults.run(command, world.work, world.root, world.environment, point, action)
+
+    def _check(self, scene: Scene, before: bytes) -> None:
+        world = self._world
+        world.remove_locks()
+        if scene.keeps_file and (world.work / FILE).read_bytes() != before:
+            raise BrokenError("the file in the work tree changed")
+        world.check_history()
+        world.check_index()
+        world.check_clone()
+        scene.again(world)
+        if not scene.ended(world):
+            raise BrokenError("doing it again did not finish it")
+        world.check_history()
+        world.check_fsck()
+        left = [path.name for path in (world.work / ".git/theta").glob("tmp/*")]
+        if len(left) > 64:
+            raise BrokenError(f"{len(left)} temporary files pile up")
