@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from harness.world import FILE, BrokenError, World
@@ -46,8 +47,11 @@ def _replace(file: Path, content: bytes) -> None:
 _DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (_flip, _cut, _remove)
 
 
-def run(folder: Path, rounds: int, seed: int) -> Tally:
-    """Damage each file in each way; what was pushed must come back, and nothing wrong ever."""
+def run(folder: Path, rounds: int, seed: int, most: int | None = None) -> Tally:
+    """Damage each file in each way; what was pushed must come back, and nothing wrong ever.
+
+    At most ``most`` damages are done.
+    """
     source = random.Random(seed)
     world, template = World(folder / "world"), folder / "template"
     world.build()
@@ -56,20 +60,19 @@ def run(folder: Path, rounds: int, seed: int) -> Tally:
     files = [path for path in (world.work / ".git/theta").rglob("*") if path.is_file()]
     chosen = [path for path in files if path.stat().st_size]
     tally.files = len(chosen)
-    for file in chosen:
-        for hurt in _DAMAGES * rounds:
-            world.restore(template)
-            hurt(file, source)
-            tally.damaged += 1
-            try:
-                noticed = _examine(world)
-                tally.noticed += noticed
-                # What is gone here and pushed is fetched when it is needed: no damage.
-                if "objects" in file.parts and hurt is not _remove and not noticed:
-                    raise BrokenError("git theta fsck finds nothing wrong")
-            except BrokenError as problem:
-                name = file.relative_to(world.work)
-                tally.problems.append(f"{hurt.__name__.strip('_')} {name}: {problem}")
+    for file, hurt in list(product(chosen, _DAMAGES * rounds))[:most]:
+        world.restore(template)
+        hurt(file, source)
+        tally.damaged += 1
+        try:
+            noticed = _examine(world)
+            # What is gone here and pushed is fetched when it is needed: no damage.
+            if "objects" in file.parts and hurt is not _remove and not noticed:
+                raise BrokenError("git theta fsck finds nothing wrong")
+            tally.noticed += noticed
+        except BrokenError as problem:
+            name = file.relative_to(world.work)
+            tally.problems.append(f"{hurt.__name__.strip('_')} {name}: {problem}")
     return tally
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.faults import Action, Faults
-from harness.scenes import Scene
+from harness.faults import Action, Faults, Outcome
+from harness.scenes import MERGE, Scene
 from harness.world import FILE, BrokenError, World
 
 
@@ -35,25 +35,22 @@ def spread(calls: int, most: int) -> Iterable[int]:
 class Points:
     """Goes through the points of scenes in a world of its own below ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, merges: bool = True) -> None:
+        """Without ``merges``, which take seconds, there are no scenes with a merge."""
         self._folder = folder
         self._faults = Faults(folder)
-        self._world = World(folder / "world")
-        self._template = folder / "template"
-        self._world.build()
-        self._world.save(self._template)
-        self._learn_merge()
-
-    def _learn_merge(self) -> None:
-        from harness.scenes import SCENES
-
-        self._world.git(*SCENES["merge"].command)
-        self._world.contents["merged"] = (self._world.work / FILE).read_bytes()
+        self.world = World(folder / "world")
+        self.template = folder / "template"
+        self.world.build()
+        self.world.save(self.template)
+        if merges:
+            self.world.git(*MERGE)
+            self.world.contents["merged"] = (self.world.work / FILE).read_bytes()
 
     def go(self, scene: Scene, action: Action, most: int) -> Iterator[Tally]:
         """Yield the tally after each point."""
-        world, prepared = self._world, self._folder / f"prepared-{scene.name}"
-        world.restore(self._template)
+        world, prepared = self.world, self._folder / f"prepared-{scene.name}"
+        world.restore(self.template)
         scene.prepare(world)
         world.save(prepared)
         before = (world.work / FILE).read_bytes()
@@ -73,13 +70,13 @@ class Points:
                 shutil.copytree(world.root, self._folder / f"{scene.name}-{action}-{point}")
             yield tally
 
-    def _run(self, scene: Scene, point: int, action: Action):  # noqa: ANN202
-        world = self._world
+    def _run(self, scene: Scene, point: int, action: Action) -> Outcome:
+        world = self.world
         command = ["git", *scene.command]
         return self._faults.run(command, world.work, world.root, world.environment, point, action)
 
     def _check(self, scene: Scene, before: bytes) -> None:
-        world = self._world
+        world = self.world
         world.remove_locks()
         if scene.keeps_file and (world.work / FILE).read_bytes() != before:
             raise BrokenError("the file in the work tree changed")

@@ -62,7 +62,7 @@ def _merge_again(world: World) -> None:
     if world.git("log", "-1", "--format=%s").strip() != b"merged":
         if world.try_git("merge", "--abort").returncode:
             world.git("reset", "-q", "--hard", "HEAD")
-        world.git(*_MERGE)
+        world.git(*MERGE)
     # A kill between the commit and the work tree leaves what any `git merge` would.
     world.git("checkout", "-q", "-f", "main")
 
@@ -99,7 +99,7 @@ def _pull_again(world: World) -> None:
     world.git("reset", "-q", "--hard", "origin/main")
 
 
-_MERGE = ("theta", "merge", "rte", "--strategy", "average", "-m", "merged")
+MERGE = ("theta", "merge", "rte", "--strategy", "average", "-m", "merged")
 _RESOLVE = ("theta", "resolve", FILE, "--strategy", "average")
 
 SCENES = {
@@ -127,7 +127,7 @@ SCENES = {
             _is_head("v3"),
             keeps_file=False,
         ),
-        Scene("merge", _MERGE, _nothing, _merge_again, _is_head("merged"), keeps_file=False),
+        Scene("merge", MERGE, _nothing, _merge_again, _is_head("merged"), keeps_file=False),
         Scene(
             "resolve", _RESOLVE, _conflict, _resolve_again, _is_staged("merged"), keeps_file=False
         ),
