@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from git_theta.adapters.patterns import LONGEST_NAME, Patterns, ways_to_match, whole
+from git_theta.adapters.patterns import Matcher, Patterns
 from git_theta.errors import FormatError, ThetaError, UsageError
 
 V = TypeVar("V")
@@ -56,21 +55,21 @@ class Config:
     alphas: Patterns[float]
     is_rank_stabilised: bool
     is_transposed: bool
-    feedforward: str | tuple[str, ...]
+    feedforward: Matcher | tuple[str, ...]
 
     def rank_of(self, module: str) -> int:
         """The rank of a module's factors; ``FormatError`` where it is hard to find."""
-        return _found(self.ranks, module, self.rank)
+        return _bounded(self.ranks.get, module, self.rank)
 
     def scale_of(self, module: str, rank: int) -> float:
         """What the product of a module's factors is multiplied by; raises as ``rank_of``."""
-        alpha = _found(self.alphas, module, self.alpha)
+        alpha = _bounded(self.alphas.get, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.is_rank_stabilised else rank)
 
     def is_feedforward(self, module: str) -> bool:
         """Whether an IA3 vector scales what goes into a module, not what comes out."""
-        if isinstance(self.feedforward, str):
-            return re.fullmatch(self.feedforward, _bounded(module)) is not None
+        if isinstance(self.feedforward, Matcher):
+            return _bounded(self.feedforward.matches, module)
         return any(module.endswith(name) for name in self.feedforward)
 
 
@@ -130,7 +129,7 @@ def config_of(fields: Fields) -> Config:
     """What the fields say of an adapter's scales; ``FormatError`` where they are malformed."""
     try:
         return _config(fields)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _malformed(error) from error
 
 
@@ -152,7 +151,7 @@ def _config(fields: Fields) -> Config:
         Patterns({key: _finite(alpha) for key, alpha in _patterns(fields, "alpha_pattern")}),
         bool(fields.get("use_rslora")),
         bool(fields.get("fan_in_fan_out")),
-        _checked(feedforward) if isinstance(feedforward, str) else tuple(map(str, feedforward)),
+        Matcher(feedforward) if isinstance(feedforward, str) else tuple(map(str, feedforward)),
     )
 
 
@@ -194,21 +193,8 @@ def _patterns(fields: Fields, name: str) -> Iterable[tuple[str, Any]]:
     return patterns.items()
 
 
-def _checked(pattern: str) -> str:
-    ways_to_match(pattern)
-    re.compile(whole(pattern))
-    return pattern
-
-
-def _found(patterns: Patterns[V], module: str, default: V) -> V:
+def _bounded(look_up: Callable[..., V], *arguments: object) -> V:
     try:
-        return patterns.get(module, default)
+        return look_up(*arguments)
     except ValueError as error:
         raise _malformed(error) from error
-
-
-def _bounded(module: str) -> str:
-    if len(module) > LONGEST_NAME:
-        name = module[:LONGEST_NAME]
-        raise FormatError(f"the name {name}... is too long to be matched by patterns")
-    return module
