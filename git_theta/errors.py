@@ -13,6 +13,7 @@ ThetaError                       1   anything a user can mend
 ├── FormatError                 24   a file is not the format it claims to be
 ├── PointerError                25   a Git LFS pointer stands where a manifest should
 ├── StoreError                  30   the local store cannot be written (disk full, read-only)
+│   └── LockedError             35   another process holds a lock for too long
 ├── TransferError               31   an upload or download failed
 ├── ChangedError                32   a file changed while it was being read
 ├── GitError                    33   a git command failed
@@ -133,6 +134,12 @@ class StoreError(ThetaError):
     """The local store cannot be read or written: disk full, read-only, permissions."""
 
     exit_code = 30
+
+
+class LockedError(StoreError):
+    """Another process holds a lock for longer than this one waits."""
+
+    exit_code = 35
 
 
 class TransferError(ThetaError):

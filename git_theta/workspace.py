@@ -43,11 +43,11 @@ def open_workspace(
     """
     repo = Repository.discover(start)
     chosen = _settings(repo, complain)
-    index = Index(repo.theta_dir)
+    index, store = Index(repo.theta_dir), ObjectStore(repo.theta_dir)
     try:
-        store = ObjectStore(repo.theta_dir)
         yield Workspace(repo, StorageContext(store, index, chosen, progress or NullProgress()))
     finally:
+        store.close()
         index.close()
         repo.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -10,16 +9,14 @@ import numpy as np
 from git_theta.checkpoint import chunk_codec
 from git_theta.checkpoint.chunk_codec import Base
 from git_theta.checkpoint.chunking import SKELETON, RawChunk
+from git_theta.checkpoint.parents import Chain, Parent, Parents
 from git_theta.codec import estimate
 from git_theta.core import registry
-from git_theta.core.hashes import Ref
-from git_theta.core.layout import Geometry, Layout, TensorSpan
+from git_theta.core.layout import Geometry, Layout
 from git_theta.core.settings import Settings
-from git_theta.errors import CorruptObjectError, MissingObjectError
-from git_theta.manifest import Chunk, Manifest, TensorEntry
+from git_theta.errors import ThetaError
+from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Index, Location, ObjectStore
-
-Chain = tuple[Ref, ...]
 
 # A link costs a read and a decode, so it must save this share of the bytes.
 _GAIN_PER_LINK = 0.02
@@ -39,46 +36,65 @@ class Bases:
         store: ObjectStore,
         index: Index,
         layout: Layout,
-        parents: Iterable[Manifest],
+        parents: Iterable[Parent | Manifest],
         settings: Settings,
     ) -> None:
         self._store = store
         self._index = index
         self._layout = layout
-        self._parents = _Parents(parents)
+        self._parents = Parents(parents)
         self._max_depth = settings.max_depth
         self._max_cost = settings.max_cost
 
     def known(self, hash_: str) -> Chain | None:
-        """A chain that is verified and here, and decodes to content ``hash_``.
+        """A chain that is verified, here and whole, and decodes to content ``hash_``.
 
         The one that the closest parent uses where it can be, so that an unchanged tensor leaves
         its line in the manifest unchanged.
         """
-        locations = self._index.find(hash_)
+        locations = self._locations(hash_)
         if not locations:
             return None
         preferred = self._parents.chain_of(hash_)
-        if preferred and self._is_verified(preferred, locations) and self._is_here(preferred):
+        if preferred and self._is_verified(preferred, locations) and self._use(preferred):
             return preferred
         chains = (self._resolve(location) for location in locations)
-        return next((chain for chain in chains if chain and self._is_here(chain)), None)
+        return next((chain for chain in chains if chain and self._use(chain)), None)
 
-    def find(self, raw: RawChunk) -> Base | None:
+    def find(self, raw: RawChunk, hash_: str) -> Base | None:
         """What the same chunk is in the closest parent that has the tensor, if it is here.
 
         Or what that one is a difference to in the end, where this is nearly as good a base: fine-
-        tunes of one model stay close to it, and a shorter chain is faster to decode.
+        tunes of one model stay close to it, and a shorter chain is faster to decode. A chunk
+        whose object was lost or damaged is encoded as it was: that may give the same object, which
+        older commits need too.
         """
         for chunk in self._candidates(raw):
-            # Without a chain below it, any content is its own bottom.
-            chain = chunk.chain if self._may_grow(chunk) else chunk.chain[-1:]
-            try:
-                bottom, top = chunk_codec.decode_bases(self._store, chain)
-            except (MissingObjectError, CorruptObjectError):
-                continue  # the chunk at hand can be stored without it
-            return bottom if bottom is top or _is_as_good(bottom, top, raw) else top
+            same = chunk.hash == hash_
+            if same and len(chunk.chain) == 1:
+                return None
+            if found := self._decode(self._below(chunk, same)):
+                bottom, top = found
+                return bottom if not same and _is_as_good(bottom, top, raw) else top
         return None
+
+    def _below(self, chunk: Chunk, same: bool) -> Chain:
+        if same:
+            return chunk.chain[1:]
+        # Without a chain below it, any content is its own bottom.
+        return chunk.chain if self._may_grow(chunk) else chunk.chain[-1:]
+
+    def _decode(self, chain: Chain) -> tuple[Base, Base] | None:
+        """The bottom and the top of ``chain``, or ``None``: a chunk can be stored without it.
+
+        A base may be damaged, or in an encoding that is not installed here.
+        """
+        try:
+            if not self._use(chain):
+                return None
+            return chunk_codec.decode_bases(self._store, chain)
+        except ThetaError:
+            return None
 
     def _may_grow(self, chunk: Chunk) -> bool:
         cost = sum(ref.length for ref in chunk.chain)
@@ -86,7 +102,8 @@ class Bases:
 
     def _candidates(self, raw: RawChunk) -> Iterator[Chunk]:
         if raw.owner == SKELETON:
-            pieces: Iterable[Sequence[Chunk]] = (m.skeleton for m in self._parents.nearest())
+            nearest = self._parents.nearest()
+            pieces = [nearest.manifest.skeleton] if nearest else []
         else:
             entry = self._parents.entry_like(self._layout.spans[raw.owner])
             pieces = [entry.chunks] if entry else []
@@ -101,25 +118,32 @@ class Bases:
                 return False
             if found.base is None:
                 return link == len(chain) - 1
-            locations = self._index.find(found.base)
+            locations = self._locations(found.base)
         return False
 
     def _resolve(self, location: Location) -> Chain | None:
         chain = [location.ref]
         while location.base is not None:
-            below = self._index.find(location.base)
+            below = self._locations(location.base)
             if not below or below[0].depth >= location.depth:
                 return None
             location = below[0]
             chain.append(location.ref)
         return tuple(chain)
 
-    def _is_here(self, chain: Chain) -> bool:
-        return all(self._store.has(ref.oid) for ref in chain)
+    def _locations(self, hash_: str) -> list[Location]:
+        found = self._index.find(hash_)
+        self._store.trust({row.ref.oid: row.stamp for row in found if row.stamp})
+        return found
+
+    def _use(self, chain: Chain) -> bool:
+        return all(self._store.use(ref.oid, ref.size) for ref in chain)
 
 
 def _is_as_good(bottom: Base, top: Base, raw: RawChunk) -> bool:
     """Whether a sample differs from the bottom of a chain hardly more than from its top."""
+    if bottom is top:
+        return True
     links = len(top.chain) - len(bottom.chain)
     return _cost(bottom, raw) * (1 - _GAIN_PER_LINK * links) <= _cost(top, raw)
 
@@ -133,48 +157,3 @@ def _cost(base: Base, raw: RawChunk) -> int:
     now, before = (np.concatenate([each[p] for p in places]) for each in (sample, base.data))
     encoded = registry.encoding_named("delta").encode(now, before, Geometry(raw.geometry.dtype))
     return estimate(encoded.parts) if encoded else now.size
-
-
-class _Parents:
-    """Parents, drawn one after another as they are needed."""
-
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
-        self._rest = iter(manifests)
-        self._drawn: list[Manifest] = []
-        self._entries: list[dict[str, TensorEntry]] = []
-        self._chains: dict[str, Chain] = {}
-        self._lock = threading.Lock()
-
-    def nearest(self) -> Iterator[Manifest]:
-        """The closest parent, if there is one."""
-        with self._lock:
-            if self._drawn or self._draw():
-                yield self._drawn[0]
-
-    def chain_of(self, hash_: str) -> Chain | None:
-        """The chain by which the closest parent that was drawn stores content ``hash_``."""
-        with self._lock:
-            if not self._drawn:
-                self._draw()
-            return self._chains.get(hash_)
-
-    def entry_like(self, span: TensorSpan) -> TensorEntry | None:
-        """The closest parent's tensor of this name, dtype and row shape."""
-        with self._lock:
-            position = 0
-            while position < len(self._entries) or self._draw():
-                entry = self._entries[position].get(span.name)
-                if entry and entry.dtype == span.dtype and entry.shape[1:] == span.shape[1:]:
-                    return entry
-                position += 1
-        return None
-
-    def _draw(self) -> bool:
-        manifest = next(self._rest, None)
-        if manifest is None:
-            return False
-        self._drawn.append(manifest)
-        self._entries.append({entry.name: entry for entry in manifest.tensors})
-        for chunk in manifest.chunks():
-            self._chains.setdefault(chunk.hash, chunk.chain)
-        return True

@@ -24,6 +24,7 @@ from git_theta.checkpoint.chunking import (
     raw_chunks,
 )
 from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.parents import Parent
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.parallel import batches, in_order
@@ -43,7 +44,7 @@ def clean(
     source: Source,
     name: str,
     storage: StorageContext,
-    parents: Iterable[Manifest] = (),
+    parents: Iterable[Parent | Manifest] = (),
     suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
 ) -> Cleaned:
     """Store the file ``source``, called ``name``, and describe it; see ``store``."""
@@ -57,7 +58,7 @@ def store(
     stream: Stream,
     layout: Layout,
     storage: StorageContext,
-    parents: Iterable[Manifest] = (),
+    parents: Iterable[Parent | Manifest] = (),
     suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
 ) -> Manifest:
     """Store every byte of ``stream``, cut as ``layout`` says, and describe it.
@@ -123,7 +124,7 @@ def _store_chunk(
     if chain := bases.known(hash_):
         return _Outcome(owner, hash_, length, chain)
     suggestion = suggestions.get(owner)
-    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, bases.find(raw), suggestion)
+    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, bases.find(raw, hash_), suggestion)
     small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
     stored = encoded.frame if small else storage.store.write(encoded.frame)
     return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)
@@ -183,7 +184,8 @@ class _Recorder:
             ref = fresh.frame.result()
             self._chains[hash_] = (ref, *fresh.base_chain)
             rows.append(Location(hash_, fresh.length, ref, fresh.base, len(fresh.base_chain)))
-        self._workshop.index.add(rows)
+        oids = {ref.oid for chain in self._chains.values() for ref in chain}
+        self._workshop.index.add(rows, self._workshop.store.stamps(oids))
 
     def chunks_of(self, owner: int) -> tuple[Chunk, ...]:
         return tuple(

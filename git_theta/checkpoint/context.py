@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
+
+_BATCH = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +21,20 @@ class StorageContext:
     index: Index
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=NullProgress)
+
+    def unsound(self, objects: Mapping[str, int]) -> dict[str, int]:
+        """Those of ``objects`` (oid to bytes) that are not here, or not whole.
+
+        Each object is hashed once, and again when its file was changed; the index keeps that.
+        """
+        known = self.index.stamps(objects)
+        self.store.trust(known)
+        groups = batches(objects.items(), lambda item: item[1], _BATCH)
+        checked = in_order(self._unsound, groups, self.settings.workers)
+        found = {oid: size for group in checked for oid, size in group}
+        now = self.store.stamps(objects)
+        self.index.add([], {oid: stamp for oid, stamp in now.items() if known.get(oid) != stamp})
+        return found
+
+    def _unsound(self, group: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        return [(oid, size) for oid, size in group if not self.store.is_sound(oid, size)]

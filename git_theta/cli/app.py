@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from git_theta import __version__
-from git_theta.cli.exit_handling import report
+from git_theta.cli.exit_handling import report, show_warnings
 from git_theta.cli.terminal import protect
 
 # Every subcommand, in the order of the help text, and its line there. The module of that name is
@@ -77,6 +77,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; exits with a code of the table in ``git_theta.errors``."""
     protect()
+    show_warnings()
     try:
         cli(prog_name="git theta", standalone_mode=False)
     except BaseException as error:  # every way out has one exit code and one message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
@@ -40,6 +41,16 @@ def complain(problem: str | ThetaError) -> None:
     """
     message = printable(problem) if isinstance(problem, str) else str(problem)
     click.echo(f"git-theta: {message}", err=True)
+
+
+def show_warnings() -> None:
+    """Let warnings in the log of the package reach the user."""
+    logging.getLogger("git_theta").addHandler(_Complaints(logging.WARNING))
+
+
+class _Complaints(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(f"warning: {record.getMessage()}")
 
 
 def _defect(error: BaseException) -> ThetaError:

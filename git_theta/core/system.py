@@ -20,7 +20,7 @@ from typing import IO, BinaryIO
 
 from git_theta.core import buffers
 from git_theta.core.buffers import new_array
-from git_theta.errors import ChangedError, StoreError
+from git_theta.errors import ChangedError, LockedError, StoreError
 
 try:
     import fcntl
@@ -238,11 +238,12 @@ def _copy(source: Path, target: Path, mode: int) -> None:
 
 
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, patience: float | None = None) -> Iterator[None]:
     """Hold a lock that other processes and threads wait for; it dies with its process.
 
-    The file at ``path`` is created and stays. ``StoreError`` when it cannot be. Excludes nobody on
-    systems without ``flock``.
+    The file at ``path`` is created and stays. ``StoreError`` when it cannot be; ``LockedError``
+    when another one holds it for more than ``patience`` seconds (``None``: wait for ever).
+    Excludes nobody on systems without ``flock``, or where the file system has no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,9 +251,52 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise store_error(error, path) from error
     with file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        if not lock_file(file, patience):
+            raise LockedError(
+                "another process holds this lock",
+                path=str(path),
+                hint=f"find it: fuser -v {path}",
+            )
         yield
+
+
+def lock_file(file: IO[bytes] | int, patience: float | None = 0) -> bool:
+    """Lock an open file until it is closed; false when that takes over ``patience`` seconds."""
+    if fcntl is None:
+        return True
+    deadline = None if patience is None else time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if deadline is None else fcntl.LOCK_NB))
+            return True
+        except BlockingIOError:
+            if deadline is None or time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        except OSError:
+            return True  # a file system without locks
+
+
+# Where locks do not work, a process is taken for alive for so long.
+_ALIVE_SECONDS = 24 * 3600
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds a lock on the file at ``path``.
+
+    Where the file system has no locks, whether the file is younger than a day.
+    """
+    young = time.time() - path.stat().st_mtime < _ALIVE_SECONDS
+    if fcntl is None:
+        return young
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return young
+    return False
 
 
 def store_error(error: OSError, path: Path) -> StoreError:

@@ -17,6 +17,7 @@ from tempfile import NamedTemporaryFile
 
 from git_theta import formats
 from git_theta.checkpoint import Cleaned, StorageContext, clean, smudge, store
+from git_theta.checkpoint.parents import Parent
 from git_theta.core.buffers import new_array
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.system import FileSource, store_error
@@ -99,7 +100,7 @@ class _Watched:
 
 
 def clean_incoming(
-    content: Packets, file: Path, name: str, storage: StorageContext, parents: Iterable[Manifest]
+    content: Packets, file: Path, name: str, storage: StorageContext, parents: Iterable[Parent]
 ) -> Cleaned:
     """Store ``content``, called ``name``, which is most likely what ``file`` holds.
 
@@ -140,7 +141,7 @@ def _look_at(file: Path, name: str) -> _Guess:
 
 
 def _clean_again(
-    described: Manifest, name: str, storage: StorageContext, parents: Iterable[Manifest]
+    described: Manifest, name: str, storage: StorageContext, parents: Iterable[Parent]
 ) -> Cleaned:
     """Cut anew what was cut in the wrong places."""
     folder = storage.store.root / "tmp"

@@ -9,10 +9,10 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.core.layout import Buffer
-from git_theta.errors import ManifestError, MergeError, PointerError, ThetaError
+from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.incoming import Packets, clean_incoming
-from git_theta.git import attributes
+from git_theta.filters.parents import KnownCheckpoints, parse
 from git_theta.git.filter_server import SmudgeRequest
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
@@ -45,6 +45,7 @@ class Session:
         self._waiting: dict[str, Manifest] = {}
         self._given: dict[str, bytes] = {}
         self._announced = False
+        self._known = KnownCheckpoints(workspace.repo)
 
     # --- clean: from the work tree to git --------------------------------------------------------
 
@@ -68,41 +69,31 @@ class Session:
         texts = list(self._texts(path))
         repo, storage = self._workspace.repo, self._workspace.storage
         file = (repo.work_tree or Path()) / path
-        result = clean_incoming(content, file, path, storage, self._parents(path, texts))
+        result = clean_incoming(content, file, path, storage, self._known.parents(path, texts))
         if result.warning:
             self._warn(f"{path}: {result.warning}")
-        for text in texts:
-            # The text that git has for these very bytes: no spurious difference.
-            parent = _parse(text)
-            if parent and parent.hash == result.manifest.hash:
-                return text
-        return manifest.dump(result.manifest)
+        made = manifest.dump(result.manifest)
+        # The text that git has for these very bytes: no spurious difference.
+        same = (text for text in texts if self._stands_for(text, result.manifest))
+        return made if made in texts else next(same, made)
 
     def _texts(self, path: str) -> Iterator[bytes]:
         """What this git command made of ``path``, then what the index and HEAD have."""
         if path in self._given:
             yield self._given[path]
-        for spec in (f":{path}", f"HEAD:{path}"):
-            text = self._workspace.repo.read_blob(spec)
-            if text is not None and manifest.is_manifest(text):
-                yield text
+        yield from self._known.texts(path)
 
-    def _parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Manifest]:
-        """The file itself in the index and HEAD, then every other checkpoint of HEAD.
+    def _stands_for(self, text: bytes, cleaned: Manifest) -> bool:
+        """Whether ``text`` is of the same file, and all that it names is here and whole.
 
-        A checkpoint that was renamed, or split into other shards, is found there by its tensors.
+        Else adding a file again could not mend what was lost.
         """
-        for text in chain(texts, self._others(path)):
-            if parent := _parse(text):
-                yield parent
-
-    def _others(self, path: str) -> Iterator[bytes]:
-        repo = self._workspace.repo
-        files = {entry.path: entry for entry in repo.tree("HEAD") if entry.path != path}
-        # By attribute first: other blobs may be large, and are not for us to read.
-        filters = attributes.effective(repo, files)
-        ours = [entry for name, entry in files.items() if filters[name] == "theta"]
-        yield from (text for _, text in repo.manifests(ours))
+        parent = parse(text)
+        return (
+            parent is not None
+            and parent.hash == cleaned.hash
+            and not self._workspace.storage.unsound(parent.objects())
+        )
 
     # --- smudge: from git to the work tree -------------------------------------------------------
 
@@ -164,13 +155,6 @@ class Session:
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
         return smudge(described, self._workspace.storage, path)
-
-
-def _parse(text: bytes) -> Manifest | None:
-    try:
-        return manifest.parse(text)
-    except ManifestError:
-        return None  # what git has is damaged or newer; the file at hand does not depend on it
 
 
 def _pointer_error(path: str, command: str) -> PointerError:

@@ -3,6 +3,6 @@
 from git_theta.store.index import Index
 from git_theta.store.objects import ObjectStore
 from git_theta.store.packs import PackWriter
-from git_theta.store.rows import Location
+from git_theta.store.rows import Location, Stamp
 
-__all__ = ["Index", "Location", "ObjectStore", "PackWriter"]
+__all__ = ["Index", "Location", "ObjectStore", "PackWriter", "Stamp"]

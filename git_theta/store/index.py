@@ -6,28 +6,37 @@ may outlive its object, so a reader asks the object store before it relies on on
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 from git_theta.core.system import exclusive_lock, store_error
-from git_theta.errors import StoreError
+from git_theta.errors import LockedError, StoreError
 from git_theta.store import rows
-from git_theta.store.rows import Location
+from git_theta.store.rows import Location, Stamp
 
 T = TypeVar("T")
 
-_BUSY_SECONDS = 30.0
+_LOG = logging.getLogger(__name__)
+
+# Another process writes for milliseconds; one that holds the file longer is stopped or hangs.
+_PATIENCE = 2.0
+# After a failure the index is left alone for so long: a command of many files waits once.
+_REST = 60.0
+_LOCKED = ("locked", "busy")
 
 
 class Index:
     """The database ``root/index.db``. Safe for several threads and processes at once.
 
-    A damaged file, or one of another version, is set aside as ``index.db.aside`` and begun anew.
-    Looking up creates nothing; an index that is absent or cannot be read is empty.
+    A cache: where it cannot be read it is empty, where it cannot be written nothing is noted; a
+    warning in the log, once, is all that comes of it. A damaged file, one of another version, or
+    a folder in its place is moved to ``index.db.aside``, and a new one begun.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,6 +45,8 @@ class Index:
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._rests_until = {"read": 0.0, "written": 0.0}
+        self._warned = False
 
     def find(self, content: str) -> list[Location]:
         """Where content hash ``content`` is stored: shortest chain first, then smallest frame."""
@@ -44,29 +55,34 @@ class Index:
     def find_many(self, contents: Iterable[str]) -> dict[str, list[Location]]:
         """``find`` for many hashes at once (10 us each instead of 17); absent ones are left out."""
         keys = [bytes.fromhex(content) for content in contents]
-        try:
-            if self._is_absent():
-                return {}
-            return self._run(lambda connection: rows.select(connection, keys))
-        except StoreError:
-            return {}
+        return self._try("read", lambda of: rows.select(of, keys), {}, create=False)
 
-    def add(self, locations: Iterable[Location]) -> None:
-        """Note frames that have been verified, in one transaction."""
+    def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
+        """The files of objects as they were when the objects were verified."""
+        keys = [bytes.fromhex(oid) for oid in oids]
+        return self._try("read", lambda of: rows.stamps(of, keys), {}, create=False)
+
+    def add(self, locations: Iterable[Location], stamps: Mapping[str, Stamp] | None = None) -> None:
+        """Note frames, and objects, that have been verified, in one transaction."""
         new = list(locations)
-        if new:
-            self._run(lambda connection: rows.insert(connection, new))
+        if new or stamps:
+            self._try("written", lambda to: rows.insert(to, new, stamps or {}), None)
 
     def forget(self, oids: Iterable[str]) -> None:
         """Drop every row of these objects."""
         gone = [(bytes.fromhex(oid),) for oid in oids]
-        if gone and not self._is_absent():
-            self._run(lambda connection: rows.delete(connection, gone))
+        if gone:
+            self._try("written", lambda to: rows.delete(to, gone), None, create=False)
 
-    def rebuild(self, locations: Iterable[Location]) -> None:
-        """Replace everything by ``locations``; others see all of the old or all of the new."""
+    def rebuild(
+        self, locations: Iterable[Location], stamps: Mapping[str, Stamp] | None = None
+    ) -> None:
+        """Replace everything by ``locations``; others see all of the old or all of the new.
+
+        ``StoreError`` where that cannot be.
+        """
         new = list(locations)
-        self._run(lambda connection: rows.insert(connection, new, clear=True))
+        self._run(lambda to: rows.insert(to, new, stamps or {}, clear=True) if to else None)
 
     def close(self) -> None:
         """Close the database; the next call opens it again."""
@@ -79,42 +95,49 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _is_absent(self) -> bool:
+    def _try(
+        self, how: str, work: Callable[[sqlite3.Connection], T], otherwise: T, create: bool = True
+    ) -> T:
+        if time.monotonic() < self._rests_until[how]:
+            return otherwise
         try:
-            return self._connection is None and not self._path.exists()
-        except OSError as error:
-            raise store_error(error, self._path) from error
+            return self._run(lambda to: work(to) if to else otherwise, create)
+        except StoreError as error:
+            self._give_up(how, error)
+            return otherwise
 
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _give_up(self, how: str, error: StoreError) -> None:
+        until = time.monotonic() + _REST
+        for kind in self._rests_until if isinstance(error, LockedError) else (how,):
+            self._rests_until[kind] = until
+        if not self._warned:
+            self._warned = True
+            _LOG.warning("the index cannot be %s, which costs time only: %s", how, error)
+
+    def _run(self, work: Callable[[sqlite3.Connection | None], T], create: bool = True) -> T:
         try:
             with self._lock:
                 try:
-                    return work(self._open())
+                    return work(self._open(create))
                 except sqlite3.DatabaseError as error:
                     if not _is_damage(error):
                         raise
                     self._quarantine()
-                    return work(self._open())
+                    return work(self._open(create))
         except OSError as error:
             raise store_error(error, self._path) from error
         except sqlite3.Error as error:
-            raise StoreError(
-                f"the index cannot be used: {error}",
-                path=str(self._path),
-                hint="check the disk's space and the folder's permissions",
-            ) from error
+            kind = LockedError if any(word in str(error) for word in _LOCKED) else StoreError
+            raise kind(str(error), path=str(self._path), hint=_hint(kind)) from error
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            # One process at a time: two that create the tables, or change the journal's mode,
-            # at once would fail each other in spite of the timeout.
-            with exclusive_lock(self._guard):
+    def _open(self, create: bool) -> sqlite3.Connection | None:
+        if self._connection is None and (create or self._path.exists()):
+            with self._guarded():
+                if self._path.is_dir():
+                    self._move_aside()
                 self._inode = self._path.stat().st_ino if self._path.exists() else None
                 connection = sqlite3.connect(
-                    self._path,
-                    timeout=_BUSY_SECONDS,
-                    isolation_level=None,
-                    check_same_thread=False,
+                    self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
                 )
                 try:
                     rows.prepare(connection)
@@ -125,6 +148,18 @@ class Index:
                 self._connection = connection
         return self._connection
 
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keep others from moving the file aside, where this process may take the lock at all."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive_lock(self._guard, patience=_PATIENCE))
+            except LockedError:
+                raise
+            except StoreError:
+                pass  # read-only: nothing is moved there
+            yield
+
     def _close(self) -> None:
         if self._connection is not None:
             with suppress(sqlite3.Error):
@@ -133,15 +168,26 @@ class Index:
 
     def _quarantine(self) -> None:
         self._close()
-        with exclusive_lock(self._guard):
+        with exclusive_lock(self._guard, patience=_PATIENCE):
             # Another process may have put a sound one in its place already.
-            if not self._path.exists() or self._path.stat().st_ino != self._inode:
-                return
-            self._path.replace(self._path.with_name("index.db.aside"))
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(f"index.db{suffix}").unlink(missing_ok=True)
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._move_aside()
+
+    def _move_aside(self) -> None:
+        aside = self._path.with_name("index.db.aside")
+        if aside.is_dir() or (self._path.is_dir() and aside.exists()):
+            aside = self._path.with_name(f"index.db.aside-{time.time_ns()}")
+        self._path.replace(aside)
+        for suffix in ("-journal", "-wal", "-shm"):
+            self._path.with_name(f"index.db{suffix}").unlink(missing_ok=True)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     # "Malformed" and "not a database" are plain DatabaseErrors; busy, full or read-only are not.
     return type(error) is sqlite3.DatabaseError or "no such" in str(error)
+
+
+def _hint(kind: type[StoreError]) -> str:
+    if kind is LockedError:
+        return "find the process that holds it: fuser -v .git/theta/index.db"
+    return "check the disk's space and the folder's permissions"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -19,13 +20,17 @@ from git_theta.core.system import (
     store_error,
     sync_path,
 )
-from git_theta.errors import ChangedError, CorruptObjectError, MissingObjectError
+from git_theta.errors import ChangedError, MissingObjectError, ThetaError
+from git_theta.store.activity import Activity
+from git_theta.store.rows import Stamp
+from git_theta.store.soundness import Soundness, check, corrupt
 
 # Read-only, as Git's own: an object may be one file with another by a hard link, and an editor
 # or script that writes to it would change both.
 _MODE = 0o444
 _STALE_SECONDS = 24 * 3600
-_BLOCK = 4 << 20
+# What a collection is about to delete, in its own folder: a full disk may have no room for another.
+_TRASH = ".trash"
 
 
 class ObjectStore:
@@ -33,7 +38,8 @@ class ObjectStore:
 
     Every write goes to a temporary file, which is synced and renamed. The renames of a command
     are made durable at once by ``sync``: call it before anything names the objects. Safe for
-    several threads and processes.
+    several threads and processes, a collection among them: what this process has stored or
+    ``used`` stays until it ends, and whoever looks for an object gets it out of the trash.
     """
 
     def __init__(self, root: Path) -> None:
@@ -43,6 +49,14 @@ class ObjectStore:
         self._lock = Lock()
         self._unsynced: set[Path] = set()
         self._started = False
+        self._soundness = Soundness()
+        self._activity = Activity(root)
+        self._used: set[str] = set()
+
+    def close(self) -> None:
+        """Let collections have what this process used; git knows of it by now."""
+        self._activity.end()
+        self._used.clear()
 
     def path(self, oid: str) -> Path:
         """Where object ``oid`` lies, or would."""
@@ -53,13 +67,18 @@ class ObjectStore:
 
         ``StoreError`` when the store may not be looked into.
         """
+        status = self._status(oid)
+        return None if status is None else status.st_size
+
+    def _status(self, oid: str) -> os.stat_result | None:
         path = self.path(oid)
         try:
-            return path.stat().st_size
+            return path.stat()
         except FileNotFoundError:
-            return None
+            pass
         except OSError as error:
             raise store_error(error, path) from error
+        return path.stat() if self.restore(oid) else None
 
     def has(self, oid: str) -> bool:
         """Whether the object is here."""
@@ -68,8 +87,9 @@ class ObjectStore:
     def write(self, buffers: Iterable[Buffer]) -> Ref:
         """Store an object: ``buffers`` one after another, at least one byte in all.
 
-        Writing an object that is here already costs its hash only. ``StoreError`` on a full disk
-        or a read-only repository; nothing is left behind then.
+        Writing an object that is here and whole already costs its hash only; a damaged one is
+        replaced. ``StoreError`` on a full disk or a read-only repository; nothing is left behind
+        then.
         """
         pieces = list(buffers)
         digest = hashlib.sha256()
@@ -81,10 +101,11 @@ class ObjectStore:
         oid = digest.hexdigest()
         # Of an object that is here too: another process may have written it and not synced yet.
         target = self._target(oid)
-        if not self._is_here(oid, size):
+        if not self.use(oid, size):
             with atomic_file(target, _MODE, scratch=self._scratch, sync_name=False) as file:
                 for piece in pieces:
                     file.write(piece)
+            self._note(oid)
         return Ref(oid, size, 0, size)
 
     def read(self, ref: Ref) -> memoryview:
@@ -95,16 +116,24 @@ class ObjectStore:
         """
         path = self.path(ref.oid)
         try:
-            with FileSource(path) as source:
+            with self._open(ref.oid) as source:
                 if source.size != ref.size:
-                    raise _corrupt(path, f"it has {source.size} bytes instead of {ref.size}")
+                    raise corrupt(path, f"it has {source.size} bytes instead of {ref.size}")
                 return source.view(ref.offset, ref.length)
         except FileNotFoundError as error:
             raise _missing(path) from error
         except ChangedError as error:
-            raise _corrupt(path, "it became shorter while it was read") from error
+            raise corrupt(path, "it became shorter while it was read") from error
         except OSError as error:
             raise store_error(error, path) from error
+
+    def _open(self, oid: str) -> FileSource:
+        try:
+            return FileSource(self.path(oid))
+        except FileNotFoundError:
+            if not self.restore(oid):
+                raise
+            return FileSource(self.path(oid))
 
     def adopt(self, oid: str, size: int, file: Path) -> None:
         """Take a downloaded ``file`` in as object ``oid``, by a hard link where possible.
@@ -113,7 +142,7 @@ class ObjectStore:
         is gone.
         """
         try:
-            _check(file, oid, size)
+            check(file, oid, size)
             # What another program wrote may still be in memory only.
             sync_path(file)
             target = self._target(oid)
@@ -121,6 +150,8 @@ class ObjectStore:
             link_or_copy(file, target, _MODE)
             with suppress(OSError):  # not the owner
                 target.chmod(_MODE)
+            os.utime(target)
+            self._note(oid)
         except FileNotFoundError as error:
             raise _missing(file) from error
         except OSError as error:
@@ -129,12 +160,45 @@ class ObjectStore:
     def verify(self, oid: str) -> None:
         """Hash the object. Raises ``CorruptObjectError`` or ``MissingObjectError``."""
         path = self.path(oid)
+        self._soundness.forget(oid)
         try:
-            _check(path, oid, None)
+            if self._status(oid) is None:
+                raise _missing(path)
+            self._soundness.note(oid, check(path, oid, None))
         except FileNotFoundError as error:
             raise _missing(path) from error
         except OSError as error:
             raise store_error(error, path) from error
+
+    def is_sound(self, oid: str, size: int) -> bool:
+        """Whether the object is here, readable and whole.
+
+        It is hashed where that has not been done since its file was last changed.
+        """
+        try:
+            with self._soundness.checking(oid):
+                status = self._status(oid)
+                if status is None or status.st_size != size:
+                    return False
+                if not self._soundness.knows(oid, status):
+                    self.verify(oid)
+        except ThetaError:
+            return False
+        return True
+
+    def trust(self, stamps: Mapping[str, Stamp]) -> None:
+        """Take over which objects earlier processes have verified."""
+        for oid, stamp in stamps.items():
+            self._soundness.trust(oid, stamp)
+
+    def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
+        """The files of those of ``oids`` that were verified, for the index to keep."""
+        return self._soundness.stamps(oids)
+
+    def _note(self, oid: str) -> None:
+        with suppress(FileNotFoundError):
+            self._soundness.note(oid, self.path(oid).stat())
+        self._used.add(oid)
 
     def link_out(self, oid: str, target: Path) -> None:
         """Make the object appear at ``target``, by a hard link where possible."""
@@ -176,22 +240,91 @@ class ObjectStore:
             raise store_error(error, source) from error
         return target
 
+    def use(self, oid: str, size: int) -> bool:
+        """Whether the object is here and whole; a collection then lets it be."""
+        if not self.is_sound(oid, size):
+            return False
+        try:
+            self.touch([oid])
+        except MissingObjectError:
+            return False  # a collection was quicker
+        return True
+
     def touch(self, oids: Iterable[str]) -> None:
         """Make objects that are about to be referred to look new, so that ``gc`` lets them be.
 
         ``MissingObjectError`` when one was removed meanwhile.
         """
+        self._activity.begin()
         for oid in oids:
-            try:
-                os.utime(self.path(oid))
-            except FileNotFoundError:
-                raise _missing(self.path(oid)) from None
-            except PermissionError:
-                # In a shared repository somebody else's, who alone may change its time.
-                if not self.has(oid):
-                    raise _missing(self.path(oid)) from None
-            except OSError as error:
-                raise store_error(error, self.path(oid)) from error
+            if oid not in self._used:
+                self._touch(oid)
+                self._used.add(oid)
+
+    def _touch(self, oid: str) -> None:
+        path = self.path(oid)
+        before = self._status(oid)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            pass  # in a shared repository somebody else's, who alone may change its time
+        except OSError as error:
+            if error.errno != errno.EROFS:  # where nobody can remove anything
+                raise store_error(error, path) from error
+        # It may have been moved to the trash just before its time was changed. What is here
+        # afterwards, and young, no collection deletes.
+        after = self._status(oid)
+        if after is None:
+            raise _missing(path)
+        if before and self._soundness.knows(oid, before):
+            self._soundness.note(oid, after)
+
+    # --- collection ------------------------------------------------------------------------------
+
+    def discard(self, oid: str) -> None:
+        """Move an object to the trash, from where whoever needs it gets it back."""
+        self._rename(self.path(oid), self._trash(oid))
+
+    def discarded(self) -> Iterator[str]:
+        """What is in the trash."""
+        names = (file.name for folder in self._list(self._objects) for file in self._list(folder))
+        oids = (name.removesuffix(_TRASH) for name in names if name.endswith(_TRASH))
+        yield from filter(is_hex256, oids)
+
+    def restore(self, oid: str) -> bool:
+        """Get an object out of the trash; false when it is not there."""
+        try:
+            self._trash(oid).rename(self.path(oid))
+        except OSError:
+            return self.path(oid).exists()  # another process may have got it
+        return True
+
+    def destroy(self, oid: str) -> None:
+        """Delete an object that is in the trash; nothing happens when it is not there."""
+        try:
+            self._trash(oid).unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, self.path(oid)) from error
+
+    def modified(self, oid: str) -> int | None:
+        """When the object, here or in the trash, was last stored or used, in ns."""
+        for path in (self.path(oid), self._trash(oid)):
+            with suppress(FileNotFoundError):
+                return path.stat().st_mtime_ns
+        return None
+
+    def _trash(self, oid: str) -> Path:
+        return self.path(oid).with_name(oid + _TRASH)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            pass  # another collection was quicker
+        except OSError as error:
+            raise store_error(error, source) from error
 
     def sync(self) -> None:
         """Make the names of all objects written so far durable.
@@ -208,6 +341,7 @@ class ObjectStore:
 
     def _target(self, oid: str) -> Path:
         """The path of an object about to be written, whose name ``sync`` is to make durable."""
+        self._activity.begin()
         path = self.path(oid)
         with self._lock:
             first, self._started = not self._started, True
@@ -215,36 +349,6 @@ class ObjectStore:
         if first:
             remove_stale(self._scratch, _STALE_SECONDS)
         return path
-
-    def _is_here(self, oid: str, size: int) -> bool:
-        if self.size(oid) != size:
-            return False
-        # As Git does for loose objects: what is used again is young again, so that a prune that
-        # spares young objects does not take it from under this command.
-        with suppress(OSError):
-            os.utime(self.path(oid))
-        return True
-
-
-def _check(path: Path, oid: str, size: int | None) -> None:
-    digest = hashlib.sha256()
-    total = 0
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            total += len(block)
-    if size is not None and total != size:
-        raise _corrupt(path, f"it has {total} bytes instead of {size}")
-    if digest.hexdigest() != oid:
-        raise _corrupt(path, f"its bytes hash to {digest.hexdigest()} instead of {oid}")
-
-
-def _corrupt(path: Path, what: str) -> CorruptObjectError:
-    return CorruptObjectError(
-        f"object is corrupt: {what}",
-        path=str(path),
-        hint="git theta fsck  (names every checkpoint that needs it)",
-    )
 
 
 def _missing(path: Path) -> MissingObjectError:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from git_theta.core.hashes import Ref
 
 _APPLICATION = 0x47544849  # "GTHI", in the header of the file
-_VERSION = 1
+_VERSION = 2
 _BATCH = 500  # SQLite before 3.32 takes 999 parameters
 
 # Hashes as blobs and each oid once: 8.5 MB for 90,000 rows. A row's checksum is there because
 # SQLite has none: a flipped bit in an offset would otherwise enter a manifest and stay there.
 _SCHEMA = f"""
-CREATE TABLE object (id INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE, size INTEGER NOT NULL);
+CREATE TABLE object (
+  id INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
+  inode INTEGER, mtime INTEGER
+);
 CREATE TABLE place (
   hash BLOB NOT NULL, object INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
   raw INTEGER NOT NULL, depth INTEGER NOT NULL, base BLOB NOT NULL, checksum INTEGER NOT NULL,
@@ -29,14 +32,24 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
 _FIND = """
-SELECT hash, oid, size, start, length, raw, depth, base, checksum
+SELECT hash, oid, size, start, length, raw, depth, base, checksum, inode, mtime
 FROM place JOIN object ON object = id WHERE hash IN ({})
 """
 _ADD_OBJECT = """
-INSERT INTO object (oid, size) VALUES (?, ?)
-ON CONFLICT (oid) DO UPDATE SET size = excluded.size
+INSERT INTO object (oid, size, inode, mtime) VALUES (?, ?, ?, ?)
+ON CONFLICT (oid) DO UPDATE SET size = excluded.size,
+  inode = coalesce(excluded.inode, inode), mtime = coalesce(excluded.mtime, mtime)
 """
+_FIND_STAMPS = "SELECT oid, size, inode, mtime FROM object WHERE oid IN ({}) AND mtime IS NOT NULL"
 _CHECKED = struct.Struct("<32s32sQQQQQ32s")
+
+
+class Stamp(NamedTuple):
+    """The file of an object when the object was verified: bytes, inode, modified (ns)."""
+
+    size: int
+    inode: int
+    mtime: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,7 @@ class Location:
     """A verified frame: ``ref`` decodes to the ``raw_length`` bytes with content hash ``hash``.
 
     ``base`` is the content hash of the frame's base; ``depth`` is the number of bases that are
-    decoded before it, 0 without one.
+    decoded before it, 0 without one. ``stamp`` is the object's file when all of it was verified.
     """
 
     hash: str
@@ -52,6 +65,7 @@ class Location:
     ref: Ref
     base: str | None
     depth: int
+    stamp: Stamp | None = field(default=None, compare=False)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -59,17 +73,28 @@ def prepare(connection: sqlite3.Connection) -> None:
 
     ``DatabaseError`` when the file is damaged, or a database of another kind or version.
     """
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # a cache may lose its last rows
+    # No WAL: it needs shared memory, which network file systems lack, and write access to read.
+    # Without it and without fsync a power cut may damage the file; that is found, and costs
+    # time only.
+    connection.execute("PRAGMA synchronous = OFF")
+    if not _is_ready(connection):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if not _is_ready(connection):  # another process may have been quicker
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+
+
+def _is_ready(connection: sqlite3.Connection) -> bool:
     pragmas = ("application_id", "user_version", "schema_version")
     kind, version, tables = (
         connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas
     )
     if (kind, version) == (_APPLICATION, _VERSION):
-        return
+        return True
     if kind or version or tables:
         raise sqlite3.DatabaseError("a database of another kind or version")
-    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    return False
 
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, list[Location]]:
@@ -87,17 +112,37 @@ def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, l
     return found
 
 
-def insert(connection: sqlite3.Connection, rows: Sequence[Location], clear: bool = False) -> None:
-    """Add rows, or with ``clear`` replace all rows by them, in one transaction."""
+def stamps(connection: sqlite3.Connection, oids: Sequence[bytes]) -> dict[str, Stamp]:
+    """The stamp of each object that was verified."""
+    found = {}
+    for first in range(0, len(oids), _BATCH):
+        batch = oids[first : first + _BATCH]
+        asked = _FIND_STAMPS.format(",".join("?" * len(batch)))
+        for oid, size, inode, mtime in connection.execute(asked, batch):
+            found[bytes(oid).hex()] = Stamp(size, inode, mtime)
+    return found
+
+
+def insert(
+    connection: sqlite3.Connection,
+    rows: Sequence[Location],
+    stamps: Mapping[str, Stamp],
+    clear: bool = False,
+) -> None:
+    """Add rows, or with ``clear`` replace all rows by them, in one transaction.
+
+    ``stamps`` are of objects that were verified, whether or not a row names them.
+    """
     packed = [_packed(row) for row in rows]
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if clear:
             connection.execute("DELETE FROM place")
             connection.execute("DELETE FROM object")
-        sizes = sorted({(oid, size) for _, oid, size, *_ in packed})
-        connection.executemany(_ADD_OBJECT, sizes)
-        number = _numbers(connection, sizes)
+        verified = {bytes.fromhex(oid): stamp for oid, stamp in stamps.items()}
+        sizes = {oid: (size, None, None) for _, oid, size, *_ in packed} | verified
+        connection.executemany(_ADD_OBJECT, sorted((oid, *stamp) for oid, stamp in sizes.items()))
+        number = _numbers(connection, ((oid,) for oid in sizes))
         # Sorted, because a tree grows four times faster at its end than in random places.
         connection.executemany(
             "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -143,11 +188,13 @@ def _packed(row: Location) -> tuple[Any, ...]:
 
 def _location(row: tuple[Any, ...]) -> Location | None:
     """The row as a value; ``None`` when it is damaged."""
+    *values, checksum, inode, mtime = row
     try:
-        if crc32(_CHECKED.pack(*row[:-1])) != row[-1]:
+        if crc32(_CHECKED.pack(*values)) != checksum:
             return None
     except struct.error:  # not even of the right types
         return None
-    content, oid, size, start, length, raw, depth, base, _ = row
+    content, oid, size, start, length, raw, depth, base = values
     ref = Ref(oid.hex(), size, start, length)
-    return Location(content.hex(), raw, ref, base.hex() or None, depth)
+    stamp = None if mtime is None else Stamp(size, inode, mtime)
+    return Location(content.hex(), raw, ref, base.hex() or None, depth, stamp)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint import StorageContext, chunk_codec, clean, smudge
+from git_theta.checkpoint.parents import Parents
 from git_theta.core.settings import Settings
 from git_theta.core.system import MemorySource
 from git_theta.store import Index, ObjectStore
@@ -104,3 +105,24 @@ def test_a_base_that_is_lost_or_damaged_is_done_without(tmp_path):
         assert _depth(_clean(storage, _moved(base, 1e-5, 1), first)) == 1
         storage.store.remove(oid)
         assert _depth(_clean(storage, _moved(base, 1e-5, 2), first)) == 1
+
+
+def test_parents_are_not_locked_while_one_is_decoded(storage, monkeypatch):
+    """Each worker looks up its own tensor while another one decodes a base."""
+    first = _clean(storage, _arrays())
+    parents = Parents([first])
+    assert parents.nearest() is not None
+    free = []
+
+    def decode_bases(store, chain):
+        free.append(parents._lock.acquire(blocking=False))
+        parents._lock.release()
+        return chunk_codec_decode(store, chain)
+
+    chunk_codec_decode = chunk_codec.decode_bases
+    monkeypatch.setattr(chunk_codec, "decode_bases", decode_bases)
+    monkeypatch.setattr("git_theta.checkpoint.bases.Parents", lambda given: parents)
+    data = checkpoints.safetensors(_moved(_arrays(), 1e-5, 1), note="another header")
+    clean(MemorySource(data), "m.safetensors", storage, [first])
+    assert len(free) >= 2, "a tensor and the skeleton"
+    assert all(free)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 
 from git_theta import manifest
 from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.codec import Frame, encode_frame
 from git_theta.core.hashes import content_hash
+from git_theta.core.layout import Encoded, Part
 from git_theta.core.settings import Settings
 from git_theta.core.system import MemorySource
 from git_theta.errors import CorruptObjectError, MissingObjectError
-from git_theta.store import Index, ObjectStore
+from git_theta.manifest import Chunk
+from git_theta.store import Index, ObjectStore, soundness
 from tests.support import checkpoints
 from tests.support.manifests import entry_named
 
@@ -163,10 +167,88 @@ def test_lost_objects_are_stored_again(storage):
     assert _smudge(storage, described) == data
 
 
+@pytest.mark.parametrize("pack_limit", [1, 1 << 20], ids=["objects", "packs"])
+@pytest.mark.parametrize("loss", ["flipped", "cut off", "gone", "trashed"])
+@pytest.mark.parametrize("change", [0, 1e-4], ids=["full", "delta"])
+def test_what_was_lost_is_made_again_from_the_same_bytes(tmp_path, pack_limit, loss, change):
+    arrays = checkpoints.tensors(rows=200)
+    settings = Settings(pack_limit=pack_limit)
+    with Index(tmp_path) as index:
+        first = StorageContext(ObjectStore(tmp_path), index, settings)
+        base = _clean(first, checkpoints.safetensors(arrays))
+        data = checkpoints.safetensors(checkpoints.finetuned(arrays, scale=change))
+        described = _clean(first, data, [base])
+        others = set(base.objects()) if change else set()
+        for oid in set(described.objects()) - others:
+            _lose(first.store, oid, loss)
+        first.store.close()
+        second = StorageContext(ObjectStore(tmp_path), index, settings)
+        assert _clean(second, data, [described, base]) == described
+        assert not second.unsound(described.objects())
+        for oid in _oids(second):
+            second.store.verify(oid)
+
+
+def _lose(store: ObjectStore, oid: str, how: str) -> None:
+    path = store.path(oid)
+    content = path.read_bytes()
+    if how == "trashed":
+        store.discard(oid)
+        return
+    path.unlink()
+    if how == "flipped":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif how == "cut off":
+        path.write_bytes(content[:-1])
+
+
+def test_a_base_in_an_encoding_that_is_not_installed_is_done_without(storage):
+    arrays = checkpoints.tensors()
+    parent = _clean(storage, checkpoints.safetensors(arrays))
+    claimed = arrays["layer.0.weight"].tobytes()
+    parts = Encoded(b"", (Part(1, claimed),))
+    frame = encode_frame(Frame(200, "F32", len(claimed), content_hash(claimed), None, parts))
+    chunk = Chunk(len(claimed), content_hash(claimed), (storage.store.write(frame),))
+    entry = next(e for e in parent.tensors if e.name == "layer.0.weight")
+    tensors = tuple(
+        dataclasses.replace(e, chunks=(chunk,)) if e is entry else e for e in parent.tensors
+    )
+    theirs = dataclasses.replace(parent, tensors=tensors)
+    data = checkpoints.safetensors(checkpoints.finetuned(arrays))
+    described = _clean(storage, data, [theirs])
+    assert _smudge(storage, described) == data
+    (stored,) = (e for e in described.tensors if e.name == "layer.0.weight")
+    assert len(stored.chunks[0].chain) == 1
+
+
+def test_objects_are_hashed_once_until_they_change(storage, monkeypatch):
+    described = _clean(storage, checkpoints.safetensors())
+    objects, hashed = described.objects(), []
+
+    def counting(file, oid, size):
+        hashed.append(oid)
+        return soundness.check(file, oid, size)
+
+    monkeypatch.setattr("git_theta.store.objects.check", counting)
+
+    def unsound() -> dict[str, int]:
+        command = StorageContext(ObjectStore(storage.store.root), storage.index)
+        return command.unsound({**objects, "0" * 64: 5})
+
+    assert unsound() == {"0" * 64: 5}
+    assert hashed == [], "what was written was known"
+    for oid in objects:
+        os.utime(storage.store.path(oid), (1, 1))
+    for _ in range(2):
+        assert unsound() == {"0" * 64: 5}
+    assert sorted(hashed) == sorted(objects)
+
+
 def test_objects_that_serve_again_look_new_to_a_collection(storage):
     data = checkpoints.safetensors()
     _clean(storage, data)
     files = [storage.store.path(oid) for oid in _oids(storage)]
+    storage.store.close()  # and another command begins
     for file in files:
         os.utime(file, (1, 1))
     _clean(storage, data)

@@ -1,0 +1,89 @@
+"""The checkpoints that a file is compared with when it is added."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+from git_theta import manifest
+from git_theta.checkpoint.parents import Parent
+from git_theta.errors import ManifestError
+from git_theta.git import Entry, Repository, attributes
+from git_theta.manifest import Manifest
+
+# Bytes of manifests whose parsed form is kept, which takes ten times as much.
+_KEPT = 16 << 20
+
+
+class KnownCheckpoints:
+    """What the index and HEAD have, read and parsed once for all files of a git command.
+
+    Adding 40 shards of a new model looks for the tensors of each one in all that HEAD has.
+    """
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._parents: OrderedDict[str | bytes, tuple[int, Parent | None]] = OrderedDict()
+        self._size = 0
+        self._tracked: tuple[str | None, list[Entry]] = (None, [])
+
+    def texts(self, path: str) -> Iterator[bytes]:
+        """The manifests of ``path`` itself in the index and in HEAD."""
+        for spec in (f":{path}", f"HEAD:{path}"):
+            text = self._repo.read_blob(spec)
+            if text is not None and manifest.is_manifest(text):
+                yield text
+
+    def parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Parent]:
+        """``texts`` first, then every other checkpoint of HEAD.
+
+        A checkpoint that was renamed, or split into other shards, is found there by its tensors.
+        """
+        yield from filter(None, map(self._of_text, texts))
+        for entry in self._in_head():
+            if entry.path != path and (parent := self._of_entry(entry)):
+                yield parent
+
+    def _in_head(self) -> list[Entry]:
+        head = self._repo.resolve("HEAD")
+        if head and head != self._tracked[0]:
+            files = {entry.path: entry for entry in self._repo.tree(head)}
+            # By attribute first: other blobs may be large, and are not for us to read.
+            filters = attributes.effective(self._repo, files)
+            ours = [entry for name, entry in files.items() if filters[name] == "theta"]
+            self._tracked = head, ours
+        return self._tracked[1] if head else []
+
+    def _of_entry(self, entry: Entry) -> Parent | None:
+        if entry.blob not in self._parents:
+            text = next((text for _, text in self._repo.manifests([entry])), b"")
+            self._keep(entry.blob, text)
+        return self._get(entry.blob)
+
+    def _of_text(self, text: bytes) -> Parent | None:
+        if text not in self._parents:
+            self._keep(text, text)
+        return self._get(text)
+
+    def _get(self, key: str | bytes) -> Parent | None:
+        self._parents.move_to_end(key)
+        return self._parents[key][1]
+
+    def _keep(self, key: str | bytes, text: bytes) -> None:
+        parsed = parse(text)
+        self._parents[key] = len(text), Parent(parsed) if parsed else None
+        self._size += len(text)
+        while self._size > _KEPT and len(self._parents) > 1:
+            _, (size, _) = self._parents.popitem(last=False)
+            self._size -= size
+
+
+def parse(text: bytes) -> Manifest | None:
+    """The manifest, or ``None`` where what git has is damaged or newer than this git-theta.
+
+    The file at hand does not depend on it.
+    """
+    try:
+        return manifest.parse(text)
+    except ManifestError:
+        return None
