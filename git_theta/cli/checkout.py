@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import shlex
 
 import click
 
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import printable
+from git_theta.cli.text import plural, printable
+from git_theta.errors import UsageError
 from git_theta.filters.deferred import checkout_deferred, stubs
-from git_theta.workspace import Workspace, open_workspace
+from git_theta.git import Repository, revisions
+from git_theta.workspace import open_workspace
 
 
 @click.command("checkout")
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
-def command(paths: tuple[Path, ...]) -> None:
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+def command(paths: tuple[str, ...]) -> None:
     """Replace manifests in the work tree by their checkpoints.
 
-    Without PATH: all of them. Files that are not manifests are left alone.
+    PATH is a checkpoint or a folder; without one, all of them. Files that are not manifests are
+    left alone.
 
     \b
     Examples:
@@ -27,17 +29,27 @@ def command(paths: tuple[Path, ...]) -> None:
       git theta checkout model.safetensors
     """
     with open_workspace(progress=Meter(), complain=complain) as workspace:
-        chosen = [_inside(workspace, path) for path in paths] or _tracked(workspace)
+        repo = workspace.repo
+        tracked = dict.fromkeys(entry.path for entry, _ in repo.manifests(repo.index()))
+        chosen = [name for path in paths for name in _below(repo, tracked, path)] or list(tracked)
         done = checkout_deferred(workspace, stubs(workspace, chosen))
-    for path in done:
-        click.echo(f"Restored {printable(path)}")
+    for name in done:
+        click.echo(f"Restored {printable(name)}")
+    if not done:
+        click.echo(f"no manifest among {plural(len(chosen), 'checkpoint')}", err=True)
 
 
-def _tracked(workspace: Workspace) -> list[str]:
-    repo = workspace.repo
-    return [entry.path for entry, _ in repo.manifests(repo.index())]
-
-
-def _inside(workspace: Workspace, path: Path) -> str:
-    top = workspace.repo.work_tree or Path()
-    return Path(os.path.relpath(path.absolute(), top)).as_posix()
+def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
+    """The checkpoints at or below ``path``; ``UsageError`` where nothing could be done there."""
+    inside = revisions.path_in(repo, path)
+    found = [name for name in tracked if inside in (".", name) or name.startswith(f"{inside}/")]
+    if inside in found and not (repo.top / inside).exists():
+        hint = f"git checkout -- {shlex.quote(path)}"
+        raise UsageError("the file is gone", path=path, hint=hint)
+    if found:
+        return found
+    if revisions.is_revision(repo, path):
+        hint = f"git checkout {path} switches to a commit; this command takes paths"
+    else:
+        hint = "git theta ls-files lists the checkpoints"
+    raise UsageError(f"{path}: no checkpoint is there in the index", hint=hint)

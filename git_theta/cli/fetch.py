@@ -7,8 +7,7 @@ import click
 from git_theta import transfer
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural
-from git_theta.errors import UsageError
-from git_theta.git import Entry, Repository
+from git_theta.git import Entry, Repository, revisions
 from git_theta.workspace import open_workspace
 
 
@@ -33,9 +32,6 @@ def command(revs: tuple[str, ...]) -> None:
 
 
 def _entries(repo: Repository, revs: tuple[str, ...]) -> list[Entry]:
-    for rev in revs:
-        if repo.resolve(rev) is None:
-            raise UsageError(f"{rev}: no such revision", hint="git fetch, then git log --all")
     if revs:
-        return [entry for rev in revs for entry in repo.tree(rev)]
+        return [entry for rev in revs for entry in repo.tree(revisions.tree_of(repo, rev))]
     return [*repo.index(), *repo.tree("HEAD")]

@@ -2,55 +2,77 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.cli.arguments import PathsAfterDashes
+from git_theta.cli.text import flat, print_json, printable, tensor_changes
 from git_theta.commands.log import Commit, Revision, history
-from git_theta.git import Repository
+from git_theta.errors import UsageError
+from git_theta.git import Repository, revisions
+
+# Not --all: our own refs name objects, and stashes are nobody's history.
+_EVERYTHING = ("HEAD", "--branches", "--tags", "--remotes")
 
 
-@click.command("log")
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
-@click.option("--rev", default="HEAD", help="Start at this commit.", show_default=True)
-@click.option("-n", "limit", type=click.IntRange(min=1), help="Show at most this many commits.")
+@click.command("log", cls=PathsAfterDashes)
+@click.argument("words", nargs=-1, metavar="[REV]... [--] [PATH]...")
+@click.option("--all", "everything", is_flag=True, help="Begin at every branch and tag.")
+@click.option("-n", "limit", type=click.IntRange(min=1), help="Show this many commits at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(paths: tuple[Path, ...], rev: str, limit: int | None, as_json: bool) -> None:
-    """Show the commits that changed checkpoints.
+def command(
+    words: tuple[str, ...],
+    paths: tuple[str, ...] | None,
+    everything: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Show the commits that changed checkpoints: tensors, stored bytes, how they were merged.
 
-    Each commit is compared with its first parent: tensors changed, added and removed, how they
-    were merged, and the stored bytes that no parent has.
+    REV is whatever `git log` takes, such as a branch, a tag or a range; HEAD by default. One PATH
+    is followed through renames. Each commit is compared with its first parent; stored bytes are
+    those that no parent has.
 
     \b
     Examples:
       git theta log
       git theta log model.safetensors -n 5
-      git theta log --rev v1.0 --json
+      git theta log main..experiment -- model.safetensors
+      git theta log v1.0 --json
     """
     with Repository.discover() as repo:
-        top = repo.top
-        inside = [Path(os.path.relpath(path.absolute(), top)).as_posix() for path in paths]
-        commits = list(history(repo, rev, inside, limit))
+        chosen, inside = revisions.split(repo, words, paths)
+        chosen += _EVERYTHING if everything else ()
+        commits = list(history(repo, chosen or [_head(repo)], inside, limit))
     if as_json:
-        print_json([asdict(commit) for commit in commits])
-        return
-    for commit in commits:
+        print_json([_document(commit) for commit in commits])
+    for commit in () if as_json else commits:
         for line in _lines(commit):
             click.echo(line)
+    if not commits:
+        where = " ".join([*words, *(("--", *paths) if paths else ())])
+        click.echo(printable(f"no commit changed a checkpoint{where and f': {where}'}"), err=True)
+
+
+def _head(repo: Repository) -> str:
+    if repo.resolve("HEAD") is None:
+        raise UsageError("the current branch has no commit yet")
+    return "HEAD"
+
+
+def _document(commit: Commit) -> dict[str, object]:
+    return {**asdict(commit), "checkpoints": [flat(row) for row in commit.checkpoints]}
 
 
 def _lines(commit: Commit) -> list[str]:
     author, subject = printable(commit.author), printable(commit.subject)
-    first = f"{commit.commit[:10]} {commit.date[:10]} {author}: {subject}"
+    first = f"{commit.commit[:12]} {commit.date[:10]} {author}: {subject}"
     return [first, *(f"  {line}" for row in commit.checkpoints for line in _rows(row))]
 
 
 def _rows(row: Revision) -> list[str]:
-    counts = ((row.changed, "changed"), (row.added, "added"), (row.removed, "removed"))
-    what = ", ".join(f"{count:,} {how}" for count, how in counts if count) or "none changed"
-    total = plural(row.parameters, "parameter")
-    lines = [f"{printable(row.path)}: {what} of {total}, {human(row.stored)} stored"]
-    return lines + ([f"  merged by {printable(row.recipe)}"] if row.recipe else [])
+    path = f"{row.before} -> {row.path}" if row.state == "renamed" else row.path
+    first = f"{row.state}: {path}: {tensor_changes(row.state, row.difference)}"
+    lines = [first, f"  merged by {row.recipe}"] if row.recipe else [first]
+    return [printable(line) for line in lines]

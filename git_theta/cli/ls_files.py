@@ -8,8 +8,7 @@ import click
 
 from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands.listing import checkpoint_rows
-from git_theta.errors import UsageError
-from git_theta.git import Entry, Repository
+from git_theta.git import Entry, Repository, revisions
 from git_theta.store import ObjectStore
 
 
@@ -17,7 +16,7 @@ from git_theta.store import ObjectStore
 @click.argument("rev", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(rev: str | None, as_json: bool) -> None:
-    """List the checkpoints of the index, or of commit REV.
+    """List the checkpoints of the index, or of REV: a commit, or a folder in one.
 
     STORED counts the stored bytes that a checkpoint needs; bytes shared with others count for
     each. MISSING is the number of its objects that are not downloaded.
@@ -26,6 +25,7 @@ def command(rev: str | None, as_json: bool) -> None:
     Examples:
       git theta ls-files
       git theta ls-files HEAD~1
+      git theta ls-files v1.0:models
       git theta ls-files --json | jq '.[].path'
     """
     with Repository.discover() as repo:
@@ -47,11 +47,11 @@ def command(rev: str | None, as_json: bool) -> None:
     ]
     if body:
         click.echo(table(header, body, right=(2, 3, 4, 5)))
+    else:
+        click.echo(f"no checkpoint in {printable(rev or 'the index')}", err=True)
 
 
 def _entries(repo: Repository, rev: str | None) -> list[Entry]:
     if rev is None:
         return repo.index()
-    if repo.resolve(rev) is None:
-        raise UsageError(f"{rev}: no such revision", hint="git log --oneline lists them")
-    return repo.tree(rev)
+    return repo.tree(revisions.tree_of(repo, rev))

@@ -8,14 +8,23 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import human, plural, print_json, printable, table
-from git_theta.commands.listing import TensorRow, read_checkpoint, skeleton_row, tensor_rows
+from git_theta.commands.listing import (
+    TensorRow,
+    differs,
+    read_checkpoint,
+    skeleton_row,
+    tensor_rows,
+)
 from git_theta.errors import UsageError
+from git_theta.git import Repository
 from git_theta.manifest import Manifest
-from git_theta.workspace import open_workspace
+from git_theta.store import ObjectStore
+
+_OTHER = "this is the version in the index; the file may differ (git theta status)"
 
 
 @click.command("show")
-@click.argument("checkpoint", metavar="REV:PATH")
+@click.argument("checkpoint", metavar="[REV:]PATH")
 @click.argument("tensor", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
@@ -26,20 +35,23 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      git theta show HEAD:model.safetensors
-      git theta show :model.safetensors encoder.layer.0.attention.self.query.weight
+      git theta show model.safetensors
+      git theta show model.safetensors encoder.layer.0.attention.self.query.weight
       git theta show HEAD~2:model.safetensors --json
     """
-    with open_workspace() as workspace:
-        described = read_checkpoint(workspace.repo, checkpoint)
-        rows = tensor_rows(described, workspace.store)
-        rest = skeleton_row(described, workspace.store)
+    with Repository.discover() as repo:
+        described = read_checkpoint(repo, checkpoint)
+        store = ObjectStore(repo.theta_dir)
+        rows, rest = tensor_rows(described, store), skeleton_row(described, store)
+        may_differ = ":" not in checkpoint and differs(repo, checkpoint)
     chosen = [row for row in rows if tensor in (None, row.name)]
     if tensor is not None and not chosen:
         raise UsageError(
             f"{checkpoint} has no tensor called {tensor}",
             hint=f"git theta show {checkpoint} lists them",
         )
+    if may_differ:
+        click.echo(f"{printable(checkpoint)}: {_OTHER}", err=True)
     if as_json:
         print_json(_document(described, chosen))
         return

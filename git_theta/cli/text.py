@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from git_theta.cli.terminal import visible
+
+if TYPE_CHECKING:
+    from git_theta.commands.comparison import Difference
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
@@ -38,6 +42,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         ).rstrip()
         for line in lines
     )
+
+
+def tensor_changes(state: str, difference: Difference) -> str:
+    """``101 of 103 tensors changed, 2 added, 12.3 MB stored``."""
+    total, stored = plural(difference.tensors, "tensor"), f"{human(difference.stored)} stored"
+    if state in ("added", "deleted"):
+        return f"{total}, {stored}" if state == "added" else total
+    counts = [f"{difference.changed:,} of {total} changed"] if difference.changed else []
+    counts += [f"{difference.added:,} added"] if difference.added else []
+    counts += [f"{difference.removed:,} removed"] if difference.removed else []
+    return ", ".join([*(counts or ["no tensor changed"]), stored])
+
+
+def flat(row: Any) -> dict[str, Any]:
+    """Return a row as JSON takes it, with the fields of its ``difference`` among its own."""
+    fields = asdict(row)
+    difference = fields.pop("difference")
+    return {**fields, **difference}
 
 
 def print_json(value: Any) -> None:

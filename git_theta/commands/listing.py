@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from git_theta import manifest
 from git_theta.core.hashes import Ref
-from git_theta.errors import ManifestError, ThetaError
-from git_theta.git import Entry, Repository
+from git_theta.core.layout import natural_order
+from git_theta.errors import ManifestError, ThetaError, UsageError
+from git_theta.git import Entry, Repository, revisions
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 from git_theta.store import ObjectStore
 
 SKELETON = "(skeleton)"
 _UNKNOWN = "?"
+_STAGES = {1: "the common ancestor", 2: "ours", 3: "theirs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,15 @@ class TensorRow:
 
 
 def read_checkpoint(repo: Repository, spec: str) -> Manifest:
-    """The manifest at ``spec``, a revision and a path such as ``HEAD:model.safetensors``.
+    """Return the manifest that ``spec`` names: ``REV:PATH``, or a path, which is the index's.
 
-    Raises ``ManifestError`` when what is there is none, or nothing is.
+    Raises ``ManifestError`` when what is there is none, or nothing is, and ``UsageError`` for a
+    revision that is not there.
     """
-    text = repo.read_blob(spec)
+    blob = revisions.blob_of(repo, spec) if ":" in spec else None
+    text = repo.read_blob(blob or f":{revisions.path_in(repo, spec)}")
     if text is None:
-        raise ManifestError(
-            "no file is there", path=spec, hint="git theta ls-files lists the checkpoints"
-        )
+        raise _nothing(repo, spec)
     if not manifest.is_manifest(text):
         raise ManifestError(
             "not stored by git-theta",
@@ -63,6 +65,39 @@ def read_checkpoint(repo: Repository, spec: str) -> Manifest:
         return manifest.parse(text)
     except ThetaError as error:
         raise error.at(spec) from error
+
+
+def differs(repo: Repository, path: str) -> bool:
+    """Tell, by size and times, whether the file at ``path`` may differ from the index."""
+    asked = (
+        "diff-files",
+        "--name-only",
+        "-z",
+        "--",
+        f":(literal,top){revisions.path_in(repo, path)}",
+    )
+    return repo.work_tree is not None and bool(repo.git(*asked))
+
+
+def _nothing(repo: Repository, spec: str) -> ThetaError:
+    """The error for what is no checkpoint, with what was probably meant."""
+    if ":" in spec:
+        rev = spec.partition(":")[0]
+        hint = f"git theta ls-files {rev}".rstrip() + " lists the checkpoints"
+        return ManifestError("no file is there", path=spec, hint=hint)
+    path = revisions.path_in(repo, spec)
+    stages = [entry.stage for entry in repo.index() if entry.path == path]
+    if stages:
+        hint = ", ".join(f"git theta show :{stage}:./{spec} ({_STAGES[stage]})" for stage in stages)
+        return ManifestError("is in conflict", path=spec, hint=hint)
+    if (repo.folder / spec).is_file():
+        return ManifestError("is not in the index", path=spec, hint=f"git add {spec}")
+    if revisions.is_revision(repo, spec):
+        hint = f"git theta show {spec}:PATH; git theta ls-files {spec} lists the checkpoints"
+        return UsageError(f"{spec} is a revision, not a checkpoint", hint=hint)
+    return ManifestError(
+        "no file is there", path=spec, hint="git theta ls-files lists the checkpoints"
+    )
 
 
 def checkpoint_rows(
@@ -91,10 +126,10 @@ def checkpoint_rows(
 
 
 def tensor_rows(described: Manifest, store: ObjectStore) -> list[TensorRow]:
-    """A row for each tensor, in file order, then the further names of shared storages."""
+    """Return a row for each tensor and each further name of one, layer 2 before layer 10."""
     rows = [_tensor_row(entry, store) for entry in described.tensors]
     rows += [_alias_row(alias) for alias in described.aliases]
-    return rows
+    return sorted(rows, key=lambda row: natural_order(row.name))
 
 
 def skeleton_row(described: Manifest, store: ObjectStore) -> TensorRow:

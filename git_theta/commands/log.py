@@ -1,39 +1,48 @@
-"""The commits that changed checkpoints, and what each changed, parameter by parameter."""
+"""The commits that changed checkpoints, and what each changed, tensor by tensor."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from git_theta import manifest
-from git_theta.commands.status import contents
+from git_theta.commands.comparison import Difference, State, compare, state_of
 from git_theta.core.hashes import Ref
-from git_theta.errors import MergeError, ThetaError, UsageError
+from git_theta.errors import MergeError, ThetaError
 from git_theta.git import Repository, command
-from git_theta.git.command import decode
+from git_theta.git.command import Result, decode
 from git_theta.manifest import Manifest
-from git_theta.merge.recipe import check_recipe, describe
 
 _FORMAT = "%x01%H%x02%P%x02%cI%x02%an%x02%s"
 _NO_BLOB = re.compile(r"0+")
+# Renames are found whatever `diff.renames` says, and nothing else gets between the records.
+_OPTIONS = (
+    "--raw",
+    "-z",
+    "--no-abbrev",
+    "-M",
+    "--no-relative",
+    "--no-show-signature",
+    "--diff-merges=first-parent",
+    "--root",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
     """One checkpoint in one commit, compared with the commit's first parent.
 
-    ``stored`` is the number of bytes of frames that no parent's version of the file names;
-    ``recipe`` tells in a line how it was merged, if it was.
+    ``before`` is its path there. Stored bytes are those of frames that no parent's version of the
+    file names; ``recipe`` tells in a line how it was merged, if it was.
     """
 
     path: str
-    parameters: int
-    changed: int
-    added: int
-    removed: int
-    stored: int
+    before: str
+    state: State
+    difference: Difference
     recipe: str | None
 
 
@@ -50,20 +59,23 @@ class Commit:
 
 
 def history(
-    repo: Repository, rev: str = "HEAD", paths: Sequence[str] = (), limit: int | None = None
+    repo: Repository,
+    commits: Sequence[str] = ("HEAD",),
+    paths: Sequence[str] = (),
+    limit: int | None = None,
 ) -> Iterator[Commit]:
-    """The commits from ``rev`` back that changed a checkpoint (at ``paths``), the latest first.
+    """Return the commits that changed a checkpoint (at ``paths``), the latest first.
 
-    A single path is followed through renames. A merge is shown where its result is none of its
-    parents'. Raises ``UsageError`` where there is no such revision.
+    ``commits`` are ids, or options such as ``--branches``: those that are reachable from them are
+    looked at, but for those that are from one with ``^``. ``paths`` are pathspecs in the user's
+    folder; one that is a plain path is followed through renames. A merge is shown where its
+    result is not its first parent's. Raises ``GitError`` where git could not walk.
     """
-    if repo.resolve(rev) is None:
-        raise UsageError(f"{rev}: no such revision", hint="git log --oneline lists them")
-    return islice(_commits(repo, rev, paths), limit)
+    return islice(_commits(repo, commits, paths), limit)
 
 
-def _commits(repo: Repository, rev: str, paths: Sequence[str]) -> Iterator[Commit]:
-    for header, rows in _log(repo, rev, paths):
+def _commits(repo: Repository, commits: Sequence[str], paths: Sequence[str]) -> Iterator[Commit]:
+    for header, rows in _log(repo, commits, paths):
         commit, parents, date, author, subject = header.split("\2", 4)
         others = parents.split()[1:]
         found = (_revision(repo, others, *row) for row in rows)
@@ -75,26 +87,39 @@ def _commits(repo: Repository, rev: str, paths: Sequence[str]) -> Iterator[Commi
 Row = tuple[str, str, str, str]
 
 
-def _log(repo: Repository, rev: str, paths: Sequence[str]) -> Iterator[tuple[str, list[Row]]]:
+def _log(
+    repo: Repository, commits: Sequence[str], paths: Sequence[str]
+) -> Iterator[tuple[str, list[Row]]]:
     """Each commit's header and its files: old blob, new blob, old path, new path."""
-    options = ["--raw", "-z", "--no-abbrev", "-M", "--diff-merges=first-parent", "--root"]
-    options += ["--follow"] if len(paths) == 1 else []
-    args = ["git", "log", *options, f"--format={_FORMAT}", rev, "--", *paths]
-    with command.start(args, cwd=repo.top, env=repo.environment(), source=None) as process:
+    follow = ["--follow"] if len(paths) == 1 and not paths[0].startswith(":") else []
+    args = ["git", "log", *_OPTIONS, *follow, f"--format={_FORMAT}", *commits, "--", *paths]
+    with (
+        tempfile.TemporaryFile() as words,
+        command.start(
+            args, cwd=repo.folder, env=repo.environment(), source=None, errors=words
+        ) as process,
+    ):
         assert process.stdout
         try:
-            header, fields = "", list[str]()
-            for field in _fields(process.stdout.read):
-                if field.startswith("\1"):
-                    if header:
-                        yield header, list(_rows(fields))
-                    header, fields = field[1:], []
-                else:
-                    fields.append(field)
-            if header:
-                yield header, list(_rows(fields))
+            yield from _records(_fields(process.stdout.read))
+            if status := process.wait():
+                words.seek(0)
+                raise command.failure(args, Result(status, b"", decode(words.read())))
         finally:
             process.kill()
+
+
+def _records(fields: Iterator[str]) -> Iterator[tuple[str, list[Row]]]:
+    header, rest = "", list[str]()
+    for field in fields:
+        if field.startswith("\1"):
+            if header:
+                yield header, list(_rows(rest))
+            header, rest = field[1:], []
+        else:
+            rest.append(field)
+    if header:
+        yield header, list(_rows(rest))
 
 
 def _fields(read: Callable[[int], bytes]) -> Iterator[str]:
@@ -121,19 +146,12 @@ def _revision(
     earlier, later = _manifest(repo, before, old), _manifest(repo, after, path)
     if earlier is None and later is None:
         return None
-    left, right = contents(earlier), contents(later)
-    shared = left.keys() & right.keys()
-    known = set(earlier.refs()) if earlier else set()
-    for other in others:
-        known |= _refs(repo, f"{other}:{path}")
-    new = {chunk.chain[0] for chunk in later.chunks()} - known if later else set()
+    known = {ref for other in others for ref in _refs(repo, f"{other}:{path}")}
     return Revision(
         path=path,
-        parameters=len(right),
-        changed=sum(left[name] != right[name] for name in shared),
-        added=len(right.keys() - shared),
-        removed=len(left.keys() - shared),
-        stored=sum(ref.length for ref in new),
+        before=old,
+        state=state_of(earlier, later, renamed=old != path),
+        difference=compare(earlier, later, known),
         recipe=_recipe(later, earlier),
     )
 
@@ -158,6 +176,9 @@ def _recipe(described: Manifest | None, before: Manifest | None) -> str | None:
         return None
     if before and before.recipe == described.recipe:
         return None  # it was only renamed, or stored otherwise
+    # Imported here: with what merges it takes 60 ms, and few commits have a recipe.
+    from git_theta.merge.recipe import check_recipe, describe
+
     try:
         return describe(check_recipe(described.recipe))
     except MergeError:

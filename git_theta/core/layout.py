@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from git_theta.core.dtypes import DType
 
 Buffer = bytes | bytearray | memoryview
+
+_NUMBER = re.compile(r"0*([0-9]+)")
+
+
+def natural_order(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a key that sorts the names of tensors with layer 2 before layer 10."""
+    # By length, then digits: a stranger's number may be too long for int().
+    return tuple((len(part) * (at % 2), part) for at, part in enumerate(_NUMBER.split(name)))
 
 
 class Source(Protocol):

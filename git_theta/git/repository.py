@@ -31,13 +31,21 @@ class Repository:
     """Where a repository lies, and what is in it.
 
     ``git_dir`` is this work tree's own, ``common_dir`` the one that all work trees share; both
-    are absolute. ``work_tree`` is ``None`` in a bare repository and inside ``.git``.
+    are absolute. ``work_tree`` is ``None`` in a bare repository and inside ``.git``. ``folder``
+    is where the user is: revisions such as ``HEAD:./x``, and paths, are relative to it.
     """
 
-    def __init__(self, git_dir: Path, common_dir: Path, work_tree: Path | None) -> None:
+    def __init__(
+        self,
+        git_dir: Path,
+        common_dir: Path,
+        work_tree: Path | None,
+        folder: Path | None = None,
+    ) -> None:
         self.git_dir = git_dir
         self.common_dir = common_dir
         self.work_tree = work_tree
+        self.folder = folder or self.top
         self._env = environment(git_dir, common_dir, work_tree)
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
@@ -49,7 +57,7 @@ class Repository:
         Obeys ``GIT_DIR`` and its companions, which git sets for filters and hooks. Raises
         ``NotARepositoryError``, also where git refuses a repository that someone else owns.
         """
-        return cls(*locate(start))
+        return cls(*locate(start), folder=(start or Path()).absolute())
 
     @property
     def top(self) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from git_theta.errors import UsageError
-from git_theta.git import Entry, Repository
+from git_theta.git import Entry, Repository, revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,8 @@ class Scope:
     def _groups(self) -> Iterator[tuple[bool, Iterable[Entry]]]:
         if self._revs:
             for rev in self._revs:
-                if self._repo.resolve(rev) is None:
-                    raise UsageError(f"{rev}: no such revision", hint="git log --all --oneline")
-                yield True, self._named(rev, self._repo.tree(rev))
+                tree = revisions.tree_of(self._repo, rev)
+                yield True, self._named(rev, self._repo.tree(tree))
             return
         # All names first: a manifest is given once, but may stand in both.
         current = [

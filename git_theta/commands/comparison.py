@@ -1,0 +1,63 @@
+"""How two versions of a checkpoint differ, tensor by tensor, from their manifests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from git_theta.core.hashes import Ref
+from git_theta.manifest import Manifest
+
+State = Literal["added", "modified", "renamed", "deleted", "unchanged", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Numbers of tensors: all of the later version (of the earlier, where it was deleted),
+    those that changed, and those that only one version has.
+
+    ``stored`` is the number of bytes of the frames that the later version brought.
+    """
+
+    tensors: int
+    changed: int
+    added: int
+    removed: int
+    stored: int
+
+
+def compare(
+    before: Manifest | None, after: Manifest | None, known: Iterable[Ref] = ()
+) -> Difference:
+    """Compare two versions, either of which may be absent; ``known`` frames are not new."""
+    old, new = contents(before), contents(after)
+    shared = old.keys() & new.keys()
+    there = {*known, *(before.refs() if before else ())}
+    here = {chunk.chain[0] for chunk in after.chunks()} if after else set()
+    return Difference(
+        tensors=len(new if after else old),
+        changed=sum(old[name] != new[name] for name in shared),
+        added=len(new.keys() - shared),
+        removed=len(old.keys() - shared),
+        stored=sum(ref.length for ref in here - there),
+    )
+
+
+def contents(described: Manifest | None) -> dict[str, tuple[object, ...]]:
+    """Return what each tensor is: equal bytes, dtype and shape decide "unchanged"."""
+    if described is None:
+        return {}
+    return {
+        entry.name: (entry.dtype, entry.shape, *(chunk.hash for chunk in entry.chunks))
+        for entry in described.tensors
+    }
+
+
+def state_of(before: Manifest | None, after: Manifest | None, renamed: bool = False) -> State:
+    """Return what happened to a checkpoint from one version to the next."""
+    if before is None or after is None:
+        return "added" if before is None else "deleted"
+    if renamed:
+        return "renamed"
+    return "unchanged" if before.hash == after.hash else "modified"
