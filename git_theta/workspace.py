@@ -12,7 +12,7 @@ from git_theta.checkpoint import StorageContext
 from git_theta.core import settings
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.errors import SettingsError, ThetaError
-from git_theta.git import TEAM_FILE, Repository
+from git_theta.git import Repository
 from git_theta.store import Index, ObjectStore
 
 
@@ -37,9 +37,9 @@ def open_workspace(
 ) -> Iterator[Workspace]:
     """Open the repository around ``start`` (the current folder).
 
-    Raises ``NotARepositoryError`` or ``SettingsError``. What only reads and writes files gives
-    ``complain``: it is told of what is wrong in ``.theta.toml``, which comes with any commit and
-    must not be in the way of checking out another one; its settings do not count then.
+    Raises ``NotARepositoryError`` or ``SettingsError``. What is wrong in ``.theta.toml`` is told to
+    ``complain`` alone, and its settings do not count then: the file comes with any commit and must
+    not be in the way of checking out another one. Merging, which needs its rules, reads it anew.
     """
     repo = Repository.discover(start)
     chosen = _settings(repo, complain)
@@ -56,9 +56,8 @@ def _settings(repo: Repository, complain: Callable[[ThetaError], None] | None) -
     try:
         return settings.load(repo.config(), repo.team_settings(), os.environ)
     except SettingsError as error:
-        if complain is None:
-            raise
-        chosen = settings.load(repo.config(), {}, os.environ)
-        error.details = ("its settings do not count until it is mended",)
-        complain(error.at(TEAM_FILE))
+        chosen = settings.load(repo.config(), {}, os.environ)  # else it is the user's own mistake
+        if complain is not None:
+            error.details = ("its settings do not count until it is mended",)
+            complain(error)
         return chosen

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from git_theta.adapters.patterns import Matcher, Patterns
+from git_theta.core.system import read_regular
 from git_theta.errors import FormatError, ThetaError, UsageError
 
 V = TypeVar("V")
@@ -80,9 +81,8 @@ def read_config(path: Path) -> Config:
     that cannot be merged here.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise _too_large()
-        fields = parse_fields(path.read_bytes())
+        # Caches of models are full of symbolic links; a device behind one would never end.
+        fields = parse_fields(read_regular(path, _LARGEST, follow=True))
         config = config_of(fields)
         check_supported(fields)
     except FileNotFoundError:
@@ -93,6 +93,8 @@ def read_config(path: Path) -> Config:
         ) from None
     except ThetaError as error:
         raise error.at(str(path)) from error
+    except (OSError, ValueError) as error:
+        raise FormatError(f"cannot be read: {error}", path=str(path)) from error
     return config
 
 

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from git_theta import formats
 from git_theta.core.dtypes import dtype, element_count
-from git_theta.core.layout import Alias, TensorSpan
+from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.core.system import FileSource
 from git_theta.encodings.rounding import FORMATS, narrow, widen
 from git_theta.errors import FormatError, UsageError
 
 Words = NDArray[Any]
+
+_COPIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def read_tensors(path: Path) -> dict[str, Stored]:
             layout, warning = formats.scan(source, path.name)
             if warning is not None or not layout.spans:
                 raise FormatError(warning or "it holds no tensors")
+            _check_sizes(layout)
             data = {span.name: source.read(span.start, span.length) for span in layout.spans}
         spans = {span.name: _view(data[span.name], span) for span in layout.spans}
         return spans | {alias.name: _view(data[alias.of], alias) for alias in layout.aliases}
@@ -70,6 +73,24 @@ def read_tensors(path: Path) -> dict[str, Stored]:
         raise error.at(str(path)) from None
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", path=str(path)) from error
+
+
+def _check_sizes(layout: Layout) -> None:
+    """Refuse views that would take more memory than the bytes that they view, or many times it.
+
+    A stride of 0 makes a matrix of any size out of one number; each alias is copied.
+    """
+    lengths = {span.name: span.length for span in layout.spans}
+    copied = 0
+    tensors: list[TensorSpan | Alias] = [*layout.spans, *layout.aliases]
+    for tensor in tensors:
+        length = lengths[tensor.of if isinstance(tensor, Alias) else tensor.name]
+        needed = element_count(tensor.shape) * dtype(tensor.dtype).word
+        if needed > length:
+            raise FormatError(f"{tensor.name} is larger than the bytes that it views")
+        copied += needed if tensor.strides else 0
+    if copied > _COPIES * sum(lengths.values()):
+        raise FormatError("its tensors view the same bytes too many times")
 
 
 def _view(data: bytes, tensor: TensorSpan | Alias) -> Stored:

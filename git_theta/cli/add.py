@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
 from git_theta.commands.update import Kind, add
@@ -53,7 +54,7 @@ def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_jso
       git theta add model.safetensors --update low-rank --data adapter/ --map bert=model.bert
       git theta add model.safetensors --update sparse --data change.safetensors
     """
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), complain=complain) as workspace:
         top = workspace.repo.work_tree or Path()
         inside = Path(os.path.relpath(path.absolute(), top)).as_posix()
         added = add(workspace, inside, kind, data, _renamings(renamed))

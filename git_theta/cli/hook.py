@@ -40,6 +40,6 @@ def pre_push(remote: str, url: str | None) -> None:
 @click.argument("flags", nargs=-1)
 def post_index_change(flags: tuple[str, ...]) -> None:
     """Write the large checkpoints of a checkout."""
-    with open_workspace(progress=Meter(), complain=complain) as workspace:
+    with open_workspace(progress=Meter()) as workspace:
         paths = take_deferred(workspace)
         checkout_deferred(workspace, stubs(workspace, paths))

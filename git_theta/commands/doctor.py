@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from git_theta.core import settings
 from git_theta.errors import ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
 from git_theta.git.lfs import Lfs
+from git_theta.merge.rules import rules_of
 from git_theta.workspace import Workspace, open_workspace
 
 # `rev-parse --path-format` came with 2.31.
@@ -39,6 +42,7 @@ def examine(program: Path) -> list[Finding]:
         findings += _attempt("configuration", lambda: _configuration(repo, program))
         findings += _attempt("hooks", lambda: _hooks(repo))
         findings += _attempt(".gitattributes", lambda: _attributes(repo))
+        findings += _attempt("settings", lambda: _settings(repo))
     return [*findings, *_attempt("checkpoints", _checkpoints)]
 
 
@@ -106,6 +110,18 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
                 f"takes the effect from line {ours.number}",
                 f'git theta track "{pattern}" in {folder}, which moves ours behind it',
             )
+
+
+def _settings(repo: Repository) -> Iterator[Finding]:
+    settings.load(repo.config(), {}, os.environ)
+    team = repo.team_settings()
+    settings.check_shared(team)
+    rules_of(team)
+    unknown = settings.unknown_keys(repo.config(), team)
+    for words in unknown:
+        yield Finding("settings", False, words, "git config --edit, or edit .theta.toml")
+    if not unknown:
+        yield Finding("settings", True, "every key is known, every value possible")
 
 
 def _checkpoints() -> Iterator[Finding]:

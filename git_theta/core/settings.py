@@ -1,56 +1,84 @@
-"""Every setting, its default, and the one place where they are read.
+"""Every setting, its default, who may set it, and the one place where they are read.
 
 In order of precedence: ``GIT_THETA_*`` environment variables (one-off overrides), ``git config
 theta.*``, ``.theta.toml`` at the root of the work tree (what a team shares), the defaults here.
+
+``.theta.toml`` comes with any clone, so it may be a stranger's: a field says whether a repository
+may set it, and from what to what. Switching protection off, choosing devices or making work
+unbounded is for the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from git_theta.core.system import cpu_count
 from git_theta.errors import SettingsError
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-# What a manifest can hold: chunks of up to 256 MiB, chains of up to 64 links.
-_RANGES = {"chunk_size": (1, 1 << 28), "max_depth": (0, 63), "max_cost": (0, 1 << 20)}
+# More are no number of bytes, and Python itself refuses those of 4,300.
+_DIGITS = 18
+_SHOWN = 80
+_PREFIX, _VARIABLE = "theta.", "GIT_THETA_"
+_TEAM_FILE = ".theta.toml"
+
+# Keys below ``theta.`` that are no settings of this module, and keys of ``.theta.toml``.
+_MERGE_KEYS = ("merge.strategy",)
+_TABLES = ("merge",)
+
+
+def _setting(
+    default: Any, least: int = 0, most: int | None = None, shared: tuple[int, int] | None = None
+) -> Any:
+    """Declare a setting: the range of a number, and the range that a repository may choose."""
+    return field(default=default, metadata={"least": least, "most": most, "shared": shared})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Each field is ``theta.<key>``, where the key is the field's name without underscores."""
+    """Each field is ``theta.<key>``, where the key is the field's name in camel case."""
 
-    chunk_size: int = 32 << 20
+    # What a manifest can hold: chunks of up to 64 MiB, chains of up to 64 links. Chunks of 64
+    # bytes made an add 36 times slower.
+    chunk_size: int = _setting(32 << 20, 1, 64 << 20, shared=(4 << 20, 64 << 20))
     """Bytes of a chunk: the unit of hashing, encoding, reuse and parallel work."""
-    pack_limit: int = 1 << 20
+    pack_limit: int = _setting(1 << 20)
     """Frames smaller than this share an object."""
-    pack_size: int = 32 << 20
+    pack_size: int = _setting(32 << 20)
     """A shared object is closed when it has grown to this."""
-    threads: int = 0
+    threads: int = _setting(0)
     """Worker threads; 0 is one per processor."""
-    max_depth: int = 8
+    max_depth: int = _setting(8, 0, 63, shared=(0, 8))
     """The longest chain of bases that a new chunk may have."""
-    max_cost: int = 3
+    max_cost: int = _setting(3, 0, 1 << 20, shared=(0, 3))
     """How many times a chunk's own size the frames of its bases may take together."""
-    smudge: bool = True
+    expand_limit: int = _setting(2 << 30)
+    """Bytes that may be decoded beyond 1,000 times what is stored of them."""
+    smudge: bool = _setting(True)
     """Whether checkout writes checkpoints; false leaves manifests for ``git theta checkout``."""
-    direct_above: int = 512 << 20
+    direct_above: int = _setting(512 << 20)
     """Bytes. Git holds a file that it checks out in memory whole; larger checkpoints are written
     to disk by a hook instead. 0 is all of them."""
-    auto_hooks: bool = True
+    auto_hooks: bool = _setting(True)
     """Whether the filter adds our missing hooks to a repository."""
-    pointers: bool = True
+    pointers: bool = _setting(True)
     """Whether a push names its objects by LFS pointers in a ref, for hosts that collect others."""
-
-    device: str = "auto"
+    device: str = _setting("auto")
     """Where merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
 
     @property
     def workers(self) -> int:
         """Threads to use."""
         return self.threads or cpu_count()
+
+
+def key_of(setting: Field[Any]) -> str:
+    """Return the key of a field as documented, ``chunkSize``."""
+    first, *rest = setting.name.split("_")
+    return first + "".join(map(str.capitalize, rest))
 
 
 def load(
@@ -62,42 +90,103 @@ def load(
 
     Raises ``SettingsError`` naming the setting, its value and where it comes from.
     """
-    values: dict[str, Any] = {}
-    for field in fields(Settings):
-        key = field.name.replace("_", "")
-        found = _lookup(key, config, team or {}, environ or {})
-        if found is not None:
-            origin, raw = found
-            values[field.name] = _convert(raw, type(field.default), f"{origin}={raw}")
-            _check_range(field.name, values[field.name], f"{origin}={raw}")
+    check_shared(team or {})
+    found = {**_shared(team or {}), **_configured(config), **_overridden(environ or {})}
+    values = {
+        each.name: _value(each, *found[each.name])
+        for each in fields(Settings)
+        if each.name in found
+    }
     return Settings(**values)
 
 
-def _lookup(
-    key: str, config: Mapping[str, str], team: Mapping[str, Any], environ: Mapping[str, str]
-) -> tuple[str, Any] | None:
-    variable = f"GIT_THETA_{key.upper()}"
-    if variable in environ:
-        return variable, environ[variable]
-    if f"theta.{key}" in config:
-        return f"theta.{key}", config[f"theta.{key}"]
-    if key in team:
-        return f".theta.toml: {key}", team[key]
-    return None
-
-
-def _convert(raw: Any, kind: type, origin: str) -> Any:
-    converters: dict[type, Callable[[str], Any]] = {bool: _boolean, int: _integer, str: str}
+def check_shared(team: Mapping[str, Any]) -> None:
+    """Raise ``SettingsError`` for a value in ``.theta.toml`` that a repository may not choose."""
+    known = {each.name: each for each in fields(Settings)}
     try:
-        return converters[kind](str(raw).strip())
+        for name, (key, raw) in _shared(team).items():
+            _check_choice(known[name], key, _value(known[name], key, raw))
+    except SettingsError as error:
+        raise error.at(_TEAM_FILE) from None
+
+
+def _check_choice(setting: Field[Any], key: str, value: Any) -> None:
+    shared = setting.metadata["shared"]
+    if shared is None:
+        raise SettingsError(
+            f"{key}: a repository may not set it",
+            hint=f"git config {_PREFIX}{key_of(setting)} ... sets it for yourself",
+        )
+    if not shared[0] <= value <= shared[1]:
+        raise SettingsError(f"{key}={value}: a repository may choose {_span(*shared)}")
+
+
+def unknown_keys(config: Mapping[str, str], team: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with each key that nothing reads: it may be misspelt."""
+    names = {_normal(key_of(each)): key_of(each) for each in fields(Settings)}
+    ours = names | {key: key for key in _MERGE_KEYS}
+    asked = [key.removeprefix(_PREFIX) for key in config if key.startswith(_PREFIX)]
+    found = [_unknown(_PREFIX, key, ours) for key in asked if key not in ours]
+    shared = [key for key in team if _normal(key) not in names and key not in _TABLES]
+    return found + [_unknown(f"{_TEAM_FILE}: ", key, names) for key in shared]
+
+
+def _unknown(prefix: str, key: str, known: Mapping[str, str]) -> str:
+    close = get_close_matches(_normal(key), known, 1)
+    suggestion = f"; is {prefix}{known[close[0]]} meant?" if close else ""
+    return f"nothing reads {prefix}{key}{suggestion}"
+
+
+Found = dict[str, tuple[str, Any]]
+"""By the name of a field: the setting as the user wrote it, and its value."""
+
+
+def _configured(config: Mapping[str, str]) -> Found:
+    # Git does not say how the user wrote a key, so it is named as it is documented.
+    found = {each.name: f"{_PREFIX}{key_of(each)}" for each in fields(Settings)}
+    return {n: (key, config[key.lower()]) for n, key in found.items() if key.lower() in config}
+
+
+def _shared(team: Mapping[str, Any]) -> Found:
+    return _matching((key, key, value) for key, value in team.items())
+
+
+def _overridden(environ: Mapping[str, str]) -> Found:
+    written = ((key, key.removeprefix(_VARIABLE), value) for key, value in environ.items())
+    return _matching(row for row in written if row[0].startswith(_VARIABLE))
+
+
+def _matching(written: Iterable[tuple[str, str, Any]]) -> Found:
+    """Those of (origin, key, value) that are settings: case and underscores do not matter."""
+    names = {_normal(each.name): each.name for each in fields(Settings)}
+    rows = ((names.get(_normal(key)), origin, value) for origin, key, value in written)
+    return {name: (origin, value) for name, origin, value in rows if name is not None}
+
+
+def _normal(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()
+
+
+def _value(setting: Field[Any], origin: str, raw: Any) -> Any:
+    converters: dict[type, Callable[[str], Any]] = {bool: _boolean, int: _integer, str: str}
+    written = f"{origin}={str(raw)[:_SHOWN]}"
+    try:
+        value = converters[type(setting.default)](str(raw).strip())
     except ValueError as error:
-        raise SettingsError(f"{origin}: {error}") from error
+        raise SettingsError(f"{written}: {error}") from error
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    if most is not None and not least <= value <= most:
+        raise SettingsError(f"{written}: not {_span(least, most)}")
+    return value
 
 
-def _check_range(name: str, value: Any, origin: str) -> None:
-    low, high = _RANGES.get(name, (value, value))
-    if not low <= value <= high:
-        raise SettingsError(f"{origin}: not from {low} to {high}")
+def _span(least: int, most: int) -> str:
+    return f"from {_size(least)} to {_size(most)}"
+
+
+def _size(number: int) -> str:
+    unit = next((u for u in "gmk" if number and number % _UNITS[u] == 0), "")
+    return f"{number // _UNITS[unit]}{unit}"
 
 
 def _boolean(text: str) -> bool:
@@ -113,4 +202,6 @@ def _integer(text: str) -> int:
     digits, unit = (text[:-1], text[-1].lower()) if text and text[-1].isalpha() else (text, "")
     if unit not in _UNITS or not (digits.isascii() and digits.isdigit()):
         raise ValueError("not a size such as 512k, 64m or 2g")
+    if len(digits) > _DIGITS:
+        raise ValueError("too large")
     return int(digits) * _UNITS[unit]

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -297,6 +298,26 @@ def is_locked(path: Path) -> bool:
         except OSError:
             return young
     return False
+
+
+def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
+    """Return the bytes of a regular file; ``ValueError`` says why ``path`` is not to be read.
+
+    For files whose names strangers know: a symbolic link may lead out of the repository, and a
+    device or a pipe never ends. Links are followed with ``follow``. Raises ``OSError`` too.
+    """
+    if not follow and path.is_symlink():
+        raise ValueError("it is a symbolic link, not a file")
+    # Opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return data
 
 
 def store_error(error: OSError, path: Path) -> StoreError:

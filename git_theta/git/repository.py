@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from git_theta.errors import SettingsError
 from git_theta.git import command, entries
 from git_theta.git.batch import Batch
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
 from git_theta.git.location import environment, locate
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from git_theta.git.team import read_team_file
 
 MANIFEST_PREFIX = b'{"git-theta":'
 MANIFEST_LIMIT = 256 << 20
 """Bytes. A longer blob is no manifest, and is not read."""
-
-TEAM_FILE = ".theta.toml"
 
 
 class Repository:
@@ -127,16 +119,7 @@ class Repository:
 
     def team_settings(self) -> dict[str, Any]:
         """What ``.theta.toml`` at the root of the work tree says; nothing where it is absent."""
-        if self.work_tree is None:
-            return {}
-        file = self.work_tree / TEAM_FILE
-        try:
-            settings: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot be read: {error}", path=str(file)) from error
-        return settings
+        return {} if self.work_tree is None else read_team_file(self.work_tree)
 
     @property
     def keeps_backups(self) -> bool:

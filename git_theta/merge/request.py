@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from git_theta.core import settings
 from git_theta.errors import SettingsError
 from git_theta.git import Repository
 from git_theta.merge.methods import check_name
-from git_theta.merge.rules import Rule, anchored, parse_rule, rules_of
+from git_theta.merge.rules import Rule, anchored, parse_rule, rules_of, within
 
 VARIABLE = "GIT_THETA_MERGE"
 STRATEGY = "theta.merge.strategy"
@@ -64,15 +65,19 @@ def all_rules(request: Request, repo: Repository) -> list[Rule]:
 
     Raises ``SettingsError`` or ``MergeError`` for one that cannot be one.
     """
-    shared = [*rules_of(repo.team_settings()), *_default(repo)]
-    rules = [*request.rules, *(anchored(rule, repo.top) for rule in shared)]
+    team = repo.team_settings()
+    settings.check_shared(team)
+    shared = [within(rule, repo.top) for rule in rules_of(team)]
+    rules = [*request.rules, *shared, *_default(repo, team)]
     for rule in rules:
         check_name(rule)
     return rules
 
 
-def _default(repo: Repository) -> Sequence[Rule]:
-    section: Any = repo.team_settings().get("merge", {})
-    shared = section.get("strategy") if isinstance(section, Mapping) else None
-    text = repo.config().get(STRATEGY, shared)
-    return [parse_rule(f"*={text}")] if text else []
+def _default(repo: Repository, team: Mapping[str, Any]) -> Sequence[Rule]:
+    """The rule for what no other is for: the user's, else the team's."""
+    if text := repo.config().get(STRATEGY):
+        return [anchored(parse_rule(f"*={text}"), repo.top)]
+    section = team.get("merge", {})
+    text = section.get("strategy") if isinstance(section, Mapping) else None
+    return [within(parse_rule(f"*={text}"), repo.top)] if text else []

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from git_theta.core.system import read_regular
 from git_theta.errors import MergeError
 from git_theta.merge.parameters import Kind, Parameter
 
@@ -143,14 +144,20 @@ def _name(value: Any) -> str:
 def _read_json(parameter: Parameter, name: str) -> Any:
     path = Path(name)
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST_TABLE:
-            why = "the file is too large" if path.is_file() else "no such file"
-            raise MergeError(f"parameter {parameter.name}: {why}", path=name)
-        return json.loads(path.read_bytes())
+        if path.suffix != ".json":
+            raise ValueError("a table's file is called *.json")
+        return json.loads(read_regular(path, _LARGEST_TABLE, follow=True))
+    except FileNotFoundError:
+        reason: object = "no such file"
     except OSError as error:
-        raise MergeError(f"parameter {parameter.name}: {error.strerror}", path=name) from error
-    except (ValueError, RecursionError) as error:
-        raise MergeError(f"parameter {parameter.name}: no JSON: {error}", path=name) from error
+        reason = error.strerror
+    except json.JSONDecodeError as error:
+        reason = f"no JSON: {error}"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:
+        reason = error
+    raise MergeError(f"parameter {parameter.name}: {reason}", path=name)
 
 
 # Each raises TypeError or ValueError for what is not of its kind, MergeError where it can say more.

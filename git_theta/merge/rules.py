@@ -91,6 +91,22 @@ def anchored(rule: Rule, folder: Path) -> Rule:
     return replace(rule, given=given)
 
 
+def within(rule: Rule, folder: Path) -> Rule:
+    """The rule of a repository, with files that it names looked for in ``folder`` and no further.
+
+    Raises ``SettingsError`` for a file that is elsewhere: a stranger's rules must not read it.
+    """
+    found, top = anchored(rule, folder), folder.resolve()
+    for key, value in rule.given.items():
+        file = found.given[key]
+        if file is not value and not Path(file).resolve().is_relative_to(top):
+            raise SettingsError(
+                f"rule {rule.match!r}: {key}={value}: the file is outside of the repository",
+                path=".theta.toml",
+            )
+    return found
+
+
 def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
     """The rule where the ``current`` branch is the common ancestor itself, and no contributor.
 

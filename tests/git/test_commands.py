@@ -227,7 +227,7 @@ def test_a_wrong_setting_is_named(model):
     model.write("m.safetensors", FIRST)
     done = model.process("add", "m.safetensors")
     assert done.returncode != 0
-    assert b"theta.chunksize=many" in done.stderr
+    assert b"theta.chunkSize=many" in done.stderr
 
 
 def test_heavy_libraries_stay_out_of_the_filter():

@@ -86,10 +86,18 @@ def test_the_summary_of_every_command_is_whole() -> None:
 
 def test_the_settings_page_has_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `theta\.(\w+)` \| (\w+) \|", page, re.MULTILINE)
-    documented = settings.load({f"theta.{key.lower()}": default for key, default in rows})
+    rows = re.findall(r"^\| `theta\.(\w+)` \| (\w+) \| ([^|]+) \|", page, re.MULTILINE)
+    documented = settings.load({f"theta.{key.lower()}": default for key, default, _ in rows})
     assert documented == settings.Settings()
-    assert len(rows) == len(fields(settings.Settings))
+    known = {settings.key_of(field): field for field in fields(settings.Settings)}
+    assert [key for key, _, _ in rows] == list(known)
+    for key, _, shared in rows:
+        allowed = known[key].metadata["shared"]
+        if allowed is None:
+            assert shared == "no"
+            continue
+        ends = (settings.load({}, {key: end}) for end in shared.split(" to "))
+        assert tuple(getattr(end, known[key].name) for end in ends) == allowed
 
 
 def test_the_architecture_names_every_layer_and_every_module_has_one() -> None:

@@ -415,7 +415,7 @@ def test_a_configuration_without_end(adapter):
     folder, known = adapter
     with (folder / "adapter_config.json").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(FormatError, match="too large"):
+    with pytest.raises(FormatError, match="larger than"):
         read_adapter(folder, Names(known))
 
 

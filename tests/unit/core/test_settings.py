@@ -18,15 +18,16 @@ def test_defaults() -> None:
 
 
 def test_precedence() -> None:
+    team: dict[str, object]
     team, config, environ = (
-        {"chunksize": "1m", "packsize": "1m", "threads": 7},
-        {"theta.chunksize": "2m", "theta.packsize": "2m"},
-        {"GIT_THETA_CHUNKSIZE": "3m"},
+        {"chunkSize": "5m", "maxDepth": 5, "maxCost": 2},
+        {"theta.chunksize": "6m", "theta.maxdepth": "6"},
+        {"GIT_THETA_CHUNK_SIZE": "7m"},
     )
     loaded = settings.load(config, team, environ)
-    assert loaded.chunk_size == 3 << 20
-    assert loaded.pack_size == 2 << 20
-    assert loaded.threads == 7
+    assert loaded.chunk_size == 7 << 20
+    assert loaded.max_depth == 6
+    assert loaded.max_cost == 2
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Settings)])
@@ -40,7 +41,6 @@ def test_every_setting_is_read_from_each_place(field: str) -> None:
     key = field.replace("_", "")
     for loaded in (
         settings.load({f"theta.{key}": raw}),
-        settings.load({}, {key: expected}),
         settings.load({}, {}, {f"GIT_THETA_{key.upper()}": raw}),
     ):
         assert getattr(loaded, field) == expected
@@ -61,7 +61,7 @@ def test_sizes(text: str, size: int) -> None:
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError, match="not a size") as caught:
         settings.load({"theta.chunksize": text})
-    assert f"theta.chunksize={text}" in str(caught.value)
+    assert f"theta.chunkSize={text}" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["true", "YES", "on", "1", ""])
@@ -89,21 +89,21 @@ def test_any_text_is_a_value_or_an_error_that_names_its_origin(text: str) -> Non
 @pytest.mark.parametrize(
     ("key", "value", "accepted"),
     [
-        ("chunksize", "0", False),
-        ("chunksize", "1", True),
-        ("chunksize", "256m", True),
-        ("chunksize", "257m", False),
-        ("maxdepth", "0", True),
-        ("maxdepth", "63", True),
-        ("maxdepth", "64", False),
+        ("chunkSize", "0", False),
+        ("chunkSize", "1", True),
+        ("chunkSize", "64m", True),
+        ("chunkSize", "65m", False),
+        ("maxDepth", "0", True),
+        ("maxDepth", "63", True),
+        ("maxDepth", "64", False),
     ],
 )
 def test_ranges_that_a_manifest_can_hold(key: str, value: str, accepted: bool) -> None:
     if accepted:
-        settings.load({f"theta.{key}": value})
+        settings.load({f"theta.{key.lower()}": value})
     else:
         with pytest.raises(SettingsError, match=f"theta.{key}={value}: not from"):
-            settings.load({f"theta.{key}": value})
+            settings.load({f"theta.{key.lower()}": value})
 
 
 def test_unknown_settings_are_left_alone() -> None:
