@@ -220,7 +220,7 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> By
     if encoding is None:
         raise UnsupportedVersionError(
             f"encoding {frame.encoding} is not one that this git-theta has",
-            hint="pip install --upgrade git-theta, or install the package that offers it",
+            hint="pip install --upgrade theta-vcs, or install the package that offers it",
         )
     if frame.base != base_hash or encoding.needs_base != (base is not None):
         raise CorruptObjectError("its base is not the frame that the manifest names")

@@ -25,5 +25,6 @@ def executable() -> Path:
         if candidate.name == name and candidate.is_file():
             return candidate.absolute()
     raise MissingToolError(
-        "the git-theta script is not installed beside this Python", hint="pip install git-theta"
+        "the git-theta script is not installed beside this Python",
+        hint="pip install --force-reinstall theta-vcs",
     )

@@ -236,7 +236,7 @@ def _check_magic(data: memoryview) -> None:
     if version > VERSION:
         raise UnsupportedVersionError(
             f"frame version {version} is newer than this git-theta reads ({VERSION})",
-            hint="pip install --upgrade git-theta",
+            hint="pip install --upgrade theta-vcs",
         )
     if version < VERSION:
         _fail(f"version {version}")

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
+from git_theta import DISTRIBUTION, __version__
 from git_theta.core import settings
 from git_theta.errors import ThetaError
 from git_theta.filters.deferred import stubs
@@ -32,7 +34,7 @@ class Finding:
 
 def examine(program: Path) -> list[Finding]:
     """Look at the machine, and at the repository if there is one here."""
-    findings = [*_attempt("git", _git), *_attempt("git-lfs", _lfs)]
+    findings = [_package(), *_attempt("git", _git), *_attempt("git-lfs", _lfs)]
     try:
         repo = Repository.discover()
     except ThetaError as error:
@@ -52,6 +54,22 @@ def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]
     except ThetaError as error:
         where = f"{error.path}: " if error.path else ""
         return [Finding(check, False, where + error.message, error.hint)]
+
+
+def _package() -> Finding:
+    """Two projects have a command git-theta and a package git_theta: they overwrite each other."""
+    if _is_installed("git-theta") and _is_installed(DISTRIBUTION):
+        fix = f"pip uninstall git-theta; pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        return Finding("git-theta", False, "the other project called git-theta is here too", fix)
+    return Finding("git-theta", True, f"{__version__} (installed as {DISTRIBUTION})")
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _git() -> Iterator[Finding]:

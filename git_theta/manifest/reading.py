@@ -46,7 +46,7 @@ def _check_version(data: bytes) -> None:
     if version > text.VERSION:
         raise UnsupportedVersionError(
             f"manifest version {version} is newer than this git-theta reads ({text.VERSION})",
-            hint="pip install --upgrade git-theta",
+            hint="pip install --upgrade theta-vcs",
         )
 
 

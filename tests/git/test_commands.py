@@ -180,6 +180,17 @@ def test_doctor_before_anything_is_set_up(repo, theta):
     assert found[".gitattributes"]["fix"] == 'git theta track "*.safetensors"'
 
 
+def test_doctor_finds_the_other_project_of_that_name(repo, theta, tmp_path):
+    # Distributions are found by their metadata, wherever the path leads.
+    for name, version in (("git_theta", "0.2.0"), ("theta_vcs", "0.1.0")):
+        folder = tmp_path / "site" / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\n")
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    found = _findings(theta(repo, "doctor", "--json", env=environment))
+    assert "pip uninstall git-theta" in found["git-theta"]["fix"]
+
+
 def test_doctor_finds_a_stale_program(model, theta):
     model.git("config", "--global", "filter.theta.process", "'/nowhere/git-theta' filter-process")
     found = _findings(theta(model, "doctor", "--json"))

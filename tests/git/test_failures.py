@@ -91,7 +91,7 @@ def test_a_newer_manifest_is_refused_in_both_directions(model):
     done = _add(model, text)
     assert done.returncode != 0
     assert b"newer" in done.stderr
-    assert b"pip install --upgrade git-theta" in done.stderr
+    assert b"pip install --upgrade theta-vcs" in done.stderr
     assert model.git("ls-files", "model.safetensors") == ""
 
 

@@ -213,7 +213,7 @@ def test_a_newer_version_is_named_whatever_follows(data: bytes) -> None:
     assert manifest.is_manifest(data[:16])
     with pytest.raises(UnsupportedVersionError, match="newer than this git-theta") as caught:
         manifest.parse(data)
-    assert caught.value.hint == "pip install --upgrade git-theta"
+    assert caught.value.hint == "pip install --upgrade theta-vcs"
 
 
 def test_larger_than_any_honest_one() -> None:
