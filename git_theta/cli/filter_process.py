@@ -15,7 +15,7 @@ from git_theta.errors import ThetaError
 from git_theta.filters.session import Session
 from git_theta.git import hooks
 from git_theta.git.filter_server import serve
-from git_theta.git.octopus import merges_text
+from git_theta.git.operation import merges_text
 from git_theta.workspace import Workspace, open_workspace
 
 

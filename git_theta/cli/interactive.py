@@ -9,19 +9,18 @@ from fnmatch import fnmatchcase
 
 import click
 
+from git_theta.checkpoint.reader import Reader
 from git_theta.cli.text import plural, printable
 from git_theta.errors import ThetaError
-from git_theta.merge.comparing import Comparison, compare
-from git_theta.merge.device import device_named
-from git_theta.merge.factors import LoraUnit
-from git_theta.merge.loading import Loader
-from git_theta.merge.patterns import by_kind
-from git_theta.merge.plan import Plan
-from git_theta.merge.reading import Reader
+from git_theta.merge.compute.compare import Comparison, compare
+from git_theta.merge.compute.loader import Loader
+from git_theta.merge.kernels.device import device_named
+from git_theta.merge.planning.actions import Combine, Conflict, Part, Plan, Step, Unit
+from git_theta.merge.planning.conflicts import by_kind
+from git_theta.merge.planning.lora import LoraUnit
 from git_theta.merge.resolve import Ask
-from git_theta.merge.rules import Rule, parse_rule
-from git_theta.merge.steps import Combine, Conflict, Part, Step, Unit
-from git_theta.merge.strategy import Kind
+from git_theta.merge.rules.rules import Rule, parse_rule
+from git_theta.merge.rules.strategy import Kind
 from git_theta.workspace import Workspace
 
 _HELP = """\

@@ -13,10 +13,11 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
 from git_theta.git import command as programs
 from git_theta.git.command import decode
-from git_theta.merge.heads import find_heads
-from git_theta.merge.request import Request
-from git_theta.merge.summary import summarise
-from git_theta.merge.together import Prepared, check_mergeable, check_ready, complete, prepare
+from git_theta.git.merge_commit import check_ready
+from git_theta.git.merge_heads import find_heads
+from git_theta.merge.branches import Prepared, check_mergeable, complete, prepare
+from git_theta.merge.planning.summary import summarise
+from git_theta.merge.rules.request import Request
 from git_theta.workspace import Workspace, open_workspace
 
 _AHEAD = (

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from git_theta.errors import UsageError
-from git_theta.merge.request import Request
-from git_theta.merge.rules import Rule, anchored, parse_rule, parse_values
+from git_theta.merge.rules.request import Request
+from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import click
 
 from git_theta.cli.text import human, plural, printable
-from git_theta.merge.plan import Plan
-from git_theta.merge.request import Request
-from git_theta.merge.rules import Rule
-from git_theta.merge.summary import Summary
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.summary import Summary
+from git_theta.merge.rules.request import Request
+from git_theta.merge.rules.rules import Rule
 
 
 def plan_lines(summary: Summary) -> list[str]:

@@ -12,9 +12,9 @@ from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.git.config import MERGETOOL
-from git_theta.merge.plan import Plan
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.summary import summarise
 from git_theta.merge.resolve import resolve
-from git_theta.merge.summary import summarise
 from git_theta.workspace import Workspace, open_workspace
 
 _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup false"

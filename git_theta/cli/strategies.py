@@ -7,9 +7,9 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import print_json, table
-from git_theta.merge.catalogue import listed
-from git_theta.merge.parameters import Parameter
-from git_theta.merge.strategy import Strategy, strategy_named
+from git_theta.merge.rules.hyperparameters import Parameter
+from git_theta.merge.rules.registry import listed, strategy_named
+from git_theta.merge.rules.strategy import Strategy
 
 
 @click.command("strategies")

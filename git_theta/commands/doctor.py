@@ -15,7 +15,7 @@ from git_theta.errors import ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
 from git_theta.git.lfs import Lfs
-from git_theta.merge.rules import rules_of
+from git_theta.merge.rules.rules import rules_of
 from git_theta.workspace import Workspace, open_workspace
 
 # `rev-parse --path-format` came with 2.31.

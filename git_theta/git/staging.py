@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from git_theta.core.system import atomic_file
 from git_theta.git.command import decode, encode
 from git_theta.git.repository import Repository
 
@@ -17,3 +20,12 @@ def stage(repo: Repository, path: str, content: bytes, mode: str = "100644") -> 
     blob = decode(repo.git("hash-object", "-w", "--no-filters", "--stdin", stdin=content)).strip()
     record = f"{mode} {blob} 0\t".encode() + encode(path) + b"\0"
     repo.git("update-index", "-z", "--index-info", stdin=record)
+
+
+def write(repo: Repository, path: str, text: bytes) -> None:
+    """Write a file and stage it, its mode kept."""
+    file = (repo.work_tree or Path()) / path
+    mode = "100755" if file.is_file() and file.stat().st_mode & 0o100 else "100644"
+    with atomic_file(file, mode=int(mode[3:], 8)) as output:
+        output.write(text)
+    stage(repo, path, text, mode)

@@ -1,5 +1,4 @@
 """Merging: strategies are pure functions of tensors; the rest finds out what they need.
 
-``strategy``, ``parameters`` and ``rules`` import without torch (which costs 3 s); the modules that
-compute do not.
+Torch, which costs 3 s to import, is imported in ``strategies``, ``kernels`` and ``compute`` alone.
 """

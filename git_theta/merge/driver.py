@@ -10,18 +10,19 @@ from pathlib import Path
 from git_theta.adapters import CONFIG_FILE
 from git_theta.errors import MergeError, ThetaError
 from git_theta.git import Repository
-from git_theta.merge.adapter_config import as_git_merges
-from git_theta.merge.folding import note
-from git_theta.merge.heads import current_branch
-from git_theta.merge.merging import Merged, carry_out, make_plan, policy_for
-from git_theta.merge.operation import Operation, operation
-from git_theta.merge.plan import Plan
-from git_theta.merge.request import all_rules, from_environment
-from git_theta.merge.shards import note_of, with_other_files
-from git_theta.merge.sources import adapter_of, common_commit, contributor, version
-from git_theta.merge.steps import Take
-from git_theta.merge.units import place_of
-from git_theta.merge.versions import Versions
+from git_theta.git.merge_heads import common_commit, current_branch
+from git_theta.git.merge_tree import note
+from git_theta.git.operation import Operation, operation
+from git_theta.merge.adapter_config.merged import as_git_merges
+from git_theta.merge.compute.executor import Merged, carry_out
+from git_theta.merge.planning.actions import Plan, Take
+from git_theta.merge.planning.groups import place_of
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.planning.shards import note_of, with_other_files
+from git_theta.merge.planning.sources import adapter_of, contributor, version
+from git_theta.merge.planning.versions import Versions
+from git_theta.merge.rules.request import all_rules, from_environment
 from git_theta.workspace import Workspace
 
 _HEAD = "GITHEAD_"

@@ -9,12 +9,11 @@ from typing import Any
 from git_theta.adapters import Fields
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest
-from git_theta.merge.decision import Policy
-from git_theta.merge.methods import resolver
-from git_theta.merge.plan import Plan
-from git_theta.merge.rules import Rule
-from git_theta.merge.strategy import strategy_named
-from git_theta.merge.versions import Contributor, Versions, joined
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.policy import Policy, resolver
+from git_theta.merge.planning.versions import Contributor, Versions, joined
+from git_theta.merge.rules.registry import strategy_named
+from git_theta.merge.rules.rules import Rule
 
 Recipe = Mapping[str, Any]
 

@@ -10,13 +10,14 @@ from typing import Any
 from git_theta import manifest
 from git_theta.errors import MergeError, SettingsError, ThetaError, UsageError
 from git_theta.git import Repository
-from git_theta.git.command import decode
+from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
-from git_theta.merge.execute import execute
-from git_theta.merge.merging import conflict_error, make_plan
+from git_theta.merge.compute.executor import execute
+from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.shards import with_shards
+from git_theta.merge.planning.versions import Contributor, Versions
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
-from git_theta.merge.shards import with_shards
-from git_theta.merge.versions import Contributor, Versions
 from git_theta.workspace import Workspace
 
 # What stands after the hash in the first line of a manifest: "}, and the end of the line.
@@ -47,7 +48,7 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
     commit = repo.resolve(f"{rev}^{{commit}}")
     if commit is None:
         raise UsageError(f"{rev}: no such commit", hint="git log --oneline lists them")
-    parents = decode(repo.git("rev-parse", f"{commit}^@")).split()
+    parents = parents_of(repo, commit)
     before = {entry.blob for parent in parents for entry in repo.tree(parent)}
     fresh = (entry for entry in repo.tree(commit) if entry.blob not in before)
     merged = [(entry, manifest.parse(text)) for entry, text in repo.manifests(fresh)]
@@ -127,7 +128,7 @@ def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
     settings = workspace.storage.settings
     if merged_on is None or settings.device != "auto":
         return workspace
-    from git_theta.merge.device import device_named
+    from git_theta.merge.kernels.device import device_named
 
     try:
         device_named(merged_on)
@@ -168,8 +169,7 @@ class _Archive:
 
         A model in many files asks for each of them, for each of them.
         """
-        bases = self._repo.git("merge-base", "--all", "--octopus", *self._parents, check=False)
-        commits = [*self._parents, *decode(bases).split()]
+        commits = [*self._parents, *merge_bases(self._repo, self._parents)]
         entries = (entry for commit in commits for entry in self._repo.tree(commit))
         return {_hash_in(text): entry.blob for entry, text in self._repo.manifests(entries)}
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from git_theta.merge.device import torch_threads
+from git_theta.merge.kernels.device import torch_threads
 
 R = TypeVar("R")
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from benchmarks.floors import cores, timed
 from git_theta.core import registry
-from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.device import slice_elements, threads_on, torch_threads
-from git_theta.merge.inputs import Inputs
-from git_theta.merge.rules import Method
-from git_theta.merge.strategy import Strategy, strategy, strategy_named
+from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.kernels.device import slice_elements, threads_on, torch_threads
+from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.registry import strategy_named
+from git_theta.merge.rules.rules import Method
+from git_theta.merge.rules.strategy import Strategy, strategy
 
 _WIDTH = 2048
 _ROWS = 2048

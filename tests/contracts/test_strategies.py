@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from git_theta.core import registry
-from git_theta.merge.adapters import Factors
-from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.device import CPU_SLICE
-from git_theta.merge.inputs import Inputs
-from git_theta.merge.rules import Method
-from git_theta.merge.strategy import Strategy, Target, strategy_named
-from git_theta.merge.survey import Single
+from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.kernels.device import CPU_SLICE
+from git_theta.merge.kernels.lora import Factors
+from git_theta.merge.kernels.prepass import Single
+from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.registry import strategy_named
+from git_theta.merge.rules.rules import Method
+from git_theta.merge.rules.strategy import Strategy, Target
 
 NAMES = ("main", "dev", "next")
 # What a parameter without default is set to.

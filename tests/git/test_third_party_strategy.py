@@ -15,9 +15,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding
 PROGRAM = """
 import torch
 from git_theta.core import registry
-from git_theta.merge.apply import merge_tensor
-from git_theta.merge.inputs import Inputs
-from git_theta.merge.rules import parse_rule
+from git_theta.merge.compute.tensor import merge_tensor
+from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.rules import parse_rule
 
 tensors = [torch.full((2, 3), float(n)).bfloat16() for n in (1, 5, 2)]
 method = parse_rule("*=median:strength=0.5").resolve(["main", "dev", "next"])

@@ -19,8 +19,8 @@ from git_theta.core.settings import Settings, key_of
 from git_theta.errors import MergeError, SettingsError
 from git_theta.git import Repository
 from git_theta.git.team import read_team_file
-from git_theta.merge.request import Request, all_rules
-from git_theta.merge.rules import Rule, within
+from git_theta.merge.rules.request import Request, all_rules
+from git_theta.merge.rules.rules import Rule, within
 from tests.support import checkpoints
 
 CHANGES_NOTHING_FOR_USERS = {"chunk_size", "max_depth", "max_cost"}
@@ -140,8 +140,8 @@ def test_rules_of_a_repository_read_files_of_the_repository_only(repo, tmp_path:
 
 
 def test_a_table_is_a_json_file():
-    from git_theta.merge.parameters import Parameter
-    from git_theta.merge.resolving import resolve
+    from git_theta.merge.rules.hyperparameters import Parameter
+    from git_theta.merge.rules.values import resolve
 
     table = Parameter("table", "table", None)
     for name in ("/etc/hosts", "/dev/zero", "/dev/stdin"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
-from git_theta.merge.versions import Contributor, Versions
+from git_theta.merge.planning.versions import Contributor, Versions
 
 REF = Ref("0" * 64, 100, 0, 100)
 

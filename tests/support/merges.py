@@ -13,11 +13,12 @@ from git_theta.core import settings
 from git_theta.core.system import MemorySource
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
-from git_theta.merge.execute import Executed, execute
-from git_theta.merge.merging import make_plan, policy_for
-from git_theta.merge.plan import Plan
-from git_theta.merge.rules import parse_rule
-from git_theta.merge.versions import Contributor, Versions
+from git_theta.merge.compute.executor import Executed, execute
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.planning.versions import Contributor, Versions
+from git_theta.merge.rules.rules import parse_rule
 from git_theta.store import Index, ObjectStore
 from git_theta.workspace import Workspace
 from tests.support import checkpoints

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from git_theta.merge.apply import merge_tensor, survey_model
-from git_theta.merge.inputs import Inputs
-from git_theta.merge.rules import Method, parse_rule
+from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.rules import Method, parse_rule
 
 NAMES = ("main", "dev", "next", "last", "more")
 

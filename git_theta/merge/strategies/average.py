@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.arithmetic import quotient, weighted_sum
-from git_theta.merge.parameters import Weights
-from git_theta.merge.strategy import strategy
+from git_theta.merge.kernels.reductions import quotient, weighted_sum
+from git_theta.merge.rules.hyperparameters import Weights
+from git_theta.merge.rules.strategy import strategy
 
 
 def _nonzero_sum(values: Mapping[str, Any]) -> None:

@@ -7,11 +7,18 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import agreeing_mean, floor_of, kept, weighted_sum
-from git_theta.merge.cuts import Cut, select
-from git_theta.merge.parameters import Density, Range, Scale, Shares, Weights, positive_sum
-from git_theta.merge.strategy import Context, Survey, strategy
-from git_theta.merge.survey import Model, magnitudes
+from git_theta.merge.kernels.prepass import Model, magnitudes
+from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
+from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.rules.hyperparameters import (
+    Density,
+    Range,
+    Scale,
+    Shares,
+    Weights,
+    positive_sum,
+)
+from git_theta.merge.rules.strategy import Context, Survey, strategy
 
 Gamma = Annotated[float, Range(0, 1), "share of the largest elements that is dropped"]
 Cuts = Sequence[tuple[Cut, ...]]

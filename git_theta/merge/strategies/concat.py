@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from git_theta.merge.strategy import strategy
+from git_theta.merge.rules.strategy import strategy
 
 
 @strategy(paper="arXiv:2205.12647", ordered=True)

@@ -7,10 +7,17 @@ from typing import Annotated
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import agreeing_mean, below, quotient, weighted_sum
-from git_theta.merge.parameters import Density, Scale, Seed, Shares, Weights, positive_sum
-from git_theta.merge.randomness import uniform
-from git_theta.merge.strategy import Context, strategy
+from git_theta.merge.kernels.randomness import uniform
+from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
+from git_theta.merge.rules.hyperparameters import (
+    Density,
+    Scale,
+    Seed,
+    Shares,
+    Weights,
+    positive_sum,
+)
+from git_theta.merge.rules.strategy import Context, strategy
 
 Rescale = Annotated[bool, "divide what is kept by the density"]
 

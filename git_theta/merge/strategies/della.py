@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.arithmetic import agreeing_mean, below, weighted_sum
-from git_theta.merge.parameters import Density, Range, Scale, Seed, Shares, Weights, positive_sum
-from git_theta.merge.randomness import uniform
-from git_theta.merge.strategy import Context, strategy
+from git_theta.merge.kernels.randomness import uniform
+from git_theta.merge.kernels.reductions import agreeing_mean, below, weighted_sum
+from git_theta.merge.rules.hyperparameters import (
+    Density,
+    Range,
+    Scale,
+    Seed,
+    Shares,
+    Weights,
+    positive_sum,
+)
+from git_theta.merge.rules.strategy import Context, strategy
 
 Epsilon = Annotated[float, Range(0, 0.5), "how far the keep probability strays from the density"]
 

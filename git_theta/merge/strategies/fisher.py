@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from git_theta.merge.arithmetic import quotient, weighted_sum
-from git_theta.merge.parameters import Range, Shares, Words, positive_sum
-from git_theta.merge.strategy import Survey, strategy
-from git_theta.merge.survey import Model, squared_norms
+from git_theta.merge.kernels.prepass import Model, squared_norms
+from git_theta.merge.kernels.reductions import quotient, weighted_sum
+from git_theta.merge.rules.hyperparameters import Range, Shares, Words, positive_sum
+from git_theta.merge.rules.strategy import Survey, strategy
 
 
 def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:

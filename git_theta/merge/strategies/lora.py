@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from git_theta.merge.adapters import Factors, concatenated, truncated
-from git_theta.merge.parameters import Range, Weights
-from git_theta.merge.strategy import Target, strategy
+from git_theta.merge.kernels.lora import Factors, concatenated, truncated
+from git_theta.merge.rules.hyperparameters import Range, Weights
+from git_theta.merge.rules.strategy import Target, strategy
 
 Values = Mapping[str, Any]
 

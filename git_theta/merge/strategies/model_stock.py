@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.arithmetic import tree_sum, weighted_sum
-from git_theta.merge.sphere import cosines
-from git_theta.merge.strategy import Scope, Survey, strategy
-from git_theta.merge.survey import Model, gram, row_gram
+from git_theta.merge.kernels.prepass import Model, gram, row_gram
+from git_theta.merge.kernels.reductions import tree_sum, weighted_sum
+from git_theta.merge.kernels.sphere import cosines
+from git_theta.merge.rules.strategy import Scope, Survey, strategy
 
 # Nearer to 0 the denominator of t is the rounding of a cosine.
 _SMALLEST = 1e-6

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.arithmetic import quotient, weighted_sum
-from git_theta.merge.parameters import Range
-from git_theta.merge.strategy import strategy
+from git_theta.merge.kernels.reductions import quotient, weighted_sum
+from git_theta.merge.rules.hyperparameters import Range
+from git_theta.merge.rules.strategy import strategy
 
 
 @strategy(paper="arXiv:2212.09849", slicing="tensor", reproducible=False)

@@ -7,11 +7,17 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import elect, kept, quotient, weighted_agreeing_mean, weighted_sum
-from git_theta.merge.cuts import Cut, select
-from git_theta.merge.parameters import Range
-from git_theta.merge.strategy import Context, Survey, strategy
-from git_theta.merge.survey import Model, squared_norms
+from git_theta.merge.kernels.prepass import Model, squared_norms
+from git_theta.merge.kernels.reductions import (
+    elect,
+    kept,
+    quotient,
+    weighted_agreeing_mean,
+    weighted_sum,
+)
+from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.rules.hyperparameters import Range
+from git_theta.merge.rules.strategy import Context, Survey, strategy
 
 
 def variance(deltas: Sequence[Tensor]) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import weighted_sum
-from git_theta.merge.parameters import Range
-from git_theta.merge.strategy import Context, Survey, strategy
-from git_theta.merge.survey import Model, grams
+from git_theta.merge.kernels.prepass import Model, grams
+from git_theta.merge.kernels.reductions import weighted_sum
+from git_theta.merge.rules.hyperparameters import Range
+from git_theta.merge.rules.strategy import Context, Survey, strategy
 
 Routing = Annotated[
     Sequence[tuple[str, Sequence[float]]],

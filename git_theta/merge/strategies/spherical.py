@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import weighted_sum
-from git_theta.merge.parameters import Range, Shares, positive_sum
-from git_theta.merge.sphere import arc, karcher_mean, projected_mean
-from git_theta.merge.strategy import Survey, strategy
-from git_theta.merge.survey import Model, gram, row_gram
+from git_theta.merge.kernels.prepass import Model, gram, row_gram
+from git_theta.merge.kernels.reductions import weighted_sum
+from git_theta.merge.kernels.sphere import arc, karcher_mean, projected_mean
+from git_theta.merge.rules.hyperparameters import Range, Shares, positive_sum
+from git_theta.merge.rules.strategy import Survey, strategy
 
 Values = Mapping[str, Any]
 Coefficients = Sequence[float]

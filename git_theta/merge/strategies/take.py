@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from git_theta.merge.parameters import Words
-from git_theta.merge.strategy import strategy
+from git_theta.merge.rules.hyperparameters import Words
+from git_theta.merge.rules.strategy import strategy
 
 Side = Annotated[Sequence[bool], Words(("base",)), "whose tensor it is"]
 

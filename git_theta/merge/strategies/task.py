@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from git_theta.merge.arithmetic import weighted_sum
-from git_theta.merge.parameters import Scale, Weights
-from git_theta.merge.strategy import strategy
+from git_theta.merge.kernels.reductions import weighted_sum
+from git_theta.merge.rules.hyperparameters import Scale, Weights
+from git_theta.merge.rules.strategy import strategy
 
 
 @strategy(paper="arXiv:2212.04089", slicing="element")

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
-from git_theta.merge.arithmetic import agreeing_mean, kept
-from git_theta.merge.cuts import Cut, select
-from git_theta.merge.parameters import Density, Scale, Shares, positive_sum
-from git_theta.merge.strategy import Context, Survey, strategy
-from git_theta.merge.survey import Model, magnitudes
+from git_theta.merge.kernels.prepass import Model, magnitudes
+from git_theta.merge.kernels.reductions import agreeing_mean, kept
+from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.rules.hyperparameters import Density, Scale, Shares, positive_sum
+from git_theta.merge.rules.strategy import Context, Survey, strategy
 
 
 def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Cut]]:

@@ -8,11 +8,10 @@ import json
 import pytest
 
 from git_theta.errors import MergeError
-from git_theta.merge.decision import Policy
-from git_theta.merge.methods import resolver
-from git_theta.merge.plan import plan
+from git_theta.merge.planning.planner import plan
+from git_theta.merge.planning.policy import Policy, resolver
 from git_theta.merge.recipe import check_recipe, describe, policy_of, recipe_of
-from git_theta.merge.rules import parse_rule
+from git_theta.merge.rules.rules import parse_rule
 from tests.support.manifests import manifest, versions
 
 BASE = manifest(v="a", w="a", u="a", x="a")

@@ -1,0 +1,61 @@
+"""What git left of a merge that stopped at a conflict: the versions, their names and commits."""
+
+from __future__ import annotations
+
+import re
+
+from git_theta.errors import MergeError
+from git_theta.git.merge_heads import common_commit
+from git_theta.git.repository import Repository
+
+BASE, OURS, THEIRS = 1, 2, 3
+"""The stages of the index."""
+
+_QUOTED = re.compile(r"'([^']+)'")
+
+
+def stages(repo: Repository, path: str) -> dict[int, bytes]:
+    """The versions in the index, by stage."""
+    blobs = {entry.stage: entry.blob for entry in repo.index() if entry.path == path}
+    found = {stage: repo.read_blob(blob) or b"" for stage, blob in blobs.items() if stage}
+    if not found:
+        raise MergeError("is not in conflict", path=path, hint="git status lists what is")
+    for stage, verb in ((OURS, "theirs changed"), (THEIRS, "ours changed")):
+        if stage not in found:
+            raise MergeError(
+                f"{verb} it, the other side deleted it",
+                path=path,
+                hint=f"git add {path} keeps it, git rm {path} removes it",
+            )
+    return found
+
+
+def merging(repo: Repository) -> str | None:
+    """The commit that is merged; ``None`` where none is, or several are, and it may be any."""
+    try:
+        heads = (repo.git_dir / "MERGE_HEAD").read_text("utf-8").split()
+    except OSError:
+        return None
+    return heads[0] if len(heads) == 1 else None
+
+
+def commits(repo: Repository) -> tuple[str | None, str | None]:
+    """Theirs and the common ancestor, as far as git tells."""
+    if commit := merging(repo):
+        return commit, common_commit(repo, {"ours": "HEAD", "theirs": commit})
+    for name in ("REBASE_HEAD", "CHERRY_PICK_HEAD"):
+        if commit := repo.resolve(name):
+            return commit, repo.resolve(f"{commit}^")
+    if commit := repo.resolve("REVERT_HEAD"):
+        return repo.resolve(f"{commit}^"), commit
+    return None, None
+
+
+def merged_name(repo: Repository, commit: str) -> str:
+    """What the user called the commit that is merged, as git's message quotes it."""
+    try:
+        message = (repo.git_dir / "MERGE_MSG").read_text("utf-8", "replace")
+    except OSError:
+        return "theirs"
+    names = _QUOTED.findall(message.partition("\n")[0])
+    return next((name for name in names if repo.resolve(name) == commit), "theirs")

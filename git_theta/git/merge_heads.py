@@ -1,0 +1,114 @@
+"""The commits that `git theta merge` merges, and their common ancestor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from git_theta.errors import MergeError, UsageError
+from git_theta.git.command import decode
+from git_theta.git.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A commit, and what the user calls it."""
+
+    name: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """``head`` is HEAD; ``others`` are merged into it, none of them an ancestor of another.
+
+    ``base`` is the best common ancestor of all contributors; that of one alone is HEAD. Where
+    they merged each other before there are several, and ``is_crossed``: none of them will do.
+    """
+
+    head: Head
+    others: tuple[Head, ...]
+    contributors: tuple[Head, ...]
+    base: str
+    is_crossed: bool
+
+
+def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
+    """What to merge. HEAD, where it is an ancestor of all others, is no contributor.
+
+    Raises ``UsageError`` for a name that is no commit, ``MergeError`` for unrelated histories.
+    """
+    head = Head(current_branch(repo), _commit(repo, "HEAD"))
+    found = {commit: name for name in reversed(names) for commit in [_commit(repo, name)]}
+    asked = ("merge-base", "--independent", head.commit, *found)
+    independent = decode(repo.git(*asked)).split()
+    others = tuple(
+        Head(name, commit)
+        for commit, name in reversed(found.items())
+        if commit in independent and commit != head.commit
+    )
+    contributors = (head, *others) if head.commit in independent else others
+    bases = _bases(repo, contributors)
+    return Heads(head, others, contributors, bases[0], is_crossed=len(bases) > 1)
+
+
+def merge_message(repo: Repository, heads: Heads) -> str:
+    """What git would write: ``Merge branches 'a' and 'b'``."""
+    lines = [
+        f"{head.commit}\t\t{_kind(repo, head.name)} '{head.name}' of ." for head in heads.others
+    ]
+    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    return decode(repo.git("fmt-merge-msg", "-F", "-", stdin=text)).strip()
+
+
+def current_branch(repo: Repository) -> str:
+    """What ours is called."""
+    name = repo.git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+    return decode(name).strip() or "HEAD"
+
+
+def _commit(repo: Repository, name: str) -> str:
+    found = repo.resolve(f"{name}^{{commit}}")
+    if found is None:
+        raise UsageError(f"{name} is not something that can be merged", hint="git branch -a")
+    return found
+
+
+def _bases(repo: Repository, contributors: Sequence[Head]) -> list[str]:
+    commits = [head.commit for head in contributors]
+    if len(commits) < 2:
+        return [_commit(repo, "HEAD")]
+    bases = merge_bases(repo, commits)
+    if not bases:
+        raise MergeError("these branches have no common ancestor", hint="git log --graph --all")
+    return bases
+
+
+def _kind(repo: Repository, name: str) -> str:
+    for prefix, kind in (
+        ("refs/heads/", "branch"),
+        ("refs/tags/", "tag"),
+        ("refs/remotes/", "remote-tracking branch"),
+    ):
+        if repo.resolve(f"{prefix}{name}"):
+            return kind
+    return "commit"
+
+
+def common_commit(repo: Repository, commits: Mapping[str, str | None]) -> str | None:
+    """The one best common ancestor of the contributors' commits, if it is known and alone."""
+    names = [commit for commit in commits.values() if commit]
+    if len(names) < len(commits):
+        return None
+    found = repo.git("merge-base", "--all", *names, check=False).decode().split()
+    return found[0] if len(found) == 1 else None
+
+
+def merge_bases(repo: Repository, commits: Sequence[str]) -> list[str]:
+    """The best common ancestors of all of the commits."""
+    return decode(repo.git("merge-base", "--all", "--octopus", *commits, check=False)).split()
+
+
+def parents_of(repo: Repository, commit: str) -> list[str]:
+    """The parents of a commit, in their order."""
+    return decode(repo.git("rev-parse", f"{commit}^@")).split()

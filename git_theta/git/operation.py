@@ -1,0 +1,109 @@
+"""What git is doing when it asks for a merge of three versions.
+
+A merge combines two lines of work: rules decide. Rebase, cherry-pick, revert, am and stash replay
+one change on another version: averaging there would corrupt history, so the change is added. Git
+says nowhere which it is, so this is pieced together from what it leaves behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from git_theta.core.system import ancestors
+from git_theta.git import attributes
+from git_theta.git.repository import Repository
+
+Operation = Literal["merge", "replay", "ancestor"]
+
+# The script that octopus merges and `-s resolve` run for each file that several sides changed: it
+# checks ours out, then writes the merge of the lines of what is stored in its place.
+_SCRIPT = "git-merge-one-file"
+_MARKER_SIZE = 7
+_COMMANDS: dict[str, Operation] = {
+    "merge": "merge",
+    "merge-tree": "merge",
+    "merge-recursive": "merge",
+    "merge-ort": "merge",
+    "rebase": "replay",
+    "cherry-pick": "replay",
+    "revert": "replay",
+    "stash": "replay",
+    "am": "replay",
+    "checkout": "replay",
+    "switch": "replay",
+}
+_WITH_VALUE = ("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path")
+
+
+def operation(
+    repo: Repository,
+    path: str,
+    marker_size: int,
+    environ: Mapping[str, str],
+    processes: Iterable[Sequence[str]] | None = None,
+) -> Operation:
+    """What ``path`` is merged for.
+
+    ``marker_size`` is git's ``%L``, which grows for the virtual ancestor of a criss-cross
+    history. ``processes`` are the command lines of the processes above this one, the closest
+    first (those of the system by default).
+    """
+    if marker_size > _MARKER_SIZE and marker_size > _marker_size(repo, path):
+        return "ancestor"
+    if _redoes_a_merge(repo.git_dir):
+        return "merge"
+    named = _command(ancestors() if processes is None else processes)
+    if named in _COMMANDS:
+        return _COMMANDS[named]
+    # Only `git merge` says what it merges (and an alias may hide its name).
+    return "merge" if any(name.startswith("GITHEAD_") for name in environ) else "replay"
+
+
+def under_way(repo: Repository) -> Operation:
+    """What left the conflicts in the index."""
+    if (repo.git_dir / "MERGE_HEAD").exists() or _redoes_a_merge(repo.git_dir):
+        return "merge"
+    return "replay"
+
+
+def _marker_size(repo: Repository, path: str) -> int:
+    name = "conflict-marker-size"
+    found = attributes.effective(repo, [path], name).get(path, "")
+    return int(found) if found.isdigit() else _MARKER_SIZE
+
+
+def _redoes_a_merge(git_dir: Path) -> bool:
+    """Whether ``git rebase --rebase-merges`` is at a merge."""
+    try:
+        done = (git_dir / "rebase-merge/done").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    last = done.splitlines()[-1:]
+    return bool(last) and last[0].startswith(("merge ", "m "))
+
+
+def _command(processes: Iterable[Sequence[str]]) -> str | None:
+    """The git command that is the closest of ``processes``."""
+    for words in processes:
+        if words and Path(words[0]).name in ("git", "git.exe"):
+            return _subcommand(words[1:])
+        if words and Path(words[0]).name.startswith("git-"):
+            return Path(words[0]).name.removeprefix("git-")
+    return None
+
+
+def _subcommand(words: Sequence[str]) -> str | None:
+    rest = iter(words)
+    for word in rest:
+        if word in _WITH_VALUE:
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def merges_text(processes: Iterable[Sequence[str]]) -> bool:
+    """Whether any of these command lines (``system.ancestors``) is of such a merge."""
+    return any(Path(word).name == _SCRIPT for words in processes for word in words[:3])

@@ -1,0 +1,1 @@
+"""The ``adapter_config.json`` beside a merged adapter."""

@@ -1,0 +1,186 @@
+"""``adapter_config.json`` of a merged adapter: ranks, scales and tokens as its tensors have them.
+
+Source of what the keys mean: https://github.com/huggingface/peft, release 0.21.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from git_theta.adapters import (
+    Fields,
+    beyond_factors,
+    check_supported,
+    config_of,
+    parse_fields,
+)
+from git_theta.errors import FormatError, MergeError, UsageError
+from git_theta.merge.adapter_config.fields import (
+    contested,
+    joined,
+    say_the_same,
+    three_way,
+    with_lists,
+    with_targets,
+)
+from git_theta.merge.adapter_config.scales import updates_of, with_updates
+from git_theta.merge.planning import soft_prompts
+from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.merge.planning.groups import PROMPT, place_of
+from git_theta.merge.planning.sources import config_path
+from git_theta.merge.planning.versions import BASE
+
+_TOKENS = "num_virtual_tokens"
+_WHOLE = "take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'"
+
+
+def needed(plan: Plan) -> Fields | None:
+    """What the configuration beside the merged adapter must say.
+
+    ``None`` where a side has none. Raises ``MergeError`` for adapters of different types, and
+    ``FormatError`` for a configuration that is malformed, if what it says is asked for.
+    """
+    try:
+        return _needed(plan)
+    except FormatError as error:
+        raise error.at(config_path(plan.versions.path)) from error
+
+
+def _needed(plan: Plan) -> Fields | None:
+    versions = plan.versions
+    sides = [contributor.adapter for contributor in versions.contributors]
+    known = [fields for fields in sides if fields]
+    if not known or len(known) < len(sides):
+        return None
+    if _types_differ(known):
+        return _of_one_type(plan, known)
+    fields = three_way(versions.base_adapter, known)
+    if not plan.units and all(say_the_same(side, known[0]) for side in known):
+        return fields
+    if not all(map(_is_understood, known)):
+        if same := plan.equal_sides():
+            chosen = [known[side] for side in same]
+            return joined(fields, three_way(versions.base_adapter, chosen))
+        fields = _of_one_kind(fields, plan)
+    fields = with_lists(fields, versions.base_adapter, known)
+    if all(map(_has_ranks, known)):
+        updates = updates_of(plan)
+        fields = with_updates(with_targets(fields, known, list(updates)), updates)
+    return _with_tokens(fields, plan)
+
+
+def _types_differ(sides: Sequence[Fields]) -> bool:
+    return len({str(fields.get("peft_type")) for fields in sides}) > 1
+
+
+def _of_one_type(plan: Plan, sides: Sequence[Fields]) -> Fields:
+    """That of the side which the result is, where the sides' adapters are of different types."""
+    if same := plan.equal_sides():
+        return sides[same[0]]
+    names = zip(plan.versions.names, sides, strict=True)
+    kinds = ", ".join(f"{name}: {fields.get('peft_type')}" for name, fields in names)
+    raise MergeError(
+        f"these are adapters of different types ({kinds})",
+        path=plan.versions.path,
+        hint=_WHOLE,
+    )
+
+
+def _is_understood(fields: Fields) -> bool:
+    """Whether its updates are products of two factors and nothing else."""
+    try:
+        config_of(fields)
+        check_supported(fields)
+    except (FormatError, UsageError):
+        return False
+    return True
+
+
+def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
+    """With what makes updates more than products of factors, on a side as which all of them are.
+
+    It is said once for the whole adapter: updates of different kinds cannot be in one.
+    """
+    versions = plan.versions
+    adapters = {side: versions.adapter(side) or {} for side in (*versions.sides, BASE)}
+    kinds = {side: beyond_factors(adapter) for side, adapter in adapters.items()}
+    steps = [step for step in plan.kept if place_of(step.name)]
+    # Of sides that have the same tensors, one may have changed what it says of them.
+    order = sorted(kinds, key=lambda side: kinds[side] == kinds[BASE])
+    alike = (side for side in order if all(_is_of(kinds[side], step, kinds) for step in steps))
+    chosen = next(alike, None)
+    if chosen is None:
+        shown = (f"{versions.name(n)}: {', '.join(kinds[n]) or 'plain'}" for n in versions.sides)
+        raise MergeError(
+            f"updates of different kinds cannot be in one adapter ({'; '.join(shown)})",
+            path=versions.path,
+            hint=_WHOLE,
+        )
+    keys = {key for kind in kinds.values() for key in kind}
+    rest = {key: value for key, value in fields.items() if key not in keys}
+    return rest | {key: value for key, value in adapters[chosen].items() if key in keys}
+
+
+def _is_of(kind: Fields, step: Take | Combine | Part, kinds: Mapping[int, Fields]) -> bool:
+    """Whether the update is of this kind, as it comes from some side."""
+    if not isinstance(step, Take):
+        return not kind
+    return any(kinds[side] == kind for side in (step.holders or (step.side,)))
+
+
+def _has_ranks(fields: Fields) -> bool:
+    """Whether rows of A are the rank that the configuration has for the module."""
+    is_other = fields.get("target_parameters") or fields.get("use_bdlora")
+    return fields.get("peft_type") == "LORA" and not is_other
+
+
+def as_git_merges(plan: Plan) -> bool:
+    """Whether a merge of its lines gives the configuration that is needed.
+
+    Not where several sides say different things of what tensors mean: git leaves a conflict then,
+    and whoever settles it cannot see what the tensors were merged by.
+    """
+    wanted = needed(plan)
+    if wanted is None:
+        return True
+    base = plan.versions.base_adapter
+    sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
+    return not contested(base, sides) and say_the_same(wanted, three_way(base, sides))
+
+
+def text_of(fields: Fields) -> bytes:
+    """The file, as PEFT writes it."""
+    return json.dumps(fields, indent=2, sort_keys=True).encode()
+
+
+def files(plan: Plan, before: bytes | None) -> dict[str, bytes]:
+    """The file that must be written beside the merged adapter, if ``before`` will not do."""
+    wanted = needed(plan)
+    if wanted is None:
+        return {}
+    found = _parsed(before)
+    sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
+    if found is not None and not _types_differ(sides):
+        # What git or a person made of the rest of it stays.
+        wanted = joined(found, wanted)
+    if found is not None and say_the_same(found, wanted):
+        return {}
+    return {config_path(plan.versions.path): text_of(wanted)}
+
+
+def _parsed(text: bytes | None) -> Fields | None:
+    try:
+        return None if text is None else parse_fields(text)
+    except FormatError:
+        return None  # git left conflict markers in it
+
+
+def _with_tokens(fields: Fields, plan: Plan) -> Fields:
+    """With the number of tokens that the prompt has."""
+    step = next((step for step in plan.kept if step.name == PROMPT), None)
+    if isinstance(step, Part):
+        return {**fields, _TOKENS: step.entry.shape[0] // soft_prompts.parts_of(fields)}
+    if isinstance(step, Take) and _TOKENS in (own := plan.versions.adapter(step.side) or {}):
+        return {**fields, _TOKENS: own[_TOKENS]}
+    return fields

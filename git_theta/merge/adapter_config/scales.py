@@ -1,0 +1,86 @@
+"""Ranks and scales of a merged adapter's updates, and a configuration that says just these."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from git_theta.adapters import Fields, config_of
+from git_theta.manifest import TensorEntry
+from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.merge.planning.groups import DOWN, place_of
+from git_theta.merge.planning.lora import LoraUnit
+from git_theta.merge.planning.versions import BASE, Versions
+
+Updates = Mapping[str, tuple[int, float]]
+"""Rank and alpha (scale times rank) of the update of each module."""
+
+
+def updates_of(plan: Plan) -> Updates:
+    """The merged adapter's updates, by module."""
+    found = {}
+    for step in plan.kept:
+        place = place_of(step.name)
+        entry = step.entry
+        if not (place and place.role == DOWN and isinstance(entry, TensorEntry) and entry.shape):
+            continue
+        rank = entry.shape[0]
+        scale = _scale(plan.versions, step, place.module, rank) if rank else None
+        if scale is not None:
+            found[place.module] = rank, scale * rank
+    return found
+
+
+def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: int) -> float | None:
+    """What the product is multiplied by; ``None`` where nothing says so.
+
+    Of sides that have the same factors, one may have changed the scale alone: then that holds.
+    """
+    if isinstance(step, Part) and isinstance(step.unit, LoraUnit):
+        return step.unit.scale
+    if not isinstance(step, Take):
+        return None
+
+    def on(side: int) -> float | None:
+        config = versions.config(side)
+        return config.scale_of(module, rank) if config else None
+
+    before = on(BASE)
+    scales = [on(side) for side in (step.holders or (step.side,))]
+    return next((scale for scale in scales if scale != before), scales[0])
+
+
+def with_updates(fields: Fields, updates: Updates) -> Fields:
+    """With ranks and alphas as the updates have them; as it is, where it says just that."""
+    if not updates or _fits(fields, updates):
+        return fields
+    plain = _described(fields, updates, lambda name: name)
+    # A pattern is for every module whose name ends like it, unless it begins with ^.
+    exact = _described(fields, updates, lambda name: f"^{re.escape(name)}")
+    return plain if _fits(plain, updates) else exact
+
+
+def _described(fields: Fields, updates: Updates, key: Callable[[str], str]) -> Fields:
+    (rank, alpha), _ = Counter(updates.values()).most_common(1)[0]
+    return {
+        **fields,
+        "r": rank,
+        "lora_alpha": _number(alpha),
+        "rank_pattern": {key(name): r for name, (r, _) in updates.items() if r != rank},
+        "alpha_pattern": {key(name): _number(a) for name, (_, a) in updates.items() if a != alpha},
+        "use_rslora": False,
+    }
+
+
+def _fits(fields: Fields, updates: Updates) -> bool:
+    config = config_of(fields)
+    return all(
+        config.rank_of(name) == rank and config.scale_of(name, rank) * rank == alpha
+        for name, (rank, alpha) in updates.items()
+    )
+
+
+def _number(value: float) -> float:
+    """Whole numbers as such: PEFT's alphas are."""
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,162 @@
+"""Any number of branches merged at once: a strategy sees all of them, and one commit is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta.errors import MergeError, ThetaError
+from git_theta.git import Repository
+from git_theta.git.merge_heads import Heads, merge_message
+from git_theta.git.merge_tree import Folded, fold
+from git_theta.merge.adapter_config import merged as adapter_config
+from git_theta.merge.compute.executor import carry_out
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.planning.shards import with_other_files
+from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
+from git_theta.merge.planning.versions import Versions
+from git_theta.merge.rules.request import Request, all_rules
+from git_theta.merge.rules.rules import as_behind
+from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.compute.engine import Surveys
+from git_theta.git.merge_commit import begin_merge, check_out, commit_merge, tree_with
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything decided, nothing done: the tree that git merged, and a plan per checkpoint.
+
+    ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
+    adapters, by path.
+    """
+
+    heads: Heads
+    tree: str
+    plans: tuple[Plan, ...]
+    conflicts: tuple[str, ...]
+    files: dict[str, bytes]
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether files depend on each other, and nothing is in conflict.
+
+        Git's driver sees one file at a time: it cannot write an adapter's configuration, and
+        surveys a model in several files anew for each. But git alone makes one ancestor of several.
+        """
+        is_clear = not (self.conflicts or self.heads.is_crossed)
+        is_clear = is_clear and not any(plan.conflicts for plan in self.plans)
+        return is_clear and (bool(self.files) or any(plan.shards for plan in self.plans))
+
+
+def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
+    """Plan the merge.
+
+    Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors
+    where git is not to merge.
+    """
+    if heads.is_crossed and (request.every or len(heads.others) > 1):
+        raise MergeError(
+            "these branches merged each other before, so they have several common ancestors",
+            hint="merge one branch after another: git theta merge BRANCH (without --all)",
+        )
+    repo = workspace.repo
+    folded = fold(repo, heads, lambda file: Request(collect=file).environment())
+    rules = all_rules(request, repo)
+    if heads.head not in heads.contributors:
+        others = [head.name for head in heads.others]
+        rules = [as_behind(rule, heads.head.name, others) for rule in rules]
+    plans, conflicts = [], list(folded.conflicts)
+    sides = [(head.name, head.commit) for head in heads.contributors]
+    for path in _paths(repo, heads, folded, request):
+        try:
+            versions = _versions(repo, heads, path)
+        except ThetaError as error:
+            raise error.at(path) from error
+        if versions.base is None and folded.contested.get(path):
+            # Renamed on one branch and changed on another: git's driver can, for two branches.
+            conflicts.append(path)
+            continue
+        policy = policy_for("merge", rules, versions, request.every, request.allow_nan)
+        plan = make_plan(versions, policy, workspace)
+        plans.append(with_other_files(plan, workspace, sides, heads.base))
+    files = _files(repo, folded.tree, plans)
+    left = tuple(path for path in conflicts if path not in files)
+    return Prepared(heads, folded.tree, tuple(plans), left, files)
+
+
+def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
+    """What is written beside merged adapters; git may have left a conflict there."""
+    found: dict[str, bytes] = {}
+    for plan in plans:
+        if not plan.conflicts:
+            before = repo.read_blob(f"{tree}:{config_path(plan.versions.path)}")
+            found.update(adapter_config.files(plan, before))
+    return found
+
+
+def _paths(repo: Repository, heads: Heads, folded: Folded, request: Request) -> list[str]:
+    """The checkpoints to be merged: those that more heads changed, or with ``every`` one did."""
+    paths = set(folded.contested)
+    if request.every:
+        before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
+        for head in heads.contributors:
+            changed = (e for e in repo.tree(head.commit) if before.get(e.path) != e.blob)
+            found = [entry for entry, _ in repo.manifests(changed) if entry.path in before]
+            paths |= {entry.path for entry in found}
+    return sorted(paths)
+
+
+def _versions(repo: Repository, heads: Heads, path: str) -> Versions:
+    base = repo.read_blob(f"{heads.base}:{path}")
+    texts = [(head, repo.read_blob(f"{head.commit}:{path}")) for head in heads.contributors]
+    present = (
+        contributor(repo, head.name, text, path, head.commit)
+        for head, text in texts
+        if text is not None
+    )
+    ancestor = version(base, "the common ancestor")
+    adapter = adapter_of(repo, ancestor, heads.base, path)
+    return Versions(tuple(present), ancestor, path, adapter)
+
+
+def complete(
+    workspace: Workspace, prepared: Prepared, message: str | None, commit: bool
+) -> list[str]:
+    """Merge the checkpoints, then bring index and work tree to the result, and commit it.
+
+    Gives notes for the user. Until all tensors are merged nothing is changed; a work tree that
+    could not be brought to the result is put back as it was.
+    """
+    check_mergeable(prepared)
+    repo = workspace.repo
+    texts, notes = dict(prepared.files), []
+    surveys: Surveys = {}
+    for plan in prepared.plans:
+        merged = carry_out(plan, workspace, surveys)
+        texts[plan.versions.path] = merged.text
+        notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
+    tree = tree_with(repo, prepared.tree, texts)
+    check_out(repo, tree)
+    begin_merge(repo, prepared.heads, message or merge_message(repo, prepared.heads))
+    if commit:
+        commit_merge(repo)
+    return notes
+
+
+def check_mergeable(prepared: Prepared) -> None:
+    """Refuse what nothing decides, before any tensor is loaded."""
+    for plan in prepared.plans:
+        if plan.conflicts:
+            # First: the configuration of an adapter may be in conflict until it is merged.
+            raise conflict_error(plan, "nothing was changed", "git theta merge ...")
+    if prepared.conflicts:
+        raise MergeError(
+            f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
+            hint="merge the branches one after another; nothing was changed",
+        )

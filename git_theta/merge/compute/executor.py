@@ -1,0 +1,265 @@
+"""Carry a plan out: decode, merge and store, one parameter after another.
+
+The result is never in memory or on disk as a whole: it goes as a stream into the store, whose
+threads encode while the next parameters are decoded and the current one is merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import TYPE_CHECKING
+
+from git_theta import transfer
+from git_theta.checkpoint import store
+from git_theta.checkpoint.reader import BUDGET, Reader
+from git_theta.core.layout import Buffer
+from git_theta.core.parallel import ahead, batches
+from git_theta.core.registry import Bytes
+from git_theta.filters.incoming import Packets
+from git_theta.manifest import Chunk, Manifest, TensorEntry
+from git_theta.merge.compute.output import Assembly, FileWriter, assemble
+from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.compute.engine import Computer, Surveys
+    from git_theta.merge.kernels.slices import Inputs
+from dataclasses import replace
+
+from git_theta import manifest
+from git_theta.errors import ThetaError
+from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.recipe import recipe_of
+
+# Small chunks are decoded together: a task costs about 50 us.
+_BATCH = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The merged checkpoint, its objects stored, and what the user should know.
+
+    The manifest has no recipe yet, or is a side's own. ``device`` is where it was computed, if
+    anything was.
+    """
+
+    manifest: Manifest
+    device: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Executed:
+    """Merge as planned; ``surveys`` are those that files of one model share.
+
+    What is not here is fetched first. Raises ``MergeError`` for what the tensors do not allow,
+    and what decoding and storing raise; nothing refers to what was written then.
+    """
+    assert not plan.conflicts, "the caller settles them"
+    versions = plan.versions
+    if plan.whole:
+        return Executed(versions.manifest(plan.whole.side))
+    reader = Reader(workspace.storage)
+    transfer.fetch(workspace, _objects(_skeletons(plan)))
+    assembly = assemble(plan, reader.skeleton)
+    if assembly.verbatim:
+        return Executed(assembly.verbatim, None, assembly.notes)
+    transfer.fetch(workspace, _objects(_needed(plan)))
+    computer = _computer(plan, workspace, reader, {} if surveys is None else surveys)
+    works = list(_works(plan, assembly, reader, computer))
+    merged = _merge(plan, assembly, works, workspace)
+    if computer is None:
+        return Executed(merged, None, assembly.notes)
+    return Executed(merged, computer.device, (*assembly.notes, *computer.notes))
+
+
+def _merge(
+    plan: Plan, assembly: Assembly, works: Sequence[_Work], workspace: Workspace
+) -> Manifest:
+    storage, versions = workspace.storage, plan.versions
+    size = sum(map(len, assembly.rebuilt.pieces)) + sum(s.length for s in assembly.layout.spans)
+    storage.progress.start(f"merging {versions.path}", size)
+    parents = [contributor.manifest for contributor in versions.contributors]
+    parents += [versions.base] if versions.base else []
+    file = _file(works, FileWriter(assembly, _changed(plan, assembly)), storage.settings.workers)
+    merged = store(Packets(file), assembly.layout, storage, parents)
+    return next((parent for parent in parents if parent.hash == merged.hash), merged)
+
+
+def _computer(
+    plan: Plan, workspace: Workspace, reader: Reader, surveys: Surveys
+) -> Computer | None:
+    if not plan.combined and not plan.units:
+        return None
+    # Imported here: torch costs 3 s, and most merges are decided without it.
+    from git_theta.merge.compute.engine import Computer
+
+    return Computer(plan, workspace.storage, reader, surveys)
+
+
+def _skeletons(plan: Plan) -> Iterator[Chunk]:
+    versions = plan.versions
+    for side in versions.sides:
+        yield from versions.manifest(side).skeleton
+    if versions.base:
+        yield from versions.base.skeleton
+
+
+def _needed(plan: Plan) -> Iterator[Chunk]:
+    """Every chunk of a tensor that is read."""
+    taken = (step.entry for step in plan.kept if isinstance(step, Take))
+    joined = (entry for unit in plan.units for entry in unit.inputs)
+    for entry in chain(taken, joined):
+        if isinstance(entry, TensorEntry):
+            yield from entry.chunks
+    for each in (plan, *plan.shards):
+        yield from _combined(each)
+
+
+def _combined(plan: Plan) -> Iterator[Chunk]:
+    """Every chunk that is computed with, statistics included."""
+    for step in plan.combined:
+        for entry in (*step.inputs, *step.statistics):
+            yield from entry.chunks
+
+
+def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:
+    return {ref.oid: ref.size for chunk in chunks for ref in chunk.chain}
+
+
+def _changed(plan: Plan, assembly: Assembly) -> set[int]:
+    """The numbers of the spans that are not as in the file that the skeleton is from."""
+    taken = (step for step in plan.kept if isinstance(step, Take))
+    same = {step.name for step in taken if assembly.side in step.holders}
+    return {n for n, span in enumerate(assembly.layout.spans) if span.name not in same}
+
+
+# --- the work, in the order of the file ----------------------------------------------------------
+
+Pieces = Iterable[tuple[int, Bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Chunks that are taken as they are, each with the number of its span."""
+
+    chunks: Sequence[tuple[int, Chunk]]
+    reader: Reader
+
+    @property
+    def weight(self) -> int:
+        return sum(chunk.length for _, chunk in self.chunks)
+
+    def load(self) -> Pieces:
+        contents = self.reader.read([chunk for _, chunk in self.chunks])
+        return [(n, data) for (n, _), data in zip(self.chunks, contents, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """A parameter that is computed when its bytes are asked for."""
+
+    number: int
+    step: Combine
+    computer: Computer
+
+    @property
+    def weight(self) -> int:
+        return self.step.weight
+
+    def load(self) -> Pieces:
+        return _merged(self.number, self.step, self.computer, self.computer.load(self.step))
+
+
+def _merged(number: int, step: Combine, computer: Computer, inputs: Inputs) -> Pieces:
+    merged = computer.merge(step, inputs)
+    del inputs  # while the result is stored
+    yield number, merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A parameter of a unit, which is computed when the first of its parameters is asked for."""
+
+    number: int
+    step: Part
+    computer: Computer
+
+    @property
+    def weight(self) -> int:
+        return self.step.unit.weight
+
+    def load(self) -> Pieces:
+        return [(self.number, self.computer.join(self.step))]
+
+
+_Work = _Taken | _Merged | _Joined
+
+
+def _works(
+    plan: Plan, assembly: Assembly, reader: Reader, computer: Computer | None
+) -> Iterator[_Work]:
+    steps = {step.name: step for step in plan.kept}
+    order = [(number, steps[span.name]) for number, span in enumerate(assembly.layout.spans)]
+    for is_taken, group in groupby(order, lambda pair: isinstance(pair[1], Take)):
+        if is_taken:
+            chunks = ((n, chunk) for n, step in group for chunk in _chunks(step))
+            for batch in batches(chunks, lambda pair: pair[1].length, _BATCH):
+                yield _Taken(batch, reader)
+        else:
+            yield from (_computed(number, step, computer) for number, step in group)
+
+
+def _computed(
+    number: int, step: Take | Combine | Part, computer: Computer | None
+) -> _Merged | _Joined:
+    assert computer is not None, "there is one where anything is computed"
+    if isinstance(step, Part):
+        return _Joined(number, step, computer)
+    assert isinstance(step, Combine)
+    return _Merged(number, step, computer)
+
+
+def _chunks(step: Take | Combine | Part) -> Sequence[Chunk]:
+    return step.entry.chunks if isinstance(step.entry, TensorEntry) else ()
+
+
+def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[Buffer]:
+    """Every byte of the file, in order."""
+    loaded = ahead(lambda work: work.load(), works, lambda work: work.weight, BUDGET, threads)
+    for pieces in loaded:
+        for number, data in pieces:
+            yield from writer.put(number, data)
+            del data  # before the next one is loaded
+        del pieces
+    yield from writer.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The text of the merged manifest, and what the user should know."""
+
+    text: bytes
+    notes: tuple[str, ...] = ()
+
+
+def carry_out(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Merged:
+    """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some.
+
+    ``surveys`` are those that files of one model share.
+    """
+    if plan.conflicts:
+        raise conflict_error(plan)
+    try:
+        done = execute(plan, workspace, surveys)
+    except ThetaError as error:
+        raise error.at(plan.versions.path) from error
+    return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)
+
+
+def _with_recipe(done: Executed, plan: Plan) -> Manifest:
+    sides = [contributor.manifest for contributor in plan.versions.contributors]
+    if any(done.manifest is side for side in [*sides, plan.versions.base]):
+        return done.manifest
+    return replace(done.manifest, recipe=recipe_of(plan, done.device))

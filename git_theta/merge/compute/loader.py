@@ -1,0 +1,139 @@
+"""The tensors that strategies work on, decoded ahead of the computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from git_theta.checkpoint.reader import BUDGET, Reader
+from git_theta.core.parallel import ahead
+from git_theta.core.progress import Progress
+from git_theta.manifest import TensorEntry
+from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of
+from git_theta.merge.kernels.device import slice_elements, threads_on
+from git_theta.merge.kernels.slices import Inputs, content_of
+from git_theta.merge.planning.actions import Combine
+from git_theta.merge.planning.tensors import neutral_element
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Decodes the inputs of parameters that are merged."""
+
+    reader: Reader
+    device: torch.device
+    threads: int
+    allow_nan: bool = False
+
+    def load(self, step: Combine) -> Inputs:
+        """The tensors of one parameter, as they are stored, in the CPU's memory."""
+        tensors = self._tensors(step.inputs)
+        contributors = tensors[: len(step.entries)]
+        base = tensors[-1] if step.base else self._neutral(step, contributors[0])
+        check_alike(step.name, contributors if base is None else [*contributors, base])
+        return Inputs(
+            name=step.name,
+            contributors=contributors,
+            base=base,
+            contents=tuple(map(_content, step.entries, contributors)),
+            statistics=[self.tensor(entry) for entry in step.statistics],
+            allow_nan=self.allow_nan,
+            device=self._device(contributors),
+            slice_elements=slice_elements(self.device, len(contributors)),
+            threads=threads_on(self.device, self.threads),
+        )
+
+    def tensor(self, entry: TensorEntry) -> Tensor:
+        """A tensor as it is stored, in the CPU's memory."""
+        return self._tensors([entry])[0]
+
+    def _tensors(self, entries: Sequence[TensorEntry]) -> list[Tensor]:
+        return [*map(tensor_of, entries, self.reader.tensors(entries))]
+
+    def _neutral(self, step: Combine, like: Tensor) -> Tensor | None:
+        neutral = neutral_element(step.name)
+        if neutral is None or not step.method.strategy.needs_base(step.method.values):
+            return None
+        return torch.full_like(like, neutral)
+
+    def _device(self, tensors: Sequence[Tensor]) -> torch.device:
+        # Apple's GPUs have no float64.
+        if self.device.type == "mps" and any(t.dtype == torch.float64 for t in tensors):
+            return torch.device("cpu")
+        return self.device
+
+
+LoadedBy = tuple[Combine, Loader]
+
+
+@dataclass(frozen=True)
+class LazyModel:
+    """The parameters of one method, as a survey sees them: decoded anew in every pass.
+
+    Each comes with the loader of the file that it is in.
+    """
+
+    parts: Sequence[LoadedBy]
+    progress: Progress
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of the parameters."""
+        return [step.name for step, _ in self.parts]
+
+    @cached_property
+    def count(self) -> int:
+        """Number of elements of all of them."""
+        return sum(_count(step.entry) for step, _ in self.parts)
+
+    @property
+    def wide(self) -> bool:
+        """Whether any tensor is float64."""
+        return any(entry.dtype == "F64" for step, _ in self.parts for entry in step.inputs)
+
+    @property
+    def threads(self) -> int:
+        """How many slices to work on at a time."""
+        _, loader = self.parts[0]
+        return threads_on(loader.device, loader.threads)
+
+    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
+        """The inputs of these parameters, in this order."""
+        by_name = {step.name: (step, loader) for step, loader in self.parts}
+        chosen = [by_name[name] for name in names]
+        self.progress.start("surveying", sum(step.weight for step, _ in chosen))
+        for inputs in ahead(_load, chosen, _weight, BUDGET, self.threads):
+            weight = _weight(by_name[inputs.name])
+            yield inputs
+            del inputs  # before the next one is loaded
+            self.progress.advance(weight)
+        self.progress.finish()
+
+
+def _load(part: LoadedBy) -> Inputs:
+    step, loader = part
+    return loader.load(step)
+
+
+def _weight(part: LoadedBy) -> int:
+    return part[0].weight
+
+
+def _content(entry: TensorEntry, tensor: Tensor) -> str:
+    """The hash of a contributor's tensor, however it is cut into chunks."""
+    if len(entry.chunks) == 1 and entry.strides is None:
+        return entry.chunks[0].hash
+    return content_of(tensor)
+
+
+def _count(entry: TensorEntry) -> int:
+    if not shows_all(entry):
+        return entry.length
+    total = 1
+    for length in entry.shape:
+        total *= length
+    return total

@@ -1,0 +1,224 @@
+"""The file that a merge makes: its skeleton, where its tensors lie, and its bytes as a stream."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from git_theta.checkpoint.reader import SkeletonSource
+from git_theta.core import registry
+from git_theta.core.layout import Alias, Buffer, Checksum, Layout, Rebuilt, TensorSpan
+from git_theta.core.registry import Bytes
+from git_theta.errors import FormatError, MergeError
+from git_theta.manifest import AliasEntry, Manifest, TensorEntry
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.versions import Entry
+
+Signature = tuple[object, ...]
+
+# Where the first checksum in a file stands before what it is of, a stream cannot hold it.
+_TOO_EARLY = "its checksums stand before the tensors, where a merge cannot renew them"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """``layout`` and ``pieces`` are as in ``Rebuilt``; ``side`` is whose skeleton it is.
+
+    ``verbatim`` is that side's manifest where the file is the result as it is. ``checksums`` are
+    those of whole spans, by their start. ``notes`` are for the user.
+    """
+
+    side: int
+    rebuilt: Rebuilt
+    checksums: dict[int, Checksum]
+    verbatim: Manifest | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        """Where the tensors lie."""
+        return self.rebuilt.layout
+
+
+def assemble(plan: Plan, skeleton: Callable[[Manifest], bytes]) -> Assembly:
+    """Choose the skeleton of the result; ``skeleton`` gives the bytes of a version's.
+
+    It is the one of the side that alone changed what is beside the tensors, else ours. Raises
+    ``MergeError`` where no side's will do and the format cannot make another.
+    """
+    return _Choice(plan, skeleton).assembly()
+
+
+class _Version:
+    """One version's file without its tensors."""
+
+    def __init__(self, manifest: Manifest, skeleton: Callable[[Manifest], bytes]) -> None:
+        self.manifest = manifest
+        self.format = registry.format_named(manifest.format)
+        self._skeleton = skeleton
+
+    @cached_property
+    def skeleton(self) -> bytes:
+        return self._skeleton(self.manifest)
+
+    @cached_property
+    def source(self) -> SkeletonSource:
+        return SkeletonSource(self.manifest, self.skeleton)
+
+    @cached_property
+    def extras(self) -> bytes:
+        return self.format.extras(self.source)
+
+    def structure(self) -> dict[str, Signature]:
+        entries: list[Entry] = [*self.manifest.tensors, *self.manifest.aliases]
+        return {entry.name: _signature(entry) for entry in entries}
+
+    def rebuilt(self) -> Rebuilt:
+        """This very file."""
+        spans, pieces, position, taken = [], [], 0, 0
+        for entry in self.manifest.tensors:
+            pieces.append(self.skeleton[taken : taken + entry.gap])
+            taken += entry.gap
+            spans.append(_span(entry, position + entry.gap))
+            position += entry.gap + entry.length
+        aliases = (
+            Alias(a.name, a.dtype, a.shape, a.of, a.offset, a.strides)
+            for a in self.manifest.aliases
+        )
+        layout = Layout(self.manifest.format, tuple(spans), tuple(aliases))
+        return Rebuilt(layout, (*pieces, self.skeleton[taken:]))
+
+
+class _Choice:
+    def __init__(self, plan: Plan, skeleton: Callable[[Manifest], bytes]) -> None:
+        self._plan = plan
+        versions = plan.versions
+        self._sides = [_Version(c.manifest, skeleton) for c in versions.contributors]
+        base = versions.base
+        # What another format says beside its tensors cannot be compared.
+        alike = base is not None and base.format == self._sides[0].manifest.format
+        self._base = _Version(base, skeleton) if base and alike else None
+
+    def assembly(self) -> Assembly:
+        wanted = {step.name: _signature(step.entry) for step in self._plan.kept}
+        fitting = [side for side, v in enumerate(self._sides) if v.structure() == wanted]
+        preferred, notes = self._preferred()
+        chosen = next((side for side in preferred if side in fitting), None)
+        if chosen is None:
+            return self._make(preferred, fitting, notes)
+        return self._use(chosen, notes)
+
+    def _preferred(self) -> tuple[list[int], tuple[str, ...]]:
+        """The sides whose extras the result should have."""
+        extras = [version.extras for version in self._sides]
+        before = self._base.extras if self._base else None
+        changed = [side for side, found in enumerate(extras) if found != before]
+        if not changed:
+            return list(range(len(extras))), ()
+        winner = changed[0] if len({extras[side] for side in changed}) == 1 else 0
+        same = [side for side, found in enumerate(extras) if found == extras[winner]]
+        distinct = len({extras[side] for side in changed}) > 1
+        return same, (self._note(winner),) if distinct else ()
+
+    def _note(self, side: int) -> str:
+        name = self._plan.versions.names[side]
+        return f"what the file says beside its tensors differs on the sides; it is as in {name}"
+
+    def _use(self, side: int, notes: tuple[str, ...]) -> Assembly:
+        version = self._sides[side]
+        verbatim = version.manifest if side in self._plan.equal_sides() else None
+        rebuilt = version.rebuilt()
+        checksums = {c.start: c for c in version.format.checksums(version.source)}
+        _check_order(rebuilt, checksums)
+        return Assembly(side, rebuilt, checksums, verbatim, notes)
+
+    def _make(self, preferred: list[int], fitting: list[int], notes: tuple[str, ...]) -> Assembly:
+        side = preferred[0]
+        version = self._sides[side]
+        spans = [
+            _span(step.entry, 0) for step in self._plan.kept if isinstance(step.entry, TensorEntry)
+        ]
+        try:
+            rebuilt = version.format.rebuild(version.source, spans)
+        except FormatError as error:
+            if fitting:
+                return self._use(fitting[0], (self._note(fitting[0]),))
+            raise MergeError(error.message, hint=error.hint) from error
+        return Assembly(side, rebuilt, {}, None, notes)
+
+
+def _signature(entry: Entry) -> Signature:
+    if isinstance(entry, AliasEntry):
+        return (entry.of, entry.dtype, entry.shape, entry.offset, entry.strides)
+    return (entry.length, entry.dtype, entry.shape, entry.offset, entry.strides)
+
+
+def _span(entry: TensorEntry, start: int) -> TensorSpan:
+    return TensorSpan(
+        entry.name, entry.dtype, entry.shape, start, entry.length, entry.offset, entry.strides
+    )
+
+
+def _check_order(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
+    found = (checksums.get(span.start) for span in rebuilt.layout.spans)
+    if any(place < c.start for c in found if c for place in c.places):
+        raise MergeError(_TOO_EARLY, hint="load all sides and torch.save them again")
+
+
+class FileWriter:
+    """Puts tensors into their places, and renews the checksums of those that changed.
+
+    ``changed`` are the numbers of the spans whose bytes are not those of the file that the
+    skeleton is from.
+    """
+
+    def __init__(self, assembly: Assembly, changed: set[int]) -> None:
+        self._pieces = assembly.rebuilt.pieces
+        self._spans = assembly.layout.spans
+        self._checksums = assembly.checksums
+        self._changed = changed
+        self._next = 0
+        self._position = 0
+        self._checksum = 0
+        self._patches: dict[int, bytes] = {}
+
+    def put(self, number: int, buffer: Bytes) -> Iterator[Buffer]:
+        """The next bytes of span ``number``, after all that comes before the span."""
+        yield from self._go_to(number)
+        if self._is_renewed(number):
+            self._checksum = zlib.crc32(buffer.data, self._checksum)
+        self._position += buffer.size
+        yield buffer.data
+
+    def finish(self) -> Iterator[Buffer]:
+        """What comes after the last tensor."""
+        yield from self._go_to(len(self._spans))
+
+    def _go_to(self, number: int) -> Iterator[bytes]:
+        while self._next <= number:
+            if self._next and self._is_renewed(self._next - 1):
+                self._renew(self._next - 1)
+            yield self._piece(self._next)
+            self._checksum = 0
+            self._next += 1
+
+    def _piece(self, number: int) -> bytes:
+        piece = bytearray(self._pieces[number])
+        start, stop = self._position, self._position + len(piece)
+        for place in [place for place in self._patches if start <= place < stop]:
+            piece[place - start : place - start + 4] = self._patches.pop(place)
+        self._position = stop
+        return bytes(piece)
+
+    def _is_renewed(self, number: int) -> bool:
+        return number in self._changed and self._spans[number].start in self._checksums
+
+    def _renew(self, number: int) -> None:
+        span = self._spans[number]
+        found = self._checksums[span.start]
+        if found.length != span.length:
+            raise MergeError(f"the checksum of {span.name} in the file is not of all its bytes")
+        for place in found.places:
+            self._patches[place] = self._checksum.to_bytes(4, "little")

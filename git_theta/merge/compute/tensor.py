@@ -1,0 +1,176 @@
+"""Merge one parameter: check the inputs, order the contributors, compute in slices, round once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from git_theta.errors import MergeError
+from git_theta.merge.kernels.prepass import Model, Single
+from git_theta.merge.kernels.reductions import is_finite
+from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
+from git_theta.merge.rules.rules import Method
+from git_theta.merge.rules.strategy import Context, Strategy
+
+# Scales of other tensors, with neither sign nor mantissa: a mean of them means nothing. (Torch has
+# had the dtype since 2.7.)
+_NOT_FLOATS = {getattr(torch, "float8_e8m0fnu", None)}
+
+
+def survey_model(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
+    """What a method must know of the whole model: entries for ``merge_tensor`` by parameter name.
+
+    Empty, without reading anything, for a method that needs no such thing.
+    """
+    found = method.strategy.survey
+    if found is None or method.strategy.scope(method.values) != "model":
+        return {}
+    return found.run(model, method.values)
+
+
+def merge_tensor(method: Method, inputs: Inputs, survey: Sequence[Any] | None = None) -> Tensor:
+    """The merged tensor, of the contributors' shape, dtype and device.
+
+    ``survey`` is this parameter's part of ``survey_model``. Raises ``MergeError``, naming the
+    parameter, for inputs that the strategy cannot merge: shapes or dtypes that differ, dtypes
+    that are no floats, a base or statistic that is missing, NaN unless it is allowed, and a
+    result that the dtype cannot hold. The order of the contributors changes no bit unless the
+    strategy says that it means something.
+    """
+    strategy = method.strategy
+    inputs = inputs if strategy.statistic else replace(inputs, statistics=())
+    _check(method, inputs)
+    if strategy.verbatim:
+        picked: Tensor = strategy(
+            {"models": inputs.contributors, "base": inputs.base}, method.values
+        )
+        return picked
+    if not inputs.count:
+        return inputs.contributors[0].clone()
+    if not strategy.ordered:
+        method, inputs, survey = _canonical(method, inputs, survey)
+    if strategy.scope(method.values) == "tensor" and strategy.survey:
+        survey = strategy.survey.run(Single(inputs), method.values)[inputs.name]
+    assert survey or strategy.scope(method.values) == "none", "survey_model gives it"
+    return _compute(method, inputs, survey)
+
+
+def _check(method: Method, inputs: Inputs) -> None:
+    strategy, values, name = method.strategy, method.values, inputs.name
+    problem = (
+        _needs(strategy, values, inputs) or _shapes(strategy, inputs) or _dtypes(strategy, inputs)
+    )
+    if problem:
+        message, hint = problem
+        raise MergeError(f"{name} {message}", hint=hint)
+
+
+def _needs(
+    strategy: Strategy, values: Mapping[str, Any], inputs: Inputs
+) -> tuple[str, str | None] | None:
+    if inputs.base is None and strategy.needs_base(values):
+        return f"has no base, which {strategy.name} needs", "merge it by a rule, e.g. average"
+    wanted = strategy.needs_statistic() or inputs.statistics
+    if wanted and len(inputs.statistics) != len(inputs.contributors):
+        return f"lacks the {strategy.statistic} of a contributor", None
+    return None
+
+
+def _shapes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None:
+    tensors = [*inputs.contributors, *([] if inputs.base is None else [inputs.base])]
+    if strategy.statistic == "fisher":
+        tensors += inputs.statistics
+    shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
+    if len(shapes) == 1 or strategy.verbatim:
+        return None
+    listed = " and ".join(str(list(shape)) for shape in shapes)
+    return f"has different shapes: {listed}", "take one side of it"
+
+
+def _dtypes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None:
+    dtypes = list(dict.fromkeys(tensor.dtype for tensor in inputs.contributors))
+    listed = " and ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    if strategy.verbatim:
+        return None
+    if any(not dtype.is_floating_point or dtype in _NOT_FLOATS for dtype in dtypes):
+        return f"has dtype {listed}, which is never averaged", "merge it by a rule with take"
+    if len(dtypes) > 1:
+        return f"has different dtypes: {listed}", "take one side of it"
+    return None
+
+
+def _canonical(
+    method: Method, inputs: Inputs, survey: Sequence[Any] | None
+) -> tuple[Method, Inputs, Sequence[Any] | None]:
+    """Contributors and what belongs to each, ordered by content, of equals by what belongs."""
+
+    def key(place: int) -> tuple[Any, ...]:
+        known = [survey[place]] if survey else []
+        twin = inputs.contents.count(inputs.contents[place]) > 1
+        statistic = content_of(inputs.statistics[place]) if twin and inputs.statistics else ""
+        return (inputs.contents[place], *method.value_at(place), *known, statistic)
+
+    order = sorted(range(len(inputs.contributors)), key=key)
+    return (
+        replace(method, values=method.values_of(order)),
+        inputs.permuted(order),
+        [survey[place] for place in order] if survey else None,
+    )
+
+
+def _compute(method: Method, inputs: Inputs, survey: Sequence[Any] | None) -> Tensor:
+    stored, strategy = inputs.contributors[0], method.strategy
+    merged = torch.empty(inputs.count, dtype=stored.dtype, device=stored.device)
+
+    def work(piece: Slice) -> None:
+        context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
+        result = strategy(_available(strategy, piece, survey, context), method.values).reshape(-1)
+        rounded = result.to(stored.dtype)
+        if not inputs.allow_nan:
+            _check_result(inputs, piece, _as_held(result, rounded))
+        merged[piece.start : piece.stop] = rounded
+
+    for _ in each(inputs.pieces(strategy.slicing), work, inputs.workers):
+        pass
+    return merged.reshape(inputs.shape)
+
+
+def _available(
+    strategy: Strategy, piece: Slice, survey: Sequence[Any] | None, context: Context
+) -> dict[str, Any]:
+    statistics = piece.statistics or None
+    return {
+        "models": piece.models,
+        "base": piece.base,
+        "deltas": piece.deltas if "deltas" in strategy.inputs else None,
+        "fisher": statistics,
+        "gram": statistics,
+        "survey": survey,
+        "context": context,
+    }
+
+
+def _as_held(result: Tensor, rounded: Tensor) -> Tensor:
+    """``rounded``, infinite where it cannot hold the result.
+
+    Conversion to float8 gives NaN or the largest number there, depending on the kind of float8.
+    """
+    if rounded.element_size() > 1:
+        return rounded
+    return result.masked_fill(result.abs() > torch.finfo(rounded.dtype).max, torch.inf)
+
+
+def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
+    """Refuse NaN, and infinity where no contributor has it: an overflow, or inf - inf."""
+    if is_finite(values):
+        return
+    given = torch.stack([model.reshape(-1) for model in piece.models]).isfinite().all(0)
+    if bool((given & ~values.isfinite()).any()) or bool(values.isnan().any()):
+        raise MergeError(
+            f"{inputs.name} cannot hold the result of the merge: it overflows or is not a number",
+            hint="use smaller weights, or take one side of it",
+        )

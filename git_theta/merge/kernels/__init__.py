@@ -1,0 +1,1 @@
+"""What strategies share: slices, exact reductions, selections, means on spheres, random numbers."""

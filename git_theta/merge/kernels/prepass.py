@@ -1,0 +1,168 @@
+"""Quantities of a whole model, or of a whole tensor, from a stream of slices.
+
+Memory is a slice and the results. Each is exact or exactly rounded (``math.fsum``), so that no
+order of parameters, slicing, thread count or machine changes a bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations_with_replacement
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from git_theta.core.parallel import batches
+from git_theta.merge.kernels.reductions import dots, row_dots
+from git_theta.merge.kernels.slices import Inputs, Slice, each
+
+R = TypeVar("R")
+# Elements: enough for every thread to have some slices.
+_BATCH = 1 << 22
+
+Vectors = Callable[[Slice], Sequence[Tensor]]
+
+
+class Model(Protocol):
+    """The parameters that one method merges, as a survey sees them: again and again, one by one."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the parameters."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of elements of all of them."""
+        ...
+
+    @property
+    def wide(self) -> bool:
+        """Whether any tensor is float64."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many slices to work on at a time."""
+        ...
+
+    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
+        """The inputs of these parameters, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Single:
+    """A model of one parameter."""
+
+    inputs: Inputs
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Its name."""
+        return (self.inputs.name,)
+
+    @property
+    def count(self) -> int:
+        """Its number of elements."""
+        return self.inputs.count
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is float64."""
+        return self.inputs.dtype == torch.float64
+
+    @property
+    def threads(self) -> int:
+        """As many as have something to do."""
+        return self.inputs.workers
+
+    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
+        """Its inputs, once for each name."""
+        return (self.inputs for _ in names)
+
+
+def each_slice(
+    model: Model, work: Callable[[Slice], R], names: Iterable[str] | None = None
+) -> Iterator[R]:
+    """What ``work`` makes of every slice of the parameters called ``names``, or of all of them.
+
+    In the order of the names and slices, on the model's threads.
+    """
+    chosen = model.stream(model.names if names is None else names)
+    # Small parameters are worked on together; a large one is let go of before the next is loaded.
+    for batch in batches(chosen, lambda inputs: inputs.count, _BATCH):
+        pieces = chain.from_iterable(inputs.pieces() for inputs in batch)
+        yield from each(pieces, work, model.threads)
+        del pieces
+        batch.clear()
+
+
+def magnitudes(piece: Slice) -> list[Tensor]:
+    """The task vectors without their signs."""
+    return [delta.abs() for delta in piece.deltas]
+
+
+def gram(model: Model, vectors: Vectors) -> Tensor:
+    """The dot products of N model-long vectors with each other: float64 ``[N, N, 1]``, on the CPU.
+
+    ``vectors`` gives a slice's part of each.
+    """
+    found = grams(model, vectors, lambda _: "")
+    return found.get("", torch.zeros(0, 0, 1, dtype=torch.float64))
+
+
+def grams(model: Model, vectors: Vectors, group: Callable[[str], str]) -> dict[str, Tensor]:
+    """The same for each group of parameters, which ``group`` tells from their names."""
+    sums = _sums(model, vectors, lambda n: combinations_with_replacement(range(n), 2), group)
+    return {name: _symmetric(products) for name, products in sums.items()}
+
+
+def _symmetric(products: dict[tuple[int, int], float]) -> Tensor:
+    number = 1 + max(i for i, _ in products)
+    matrix = torch.zeros(number, number, 1, dtype=torch.float64)
+    for (i, j), value in products.items():
+        matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+def squared_norms(model: Model, vectors: Vectors) -> list[float]:
+    """The squared length of each model-long vector."""
+    sums = _sums(model, vectors, lambda n: ((i, i) for i in range(n)), lambda _: "")
+    return list(sums.get("", {}).values())
+
+
+def _sums(
+    model: Model,
+    vectors: Vectors,
+    pairs: Callable[[int], Iterable[tuple[int, int]]],
+    group: Callable[[str], str],
+) -> dict[str, dict[tuple[int, int], float]]:
+    """The dot products of pairs of vectors, over each group of parameters."""
+
+    def work(piece: Slice) -> tuple[str, dict[tuple[int, int], list[float]]]:
+        found = vectors(piece)
+        products = {(i, j): dots(found[i], found[j]) for i, j in pairs(len(found))}
+        return group(piece.name), products
+
+    partial: dict[str, dict[tuple[int, int], list[float]]] = {}
+    for name, found in each_slice(model, work):
+        sums = partial.setdefault(name, {})
+        for pair, values in found.items():
+            sums.setdefault(pair, []).extend(values)
+    return {
+        name: {pair: math.fsum(values) for pair, values in sums.items()}
+        for name, sums in partial.items()
+    }
+
+
+def row_gram(vectors: Sequence[Tensor]) -> Tensor:
+    """The same for each row of N matrices ``[rows, width]``: ``[N, N, rows]``."""
+    number = len(vectors)
+    products = torch.zeros(number, number, len(vectors[0]), dtype=torch.float64)
+    for i, j in combinations_with_replacement(range(number), 2):
+        products[i, j] = products[j, i] = row_dots(vectors[i], vectors[j]).cpu()
+    return products

@@ -1,0 +1,201 @@
+"""The tensors of one parameter as a merge sees them: in slices, in the dtype to compute in.
+
+Computing is in float32, in float64 where an input is float64. (In bf16, as some references do, it
+drifts by up to 1.6e-2.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from git_theta.core.hashes import content_hash
+from git_theta.core.parallel import in_order
+from git_theta.errors import MergeError
+from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, lane
+from git_theta.merge.kernels.reductions import BLOCK, is_finite
+from git_theta.merge.rules.strategy import Slicing
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The elements of parameter ``name`` from flat index ``start``, in the dtype to compute in.
+
+    Tensors are flat, or ``[rows, elements of a row]`` where they were sliced by rows, or of the
+    parameter's shape where they were not sliced. They may share memory with the stored ones.
+    """
+
+    name: str
+    start: int
+    models: list[Tensor]
+    base: Tensor | None
+    statistics: list[Tensor]
+
+    @cached_property
+    def deltas(self) -> list[Tensor]:
+        """Contributors minus base."""
+        assert self.base is not None, "checked before any slice is taken"
+        return [model - self.base for model in self.models]
+
+    @property
+    def stop(self) -> int:
+        """The flat index after the last element."""
+        return self.start + self.models[0].numel()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One parameter to be merged: N contributors, a base or none, N statistics or none.
+
+    Tensors are as they are stored, all of them on one device. ``contents`` are the contributors'
+    content hashes (of the whole tensor's raw bytes, however it was chunked): they order the
+    contributors and seed random masks. ``allow_nan`` lets NaN pass. ``device`` is where slices are
+    computed, ``slice_elements`` how large they are at most (0: what suits the device), ``threads``
+    how many are computed at a time: on a CPU none of them changes a bit of the result. Torch's own
+    threads wait for each other after every operation; with ``threads``, give it one.
+    """
+
+    name: str
+    contributors: Sequence[Tensor]
+    base: Tensor | None
+    contents: tuple[str, ...]
+    statistics: Sequence[Tensor] = ()
+    allow_nan: bool = False
+    device: torch.device | None = None
+    slice_elements: int = 0
+    threads: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        contributors: Sequence[Tensor],
+        base: Tensor | None = None,
+        statistics: Sequence[Tensor] = (),
+    ) -> Inputs:
+        """Inputs whose content hashes are taken from the tensors."""
+        contents = tuple(content_of(tensor) for tensor in contributors)
+        return cls(name, contributors, base, contents, statistics)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's shape."""
+        return tuple(self.contributors[0].shape)
+
+    @property
+    def count(self) -> int:
+        """Its number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype to compute in."""
+        stored = [*self.contributors, *([] if self.base is None else [self.base])]
+        wide = any(tensor.dtype == torch.float64 for tensor in stored)
+        return torch.float64 if wide else torch.float32
+
+    def permuted(self, order: Sequence[int]) -> Inputs:
+        """The same with the contributors in another order."""
+        return replace(
+            self,
+            contributors=[self.contributors[place] for place in order],
+            contents=tuple(self.contents[place] for place in order),
+            statistics=[self.statistics[place] for place in order] if self.statistics else (),
+        )
+
+    @property
+    def workers(self) -> int:
+        """Threads that have something to do: one where there is one slice."""
+        return self.threads if self.count > self._slice else 1
+
+    @property
+    def _slice(self) -> int:
+        device = self.device or self.contributors[0].device
+        return self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
+
+    def pieces(self, slicing: Slicing = "element") -> Iterator[Piece]:
+        """The parameter in pieces that are yet to be loaded, in ascending order; none if empty."""
+        if not self.count:
+            return
+        if slicing == "tensor":
+            yield Piece(self.device, partial(self._load, None))
+            return
+        shape = (self.count,) if slicing == "element" else rows(self.shape)
+        views, step = self._reshaped(shape), self._step(math.prod(shape[1:]))
+        for first in range(0, shape[0], step):
+            yield Piece(self.device, partial(views._load, slice(first, first + step)))
+
+    def _step(self, width: int) -> int:
+        """How much of the first axis a slice takes, where an index of it has ``width`` elements."""
+        if width == 1:
+            return max(1, self._slice // BLOCK) * BLOCK
+        return max(1, self._slice // width)
+
+    def _reshaped(self, shape: Sequence[int]) -> Inputs:
+        return replace(
+            self,
+            contributors=[tensor.reshape(shape) for tensor in self.contributors],
+            base=None if self.base is None else self.base.reshape(shape),
+            statistics=[tensor.reshape(shape) for tensor in self.statistics],
+        )
+
+    def _load(self, part: slice | None) -> Slice:
+        """``part`` of the first axis, or all. Raises ``MergeError`` for NaN that is not allowed."""
+
+        def load(stored: Tensor) -> Tensor:
+            tensor = stored if part is None else stored[part]
+            return self._checked(tensor.to(self.device or tensor.device).to(self.dtype))
+
+        return Slice(
+            self.name,
+            0 if part is None else int(part.start) * math.prod(self.shape[1:]),
+            [load(tensor) for tensor in self.contributors],
+            None if self.base is None else load(self.base),
+            [load(tensor) for tensor in self.statistics],
+        )
+
+    def _checked(self, tensor: Tensor) -> Tensor:
+        if not (self.allow_nan or is_finite(tensor)) and bool(tensor.isnan().any()):
+            raise MergeError(
+                f"{self.name} has NaN in an input of the merge",
+                hint="take one side of it by a rule, or merge it with --allow-nan",
+            )
+        return tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A slice that is yet to be loaded, in the thread that works on it."""
+
+    device: torch.device | None
+    load: Callable[[], Slice]
+
+
+def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> Iterator[R]:
+    """What ``work`` makes of each piece, in their order."""
+
+    def run(piece: Piece) -> R:
+        with lane(piece.device):
+            return work(piece.load())
+
+    return map(run, pieces) if threads == 1 else in_order(run, pieces, threads)
+
+
+def rows(shape: Sequence[int]) -> tuple[int, int]:
+    """Number of rows (output units; one where there is one axis) and elements of a row."""
+    count = shape[0] if len(shape) > 1 else 1
+    return count, math.prod(shape) // max(1, count)
+
+
+def content_of(tensor: Tensor) -> str:
+    """The content hash of a tensor's raw bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return content_hash(flat.view(torch.uint8).numpy().data)

@@ -1,0 +1,1 @@
+"""What becomes of each tensor in a merge, decided from manifests alone."""

@@ -1,0 +1,203 @@
+"""What can become of a parameter in a merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from git_theta.manifest import TensorEntry
+from git_theta.merge.planning.policy import Policy
+from git_theta.merge.planning.versions import Entry, Versions
+from git_theta.merge.rules.rules import Method, Rule
+
+WHOLE_FILE = "(the whole file)"
+"""The name under which a file is decided on in which no tensors are known."""
+
+Why = Literal["unchanged", "one-sided", "same", "tied", "rule", "ancestor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The parameter as ``side`` has it; ``holders`` are the sides that have it just so.
+
+    ``rule`` is what asked for it, where one did.
+    """
+
+    name: str
+    side: int
+    entry: Entry
+    why: Why
+    holders: tuple[int, ...]
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The parameter is in the result no more; ``holders`` are the sides that lack it.
+
+    ``rule`` is what asked for it, where one did.
+    """
+
+    name: str
+    why: Why
+    holders: tuple[int, ...]
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Combine:
+    """The parameter is merged by ``method``, which ``rule`` asked for.
+
+    ``entries`` are the contributors'; ``base`` is the ancestor's, or ``None`` where it has no
+    float tensor of this shape; ``statistics`` are the contributors', where the method takes some.
+    """
+
+    name: str
+    rule: Rule
+    method: Method
+    entries: tuple[TensorEntry, ...]
+    base: TensorEntry | None
+    statistics: tuple[TensorEntry, ...] = ()
+
+    @property
+    def entry(self) -> TensorEntry:
+        """What the result is like: dtype, shape and place in its storage are ours."""
+        return self.entries[0]
+
+    @property
+    def inputs(self) -> list[TensorEntry]:
+        """Every tensor that is read for it, statistics apart."""
+        return [*self.entries, *([self.base] if self.base else [])]
+
+    @property
+    def weight(self) -> int:
+        """Bytes of these tensors, of statistics and of the result."""
+        return sum(entry.length for entry in (self.entry, *self.inputs, *self.statistics))
+
+
+class Unit(Protocol):
+    """Parameters that mean something only together, merged by ``method`` as one.
+
+    Its name is that of the first of them.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def rule(self) -> Rule:
+        """What asked for the method."""
+        ...
+
+    @property
+    def method(self) -> Method:
+        """How it is merged."""
+        ...
+
+    @property
+    def inputs(self) -> Sequence[TensorEntry]:
+        """Every tensor that is read for it."""
+        ...
+
+    @property
+    def results(self) -> Sequence[TensorEntry]:
+        """What is made: names, dtypes and shapes; each has one chunk without a hash."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the tensors that are read and made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The parameter is ``unit.results[place]``."""
+
+    unit: Unit
+    place: int
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+        return self.entry.name
+
+    @property
+    def rule(self) -> Rule:
+        """What asked for it."""
+        return self.unit.rule
+
+    @property
+    def entry(self) -> TensorEntry:
+        """What the result is like."""
+        return self.unit.results[self.place]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing says what the parameter, or the unit that begins with it, should be.
+
+    ``reason`` is a sentence without its name.
+    """
+
+    name: str
+    reason: str
+    rule: None = None
+
+
+Step = Take | Drop | Combine | Part | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step for every parameter of any version.
+
+    ``shards`` are the plans of the model's other files, where a strategy asks for the model.
+    """
+
+    versions: Versions
+    policy: Policy
+    steps: tuple[Step, ...] = field(repr=False)
+    shards: tuple[Plan, ...] = field(default=(), repr=False)
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        """What nothing decides."""
+        return [step for step in self.steps if isinstance(step, Conflict)]
+
+    @property
+    def combined(self) -> list[Combine]:
+        """What must be computed, parameter by parameter."""
+        return [step for step in self.steps if isinstance(step, Combine)]
+
+    @property
+    def units(self) -> list[Unit]:
+        """What must be computed, several parameters as one."""
+        return [step.unit for step in self.steps if isinstance(step, Part) and not step.place]
+
+    @property
+    def kept(self) -> list[Take | Combine | Part]:
+        """What the result has."""
+        return [step for step in self.steps if isinstance(step, (Take, Combine, Part))]
+
+    @property
+    def surveys_model(self) -> bool:
+        """Whether any method must know the whole model."""
+        methods = {id(step.method): step.method for step in self.combined}.values()
+        return any(method.strategy.scope(method.values) == "model" for method in methods)
+
+    @property
+    def whole(self) -> Take | None:
+        """The step of a file that is taken as a whole."""
+        taken = (step for step in self.steps if isinstance(step, Take))
+        return next((step for step in taken if step.name == WHOLE_FILE), None)
+
+    def equal_sides(self) -> list[int]:
+        """The contributors all of whose parameters are exactly the result's."""
+        sides = set(self.versions.sides)
+        for step in self.steps:
+            sides &= set(step.holders) if isinstance(step, (Take, Drop)) else set()
+        return sorted(sides)

@@ -1,0 +1,116 @@
+"""Conflicts in words: why parameters cannot be merged, and what settles it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from git_theta.adapters import CONFIG_FILE
+from git_theta.core.dtypes import dtype
+from git_theta.errors import MergeError
+from git_theta.merge.planning.actions import Conflict, Plan
+from git_theta.merge.planning.groups import Group
+from git_theta.merge.planning.policy import FIXED
+from git_theta.merge.planning.versions import BASE, Versions
+from git_theta.merge.rules.rules import first_match
+
+_SHOWN = 5
+_LISTED = "git theta strategies lists them"
+
+_NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
+_SPECIAL = re.compile(r"[\[*?]")
+
+E = TypeVar("E")
+
+# A float without sign and mantissa: the scale of other tensors. A mean of scales means nothing.
+_NEVER_MERGED = ("F8_E8M0",)
+
+
+def is_merged(name: str) -> bool:
+    """Whether tensors of the dtype called ``name`` are ever averaged."""
+    return dtype(name).kind == "float" and name not in _NEVER_MERGED
+
+
+def changed(versions: Versions, group: Group) -> str:
+    """Who changed the group."""
+    return f"{versions.named(group.changed)} changed it"
+
+
+def absent(versions: Versions, group: Group) -> str | None:
+    """That some sides lack the group, if they do."""
+    gone = [side for side in versions.sides if not group.is_in(side)]
+    if not gone:
+        return None
+    kept = [side for side in group.changed if side not in gone]
+    verbs = ("deleted", "changed") if group.is_in(BASE) else ("does not have", "added")
+    return f"{versions.named(gone)} {verbs[0]} it, {versions.named(kept)} {verbs[1]} it"
+
+
+def differing(
+    versions: Versions, found: Mapping[int, E], how: str, show: Callable[[E], object]
+) -> str | None:
+    """That the sides differ in what ``show`` shows of what was ``found`` on each, if they do."""
+    shown = {side: show(each) for side, each in found.items()}
+    if len(set(map(str, shown.values()))) <= 1:
+        return None
+    listed = ", ".join(f"{versions.name(side)}: {text}" for side, text in shown.items())
+    return f"the sides {how} ({listed})"
+
+
+def unknown_config(versions: Versions, sides: Sequence[int]) -> str | None:
+    """That the adapter's configuration is not known on some sides, if any has one."""
+    lacking = [side for side in sides if not versions.adapter(side)]
+    if all(versions.adapter(side) is None for side in sides):
+        return None
+    return f"{CONFIG_FILE} of {versions.named(lacking)} is not known" if lacking else None
+
+
+def pattern_of(name: str) -> str:
+    """A glob for the parameters called like this one in all layers: ``layer.*.weight``."""
+    literal = _SPECIAL.sub(lambda found: f"[{found[0]}]", name)
+    return _NUMBER.sub("*", literal)
+
+
+def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
+    """Conflicts of one pattern and reason together, in the order in which each comes first."""
+    groups: dict[tuple[str, str], list[Conflict]] = {}
+    for conflict in conflicts:
+        groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
+    return [(pattern, group) for (pattern, _), group in groups.items()]
+
+
+def conflict_error(
+    plan: Plan, state: str = "the file in the work tree is ours", command: str | None = None
+) -> MergeError:
+    """What is in conflict, by pattern and reason, and how ``command`` settles it."""
+    conflicts, path = plan.conflicts, plan.versions.path
+    lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
+    number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
+    return MergeError(
+        f"{number} in conflict; {state}",
+        path=path or None,
+        details=lines,
+        hint=f"{command or f'git theta resolve {path}'} {_remedy(plan)}",
+    )
+
+
+def _remedy(plan: Plan) -> str:
+    """Options that settle conflicts: where a rule was for one already, a side can be taken."""
+    versions = plan.versions
+    fixed = [rule for rules in FIXED.values() for rule in rules]
+    rules = [rule for rule in plan.policy.rules if not any(rule is each for each in fixed)]
+    stuck = (c for c in plan.conflicts if first_match(rules, c.name, versions.path))
+    found = next(stuck, None)
+    if found is None:
+        return f"--strategy NAME ({_LISTED})"
+    words = ("ours", "theirs") if len(versions.names) == 2 else ()
+    names = dict.fromkeys((*words, *versions.names))
+    return f"--rule '{pattern_of(found.name)}=take:side=SIDE', where SIDE is {', '.join(names)}"
+
+
+def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:
+    name = group[0].name if len(group) == 1 else f"{pattern} ({len(group)})"
+    return f"{name}: {group[0].reason}"

@@ -1,0 +1,123 @@
+"""Parameters that mean something only together: the two factors of a LoRA update.
+
+A side's A and B belong to each other: one side's A times another's B is noise, so they are
+decided on as one. Names are PEFT's: ``MODULE.lora_A.weight``, ``MODULE.lora_B.weight``, or with
+an adapter's name in between, or ``MODULE.lora_embedding_A``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from git_theta.manifest import TensorEntry
+from git_theta.merge.planning.versions import BASE, Column, Identity
+
+DOWN, UP = "A", "B"
+"""The roles of a pair's factors; any other role (a bias, DoRA's magnitudes) makes it no pair."""
+
+PROMPT = "prompt_embeddings"
+"""What PEFT calls the tensor of a soft prompt, ``[tokens, width]``."""
+
+_PREFIX = "base_model.model."
+_MARK = ".lora_"
+_ROLE = re.compile(r"[A-Za-z_]+")
+_ROLES = {"A": DOWN, "B": UP, "embedding_A": DOWN, "embedding_B": UP}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an adapter a parameter belongs: ``role`` in the update of ``module``.
+
+    ``stem`` is what the file calls the module. ``adapter`` is its name, where a file holds several.
+    """
+
+    stem: str
+    adapter: str
+    role: str
+
+    @property
+    def module(self) -> str:
+        """The module as the adapter's configuration knows it."""
+        return self.stem.removeprefix(_PREFIX)
+
+
+def place_of(name: str) -> Place | None:
+    """Where the parameter belongs, if its name is that of a LoRA update's."""
+    stem, _, rest = name.partition(_MARK)
+    word, *words = rest.split(".")
+    if not stem or not _ROLE.fullmatch(word):
+        return None
+    last, adapter = (words[-1], ".".join(words[:-1])) if words else ("weight", "")
+    # An embedding's factors are parameters themselves: what follows is the adapter's name.
+    if word not in ("A", "B") and last != "weight" and not adapter:
+        last, adapter = "weight", last
+    role = _ROLES.get(word, word)
+    return Place(stem, adapter, role if last == "weight" else f"{role}.{last}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that are decided on together, in the order of the file; mostly one.
+
+    ``places`` are where they belong in an adapter, for those of a LoRA update.
+    """
+
+    columns: tuple[Column, ...]
+    places: tuple[Place, ...] = ()
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether it is a LoRA update."""
+        return bool(self.places)
+
+    @property
+    def name(self) -> str:
+        """What messages call the group: its first parameter."""
+        return self.columns[0].name
+
+    def identity(self, side: int) -> tuple[Identity | None, ...]:
+        """What equals where all of its parameters do."""
+        return tuple(column.identity(side) for column in self.columns)
+
+    def is_in(self, side: int) -> bool:
+        """Whether a side has any of its parameters."""
+        return any(self.identity(side))
+
+    @property
+    def changed(self) -> list[int]:
+        """The sides on which any parameter is not the common ancestor's."""
+        sides = range(len(self.columns[0].entries))
+        return [side for side in sides if self.identity(side) != self.identity(BASE)]
+
+    @property
+    def module(self) -> str:
+        """The module that a LoRA update is for."""
+        return self.places[0].module
+
+    def count(self, side: int) -> int:
+        """How many of its parameters a side has."""
+        return sum(column.entry(side) is not None for column in self.columns)
+
+    def roles(self, side: int) -> dict[str, TensorEntry]:
+        """A side's tensors by their roles in a LoRA update."""
+        members = zip(self.places, self.columns, strict=True)
+        return {
+            place.role: entry
+            for place, column in members
+            if isinstance(entry := column.entry(side), TensorEntry)
+        }
+
+
+def groups(columns: Iterable[Column]) -> list[Group]:
+    """Columns that are decided on together, in the order in which each group comes first."""
+    found: dict[object, list[tuple[Column, Place | None]]] = {}
+    for column in columns:
+        place = place_of(column.name)
+        key = (place.stem, place.adapter) if place else column.name
+        found.setdefault(key, []).append((column, place))
+    return [
+        Group(tuple(c for c, _ in members), tuple(p for _, p in members if p))
+        for members in found.values()
+    ]

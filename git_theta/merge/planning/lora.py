@@ -1,0 +1,177 @@
+"""The decision on a LoRA update: its factors are merged as their product or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from git_theta.adapters import CONFIG_FILE, check_supported
+from git_theta.core.dtypes import dtype
+from git_theta.errors import ThetaError
+from git_theta.manifest import Chunk, TensorEntry
+from git_theta.merge.planning.actions import Part, Step
+from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, unknown_config
+from git_theta.merge.planning.groups import DOWN, UP, Group
+from git_theta.merge.planning.versions import BASE, Versions
+from git_theta.merge.rules.rules import Method, Rule
+
+# What nobody needs: the rank of a matrix is at most its shorter side.
+_LARGEST_RANK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The update ``scale`` B A of a weight: A is ``[r, in, ...]``, B ``[out, r, ...]``."""
+
+    down: TensorEntry
+    up: TensorEntry
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.down.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraUnit:
+    """A LoRA update that is merged; ``sides`` are the contributors that have it.
+
+    ``results`` are A and B of the merged update, whose scale is ``scale``.
+    """
+
+    name: str
+    module: str
+    rule: Rule
+    method: Method
+    sides: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    base: Pair | None
+    scale: float
+    results: tuple[TensorEntry, TensorEntry]
+
+    @property
+    def inputs(self) -> list[TensorEntry]:
+        """Every factor that is read."""
+        pairs = [*self.pairs, *([self.base] if self.base else [])]
+        return [entry for pair in pairs for entry in (pair.down, pair.up)]
+
+    @property
+    def weight(self) -> int:
+        """Bytes of these factors and of the merged ones."""
+        return sum(entry.length for entry in (*self.inputs, *self.results))
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The method's values for the contributors that have the update."""
+        return self.method.values_of(self.sides)
+
+
+def problem(versions: Versions, group: Group) -> str | None:
+    """Why no strategy can merge the update, if none can."""
+    if group.is_in(BASE) and (gone := absent(versions, group)):
+        return gone
+    places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
+    found = {side: group.roles(side) for side in places}
+    for side, roles in found.items():
+        if reason := _no_pair(roles, group.count(side)):
+            return f"{changed(versions, group)}, and {reason}"
+    return differing(versions, found, "have updates of different weights", _weight) or differing(
+        versions, found, "have different dtypes", lambda roles: roles[DOWN].dtype
+    )
+
+
+def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+    """The update merged by ``method``, or why it cannot be."""
+    if method.strategy.kind != "factors":
+        return (
+            f"{changed(versions, group)}, and {method.strategy.name} cannot merge LoRA factors: "
+            "merge *.lora_* by svd or cat"
+        )
+    places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
+    if unknown := _unknown_scale(versions, group, places):
+        return unknown
+    unit = _unit(versions, group, rule, method)
+    if unit.results[0].shape[0] != unit.pairs[0].rank and versions.adapter(unit.sides[0]) is None:
+        return f"its rank would change, and there is no {CONFIG_FILE} beside it to say so"
+    order = [place.role for place in group.places]
+    return [Part(unit, (DOWN, UP).index(role)) for role in order]
+
+
+def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraUnit:
+    sides = tuple(side for side in versions.sides if group.is_in(side))
+    pairs = tuple(_pair(versions, group, side) for side in sides)
+    base = _pair(versions, group, BASE) if group.is_in(BASE) else None
+    rank = method.strategy.rank_of(
+        method.values_of(sides), [pair.rank for pair in pairs], base.rank if base else 0
+    )
+    first = pairs[0]
+    return LoraUnit(
+        name=group.name,
+        module=group.module,
+        rule=rule,
+        method=method,
+        sides=sides,
+        pairs=pairs,
+        base=base,
+        # With the rank of ours, what the configuration says of ours stays true.
+        scale=first.scale if rank == first.rank else 1.0,
+        results=(
+            described(first.down, (rank, *first.down.shape[1:])),
+            described(first.up, (first.up.shape[0], rank, *first.up.shape[2:])),
+        ),
+    )
+
+
+def _pair(versions: Versions, group: Group, side: int) -> Pair:
+    roles, config = group.roles(side), versions.config(side)
+    rank = roles[DOWN].shape[0]
+    scale = config.scale_of(group.module, rank) if config else 1.0
+    return Pair(roles[DOWN], roles[UP], scale)
+
+
+def described(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
+    """What is to be made: a tensor like another of another shape, its bytes not known yet."""
+    length = math.prod(shape) * dtype(like.dtype).bits // 8
+    return TensorEntry(like.name, like.dtype, shape, 0, (Chunk(length, "", ()),))
+
+
+def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
+    """Why ``count`` parameters, tensors by their roles, are no pair of factors, if so."""
+    if set(roles) != {DOWN, UP} or count != len(roles):
+        return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
+    down, up = roles[DOWN], roles[UP]
+    if not (is_merged(down.dtype) and down.dtype == up.dtype):
+        return f"its factors are {down.dtype} and {up.dtype}"
+    shapes = down.shape, up.shape
+    if (
+        min(map(len, shapes)) < 2
+        or not 0 < down.shape[0] == up.shape[1]
+        or math.prod(up.shape[2:]) != 1
+    ):
+        return f"{list(down.shape)} and {list(up.shape)} are no pair of LoRA factors"
+    return None
+
+
+def _weight(roles: Mapping[str, TensorEntry]) -> str:
+    """The shape of the weight that the factors update."""
+    down, up = roles[DOWN], roles[UP]
+    return str([up.shape[0], *down.shape[1:]])
+
+
+def _unknown_scale(versions: Versions, group: Group, sides: Sequence[int]) -> str | None:
+    """Why the scales of the updates are not known, or mean nothing, if so."""
+    if unknown := unknown_config(versions, sides):
+        return unknown
+    for side in sides:
+        try:
+            config = versions.config(side)
+            if config is not None:
+                check_supported(versions.adapter(side) or {})
+                scale = config.scale_of(group.module, group.roles(side)[DOWN].shape[0])
+                if not (scale and math.isfinite(scale)):
+                    return f"of {versions.name(side)}: it is scaled by {scale:g}"
+        except ThetaError as error:
+            return f"of {versions.name(side)}: {error.message}"
+    return None

@@ -1,0 +1,173 @@
+"""What becomes of each parameter in a merge, decided from manifests alone: no tensor is read.
+
+A parameter that one side alone changed is taken from it; one that more sides changed is merged by
+the first rule that matches, or is a conflict. Equal bytes, dtype and shape are "unchanged".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from git_theta import manifest, transfer
+from git_theta.checkpoint.reader import Reader
+from git_theta.formats import OPAQUE
+from git_theta.manifest import AliasEntry, TensorEntry
+from git_theta.merge.planning import lora, soft_prompts, tensors
+from git_theta.merge.planning.actions import (
+    WHOLE_FILE,
+    Conflict,
+    Drop,
+    Plan,
+    Step,
+    Take,
+    Why,
+)
+from git_theta.merge.planning.groups import Group, groups
+from git_theta.merge.planning.policy import Policy
+from git_theta.merge.planning.versions import BASE, Column, Digest, Versions, columns
+from git_theta.merge.rules.rules import Method, Rule, first_match
+from git_theta.workspace import Workspace
+
+
+def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
+    """What becomes of each parameter; see ``plan``."""
+    reader = Reader(workspace.storage)
+
+    def digest(entry: manifest.TensorEntry) -> str:
+        transfer.fetch(
+            workspace, {ref.oid: ref.size for chunk in entry.chunks for ref in chunk.chain}
+        )
+        return reader.digest(entry)
+
+    return plan(versions, policy, digest)
+
+
+def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
+    """Decide on every parameter; see ``columns`` for ``digest``.
+
+    Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors hold.
+    """
+    formats = {contributor.manifest.format for contributor in versions.contributors}
+    if len(formats) > 1 or OPAQUE in formats:
+        found = [_whole(versions)]
+    else:
+        found = columns(versions, digest)
+    steps = [s for group in groups(found) for s in Decision(versions, policy, group).steps()]
+    return Plan(versions, policy, tuple(_untied(steps)))
+
+
+def _whole(versions: Versions) -> Column:
+    """The files themselves as one parameter each."""
+    base = versions.base
+    manifests = [contributor.manifest for contributor in versions.contributors]
+    entries = [TensorEntry(WHOLE_FILE, m.format, (m.size,), 0, ()) for m in manifests]
+    return Column(
+        name=WHOLE_FILE,
+        base=TensorEntry(WHOLE_FILE, base.format, (base.size,), 0, ()) if base else None,
+        entries=tuple(entries),
+        base_identity=(base.hash,) if base else None,
+        identities=tuple((m.hash,) for m in manifests),
+    )
+
+
+def _untied(steps: Sequence[Step]) -> list[Step]:
+    """The steps, with a conflict for each name whose tensor the result does not have."""
+    gone = {step.name for step in steps if isinstance(step, Drop)}
+    return [_untie(step, gone) for step in steps]
+
+
+def _untie(step: Step, gone: set[str]) -> Step:
+    if isinstance(step, Take) and isinstance(step.entry, AliasEntry) and step.entry.of in gone:
+        return Conflict(step.name, f"it is tied to {step.entry.of}, which is removed")
+    return step
+
+
+class _Kind(Protocol):
+    """What the modules ``tensors`` and ``lora`` offer."""
+
+    def problem(self, versions: Versions, group: Group, /) -> str | None: ...
+
+    def combine(
+        self, versions: Versions, group: Group, rule: Rule, method: Method, /
+    ) -> list[Step] | str: ...
+
+
+class Decision:
+    """Decides on the parameters of a group."""
+
+    def __init__(self, versions: Versions, policy: Policy, group: Group) -> None:
+        self._versions = versions
+        self._policy = policy
+        self._group = group
+        self._kind: _Kind = lora if group.is_lora else tensors
+
+    def steps(self) -> list[Step]:
+        """What becomes of each; one conflict for all of them."""
+        group, changed = self._group, self._group.changed
+        if not changed:
+            is_tied = isinstance(group.columns[0].entries[0], AliasEntry)
+            return self._take(0, "tied" if is_tied else "unchanged")
+        if len({group.identity(side) for side in changed}) > 1:
+            return self._contested()
+        if len(changed) == len(self._versions.sides) > 1:
+            return self._take(0, "same")
+        if self._policy.every and self._can_be_merged():
+            return self._contested()
+        return self._take(changed[0], "one-sided")
+
+    def _can_be_merged(self) -> bool:
+        """Whether a rule says what it should be; any side can be taken."""
+        rule = self._rule()
+        return rule is not None and (rule.strategy == "take" or self._problem() is None)
+
+    def _take(self, side: int, why: Why, rule: Rule | None = None) -> list[Step]:
+        return [_take(column, side, why, rule) for column in self._group.columns]
+
+    def _rule(self) -> Rule | None:
+        """The first rule that is for any parameter of the group."""
+        found = (rule for rule in self._policy.rules if self._is_for(rule))
+        return next(found, None)
+
+    def _is_for(self, rule: Rule) -> bool:
+        names = (column.name for column in self._group.columns)
+        return any(first_match([rule], name, self._versions.path) for name in names)
+
+    def _problem(self) -> str | None:
+        return self._kind.problem(self._versions, self._group)
+
+    def _contested(self) -> list[Step]:
+        rule = self._rule()
+        if rule and rule.strategy == "take":
+            return self._take(_chosen(self._policy.lookup(rule)), "rule", rule)
+        found = self._combined(rule) if rule else self._problem()
+        if isinstance(found, list):
+            return found
+        if self._policy.settle:
+            return self._take(BASE if self._group.is_in(BASE) else 0, "ancestor")
+        changed = f"{self._versions.named(self._group.changed)} changed it"
+        return [Conflict(self._group.name, found or changed)]
+
+    def _combined(self, rule: Rule) -> list[Step] | str:
+        """What the rule makes of it, or why it cannot."""
+        if soft_prompts.may_be(self._group):
+            method = self._policy.lookup(rule)
+            if method.strategy.kind == "prompts":
+                return soft_prompts.combine(self._versions, self._group, rule, method)
+        # In this order: looking a method up loads torch, which takes seconds.
+        problem = self._problem()
+        if problem is not None:
+            return problem
+        return self._kind.combine(self._versions, self._group, rule, self._policy.lookup(rule))
+
+
+def _take(column: Column, side: int, why: Why, rule: Rule | None) -> Take | Drop:
+    entry, holders = column.entry(side), column.holders(column.identity(side))
+    if entry is None:
+        return Drop(column.name, why, holders, rule)
+    return Take(column.name, side, entry, why, holders, rule)
+
+
+def _chosen(method: Method) -> int:
+    side: list[bool] = method.values["side"]
+    return side.index(True) if True in side else BASE

@@ -1,0 +1,85 @@
+"""What a merge reads from commits: manifests, and what lies beside them."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from git_theta import manifest
+from git_theta.adapters import CONFIG_FILE, Fields, parse_fields
+from git_theta.errors import MergeError, ThetaError
+from git_theta.git import Repository
+from git_theta.manifest import Manifest
+from git_theta.merge.planning.groups import PROMPT
+from git_theta.merge.planning.versions import UNKNOWN, Contributor
+
+STATISTICS = ("fisher", "gram")
+
+
+def version(text: bytes | None, name: str) -> Manifest | None:
+    """The manifest in a version of the file; ``None`` where there is no file, or an empty one.
+
+    Raises ``MergeError`` where something else is stored.
+    """
+    if not text:
+        return None
+    if not manifest.is_manifest(text):
+        raise MergeError(
+            f"{name} does not store this file with git-theta, so it cannot be merged",
+            hint="in that version: git theta track it, git add --renormalize it, commit",
+        )
+    return manifest.parse(text)
+
+
+def contributor(
+    repo: Repository, name: str, text: bytes | None, path: str, rev: str | None
+) -> Contributor:
+    """One side, with what commit ``rev``, if it is known, has beside the checkpoint."""
+    found = version(text, name)
+    if found is None:
+        raise MergeError(f"{name} has an empty file here", path=path, hint="take one side of it")
+    statistics = statistics_of(repo, rev, path) if rev else {}
+    return Contributor(name, found, statistics, adapter_of(repo, found, rev, path))
+
+
+def statistics_of(repo: Repository, rev: str, path: str) -> dict[str, Manifest]:
+    """The statistics of the checkpoint at ``path``, by kind: ``model.fisher.safetensors``."""
+    found = {}
+    for kind in STATISTICS:
+        name = PurePosixPath(path)
+        text = repo.read_blob(f"{rev}:{name.with_name(f'{name.stem}.{kind}.safetensors')}")
+        if text and manifest.is_manifest(text):
+            found[kind] = manifest.parse(text)
+    return found
+
+
+def is_statistic(path: str) -> bool:
+    """Whether a file is called like the statistics of a checkpoint."""
+    return path.endswith(tuple(f".{kind}.safetensors" for kind in STATISTICS))
+
+
+def adapter_of(
+    repo: Repository, found: Manifest | None, rev: str | None, path: str
+) -> Fields | None:
+    """What the configuration beside an adapter says in commit ``rev``.
+
+    ``None`` where there is none, or the checkpoint is no adapter; ``UNKNOWN`` where the commit is.
+    """
+    if found is None or not _is_adapter(found):
+        return None
+    if rev is None:
+        return UNKNOWN
+    place = config_path(path)
+    text = repo.read_blob(f"{rev}:{place}")
+    try:
+        return parse_fields(text) if text is not None else None
+    except ThetaError as error:
+        raise error.at(f"{rev}:{place}") from error
+
+
+def config_path(path: str) -> str:
+    """Where the configuration of the adapter at ``path`` is."""
+    return str(PurePosixPath(path).with_name(CONFIG_FILE))
+
+
+def _is_adapter(found: Manifest) -> bool:
+    return any(".lora_" in entry.name or entry.name == PROMPT for entry in found.tensors)

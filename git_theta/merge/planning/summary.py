@@ -1,0 +1,76 @@
+"""A plan in numbers, for people and scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from git_theta.checkpoint.reader import BUDGET
+from git_theta.merge.planning.actions import Combine, Conflict, Drop, Part, Plan, Take
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """How many parameters a rule merges."""
+
+    match: str
+    strategy: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a plan does with the checkpoint at ``path``.
+
+    ``taken`` counts, by the name of a side, parameters that it alone changed or that a rule takes
+    from it; ``memory`` is about how many bytes of parameters are in memory at a time. ``device``
+    is where they are merged, if any are.
+    """
+
+    path: str
+    parameters: int
+    unchanged: int
+    same: int
+    taken: dict[str, int]
+    removed: int
+    merged: Sequence[RuleCount]
+    conflicts: Sequence[Conflict]
+    memory: int
+    device: str | None
+
+
+def summarise(plan: Plan, device: str) -> Summary:
+    """The numbers of a plan; ``device`` is the setting."""
+    takes = [step for step in plan.steps if isinstance(step, Take)]
+    why = Counter(step.why for step in takes)
+    chosen = (step for step in takes if step.why in ("one-sided", "rule", "ancestor"))
+    taken = Counter(plan.versions.name(step.side) for step in chosen)
+    return Summary(
+        path=plan.versions.path,
+        parameters=len(plan.kept) + len(plan.conflicts),
+        unchanged=why["unchanged"] + why["tied"],
+        same=why["same"],
+        taken=dict(taken),
+        removed=sum(isinstance(step, Drop) for step in plan.steps),
+        merged=_by_rule(plan),
+        conflicts=plan.conflicts,
+        memory=_memory([s.weight for s in plan.combined] + [unit.weight for unit in plan.units]),
+        device=_device(device) if plan.combined or plan.units else None,
+    )
+
+
+def _by_rule(plan: Plan) -> list[RuleCount]:
+    computed = [step for step in plan.kept if isinstance(step, (Combine, Part))]
+    counts = Counter((step.rule.match, step.rule.strategy) for step in computed)
+    return [RuleCount(match, strategy, count) for (match, strategy), count in counts.items()]
+
+
+def _memory(weights: Sequence[int]) -> int:
+    return max(max(weights, default=0), min(BUDGET, sum(weights)))
+
+
+def _device(name: str) -> str:
+    from git_theta.merge.kernels.device import device_named
+
+    return str(device_named(name))

@@ -1,0 +1,117 @@
+"""The decision on a parameter of its own: whether a strategy can merge it, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Literal
+
+from git_theta.errors import MergeError
+from git_theta.manifest import AliasEntry, TensorEntry
+from git_theta.merge.planning.actions import WHOLE_FILE, Combine, Step
+from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged
+from git_theta.merge.planning.groups import Group
+from git_theta.merge.planning.versions import Entry, Versions, joined
+from git_theta.merge.rules.rules import Method, Rule
+
+
+def problem(versions: Versions, group: Group) -> str | None:
+    """Why no strategy can merge the parameter, if none can."""
+    (column,) = group.columns
+    if column.name == WHOLE_FILE:
+        return f"{changed(versions, group)}, and no tensors are known that all sides have"
+    present = {side: entry for side, entry in enumerate(column.entries) if entry}
+    return (
+        absent(versions, group)
+        or _tied(versions, group, present)
+        or differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
+        or differing(versions, present, "have different dtypes", lambda entry: entry.dtype)
+        or _never_merged(versions, group, present)
+    )
+
+
+def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
+    if not any(isinstance(entry, AliasEntry) for entry in present.values()):
+        return None
+    tied = f"{changed(versions, group)}, and it is tied to another parameter"
+    return differing(versions, present, "tie it differently", _tie) or tied
+
+
+def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
+    dtype = next(iter(present.values())).dtype
+    if is_merged(dtype):
+        return None
+    return f"{changed(versions, group)}, and {dtype} is never averaged"
+
+
+def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+    """The parameter merged by ``method``, or why it cannot be."""
+    (column,) = group.columns
+    kind, name = method.strategy.kind, method.strategy.name
+    if kind != "tensors":
+        what = "LoRA factors" if kind == "factors" else "soft prompts"
+        return f"{changed(versions, group)}, and {name} is for {what} only"
+    entries = tuple(entry for entry in column.entries if isinstance(entry, TensorEntry))
+    statistics = _statistics(versions, column.name, method)
+    if isinstance(statistics, str):
+        return f"{changed(versions, group)}, and {statistics}"
+    base = _base(column.base, entries[0])
+    combined = Combine(column.name, rule, method, entries, base, statistics)
+    if not _has_base(combined, column.base):
+        return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
+    return [combined]
+
+
+def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEntry, ...] | str:
+    """The statistics of the parameter, or that some contributors lack it: all or none may."""
+    strategy, sides = method.strategy, versions.contributors
+    kind = strategy.statistic
+    if kind is None:
+        return ()
+    _check_files(versions, strategy.name, kind)
+    found = [contributor.statistic(kind, name) for contributor in sides]
+    present = tuple(entry for entry in found if entry)
+    if len(present) == len(sides) or not (present or strategy.needs_statistic()):
+        return present
+    lacking = [c.name for c, entry in zip(sides, found, strict=True) if entry is None]
+    return f"the {kind} statistics of {joined(lacking)} do not have it"
+
+
+def _check_files(versions: Versions, strategy: str, kind: str) -> None:
+    """Raise ``MergeError`` where a contributor has no statistics at all, with how to make them."""
+    lacking = [c.name for c in versions.contributors if kind not in c.statistics]
+    if lacking:
+        file = PurePosixPath(versions.path or "model.safetensors")
+        raise MergeError(
+            f"{strategy} needs the {kind} statistics of {joined(lacking)}, "
+            f"{file.stem}.{kind}.safetensors beside the checkpoint",
+            path=versions.path or None,
+            hint=f'git_theta.stats.{kind}(model, batches).save("{file}") in Python makes them, '
+            f"then git add and commit them on each branch (docs/statistics.md)",
+        )
+
+
+def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
+    usable = isinstance(base, TensorEntry) and base.shape == like.shape and is_merged(base.dtype)
+    return base if isinstance(base, TensorEntry) and usable else None
+
+
+def _has_base(combined: Combine, stored: Entry | None) -> bool:
+    """Whether there is a base where the method needs one; a neutral element will do."""
+    method = combined.method
+    if combined.base or not method.strategy.needs_base(method.values):
+        return True
+    return stored is None and neutral_element(combined.name) is not None
+
+
+def _tie(entry: Entry) -> str:
+    return f"to {entry.of}" if isinstance(entry, AliasEntry) else "to nothing"
+
+
+def neutral_element(name: str) -> Literal[1] | None:
+    """The value at which an adapter's parameter changes nothing: 1 for IA3, else ``None``.
+
+    Names are PEFT's: ``...ia3_l``. That of a LoRA update is 0, but of its factors' product, and
+    a prompt's is to be empty, which no tensor of its shape can be.
+    """
+    return 1 if any(part.startswith("ia3_") for part in name.split(".")) else None

@@ -1,0 +1,1 @@
+"""Which strategy merges which tensor: strategies, their hyperparameters, and ordered rules."""

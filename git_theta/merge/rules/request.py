@@ -1,0 +1,83 @@
+"""What is asked of a merge: the command line's wishes, the team's rules, the user's default.
+
+``git theta merge`` hands its wishes to the merge driver, which git starts, in an environment
+variable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from git_theta.core import settings
+from git_theta.errors import SettingsError
+from git_theta.git import Repository
+from git_theta.merge.rules.registry import check_name
+from git_theta.merge.rules.rules import Rule, anchored, parse_rule, rules_of, within
+
+VARIABLE = "GIT_THETA_MERGE"
+STRATEGY = "theta.merge.strategy"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``rules`` come before those of the team; ``every`` and ``allow_nan`` are ``Policy``'s.
+
+    With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
+    checkpoint's path to that file, with a NUL.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    every: bool = False
+    allow_nan: bool = False
+    collect: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variable that hands it to the driver."""
+        rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
+        wishes = {
+            "rules": rules,
+            "every": self.every,
+            "allow_nan": self.allow_nan,
+            "collect": self.collect,
+        }
+        return {VARIABLE: json.dumps(wishes)}
+
+
+def from_environment(environ: Mapping[str, str]) -> Request:
+    """What ``Request.environment`` handed over; nothing special where nothing was."""
+    if VARIABLE not in environ:
+        return Request()
+    try:
+        wishes = json.loads(environ[VARIABLE])
+        rules = tuple(Rule(*fields) for fields in wishes["rules"])
+        return Request(rules, wishes["every"], wishes["allow_nan"], wishes["collect"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"
+        ) from error
+
+
+def all_rules(request: Request, repo: Repository) -> list[Rule]:
+    """The rules that count, in order: the request's, the team's, ``theta.merge.strategy``.
+
+    Raises ``SettingsError`` or ``MergeError`` for one that cannot be one.
+    """
+    team = repo.team_settings()
+    settings.check_shared(team)
+    shared = [within(rule, repo.top) for rule in rules_of(team)]
+    rules = [*request.rules, *shared, *_default(repo, team)]
+    for rule in rules:
+        check_name(rule.strategy)
+    return rules
+
+
+def _default(repo: Repository, team: Mapping[str, Any]) -> Sequence[Rule]:
+    """The rule for what no other is for: the user's, else the team's."""
+    if text := repo.config().get(STRATEGY):
+        return [anchored(parse_rule(f"*={text}"), repo.top)]
+    section = team.get("merge", {})
+    text = section.get("strategy") if isinstance(section, Mapping) else None
+    return [within(parse_rule(f"*={text}"), repo.top)] if text else []

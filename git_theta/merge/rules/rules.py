@@ -1,0 +1,207 @@
+"""Which strategy merges which parameter: ordered rules, of which the first that matches counts.
+
+On the command line a rule is ``GLOB=STRATEGY`` or ``GLOB=STRATEGY:KEY=VALUE,...``, in
+``.theta.toml`` a table::
+
+    [[merge.rules]]
+    match = "*.layernorm.*"
+    strategy = "average"
+    weight = {main = 2.0}
+
+This module imports no torch until a rule's parameters are resolved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from git_theta.errors import MergeError, SettingsError
+from git_theta.merge.rules.registry import strategy_named
+from git_theta.merge.rules.strategy import Strategy
+
+# A comma, unless it is inside brackets: weight=[1,2] and weight[a,b]=1 are one item each.
+_COMMA = re.compile(r",(?![^\[\]]*\])")
+_ITEM = re.compile(r"(?P<key>\w+)(\[(?P<name>.+)\]|\.(?P<dotted>[^=]+))?=(?P<value>.*)", re.DOTALL)
+_RESERVED = ("match", "path", "strategy")
+_KEYS = ("strategy", "rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A strategy with the values of its parameters, resolved for the contributors of a merge."""
+
+    strategy: Strategy
+    values: Mapping[str, Any]
+
+    def values_of(self, sides: Sequence[int]) -> dict[str, Any]:
+        """The values for some of the contributors, or for all in another order."""
+        kinds = {parameter.name: parameter.kind for parameter in self.strategy.parameters}
+
+        def chosen(name: str, value: Any) -> Any:
+            if kinds[name] == "table":
+                return [[key, [row[side] for side in sides]] for key, row in value]
+            per_contributor = kinds[name] in ("per-contributor", "contributor")
+            return [value[side] for side in sides] if per_contributor else value
+
+        return {name: chosen(name, value) for name, value in self.values.items()}
+
+    def value_at(self, side: int) -> tuple[Any, ...]:
+        """What belongs to one contributor, comparable with what belongs to another."""
+        own = self.values_of([side])
+        return tuple(str(own[name]) for name in sorted(own))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Parameters whose name matches ``match``, in checkpoints whose path matches ``path``.
+
+    Both are globs of ``fnmatch``, case-sensitive; ``*`` also matches dots and slashes. ``given``
+    are the strategy's parameters as the user wrote them.
+    """
+
+    match: str
+    strategy: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+    path: str = "*"
+
+    def matches(self, name: str, path: str = "") -> bool:
+        """Whether the rule is for parameter ``name`` of the checkpoint at ``path``."""
+        return fnmatchcase(name, self.match) and fnmatchcase(path, self.path)
+
+    def resolve(self, contributors: Sequence[str]) -> Method:
+        """Check the strategy's name and every value; ``MergeError`` names the rule."""
+        try:
+            found = strategy_named(self.strategy)
+            return Method(found, found.resolve(self.given, contributors))
+        except MergeError as error:
+            error.message = f"rule {self.match!r}: {error.message}"
+            raise
+
+
+def anchored(rule: Rule, folder: Path) -> Rule:
+    """The rule with files that it names (``*.json``) looked for in ``folder``."""
+    given = {
+        key: str(folder / value) if isinstance(value, str) and value.endswith(".json") else value
+        for key, value in rule.given.items()
+    }
+    return replace(rule, given=given)
+
+
+def within(rule: Rule, folder: Path) -> Rule:
+    """The rule of a repository, with files that it names looked for in ``folder`` and no further.
+
+    Raises ``SettingsError`` for a file that is elsewhere: a stranger's rules must not read it.
+    """
+    found, top = anchored(rule, folder), folder.resolve()
+    for key, value in rule.given.items():
+        file = found.given[key]
+        if file is not value and not Path(file).resolve().is_relative_to(top):
+            raise SettingsError(
+                f"rule {rule.match!r}: {key}={value}: the file is outside of the repository",
+                path=".theta.toml",
+            )
+    return found
+
+
+def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
+    """The rule where the ``current`` branch is the common ancestor itself, and no contributor.
+
+    What ``take`` calls ours is the ancestor's then, and theirs is that of the one of ``others``.
+    Raises ``MergeError`` for numbers that are meant for ours.
+    """
+    words = {"ours": "base", current: "base"}
+    words |= {"theirs": others[0]} if len(others) == 1 else {}
+    if rule.strategy == "take" and rule.given.get("side") in words:
+        return replace(rule, given={**rule.given, "side": words[rule.given["side"]]})
+    for key, value in rule.given.items():
+        if "ours" in (value if isinstance(value, Mapping) else [value]):
+            raise MergeError(
+                f"rule {rule.match!r}: {key} of ours: {current} has nothing of its own to merge",
+                hint=f"name one of: {', '.join(others)}",
+            )
+    return rule
+
+
+def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:
+    """The first rule for parameter ``name`` of the checkpoint at ``path``."""
+    return next((rule for rule in rules if rule.matches(name, path)), None)
+
+
+def parse_rule(text: str) -> Rule:
+    """Read ``GLOB=STRATEGY:KEY=VALUE,...``; ``MergeError`` when it is not that."""
+    match, equals, method = text.partition("=")
+    name, _, items = method.partition(":")
+    if not (match and equals and name):
+        raise MergeError(
+            f"{text!r} is not a rule",
+            hint="write GLOB=STRATEGY:KEY=VALUE,... e.g. '*.bias=average'",
+        )
+    return Rule(match, name, parse_values(_COMMA.split(items) if items else []))
+
+
+def parse_values(items: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` items.
+
+    ``KEY[CONTRIBUTOR]=VALUE`` is the value for one contributor, and ``KEY.CONTRIBUTOR=VALUE``,
+    which is easier to type in a shell.
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        found = _ITEM.fullmatch(item)
+        if not found:
+            raise MergeError(f"{item!r} is not KEY=VALUE", hint="e.g. density=0.2")
+        key, name, value = found["key"], found["name"] or found["dotted"], found["value"]
+        if name is None:
+            values[key] = value
+        elif isinstance(values.setdefault(key, {}), dict):
+            values[key][name] = value
+        else:
+            raise MergeError(f"{item!r} gives a second value for {key}")
+    return values
+
+
+def rules_of(team: Mapping[str, Any]) -> list[Rule]:
+    """The rules in a parsed ``.theta.toml``; ``SettingsError`` names the rule that is wrong."""
+    section = team.get("merge", {})
+    tables = section.get("rules", []) if isinstance(section, Mapping) else None
+    _check_keys(team, section)
+    if not isinstance(tables, list):
+        raise SettingsError(
+            "merge.rules is not a list of tables",
+            path=".theta.toml",
+            hint="write each rule below a line [[merge.rules]]",
+        )
+    return [_rule(table, number) for number, table in enumerate(tables, 1)]
+
+
+def _check_keys(team: Mapping[str, Any], section: Any) -> None:
+    """Refuse misspelt names, which would merge otherwise than the team wants it."""
+    tables = [key for key, value in team.items() if isinstance(value, (Mapping, list))]
+    keys = list(section) if isinstance(section, Mapping) else []
+    for where, found, known in (("", tables, ("merge",)), ("merge.", keys, _KEYS)):
+        for key in found:
+            if key not in known:
+                raise SettingsError(
+                    f"nothing is called {where}{key}",
+                    path=".theta.toml",
+                    hint=f"known: {', '.join(f'{where}{name}' for name in known)}",
+                )
+
+
+def _rule(table: Any, number: int) -> Rule:
+    words = {key: table.get(key) for key in _RESERVED} if isinstance(table, Mapping) else {}
+    path = words.get("path") or "*"
+    match, strategy = words.get("match"), words.get("strategy")
+    if not (isinstance(match, str) and isinstance(strategy, str) and isinstance(path, str)):
+        raise SettingsError(
+            f"rule {number} of merge.rules lacks a glob `match` or a name `strategy`",
+            path=".theta.toml",
+            hint='e.g. match = "*.bias" and strategy = "average"',
+        )
+    given = {key: value for key, value in table.items() if key not in _RESERVED}
+    return Rule(match, strategy, given, path)

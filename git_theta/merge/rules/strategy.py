@@ -1,0 +1,222 @@
+"""A merge strategy is a function of tensors; everything else is read from its signature.
+
+Positional arguments say what it works on, by name:
+
+- ``models``: the contributors' tensors; ``base``: the common ancestor's tensor; ``deltas``:
+  contributors minus base; ``fisher`` or ``gram``: one statistic per contributor. With the default
+  ``None`` an input may be absent.
+- ``survey``: what the strategy's survey found, one entry per contributor.
+- ``context``: name, position and content of what is merged (``Context``).
+- ``factors``: the contributors' LoRA updates as pairs of factors, ``git_theta.merge.kernels.lora``;
+  ``base`` is then the ancestor's pair or ``None``, and ``target`` (``Target``) what the result
+  has to be. ``prompts``: their soft prompts, ``[parts, tokens, width]`` each.
+
+Keyword-only arguments are its parameters (``git_theta.merge.rules.hyperparameters``). The docstring
+is its documentation: a one-line summary, then the definition.
+
+All tensors come as float32 (float64 where an input is float64), on one device, in an order of the
+contributors that depends on their content alone: permuting the contributors of a merge therefore
+changes no bit of its result.
+
+This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from git_theta.errors import MergeError
+from git_theta.merge.rules.hyperparameters import Parameter, parameter_of
+from git_theta.merge.rules.values import resolve, resolve_default, unknown
+
+if TYPE_CHECKING:
+    from git_theta.merge.kernels.prepass import Model
+
+Slicing = Literal["element", "row", "tensor"]
+"""Where tensors may be cut: anywhere, between rows (output units), or nowhere."""
+Scope = Literal["none", "tensor", "model"]
+Kind = Literal["tensors", "factors", "prompts"]
+Values = Mapping[str, Any]
+
+INPUTS = (
+    *("models", "base", "deltas", "fisher", "gram", "survey", "context"),
+    *("factors", "target", "prompts"),
+)
+STATISTICS = ("fisher", "gram")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the tensors at hand lie: those of parameter ``name``, from flat index ``start``.
+
+    ``shape`` is the whole tensor's. ``contents`` are the contributors' content hashes, in the
+    order in which the strategy gets their tensors.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    contents: tuple[str, ...]
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The rank that merged LoRA factors must have, and the scale of their product."""
+
+    rank: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a strategy must know before it can work on a slice.
+
+    ``run`` streams over parameters and returns, by parameter name, one entry per contributor, in
+    their order; entries are comparable and depend neither on the order of the contributors nor on
+    that of the parameters. ``scope`` tells from the values of the parameters whether it runs over
+    the ``model``, over each ``tensor`` on its own, or not at all (``none``).
+    """
+
+    run: Callable[[Model, Values], Mapping[str, Sequence[Any]]]
+    scope: Callable[[Values], Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A merge strategy: its function, and what the function's signature and docstring say."""
+
+    name: str
+    function: Callable[..., Any]
+    parameters: tuple[Parameter, ...]
+    inputs: tuple[str, ...]
+    optional: tuple[str, ...]
+    doc: str
+    paper: str = ""
+    version: int = 1
+    """Raised when the same inputs and parameters give other results than before."""
+    slicing: Slicing = "tensor"
+    """The smallest piece it can work on: any run of elements, whole rows, or the whole tensor."""
+    contributors: tuple[int, int | None] = (1, None)
+    """Fewest and most contributors."""
+    base_if: Callable[[Values], bool] | None = None
+    """Which values of the parameters make an optional base necessary."""
+    verbatim: bool = False
+    """Whether it picks among its inputs: they are then of any dtype and keep their bits."""
+    ordered: bool = False
+    """Whether the order of the contributors means something."""
+    reproducible: bool = True
+    """Whether all CPUs give the same bits; matrix factorisations do not."""
+    survey: Survey | None = None
+    check: Callable[[Values], None] | None = None
+    rank: Callable[[Values, Sequence[int], int], int] | None = None
+    """Of LoRA factors: the rank of the result from those of the contributors and of the base."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the documentation."""
+        return self.doc.partition("\n")[0]
+
+    @property
+    def url(self) -> str:
+        """Where its paper is, or an empty string."""
+        return self.paper.replace("arXiv:", "https://arxiv.org/abs/", 1)
+
+    @property
+    def kind(self) -> Kind:
+        """What it merges: tensors, pairs of LoRA factors, or soft prompts."""
+        if "factors" in self.inputs:
+            return "factors"
+        return "prompts" if "prompts" in self.inputs else "tensors"
+
+    @property
+    def statistic(self) -> str | None:
+        """The statistic that it uses, ``fisher`` or ``gram``."""
+        return next((name for name in self.inputs if name in STATISTICS), None)
+
+    def needs_base(self, values: Values) -> bool:
+        """Whether it cannot do without a base, with these values of its parameters."""
+        asked = self.base_if is not None and self.base_if(values)
+        return asked or self._needs("base") or self._needs("deltas")
+
+    def needs_statistic(self) -> bool:
+        """Whether it cannot do without its statistic."""
+        return any(self._needs(name) for name in STATISTICS)
+
+    def rank_of(self, values: Values, ranks: Sequence[int], base: int) -> int:
+        """The rank of merged factors; ``base`` is the base's, 0 without one."""
+        return self.rank(values, ranks, base) if self.rank else ranks[0]
+
+    def _needs(self, name: str) -> bool:
+        return name in self.inputs and name not in self.optional
+
+    def scope(self, values: Values) -> Scope:
+        """What its survey runs over, with these values of its parameters."""
+        return self.survey.scope(values) if self.survey else "none"
+
+    def resolve(self, given: Values, contributors: Sequence[str]) -> dict[str, Any]:
+        """The value of every parameter, ready for the function and, being JSON, for the recipe.
+
+        ``given`` are the user's values, strings or of their own type; ``contributors`` the names
+        of what is merged. Raises ``MergeError`` for an unknown parameter, for a value that a
+        parameter does not take, and for a number of contributors that the strategy cannot merge.
+        """
+        known = [parameter.name for parameter in self.parameters]
+        for name in given:
+            if name not in known:
+                raise unknown(f"parameter of {self.name}", name, known)
+        self._check_number(len(contributors))
+        values = {
+            parameter.name: resolve(parameter, given[parameter.name], contributors)
+            if parameter.name in given
+            else resolve_default(parameter, contributors)
+            for parameter in self.parameters
+        }
+        if self.check:
+            self.check(values)
+        return values
+
+    def _check_number(self, number: int) -> None:
+        fewest, most = self.contributors
+        if fewest <= number <= (most or number):
+            return
+        wanted = f"exactly {fewest}" if most == fewest else f"at least {fewest}"
+        raise MergeError(f"{self.name} merges {wanted} contributors, not {number}")
+
+    def __call__(self, available: Mapping[str, Any], values: Values) -> Any:
+        """What the function makes of those of the ``available`` inputs that it names."""
+        inputs = [available[name] for name in self.inputs]
+        arguments = {known.argument: values[known.name] for known in self.parameters}
+        return self.function(*inputs, **arguments)
+
+
+def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
+    """Decorate a function of tensors to make it a strategy; ``options`` are ``Strategy``'s fields.
+
+    Raises ``TypeError``, when the module is imported, for a signature that cannot be one's.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Strategy:
+        signature = inspect.signature(function).parameters.values()
+        hints = get_type_hints(function, include_extras=True)
+        inputs = [argument for argument in signature if argument.kind is not argument.KEYWORD_ONLY]
+        for argument in inputs:
+            if argument.name not in INPUTS:
+                raise TypeError(f"{argument.name} is no input; known ones: {', '.join(INPUTS)}")
+        return Strategy(
+            name=function.__name__,
+            function=function,
+            parameters=tuple(
+                parameter_of(argument, hints[argument.name])
+                for argument in signature
+                if argument.kind is argument.KEYWORD_ONLY
+            ),
+            inputs=tuple(argument.name for argument in inputs),
+            optional=tuple(argument.name for argument in inputs if argument.default is None),
+            doc=inspect.getdoc(function) or "",
+            **options,
+        )
+
+    return decorate

@@ -1,0 +1,360 @@
+"""Plans carried out: the bytes of the merged file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load
+
+from git_theta.core.system import MemorySource
+from git_theta.errors import MergeError, MissingObjectError
+from git_theta.formats import scan
+from git_theta.git import Repository
+from git_theta.merge.compute.executor import execute
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.recipe import recipe_of
+from git_theta.merge.rules.rules import Rule
+from tests.support import checkpoints
+from tests.support.merges import Merger, torch_file
+
+
+@pytest.fixture
+def opened(repo, monkeypatch):
+    monkeypatch.chdir(repo.path)
+    with Repository.discover() as found:
+        yield found
+
+
+@pytest.fixture
+def merger(opened, tmp_path):
+    return Merger(opened, tmp_path / "theta")
+
+
+def random(shape, seed: int, dtype=np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+BASE = {name: random((40, 8), 0) + n for n, name in enumerate("abcd")}
+
+
+def with_(arrays=BASE, **more) -> dict[str, np.ndarray]:
+    return {**arrays, **more}
+
+
+# --- which bytes ----------------------------------------------------------------------------------
+
+
+def test_one_side_as_it_is_gives_its_manifest(merger):
+    theirs = merger.store(with_(a=random((40, 8), 1)))
+    found = merger.versions(BASE, BASE, theirs)
+    assert merger.execute(found).manifest is theirs
+
+
+def test_the_manifest_is_what_adding_the_file_gives(merger):
+    found = merger.versions(BASE, with_(a=BASE["b"]), with_(d=BASE["c"], e=np.ones(3, np.int64)))
+    merged = merger.execute(found).manifest
+    data = merger.file(merged)
+    again = merger.store(data)
+    assert again == merged
+    assert scan(MemorySource(data), "m.safetensors")[1] is None
+
+
+def test_a_result_that_happens_to_be_a_side(merger):
+    ours = merger.store(with_(a=BASE["a"] + 1))
+    found = merger.versions(with_(a=BASE["a"] + 5), ours, ours, with_(a=BASE["a"] + 5))
+    assert merger.execute(found).manifest is ours
+    equal = merger.versions(BASE, ours, with_(a=BASE["a"] + 2))
+    assert merger.execute(equal, "*=average:weight=[1,0]").manifest is ours
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("chunk_size", [64, 1 << 20])
+def test_threads_and_chunks_change_no_bit(merger, threads, chunk_size):
+    sides = [with_(a=random((40, 8), seed), b=random((40, 8), seed + 9)) for seed in (1, 2)]
+    expected = merger.execute(merger.versions(BASE, *sides), "*=ties:density=0.3").manifest
+    other = merger.with_settings(threads=threads, chunk_size=chunk_size)
+    found = other.versions(BASE, *sides)
+    assert other.execute(found, "*=ties:density=0.3").manifest.hash == expected.hash
+
+
+def test_versions_that_were_cut_into_other_chunks(merger):
+    """Equal bytes are unchanged, however they are stored."""
+    small = merger.with_settings(chunk_size=256)
+    found = small.versions(merger.store(BASE), small.store(BASE), merger.store(with_(a=BASE["d"])))
+    steps = {step.name: step.why for step in small.plan(found).steps}
+    assert steps == {"a": "one-sided", "b": "unchanged", "c": "unchanged", "d": "unchanged"}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from("-abcd"), min_size=12, max_size=12))
+def test_every_mixture_of_changes(merger, words):
+    """Each of four tensors is absent or holds one of four values, in base, ours and theirs."""
+    made = [
+        {
+            name: BASE[word]
+            for name, word in zip("wxyz", words[4 * side :], strict=False)
+            if word != "-"
+        }
+        for side in range(3)
+    ]
+    base, ours, theirs = ({**each, "k": BASE["a"]} for each in made)
+    found = merger.versions(base, ours, theirs)
+    plan = merger.plan(found)
+    expected = {}
+    for name in "kwxyz":
+        values = [side.get(name) for side in (base, ours, theirs)]
+        before, mine, other = (None if v is None else v.tobytes() for v in values)
+        if mine == other or other == before:
+            expected[name] = mine
+        elif mine == before:
+            expected[name] = other
+    conflicts = {conflict.name for conflict in plan.conflicts}
+    assert conflicts == set("kwxyz") - expected.keys()
+    if not conflicts:
+        merged = merger.merge(found)
+        assert {n: a.tobytes() for n, a in merged.items()} == {
+            n: data for n, data in expected.items() if data is not None
+        }
+
+
+def test_the_order_of_tensors_and_contributors_changes_no_bit(merger):
+    sides = [{n: random((40, 8), 10 * s + k) for k, n in enumerate("abcd")} for s in (1, 2, 3)]
+    rule = "*=dare_ties:density=0.4,seed=5"
+    expected = merger.merge(merger.versions(BASE, *sides), rule)
+    turned = {name: BASE[name] for name in "dbca"}
+    raw = b"".join(turned[name].tobytes() for name in turned)
+    offsets = iter(range(0, len(raw) + 1, 1280))
+    header = {
+        n: {"dtype": "F32", "shape": [40, 8], "data_offsets": [start, start + 1280]}
+        for n, start in zip(turned, offsets, strict=False)
+    }
+    from tests.support import formats
+
+    base = formats.safetensors(header, raw)
+    merged = merger.merge(merger.versions(base, *reversed(sides)), rule)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(merged[name], array)
+
+
+# --- what a strategy gets -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (0, 4), (5, 1), (3,)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_small_and_empty_tensors(merger, shape, dtype):
+    sides = [
+        {"w": np.asarray(random(shape, seed, dtype)), "v": BASE["a"] + seed} for seed in (0, 1, 2)
+    ]
+    merged = merger.merge(merger.versions(*sides), "*=average")
+    mean = sides[1]["w"].astype(np.float64) / 2 + sides[2]["w"].astype(np.float64) / 2
+    assert merged["w"].dtype == dtype
+    assert merged["w"].shape == shape
+    np.testing.assert_allclose(merged["w"], mean.astype(dtype), rtol=1e-6, atol=1e-7)
+
+
+def test_nan_is_an_error_that_names_the_parameter(merger):
+    ours = with_(a=np.full((40, 8), np.nan, np.float32))
+    found = merger.versions(BASE, ours, with_(a=BASE["a"] + 1))
+    with pytest.raises(MergeError, match="a has NaN in an input of the merge"):
+        merger.execute(found, "*=average")
+
+
+def test_nan_passes_where_it_is_allowed_and_the_recipe_says_so(merger):
+    ours = with_(a=np.where(np.arange(320).reshape(40, 8) == 5, np.nan, BASE["a"] + 1))
+    ours["a"] = ours["a"].astype(np.float32)
+    found = merger.versions(BASE, ours, with_(a=BASE["a"] + 2))
+    for method in ("average", "ties", "magmax", "karcher"):
+        policy = policy_for("merge", [Rule("*", method)], found, allow_nan=True)
+        decided = make_plan(found, policy, merger.workspace)
+        merged = load(merger.file(execute(decided, merger.workspace).manifest))["a"]
+        assert np.isnan(merged[0, 5]), method
+    assert recipe_of(decided, None)["allow_nan"] is True
+
+
+def test_vectors_of_ia3_that_both_sides_added_start_from_one(merger):
+    name = "q.ia3_l"
+    found = merger.versions(BASE, with_(**{name: BASE["a"]}), with_(**{name: BASE["b"]}))
+    merged = merger.merge(found, "*=task_arithmetic:lambda=0.5")
+    np.testing.assert_allclose(merged[name], (BASE["a"] + BASE["b"]) / 2, atol=1e-6)
+
+
+def test_statistics_are_read_beside_the_checkpoint(merger):
+    sides = [with_(a=BASE["a"] + shift) for shift in (1, 3)]
+    fisher = [merger.store({"a": np.full((40, 8), weight, np.float32)}) for weight in (3, 1)]
+    found = merger.versions(BASE, *sides, statistics=[{"fisher": each} for each in fisher])
+    merged = merger.merge(found, "*=fisher:normalize=false")
+    np.testing.assert_allclose(merged["a"], BASE["a"] + 1.5, rtol=1e-5)
+    (step,) = merger.plan(found, "*=fisher").combined
+    # The result, ours, theirs, the ancestor's and two statistics are in memory together.
+    assert step.weight == 6 * BASE["a"].nbytes
+    lacking = merger.versions(BASE, *sides, statistics=[{"fisher": fisher[0]}, {}])
+    with pytest.raises(MergeError, match="fisher needs the fisher statistics of dev"):
+        merger.plan(lacking, "*=fisher")
+
+
+def test_surveys_of_the_whole_model_see_what_one_rule_merges(merger):
+    """TIES keeps a share over all tensors that it merges: here all of b, nothing of a but one."""
+    ours = with_(a=BASE["a"] + np.float32(0.001), b=BASE["b"] + 8)
+    theirs = with_(a=BASE["a"] + np.float32(0.002), b=BASE["b"] + 8.5)
+    found = merger.versions(BASE, ours, theirs)
+    merged = merger.merge(found, "*=ties:density=0.5")
+    np.testing.assert_array_equal(merged["a"], BASE["a"])
+    np.testing.assert_allclose(merged["b"], BASE["b"] + 8.25, rtol=1e-5)
+    apart = merger.merge(found, "a=ties:density=1", "*=ties:density=1")
+    np.testing.assert_allclose(apart["a"], BASE["a"] + np.float32(0.0015), rtol=1e-4)
+
+
+def test_all_parameters_on_request(merger):
+    found = merger.versions(BASE, BASE, with_(a=BASE["a"] + 4))
+    merged = merger.merge(found, "*=task_arithmetic:lambda=0.25", every=True)
+    np.testing.assert_allclose(merged["a"], BASE["a"] + 1, rtol=1e-5)
+    np.testing.assert_array_equal(merged["b"], BASE["b"])
+
+
+def test_an_object_that_is_nowhere(merger):
+    found = merger.versions(BASE, with_(a=BASE["b"] + 1), with_(b=BASE["a"] + 1))
+    oids = {
+        ref.oid
+        for entry in found.contributors[1].manifest.tensors
+        for c in entry.chunks
+        for ref in c.chain
+    }
+    for oid in oids:
+        merger.workspace.store.remove(oid)
+    with pytest.raises(MissingObjectError):
+        merger.execute(found)
+
+
+# --- torch files ----------------------------------------------------------------------------------
+
+
+def state(epoch: int = 1, **shifts: float) -> dict[str, object]:
+    tensors = {
+        name: torch.from_numpy(BASE[name] + np.float32(shifts.get(name, 0))) for name in "abcd"
+    }
+    tensors["tied"] = tensors["a"]
+    tensors["part"] = tensors["b"][3:5]
+    tensors["turned"] = torch.from_numpy(BASE["c"] + np.float32(shifts.get("c", 0))).t()
+    return {"model": tensors, "epoch": epoch, "empty": torch.zeros(0)}
+
+
+def torch_versions(merger, *values):
+    stored = [merger.store(torch_file(value), "m.pt") for value in values]
+    return merger.versions(*stored, path="m.pt")
+
+
+def loaded(merger, manifest):
+    data = merger.file(manifest)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+    return torch.load(io.BytesIO(data))
+
+
+def test_a_torch_file_with_views_and_ties(merger):
+    found = torch_versions(merger, state(), state(a=1, b=1, c=1), state(a=3, d=2, epoch=2))
+    done = merger.execute(found, "*=average")
+    merged = loaded(merger, done.manifest)
+    model = merged["model"]
+    assert merged["epoch"] == 2
+    assert done.notes == ()
+    np.testing.assert_allclose(model["a"].numpy(), BASE["a"] + 2, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(model["b"].numpy(), BASE["b"] + 1)
+    np.testing.assert_array_equal(model["turned"].numpy(), (BASE["c"] + 1).T)
+    np.testing.assert_array_equal(model["d"].numpy(), BASE["d"] + 2)
+    assert model["tied"].data_ptr() == model["a"].data_ptr()
+    assert model["part"].storage_offset() == 24
+
+
+def test_turned_and_partial_storages_are_merged(merger):
+    def value(shift: float) -> dict[str, object]:
+        whole = torch.arange(12.0) + shift
+        return {"turned": (torch.arange(6.0).view(2, 3) * (1 + shift)).t(), "part": whole[2:5]}
+
+    found = torch_versions(merger, value(0), value(1), value(3))
+    merged = loaded(merger, merger.execute(found, "*=average").manifest)
+    assert torch.equal(merged["turned"], (torch.arange(6.0).view(2, 3) * 3).t())
+    assert torch.equal(merged["part"], torch.arange(12.0)[2:5] + 2)
+
+
+def test_what_is_beside_the_tensors_and_changed_on_both_sides(merger):
+    found = torch_versions(merger, state(), state(a=1, epoch=2), state(b=1, epoch=3))
+    done = merger.execute(found)
+    assert loaded(merger, done.manifest)["epoch"] == 2
+    (note,) = done.notes
+    assert note == "what the file says beside its tensors differs on the sides; it is as in main"
+
+
+def test_a_structure_that_no_torch_file_has(merger):
+    ours, theirs = state(a=1), state(b=1)
+    ours["model"]["new"] = torch.ones(2)
+    theirs["model"]["other"] = torch.ones(3)
+    with pytest.raises(MergeError, match="tensors cannot be added to a PyTorch file") as error:
+        merger.execute(torch_versions(merger, state(), ours, theirs))
+    assert "safetensors" in error.value.hint
+
+
+def test_a_structure_that_theirs_has(merger):
+    theirs = state(b=1)
+    theirs["model"]["new"] = torch.ones(2)
+    found = torch_versions(merger, state(), state(a=1), theirs)
+    merged = loaded(merger, merger.execute(found).manifest)["model"]
+    assert torch.equal(merged["new"], torch.ones(2))
+    np.testing.assert_array_equal(merged["a"].numpy(), BASE["a"] + 1)
+
+
+def test_the_structure_counts_before_what_is_beside_it(merger):
+    """Theirs alone has another epoch, and loses it: only ours has the merged structure."""
+    ours = state(a=1)
+    del ours["model"]["d"]
+    theirs = state(b=1, epoch=7)
+    found = torch_versions(merger, state(), ours, theirs)
+    done = merger.execute(found)
+    merged = loaded(merger, done.manifest)
+    assert "d" not in merged["model"]
+    assert merged["epoch"] == 1
+    assert done.notes
+
+
+def test_checksums_that_come_before_the_tensors(merger):
+    """A zip file that some other program wrote, with checksums in the local headers."""
+
+    def rewritten(value: object) -> bytes:
+        buffer = io.BytesIO()
+        with (
+            zipfile.ZipFile(io.BytesIO(torch_file(value))) as old,
+            zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as new,
+        ):
+            for info in old.infolist():
+                new.writestr(info.filename, old.read(info))
+        return buffer.getvalue()
+
+    stored = [merger.store(rewritten(state(**s)), "m.pt") for s in ({}, {"a": 1}, {"b": 1})]
+    assert stored[0].format == "torch"
+    with pytest.raises(MergeError, match="its checksums stand before the tensors"):
+        merger.execute(merger.versions(*stored, path="m.pt"))
+
+
+def test_opaque_files_are_taken_whole(merger):
+    stored = [merger.store(word, "m.bin") for word in (b"base", b"ours", b"theirs")]
+    found = merger.versions(*stored)
+    assert merger.execute(found, "*=take:side=theirs").manifest is stored[2]
+    assert merger.execute(found, "*=take:side=base").manifest is stored[0]
+
+
+def test_real_safetensors_of_several_dtypes_stay_aligned(merger):
+    ours = with_(odd=np.ones(3, np.uint8))
+    theirs = with_(wide=np.ones(2, np.float64), half=np.ones(5, np.float16))
+    merged = merger.execute(merger.versions(BASE, ours, theirs)).manifest
+    position = 0
+    for entry in merged.tensors:
+        position += entry.gap
+        assert position % {"F64": 8, "F32": 4, "F16": 2, "U8": 1}[entry.dtype] == 0
+        position += entry.length
+    assert checkpoints.safetensors(with_(**{n: a for d in (ours, theirs) for n, a in d.items()}))

@@ -1,0 +1,136 @@
+"""Exactly k are kept, ties by name and index, whatever the slices, dtypes and digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from git_theta.merge.kernels import topk
+from git_theta.merge.kernels.prepass import magnitudes
+from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.kernels.topk import ALL, NONE, Cut, select
+from tests.support.merging import Parameters, grid
+
+fast = settings(max_examples=25, deadline=None)
+
+
+def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> Parameters:
+    """Parameters p00, p01, ... whose task vectors are the tensors."""
+    return Parameters(
+        [
+            Inputs(
+                f"p{n:02}", [tensor], torch.zeros_like(tensor), ("",), slice_elements=slice_elements
+            )
+            for n, tensor in enumerate(tensors)
+        ]
+    )
+
+
+def kept(tensors: Sequence[torch.Tensor], count: int, **options: int) -> list[torch.Tensor]:
+    found = select(model(tensors, **options), magnitudes, lambda _: [count])
+    return [
+        found[f"p{n:02}"][0][0].keeps(tensor.abs().flatten(), 0).bool()
+        for n, tensor in enumerate(tensors)
+    ]
+
+
+def expected(tensors: Sequence[torch.Tensor], count: int) -> list[torch.Tensor]:
+    numbers = torch.cat([tensor.flatten() for tensor in tensors]).double().abs()
+    order = torch.sort(numbers, descending=True, stable=True).indices[: max(0, count)]
+    mask = torch.zeros(len(numbers), dtype=torch.bool)
+    mask[order] = True
+    return list(mask.split([tensor.numel() for tensor in tensors]))
+
+
+def same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("digit", [8, 16])
+@fast
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4).filter(sum),
+    share=st.floats(-0.1, 1.1),
+)
+def test_keeps_exactly_the_largest_and_of_equals_the_first(
+    digit: int, seed: int, sizes: list[int], share: float
+) -> None:
+    tensors = [grid(seed + n, (size,), 1)[0] for n, size in enumerate(sizes)]
+    count = math.floor(share * sum(sizes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "_FEW", 0 if digit == 16 else 1 << 16)
+        assert same(kept(tensors, count), expected(tensors, count))
+
+
+@fast
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 200))
+def test_full_precision_numbers_are_told_apart(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(70, generator=generator) for _ in range(3)]
+    assert same(kept(tensors, count), expected(tensors, count))
+
+
+def test_float64_and_float32_are_compared_exactly() -> None:
+    """The threshold is a float64 between neighbouring float32 numbers."""
+    near = torch.tensor([1.0, 1.0 + 2**-23], dtype=torch.float32)
+    fine = torch.tensor([1.0 + 2**-25, 1.0 + 2**-24, 1.0], dtype=torch.float64)
+    for count in range(6):
+        assert same(kept([near, fine], count), expected([near, fine], count))
+
+
+def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = (torch.randn(256, 256, generator=generator) * 0.02).bfloat16()
+    tuned = (base.float() + torch.randn(256, 256, generator=generator) * 2e-4).bfloat16()
+    inputs = Inputs("w", [tuned], base, ("",))
+    delta = tuned.float() - base.float()
+    assert len(delta.abs().unique()) < 1000, "or this tests no ties"
+    count = 13_107
+
+    cut = select(Parameters([inputs]), magnitudes, lambda _: [count])["w"][0][0]
+
+    assert int(cut.keeps(delta.abs().flatten(), 0).sum()) == count
+    at_least = int((delta.abs() >= cut.threshold).sum())
+    assert at_least > count, "a threshold alone would keep more"
+
+
+def test_ties_are_cut_within_a_parameter_over_slices() -> None:
+    """Slices hold 65536 elements; the cut lies in the second slice of the second parameter."""
+    ones = [torch.ones(100_000), torch.ones(200_000), torch.ones(100_000)]
+    found = select(model(ones, 1 << 16), magnitudes, lambda _: [180_000])
+    assert [found[f"p{n:02}"][0][0].last for n in range(3)][1:] == [79_999, -1]
+    assert [int(mask.sum()) for mask in kept(ones, 180_000)] == [100_000, 80_000, 0]
+    assert int(kept(ones, 300_000)[1].sum()) == 200_000
+
+
+def test_a_cut_keeps_the_same_in_any_slice() -> None:
+    numbers = torch.tensor([2.0, 1, 1, 3, 1, 0, 1])
+    cut = Cut(1.0, 2)
+    whole = cut.keeps(numbers, 0)
+    assert whole.tolist() == [1, 1, 1, 1, 0, 0, 0]
+    parts = [cut.keeps(numbers[start : start + 2], start) for start in range(0, 7, 2)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert cut.trim(-numbers, 0).tolist() == [-2, -1, -1, -3, 0, 0, 0]
+
+
+def test_all_and_none() -> None:
+    numbers = torch.tensor([0.0, 1.0, torch.inf])
+    assert ALL.keeps(numbers, 0).tolist() == [1, 1, 1]
+    assert NONE.keeps(numbers, 0).tolist() == [0, 0, 0]
+
+
+def test_several_ranks_are_found_at_once() -> None:
+    tensors = grid(3, (50,), 1)
+    found = select(model(tensors), magnitudes, lambda count: [0, 5, count])["p00"][0]
+    assert (found[0], found[2]) == (NONE, ALL)
+    assert int(found[1].keeps(tensors[0].abs(), 0).sum()) == 5
+
+
+def test_a_model_without_elements_has_no_cuts() -> None:
+    assert select(model([torch.empty(0)]), magnitudes, lambda _: [1]) == {"p00": []}
