@@ -18,6 +18,7 @@ ThetaError                       1   anything a user can mend
 ├── ChangedError                32   a file changed while it was being read
 ├── GitError                    33   a git command failed
 └── MergeError                  34   a merge cannot be done as asked
+    └── ConflictError           36   branches changed the same tensors or files
 
 Two more exit codes come from the command line itself: 3 for a defect in git-theta (a log is
 written), 130 when interrupted.
@@ -164,3 +165,9 @@ class MergeError(ThetaError):
     """A merge cannot be done as asked."""
 
     exit_code = 34
+
+
+class ConflictError(MergeError):
+    """Branches changed the same tensors or files, and nothing said what becomes of them."""
+
+    exit_code = 36

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+import shlex
 
 import click
 
-from git_theta.cli.text import human, plural, print_json, printable
-from git_theta.commands.status import Change, changes
-from git_theta.workspace import open_workspace
+from git_theta.cli.text import flat, plural, print_json, printable, tensor_changes
+from git_theta.commands.status import Change, Conflict, changes
+from git_theta.errors import ConflictError
+from git_theta.git import Repository
 
 _WORK_TREE = {
-    "modified": "the file differs from the index: git add it",
-    "missing": "the file is gone: git checkout it, or git rm it",
-    "manifest": "the file is still a manifest: git theta checkout",
+    "modified": "the file differs from the index: git add {path}",
+    "missing": "the file is gone: git checkout -- {path}, or git rm {path}",
+    "manifest": "the file is still a manifest: git theta checkout {path}",
 }
 
 
@@ -22,35 +24,46 @@ _WORK_TREE = {
 def command(as_json: bool) -> None:
     """Show changed checkpoints: tensors and bytes stored.
 
+    Staged changes are compared with HEAD. Exits with 36 while checkpoints are in conflict.
+
     \b
     Examples:
       git theta status
       git theta status --json
     """
-    with open_workspace() as workspace:
-        rows = changes(workspace)
+    with Repository.discover() as repo:
+        rows = changes(repo)
+        prefix = os.path.relpath(repo.folder, repo.top)
     if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    told = [line for row in rows for line in _lines(row)]
-    for line in told or [f"{plural(len(rows), 'checkpoint')}, nothing changed"]:
-        click.echo(line)
+        print_json([flat(row) for row in rows])
+    else:
+        told = [line for row in rows for line in _lines(row, prefix)]
+        for line in told or [f"{plural(len(rows), 'checkpoint')}, nothing changed"]:
+            click.echo(line)
+    if any(row.conflict for row in rows):
+        raise SystemExit(ConflictError.exit_code)
 
 
-def _lines(row: Change) -> list[str]:
-    path, lines = printable(row.path), []
-    if row.staged != "unchanged":
-        lines.append(f"{row.staged}: {path}: {_staged(row)}")
+def _lines(row: Change, prefix: str) -> list[str]:
+    """What there is to say of a checkpoint, with paths as they are typed in the folder."""
+    path = os.path.relpath(row.path, prefix)
+    name, typed = printable(path), printable(shlex.quote(path))
+    lines = [f"{name}: {_conflict(row.conflict, typed)}"] if row.conflict else []
+    if row.staged not in ("unchanged", "conflict"):
+        named = f"{printable(os.path.relpath(row.before, prefix))} -> {name}"
+        shown = named if row.staged == "renamed" else name
+        lines.append(f"{row.staged}: {shown}: {tensor_changes(row.staged, row.difference)}")
     if row.work_tree in _WORK_TREE:
-        lines.append(f"{path}: {_WORK_TREE[row.work_tree]}")
+        lines.append(f"{name}: {_WORK_TREE[row.work_tree].format(path=typed)}")
     if row.missing:
-        lines.append(f"{path}: {plural(row.missing, 'object')} not here: git theta fetch")
+        lines.append(f"{name}: {plural(row.missing, 'object')} not here: git theta fetch")
     return lines
 
 
-def _staged(row: Change) -> str:
-    if row.staged == "modified":
-        counts = ((row.changed, "changed"), (row.added, "added"), (row.removed, "removed"))
-        what = ", ".join(f"{count:,} {how}" for count, how in counts if count) or "none changed"
-        return f"{what} of {plural(row.parameters, 'parameter')}, {human(row.stored)} stored"
-    return f"{plural(row.parameters, 'parameter')}, {human(row.stored)} stored"
+def _conflict(conflict: Conflict, typed: str) -> str:
+    if conflict.only_in:
+        alone = f"in conflict: only in {printable(conflict.only_in)}"
+        return f"{alone}: git add {typed} keeps it, git rm {typed} removes it"
+    sides = printable(f"{conflict.ours}, {conflict.theirs}")
+    tensors = plural(conflict.tensors, "tensor")
+    return f"in conflict: {tensors} ({sides}): git theta resolve {typed} --strategy NAME"

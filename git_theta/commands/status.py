@@ -1,106 +1,154 @@
-"""How the checkpoints of HEAD, the index and the work tree differ, parameter by parameter."""
+"""How the checkpoints of HEAD, the index and the work tree differ, tensor by tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from git_theta import manifest
-from git_theta.errors import ThetaError
-from git_theta.git import Entry, worktree
+from git_theta.commands.comparison import Difference, State, compare, contents, state_of
+from git_theta.errors import ThetaError, UsageError
+from git_theta.git import Entry, Repository, conflict, worktree
+from git_theta.git.worktree import FileStatus
 from git_theta.manifest import Manifest
-from git_theta.workspace import Workspace
+from git_theta.store import ObjectStore
 
-State = Literal["added", "modified", "deleted", "unchanged"]
-WorkState = Literal["clean", "modified", "missing", "manifest"]
+WorkState = Literal["clean", "modified", "missing", "manifest", "sparse"]
+_NOTHING = Difference(0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A merge that stopped: ``tensors`` were changed by both sides, each in its own way.
+
+    ``ours`` and ``theirs`` are what the user calls the sides; ``only_in`` is the one that alone
+    has the checkpoint, where the other deleted or renamed it.
+    """
+
+    tensors: int
+    ours: str
+    theirs: str
+    only_in: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One checkpoint: its parameters staged against HEAD, and its file in the work tree.
+    """One checkpoint: its tensors staged against HEAD, and its file in the work tree.
 
-    ``stored`` is the number of bytes of the frames that the index names and HEAD does not.
+    ``before`` is its path in HEAD.
+    ``missing`` is the number of objects that are not here and that the work tree needs. Files
+    that a sparse checkout leaves out are looked at only where they are staged.
     """
 
     path: str
+    before: str
     staged: State
     work_tree: WorkState
-    parameters: int
-    changed: int
-    added: int
-    removed: int
-    stored: int
+    difference: Difference
     missing: int
+    conflict: Conflict | None = None
 
 
-def changes(workspace: Workspace) -> list[Change]:
-    """A row for each checkpoint in HEAD or the index, ordered by path."""
-    repo = workspace.repo
-    head, index = _manifests(workspace, repo.tree("HEAD")), _manifests(workspace, repo.index())
-    touched = worktree.modified(repo)
-    return [
-        _change(path, head.get(path), index.get(path), workspace, touched)
-        for path in sorted(head.keys() | index.keys())
-    ]
+def changes(repo: Repository) -> list[Change]:
+    """Return a row for each checkpoint in HEAD or the index, ordered by path.
+
+    Raises ``UsageError`` where there is no work tree.
+    """
+    if repo.work_tree is None:
+        raise UsageError("status needs a work tree", hint="git theta ls-files HEAD")
+    return sorted(_Status(repo, repo.work_tree).rows(), key=lambda row: row.path)
 
 
-def _manifests(workspace: Workspace, entries: list[Entry]) -> dict[str, Manifest]:
-    found = {}
-    for entry, text in workspace.repo.manifests(entries):
-        try:
-            found[entry.path] = manifest.parse(text)
-        except ThetaError as error:
-            raise error.at(entry.path) from error
-    return found
+class _Status:
+    """The answers of git, and each manifest that they name, parsed once."""
+
+    def __init__(self, repo: Repository, top: Path) -> None:
+        self._repo = repo
+        self._top = top
+        self._store = ObjectStore(repo.theta_dir)
+        self._touched = {file.path: file for file in worktree.status(repo)}
+        self._sparse = worktree.skipped(repo)
+        self._index = [entry for entry in repo.index() if entry.stage == 0]
+        self._manifests = dict(self._parsed())
+
+    def _parsed(self) -> Iterator[tuple[str, Manifest]]:
+        """What a sparse checkout leaves out may not be here, and is not asked for."""
+        entries = [entry for entry in self._index if entry.path not in self._sparse]
+        for file in self._touched.values():
+            entries += [Entry(file.path, blob) for blob in file.blobs if blob]
+        unique = {entry.blob: entry for entry in entries}
+        for entry, text in self._repo.manifests(unique.values()):
+            try:
+                yield entry.blob, manifest.parse(text)
+            except ThetaError as error:
+                raise error.at(entry.path) from error
+
+    def rows(self) -> Iterator[Change]:
+        """Return the checkpoints that differ somewhere, then the others of the index."""
+        for file in self._touched.values():
+            versions = [self._manifests.get(blob) if blob else None for blob in file.blobs]
+            if any(versions) and file.in_conflict:
+                yield self._conflict(file, versions)
+            elif any(versions):
+                yield self._row(file.path, file.before, versions[0], versions[1])
+        for entry in self._index:
+            if entry.path not in self._touched and (found := self._manifests.get(entry.blob)):
+                yield self._row(entry.path, entry.path, found, found)
+
+    def _row(self, path: str, before: str, head: Manifest | None, index: Manifest | None) -> Change:
+        state = state_of(head, index, renamed=before != path)
+        work_tree = self._work_state(path)
+        return Change(
+            path=path,
+            before=before,
+            staged=state,
+            work_tree=work_tree,
+            difference=compare(head, index),
+            # A manifest in the work tree is to be checked out, which fetches.
+            missing=0 if work_tree in ("sparse", "manifest") else self._missing(index),
+        )
+
+    def _missing(self, index: Manifest | None) -> int:
+        return sum(not self._store.has(oid) for oid in index.objects()) if index else 0
+
+    def _conflict(self, file: FileStatus, versions: Sequence[Manifest | None]) -> Change:
+        names = conflict.sides(self._repo)
+        have = [name for name, blob in zip(names, file.blobs[1:], strict=True) if blob]
+        alone = None if len(have) == len(names) else (*have, "the common ancestor")[0]
+        return Change(
+            path=file.path,
+            before=file.path,
+            staged="conflict",
+            work_tree=self._work_state(file.path),
+            difference=_NOTHING,
+            missing=0,
+            conflict=Conflict(_contested(versions), *names, only_in=alone),
+        )
+
+    def _work_state(self, path: str) -> WorkState:
+        if path in self._sparse:
+            return "sparse"
+        file = self._touched.get(path)
+        if file and "D" in (file.work_tree, file.staged):
+            return "missing" if file.work_tree == "D" and not file.in_conflict else "clean"
+        if _is_manifest(self._top / path):
+            return "manifest"
+        touched = file and file.work_tree != "." and not file.in_conflict
+        return "modified" if touched else "clean"
 
 
-def _change(
-    path: str,
-    before: Manifest | None,
-    after: Manifest | None,
-    workspace: Workspace,
-    touched: Mapping[str, str],
-) -> Change:
-    old, new = contents(before), contents(after)
-    shared = old.keys() & new.keys()
-    here = {chunk.chain[0] for chunk in after.chunks()} if after else set()
-    there = set(before.refs()) if before else set()
-    return Change(
-        path=path,
-        staged=_state(before, after),
-        work_tree=_work_state(path, workspace, touched),
-        parameters=len(new or old),
-        changed=sum(old[name] != new[name] for name in shared),
-        added=len(new.keys() - shared),
-        removed=len(old.keys() - shared),
-        stored=sum(ref.length for ref in here - there),
-        missing=sum(not workspace.store.has(oid) for oid in after.objects()) if after else 0,
-    )
+def _contested(versions: Sequence[Manifest | None]) -> int:
+    """Count the tensors that both sides changed, added or removed, and not alike."""
+    found = [contents(version) for version in versions]  # the base's, ours, theirs
+    names = set[str]().union(*found)
+    return sum(len({version.get(name) for version in found}) == len(found) for name in names)
 
 
-def contents(described: Manifest | None) -> dict[str, tuple[object, ...]]:
-    """What a parameter is: equal bytes, dtype and shape decide "unchanged"."""
-    if described is None:
-        return {}
-    return {
-        entry.name: (entry.dtype, entry.shape, *(chunk.hash for chunk in entry.chunks))
-        for entry in described.tensors
-    }
-
-
-def _state(before: Manifest | None, after: Manifest | None) -> State:
-    if before is None or after is None:
-        return "added" if before is None else "deleted"
-    return "unchanged" if before.hash == after.hash else "modified"
-
-
-def _work_state(path: str, workspace: Workspace, touched: Mapping[str, str]) -> WorkState:
-    file = workspace.repo.work_tree / path if workspace.repo.work_tree else None
-    if file is None or touched.get(path) == "D":
-        return "missing"
-    if file.is_file() and not file.is_symlink():
-        with file.open("rb") as reader:
-            if manifest.is_manifest(reader.read(16)):
-                return "manifest"
-    return "modified" if path in touched else "clean"
+def _is_manifest(file: Path) -> bool:
+    """Whether a manifest lies where its checkpoint should; a link is never followed."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as reader:
+        return manifest.is_manifest(reader.read(16))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from git_theta.errors import MergeError
-from git_theta.git.merge_heads import common_commit
+from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.repository import Repository
 
 BASE, OURS, THEIRS = 1, 2, 3
@@ -51,7 +51,14 @@ def commits(repo: Repository) -> tuple[str | None, str | None]:
     return None, None
 
 
-def merged_name(repo: Repository, commit: str) -> str:
+def sides(repo: Repository) -> tuple[str, str]:
+    """Return what the user calls ours and theirs: branches, where one is merged into another."""
+    commit = merging(repo)
+    names = (current_branch(repo), _merged_name(repo, commit)) if commit else ("ours", "theirs")
+    return names if names[0] != names[1] else ("ours", "theirs")
+
+
+def _merged_name(repo: Repository, commit: str) -> str:
     """What the user called the commit that is merged, as git's message quotes it."""
     try:
         message = (repo.git_dir / "MERGE_MSG").read_text("utf-8", "replace")

@@ -3,26 +3,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
 
-def modified(repo: Repository) -> dict[str, str]:
-    """Paths whose file differs from the index, with git's letter: ``M``, ``D``, ``T``, ``U``.
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """A file that differs between HEAD, the index and the work tree, as `git status` tells it.
 
-    Git runs the clean filter on those whose size or times changed.
+    ``before`` is its path in HEAD, another one where it was renamed. ``staged`` and ``work_tree``
+    are git's letters, such as ``M``, ``A``, ``D``, ``R``, or ``.`` for no difference. ``blobs``
+    are HEAD's and the index's; of a file in conflict the base's, ours and theirs. ``None`` stands
+    for none.
     """
-    if repo.work_tree is None:
-        return {}
-    # Imported here: GitPython costs 0.17 s, which the filter must not pay (decision 0007).
-    from git import Repo
 
-    with Repo(repo.work_tree) as opened:
-        # Ends with 1 where a file differs, which is no failure.
-        opened.git.update_index("-q", "--refresh", with_exceptions=False)
-        found = opened.index.diff(None)
-    return {change.b_path or change.a_path or "": change.change_type or "M" for change in found}
+    path: str
+    before: str
+    staged: str
+    work_tree: str
+    in_conflict: bool
+    blobs: tuple[str | None, ...]
+
+
+def status(repo: Repository) -> list[FileStatus]:
+    """Return the tracked files that differ; git runs the clean filter where times changed.
+
+    One command finds renames and conflicts too; `diff-index`, `diff-files` and `ls-files -u`
+    would be three. Raises ``GitError`` without a work tree.
+    """
+    options = ("--porcelain=v2", "-z", "--untracked-files=no", "--ignore-submodules=all")
+    fields = iter(decode(repo.git("status", *options, "--find-renames")).split("\0")[:-1])
+    return [_file_status(field, fields) for field in fields if field[:1] in "12u"]
+
+
+def _file_status(record: str, rest: Iterator[str]) -> FileStatus:
+    """Read a record of git-status(1): words, then the path, which may hold blanks.
+
+    1 XY sub mH mI mW hH hI path; 2 ... score path, then the old path; u XY sub m1-m3 mW h1-h3 path
+    """
+    kind = record[0]
+    *words, path = record.split(" ", {"1": 8, "2": 9, "u": 10}[kind])
+    blobs = words[7:10] if kind == "u" else words[6:8]
+    return FileStatus(
+        path=path,
+        before=next(rest) if kind == "2" else path,
+        staged=words[1][0],
+        work_tree=words[1][1],
+        in_conflict=kind == "u",
+        blobs=tuple(blob if blob.strip("0") else None for blob in blobs),
+    )
+
+
+def skipped(repo: Repository) -> set[str]:
+    """Return the files of the index that a sparse checkout leaves out of the work tree."""
+    listed = decode(repo.git("ls-files", "-z", "-t")).split("\0")
+    return {record[2:] for record in listed if record.startswith("S ")}
 
 
 def refresh(repo: Repository, paths: Iterable[str]) -> None:

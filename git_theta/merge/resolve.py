@@ -8,8 +8,7 @@ from pathlib import Path
 
 from git_theta.filters.deferred import checkout_deferred, stubs
 from git_theta.git import Repository, staging, worktree
-from git_theta.git.conflict import BASE, OURS, THEIRS, commits, merged_name, merging, stages
-from git_theta.git.merge_heads import current_branch
+from git_theta.git.conflict import BASE, OURS, THEIRS, commits, sides, stages
 from git_theta.git.operation import under_way
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import carry_out
@@ -86,11 +85,7 @@ def _plan(
 
 def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions:
     theirs, base = commits(repo)
-    names = ("ours", "theirs")
-    if commit := merging(repo):
-        names = (current_branch(repo), merged_name(repo, commit))
-    if names[0] == names[1]:
-        names = ("ours", "theirs")
+    names = sides(repo)
     ancestor = version(stages.get(BASE), "the common ancestor")
     return Versions(
         (

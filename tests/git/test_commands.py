@@ -140,7 +140,7 @@ def test_status(model, theta):
     assert rows["gone.safetensors"]["work_tree"] == "missing"
     assert rows["new.safetensors"]["staged"] == "added"
     text = theta(model, "status").stdout
-    assert "1 changed of 4 parameters" in text
+    assert "modified: m.safetensors: 1 of 4 tensors changed, " in text
     assert "gone.safetensors: the file is gone" in text
 
 

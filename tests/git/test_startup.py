@@ -31,7 +31,7 @@ def imported(repo, args: list[str], names: tuple[str, ...]) -> str:
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("args", [["-h"], ["ls-files"], ["ls-files", "HEAD"]])
+@pytest.mark.parametrize("args", [["-h"], ["ls-files"], ["ls-files", "HEAD"], ["status"]])
 def test_lists_come_without_heavy_libraries(model, args):
     names = HEAVY + (LISTED if args == ["-h"] else ())
     assert imported(model, args, names) == "0 []"
