@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from git_theta import transfer
+from git_theta import manifest
+from git_theta.errors import ManifestError, UnsupportedVersionError
+from git_theta.git import roots
+from git_theta.store import activity
 from git_theta.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +29,78 @@ class Collected:
 def collect(workspace: Workspace, grace: float, *, dry_run: bool = False) -> Collected:
     """Remove objects that no manifest here names, unless they are younger than ``grace`` seconds.
 
-    A manifest counts while git keeps it: in any ref, reflog, stash, index or operation under way.
-    Nothing is rewritten, so what is pushed stays as it is. Objects of a ``git add`` that is just
-    running have no manifest yet; ``grace`` is for them. Raises ``ManifestError`` when a manifest
-    cannot be read: what it needs is not known then, so nothing is removed.
+    A manifest counts while git keeps it: in any ref, reflog, stash, index or operation under way,
+    of every work tree. Nothing is rewritten, so what is pushed stays as it is. Other commands may
+    run meanwhile, and lose nothing: what a process at work has stored or used stays, and objects
+    are moved to the trash first, from where who looks for them gets them back, and deleted when
+    another look has shown that they were neither used nor named since. Raises
+    ``UnsupportedVersionError`` for a manifest of a newer version, since what it needs is not
+    known; then nothing is removed.
     """
-    repo, store = workspace.repo, workspace.store
-    # Listed first: what is stored from here on is not looked at.
-    candidates = list(_older(workspace, time.time() - grace))
-    needed = transfer.needed_objects(repo, repo.all_entries())
-    oids = tuple(oid for oid in candidates if oid not in needed)
-    size = sum(store.size(oid) or 0 for oid in oids)
-    if not dry_run:
-        # First the index, so that nobody builds on an object that is about to go.
-        workspace.storage.index.forget(oids)
-        for oid in oids:
-            store.remove(oid)
-    return Collected(oids, size, sum(store.has(oid) for oid in needed))
+    store = workspace.store
+    candidates = _older(workspace, _limit(workspace, grace))
+    needed = _needed(workspace)
+    unneeded = [oid for oid in candidates if oid not in needed]
+    chosen = {oid: candidates[oid] for oid in unneeded}
+    gone = unneeded if dry_run else _remove(workspace, chosen)
+    kept = sum(store.has(oid) for oid in needed)
+    return Collected(tuple(gone), sum(candidates[oid].st_size for oid in gone), kept)
 
 
-def _older(workspace: Workspace, moment: float) -> Iterator[str]:
-    for oid in workspace.store.oids():
+def _limit(workspace: Workspace, grace: float) -> int:
+    """The moment (ns) before which an object must have been used last to be removed.
+
+    Git's index names what a merge driver stored only when the whole merge is done; its lock
+    shows when that began.
+    """
+    moments = [time.time_ns() - int(grace * 1e9)]
+    if (begun := activity.oldest(workspace.store.root)) is not None:
+        moments.append(begun)
+    for file in roots.indexes(workspace.repo.common_dir):
+        with suppress(FileNotFoundError):
+            moments.append(file.stat().st_mtime_ns)
+    return min(moments)
+
+
+def _older(workspace: Workspace, moment: int) -> dict[str, os.stat_result]:
+    """Objects last used before ``moment``, with when that was; also what a killed collection left.
+
+    In the order of their names.
+    """
+    store = workspace.store
+    files = {oid: store.stat(oid) for oid in sorted({*store.oids(), *store.discarded()})}
+    return {oid: file for oid, file in files.items() if file and file.st_mtime_ns < moment}
+
+
+def _needed(workspace: Workspace) -> dict[str, int]:
+    needed: dict[str, int] = {}
+    for entry, text in workspace.repo.manifests(workspace.repo.all_entries()):
         try:
-            if workspace.store.path(oid).stat().st_mtime < moment:
-                yield oid
-        except FileNotFoundError:
-            continue  # another process was quicker
+            needed.update(manifest.parse(text).objects())
+        except UnsupportedVersionError as error:
+            raise error.at(entry.path) from error
+        except ManifestError as error:
+            # Nobody can restore anything by it, whatever it was meant to need.
+            _LOG.warning("%s: %s (blob %s)", entry.path, error.message, entry.blob[:12])
+    return needed
+
+
+def _remove(workspace: Workspace, unneeded: dict[str, os.stat_result]) -> list[str]:
+    store, waiting = workspace.store, dict(unneeded)
+    try:
+        for oid in unneeded:
+            store.discard(oid)
+        needed = _needed(workspace)
+        gone = []
+        for oid, before in unneeded.items():
+            now = store.stat(oid)
+            if oid in needed or (now and now.st_mtime_ns != before.st_mtime_ns):
+                store.restore(oid)
+            elif store.destroy(oid):
+                gone.append(oid)
+            del waiting[oid]
+    finally:
+        for oid in waiting:  # something failed, or the user has had enough
+            store.restore(oid)
+    workspace.storage.index.forget(gone)
+    return gone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,25 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from git_theta.errors import GitError
 from git_theta.git import command
 from git_theta.git.command import Result, decode
 
 _SLICE = 4096
-_OBJECT_ID = re.compile(r"[0-9a-f]{40,64}")
 _FILE_MODES = ("100644", "100755", "100664")
-
-# Names that hold commits which no ref does (gitrevisions(7)).
-_PSEUDO_REFS = (
-    "HEAD",
-    "ORIG_HEAD",
-    "FETCH_HEAD",
-    "MERGE_HEAD",
-    "CHERRY_PICK_HEAD",
-    "REVERT_HEAD",
-    "REBASE_HEAD",
-    "AUTO_MERGE",
-)
 
 # In a partial clone, asking for the size of a blob must not download it (git 2.44; older git does).
 _STAY_LOCAL = {"GIT_NO_LAZY_FETCH": "1"}
@@ -104,7 +89,8 @@ def of_history(
     ``revisions`` may be any number (they go through a pipe). Raises ``GitError`` at the end when
     git could not walk: an answer that is cut short would lose objects.
     """
-    walk = ["git", "rev-list", "--objects", "--stdin", *options]
+    # `--ignore-missing` holds for what comes behind it (git 2.39), so what is read comes last.
+    walk = ["git", "rev-list", "--objects", *options, "--stdin"]
     # The path travels behind the id: %(rest). rev-list cuts it at a line break, so it stays one.
     form = "--batch-check=%(objecttype) %(objectname) %(objectsize) %(rest)"
     measure = ["git", "cat-file", form, "--buffer"]
@@ -147,22 +133,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _history_entry(line: bytes) -> Entry:
     words = decode(line).removesuffix("\n").split(" ", 3)
     return Entry(words[3] if len(words) == 4 else "", words[1], int(words[2]))
-
-
-def pseudo_refs(common_dir: Path) -> list[str]:
-    """Commits that only an operation under way, or the last fetch, holds on to; any work tree's."""
-    folders = [common_dir]
-    if (linked := common_dir / "worktrees").is_dir():
-        folders += linked.iterdir()
-    files = (folder / name for folder in folders for name in _PSEUDO_REFS)
-    found = {match[0] for file in files for match in map(_OBJECT_ID.match, _lines(file)) if match}
-    return sorted(found)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text("utf-8", "replace").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise GitError(f"cannot be read: {error.strerror}", path=str(file)) from error

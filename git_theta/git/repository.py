@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from git_theta.git import command, entries
+from git_theta.errors import GitError, LockedError
+from git_theta.git import command, entries, roots
 from git_theta.git.batch import Batch
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
@@ -207,14 +210,56 @@ class Repository:
         revisions += [f"^{name}" for name in exclude if not name.startswith("-")]
         return entries.of_history(options, revisions, self.top, self._env)
 
-    def all_entries(self) -> Iterator[Entry]:
-        """The blobs that anything here holds on to, each once.
+    def all_entries(self, exclude: Sequence[str] = ()) -> Iterator[Entry]:
+        """The blobs that anything here holds on to, most of them once.
 
         Refs, reflogs, the stash, HEAD and the index of every work tree, operations under way.
+        Without those in the history of ``exclude``, options such as ``--remotes``. What a
+        partial clone has not fetched is left out.
         """
-        options = ["--all", "--reflog", "--indexed-objects", "--ignore-missing"]
-        held = entries.pseudo_refs(self.common_dir)
-        return entries.of_history(options, held, self.top, self._env)
+        here = ["--ignore-missing", "--missing=allow-promisor"]
+        everything = ["--all", "--reflog", "--indexed-objects"]
+        without = ["--not", *exclude] if exclude else []
+        yield from entries.of_history([*here, *everything, *without], [], self.top, self._env)
+        for file in roots.indexes(self.common_dir):
+            yield from self._spare_index(file)
+        # Most of what git's files name is in a ref or reflog too.
+        rest = [*here, "--not", "--all", "--reflog", *exclude, "--not"]
+        yield from self._held(roots.held(self.common_dir), rest)
+
+    def _held(self, ids: list[str], options: list[str]) -> Iterator[Entry]:
+        """The blobs in the history of ``ids``, as far as it is still there.
+
+        `git gc` does not keep what ORIG_HEAD names.
+        """
+        try:
+            yield from entries.of_history(options, ids, self.top, self._env)
+        except GitError:
+            listed = self.git(
+                "rev-list", "--ignore-missing", "--stdin", check=False, stdin=_lines(ids)
+            )
+            for tree in {*ids, *decode(listed).split()}:
+                yield from entries.of_tree(self.git, tree)
+
+    def _spare_index(self, file: Path) -> Iterator[Entry]:
+        """The files of an index that git has made for a while; none of one that is gone.
+
+        ``LockedError`` where git is just writing it.
+        """
+        with suppress(FileNotFoundError):
+            if not file.stat().st_size:
+                return
+            if not roots.is_whole(file):
+                raise LockedError(
+                    "git is writing its index",
+                    path=str(file),
+                    hint="run the command again; if no git command is running, remove the file",
+                )
+            yield from entries.of_index(partial(self.git, env={"GIT_INDEX_FILE": str(file)}))
+
+
+def _lines(words: Iterable[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode()
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -294,25 +294,30 @@ class ObjectStore:
         yield from filter(is_hex256, oids)
 
     def restore(self, oid: str) -> bool:
-        """Get an object out of the trash; false when it is not there."""
+        """Get an object out of the trash; false when it is neither there nor here."""
+        path = self.path(oid)
         try:
-            self._trash(oid).rename(self.path(oid))
+            self._trash(oid).rename(path)
+            os.utime(path)  # it may replace one that was just stored anew, and is no less needed
         except OSError:
-            return self.path(oid).exists()  # another process may have got it
+            return path.exists()  # another process may have got it
         return True
 
-    def destroy(self, oid: str) -> None:
-        """Delete an object that is in the trash; nothing happens when it is not there."""
+    def destroy(self, oid: str) -> bool:
+        """Delete an object that is in the trash; false when it is not there any more."""
         try:
-            self._trash(oid).unlink(missing_ok=True)
+            self._trash(oid).unlink()
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise store_error(error, self.path(oid)) from error
+        return True
 
-    def modified(self, oid: str) -> int | None:
-        """When the object, here or in the trash, was last stored or used, in ns."""
+    def stat(self, oid: str) -> os.stat_result | None:
+        """The status of the object's file, here or in the trash; it was last used when modified."""
         for path in (self.path(oid), self._trash(oid)):
             with suppress(FileNotFoundError):
-                return path.stat().st_mtime_ns
+                return path.stat()
         return None
 
     def _trash(self, oid: str) -> Path:
