@@ -14,7 +14,8 @@ from git_theta.merge.driver import Texts, drive
 from git_theta.workspace import open_workspace
 
 
-@click.command("merge-driver", hidden=True)
+# No --help: it would exit with 0, which tells git that the file is merged, and theirs is gone.
+@click.command("merge-driver", hidden=True, add_help_option=False)
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("ours", type=click.Path(path_type=Path))
 @click.argument("theirs", type=click.Path(path_type=Path))
@@ -28,7 +29,7 @@ def command(base: Path, ours: Path, theirs: Path, marker_size: int, path: str) -
 
     \b
     Example (what git itself runs):
-      git-theta merge-driver %O %A %B %L %P
+      git-theta merge-driver -- %O %A %B %L %P
     """
     texts = Texts(base.read_bytes(), ours.read_bytes(), theirs.read_bytes())
     with open_workspace(progress=Meter()) as workspace:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from git_theta.errors import GitError
-from git_theta.git import command
+from git_theta.git import command, launcher
 from git_theta.git.command import decode
 
 Scope = Literal["local", "global", "system"]
 
 MERGETOOL = "GIT_THETA_MERGETOOL"
 """Set where `git mergetool` starts us."""
+
+_GONE = (
+    "echo 'git-theta cannot be started: it is not where it was installed, nor in PATH' >&2; "
+    "echo '  hint: install it again, then: git theta install; or do without it: "
+    "git config --{scope} --remove-section filter.theta' >&2; exit 127"
+)
+
+_HINTS = {
+    "system": "run it with the rights to write there, or: git theta install --global",
+    # Services and containers often run without a HOME.
+    "global": "git theta install --system for everybody here, or --local for one repository",
+}
 
 _SECTIONS = ("filter.theta", "merge.theta", "mergetool.theta")
 
@@ -40,19 +51,26 @@ class State:
         return self.runnable and not self.wrong
 
 
-def settings(program: Path) -> dict[str, str]:
-    """Every key that ``install`` writes.
+def settings(program: Path, scope: str = "global") -> dict[str, str]:
+    """Return every key that ``install`` writes, with its value.
 
     git hands the commands to ``sh``, on Windows too. ``process`` is used for both directions, and
     without ``required`` git maps whole files, and stores them as they are when we fail.
     """
-    quoted = shlex.quote(program.as_posix())
+    gone = _GONE.format(scope=scope)
+    # git replaces % and a letter in the driver; what stands for itself is doubled.
+    escaped = Path(str(program).replace("%", "%%"))
+    tool = f'{MERGETOOL}=1 "$theta" resolve --interactive -- "$MERGED"'
+    # A flush packet in place of the greeting: git then names the path instead of "the remote end".
+    process = launcher.line(program, '"$theta" filter-process', f"printf 0000; {gone}")
+    # After -- a checkpoint called --help is a path.
+    driver = launcher.line(escaped, '"$theta" merge-driver -- %O %A %B %L %P', gone)
     return {
         "filter.theta.required": "true",
-        "filter.theta.process": f"{quoted} filter-process",
+        "filter.theta.process": process,
         "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
-        "merge.theta.driver": f"{quoted} merge-driver %O %A %B %L %P",
-        "mergetool.theta.cmd": f'{MERGETOOL}=1 {quoted} resolve --interactive -- "$MERGED"',
+        "merge.theta.driver": driver,
+        "mergetool.theta.cmd": launcher.line(program, tool, gone),
         "mergetool.theta.trustexitcode": "true",
     }
 
@@ -63,7 +81,7 @@ def install(scope: Scope, program: Path, git_dir: Path | None = None) -> None:
     ``git_dir`` is the repository, which scope ``local`` needs. Raises ``GitError`` where the file
     cannot be written.
     """
-    for key, value in settings(program).items():
+    for key, value in settings(program, scope).items():
         _write(scope, git_dir, "--replace-all", key, value)
     for key in ("filter.theta.clean", "filter.theta.smudge"):
         if _read(scope, git_dir, "--get-all", key):
@@ -90,29 +108,22 @@ def state(git_dir: Path | None = None) -> State:
     if len(fields) < 4:
         return State(None, None, None, False, tuple(settings(Path("git-theta"))))
     scope, origin, process = fields[-4:-1]  # the last one counts
-    program = _program(process)
+    program = launcher.program_of(process)
     if program is None:
         return State(scope, origin, None, False, ("filter.theta.process",))
     runnable = program.is_file() and os.access(program, os.X_OK)
-    return State(scope, origin, program, runnable, _wrong(program, git_dir))
+    return State(scope, origin, program, runnable, _wrong(program, scope, git_dir))
 
 
-def _program(process: str) -> Path | None:
-    try:
-        words = shlex.split(process)
-    except ValueError:
-        return None
-    return Path(words[0]) if words else None
-
-
-def _wrong(program: Path, git_dir: Path | None) -> tuple[str, ...]:
+def _wrong(program: Path, scope: str, git_dir: Path | None) -> tuple[str, ...]:
     env = _environment(git_dir)
-    return tuple(
-        key
-        for key, value in settings(program).items()
-        if decode(command.run(["git", "config", "--get", key], env=env, check=False))
-        != f"{value}\n"
-    )
+    found = {
+        key: decode(command.run(["git", "config", "--get", key], env=env, check=False))
+        for key in settings(program)
+    }
+    # ``-c filter.theta.process=...`` has a scope that nothing can be installed in.
+    expected = settings(program, scope if scope in get_args(Scope) else "global")
+    return tuple(key for key, value in expected.items() if found[key] != f"{value}\n")
 
 
 def _read(scope: Scope, git_dir: Path | None, *args: str) -> bytes:
@@ -124,8 +135,7 @@ def _write(scope: Scope, git_dir: Path | None, *args: str) -> None:
     try:
         command.run(["git", "config", f"--{scope}", *args], env=_environment(git_dir))
     except GitError as error:
-        hints = {"system": "run it with the rights to write there, or: git theta install --global"}
-        error.hint = hints.get(scope)
+        error.hint = _HINTS.get(scope)
         raise
 
 

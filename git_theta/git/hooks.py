@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta.core.system import atomic_file, exclusive_lock, link_or_copy
 from git_theta.errors import HookError
+from git_theta.git import launcher
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
@@ -44,19 +44,12 @@ _HOOKS = (
 _SCRIPT = """\
 #!/bin/sh
 {mark} {name}: `git theta uninstall` puts back what was here before.
-theta={program}
 kept="${{0%/*}}/{name}{suffix}"
 {input}
 if [ -x "$kept" ]; then
   {give}"$kept" "$@" || exit $?
 {lfs}fi
-{awaits}if [ -x "$theta" ]; then
-  {give}"$theta" hook {name} "$@"
-  status=$?
-  # 126 and 127: the script is there, the Python that it names is not.
-  [ $status -eq 126 ] || [ $status -eq 127 ] || exit $status
-fi
-{gone}
+{awaits}{launch}
 """
 _READ = """\
 refs=$(cat)
@@ -68,10 +61,10 @@ elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/
 _AWAITS = """\
 [ -s "$(git rev-parse --git-dir)/{file}" ] || exit 0
 """
-_REFUSE = """\
-echo "git-theta: cannot push: $theta is gone, and without it the objects would stay here" >&2
-echo "  hint: install git-theta again, then: git theta install" >&2
-exit 1"""
+_GONE = (
+    "echo 'git-theta cannot be started{lost}' >&2; "
+    'echo "  hint: install it again, then: git theta install; or do without it: rm $0" >&2; exit 1'
+)
 
 
 def install(repo: Repository, program: Path) -> list[str]:
@@ -140,16 +133,17 @@ def script(name: str, program: Path) -> str:
     hook = next(hook for hook in _HOOKS if hook.name == name)
     give = "give | " if hook.takes_refs else ""
     lfs = _LFS.format(give=give, name=name) if hook.guards else ""
+    lost = ": the objects of this push would stay here" if hook.guards else ""
+    call = f'{give}"$theta" hook {name} -- "$@"'
     return _SCRIPT.format(
         mark=_MARK,
         name=name,
-        program=shlex.quote(program.as_posix()),
         suffix=KEPT,
         input=_READ if hook.takes_refs else ":",
         give=give,
         lfs=lfs,
         awaits=_AWAITS.format(file=hook.awaits) if hook.awaits else "",
-        gone=_REFUSE if hook.guards else "exit 0",
+        launch=launcher.line(program, call, _GONE.format(lost=lost)),
     )
 
 
@@ -196,9 +190,8 @@ def _works(hook: Path) -> bool:
 def _program_of(hook: Path) -> Path | None:
     """The program that a hook of ours runs; ``None`` when it is not ours."""
     try:
-        lines = decode(hook.read_bytes()).splitlines()
+        text = decode(hook.read_bytes())
     except OSError:
         return None
-    if len(lines) < 3 or not lines[1].startswith(_MARK):
-        return None
-    return Path(shlex.split(lines[2].removeprefix("theta="))[0])
+    ours = text.partition("\n")[2].startswith(_MARK)
+    return launcher.program_of(text) if ours else None

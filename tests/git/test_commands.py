@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from git_theta import manifest
 from git_theta.cli.app import COMMANDS, PLUMBING
+from git_theta.git import config
 from tests.git.conftest import PROGRAM
 from tests.support import checkpoints
 from tests.support.manifests import entry_named
@@ -25,12 +27,19 @@ def _json(done):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *PLUMBING])
+@pytest.mark.parametrize("name", [*COMMANDS, *PLUMBING.keys() - {"merge-driver"}])
 def test_every_command_has_help_with_an_example(theta, repo, name):
     done = theta(repo, name, "--help")
     assert done.returncode == 0
     assert "Example" in done.stdout
     assert "git-theta" in done.stdout or "git theta" in done.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["a", "b", "c", "7"], ["--", "--help"]])
+def test_a_merge_driver_that_merges_nothing_never_says_that_it_did(args, theta, repo):
+    done = theta(repo, "merge-driver", *args)
+    assert done.returncode == 2
+    assert "Usage: git-theta merge-driver" in done.stderr
 
 
 def test_install_outside_a_repository(theta, tmp_path):
@@ -192,7 +201,8 @@ def test_doctor_finds_the_other_project_of_that_name(repo, theta, tmp_path):
 
 
 def test_doctor_finds_a_stale_program(model, theta):
-    model.git("config", "--global", "filter.theta.process", "'/nowhere/git-theta' filter-process")
+    written = config.settings(Path("/nowhere/git-theta"))["filter.theta.process"]
+    model.git("config", "--global", "filter.theta.process", written)
     found = _findings(theta(model, "doctor", "--json"))
     assert "/nowhere/git-theta is not there any more" in found["configuration"]["detail"]
 

@@ -80,7 +80,7 @@ def test_git_runs_what_is_installed_with_the_refs(found, program, push, log, rem
     assert push().returncode == 0
     head = repo.git("rev-parse", "HEAD")
     assert log.read_text() == (
-        f"theta hook pre-push origin {remote.path}\n"
+        f"theta hook pre-push -- origin {remote.path}\n"
         f"refs/heads/main {head} refs/heads/main {'0' * 40}\n"
     )
 
@@ -102,6 +102,13 @@ def test_a_failing_program_stops_the_push(found, program, push, remote):
     assert remote.git("for-each-ref") == ""
 
 
+@pytest.fixture
+def bare_path(monkeypatch) -> None:
+    """No git-theta in PATH."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+@pytest.mark.usefixtures("bare_path")
 @pytest.mark.parametrize("how", ["gone", "not executable", "its python is gone"])
 def test_without_the_program_a_push_is_refused_and_says_why(how, found, program, push, remote):
     hooks.install(found, program)
@@ -114,9 +121,19 @@ def test_without_the_program_a_push_is_refused_and_says_why(how, found, program,
     done = push()
     assert done.returncode != 0
     assert b"git theta install" in done.stderr
+    assert b"rm .git/hooks/pre-push" in done.stderr
     assert remote.git("for-each-ref") == ""
 
 
+def test_a_program_that_moved_is_found_in_path(found, program, push, log, monkeypatch):
+    hooks.install(found, program)
+    moved = program.rename(program.parent.parent / "git-theta")
+    monkeypatch.setenv("PATH", f"{moved.parent}:/usr/bin:/bin")
+    assert push().returncode == 0
+    assert "theta hook pre-push -- origin" in log.read_text()
+
+
+@pytest.mark.usefixtures("bare_path")
 def test_without_the_program_other_commands_go_on(found, program, repo):
     hooks.install(found, program)
     program.unlink()
@@ -140,7 +157,7 @@ def test_a_users_hook_runs_first_with_the_same_input(found, program, push, log, 
     assert push().returncode == 0
     lines = log.read_text().splitlines()
     assert lines[0] == f"user origin {remote.path}"
-    assert lines[2] == f"theta hook pre-push origin {remote.path}"
+    assert lines[2] == f"theta hook pre-push -- origin {remote.path}"
     assert lines[1] == lines[3]
     assert lines[1].startswith("refs/heads/main ")
 
