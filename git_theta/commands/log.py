@@ -16,7 +16,7 @@ from git_theta.git import Repository, command
 from git_theta.git.command import Result, decode
 from git_theta.manifest import Manifest
 
-_FORMAT = "%x01%H%x02%P%x02%cI%x02%an%x02%s"
+_FORMAT = "%H%x02%P%x02%cI%x02%an%x02%s"
 _NO_BLOB = re.compile(r"0+")
 # Renames are found whatever `diff.renames` says, and nothing else gets between the records.
 _OPTIONS = (
@@ -110,34 +110,33 @@ def _log(
 
 
 def _records(fields: Iterator[str]) -> Iterator[tuple[str, list[Row]]]:
-    header, rest = "", list[str]()
+    header, rows = "", list[Row]()
     for field in fields:
-        if field.startswith("\1"):
+        # Paths follow a record of their own and may begin with anything, line breaks too.
+        if (record := field.lstrip("\n")).startswith(":"):
+            rows.append(_row(record, fields))
+        elif record:
             if header:
-                yield header, list(_rows(rest))
-            header, rest = field[1:], []
-        else:
-            rest.append(field)
+                yield header, rows
+            header, rows = record, []
     if header:
-        yield header, list(_rows(rest))
+        yield header, rows
 
 
 def _fields(read: Callable[[int], bytes]) -> Iterator[str]:
     rest = b""
     while piece := read(1 << 16):
         *whole, rest = (rest + piece).split(b"\0")
-        yield from (decode(field).lstrip("\n") for field in whole)
-    if rest.strip():
+        yield from map(decode, whole)
+    if rest:
         yield decode(rest)
 
 
-def _rows(fields: Sequence[str]) -> Iterator[Row]:
-    rest = iter(field for field in fields if field)
-    for field in rest:
-        words = field.split(" ")  # :<mode> <mode> <blob> <blob> <status>
-        path = next(rest)
-        renamed = words[4][:1] in ("R", "C")
-        yield words[2], words[3], path, next(rest) if renamed else path
+def _row(record: str, fields: Iterator[str]) -> Row:
+    words = record.split(" ")  # :<mode> <mode> <blob> <blob> <status>
+    path = next(fields)
+    renamed = words[4][:1] in ("R", "C")
+    return words[2], words[3], path, next(fields) if renamed else path
 
 
 def _revision(
