@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.core.system import atomic_file, exclusive_lock, link_or_copy
+from git_theta.core.system import atomic_file, exclusive_lock, store_error
 from git_theta.errors import HookError
 from git_theta.git import launcher
 from git_theta.git.command import decode
@@ -161,19 +163,30 @@ def _install(hook: _Hook, folder: Path, program: Path) -> bool:
 
 def _keep(hook: Path, kept: Path) -> None:
     """Give a hook a second name, so that there is no moment without it."""
-    if kept.exists() and not (_is_lfs(kept) and _is_lfs(hook)):
-        if hook.is_file() and kept.read_bytes() == hook.read_bytes():
-            return
+    if kept.exists() and not (_is_lfs(kept) and _is_lfs(hook)) and not _same(hook, kept):
         raise HookError(
             f"another hook was written over ours, and {kept.name} was kept before",
             path=str(hook),
             hint=f"merge it into {kept}, remove {hook}, then: git theta install",
         )
-    kept.unlink(missing_ok=True)
-    if hook.is_symlink():
-        kept.symlink_to(hook.readlink())
-    else:
-        link_or_copy(hook, kept)
+    temporary = kept.with_name(f".tmp-{os.getpid()}-{kept.name}")
+    try:
+        # A link keeps the owner and every attribute; some file systems have none.
+        try:
+            os.link(hook, temporary, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(hook, temporary, follow_symlinks=False)
+        temporary.replace(kept)
+    except OSError as error:
+        raise store_error(error, kept) from error
+    finally:
+        temporary.unlink(
+            missing_ok=True
+        )  # renaming a link over another of the same file does nothing
+
+
+def _same(hook: Path, kept: Path) -> bool:
+    return hook.is_file() and kept.read_bytes() == hook.read_bytes()
 
 
 def _is_lfs(hook: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,6 +172,25 @@ def test_a_users_hook_that_fails_stops_the_push_before_us(found, program, push, 
     assert remote.git("for-each-ref") == ""
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_kept_hook_keeps_its_mode(links, found, program, push, log, hook, monkeypatch):
+    if not links:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EPERM, "no hard links, as on exFAT and some network drives")
+
+        monkeypatch.setattr(os, "link", refuse)
+    executable(hook, user_hook(log)).chmod(0o751)
+    hooks.install(found, program)
+    kept = hook.with_name("pre-push.before-theta")
+    assert kept.stat().st_mode & 0o777 == 0o751
+    assert push().returncode == 0
+    assert log.read_text().startswith("user ")
+    hooks.uninstall(found)
+    assert hook.stat().st_mode & 0o777 == 0o751
+    assert not [path for path in hook.parent.iterdir() if path.name.startswith(".tmp")]
+
+
 def test_a_hook_that_was_not_executable_stays_so(found, program, push, log, hook):
     executable(hook, user_hook(log)).chmod(0o644)
     hooks.install(found, program)
@@ -316,9 +337,11 @@ def test_two_hooks_of_the_user_are_his_to_merge(found, program, hook, log):
 def test_a_user_who_restored_the_same_hook_is_no_conflict(found, program, hook, log):
     executable(hook, user_hook(log))
     hooks.install(found, program)
+    hook.with_name("pre-push.before-theta").chmod(0o644)
     executable(hook, user_hook(log))
     assert hooks.install(found, program) == ["pre-push"]
     assert hooks.missing(found) == []
+    assert hook.with_name("pre-push.before-theta").stat().st_mode & 0o111
 
 
 # --- where hooks are -----------------------------------------------------------------------------
