@@ -3,6 +3,7 @@
 ThetaError                       1   anything a user can mend
 ├── UsageError                   2   the command line is wrong
 ├── NotARepositoryError         10   no Git repository here
+│   └── UntrustedRepositoryError 14  another user owns the repository
 ├── MissingToolError            11   git or git-lfs is absent or too old
 ├── SettingsError               12   a setting has a value it cannot have
 ├── HookError                   13   a hook cannot be installed or failed
@@ -75,6 +76,12 @@ class NotARepositoryError(ThetaError):
     """The command needs a Git repository and there is none here."""
 
     exit_code = 10
+
+
+class UntrustedRepositoryError(NotARepositoryError):
+    """Git does not trust the repository here, because another user owns it."""
+
+    exit_code = 14
 
 
 class MissingToolError(ThetaError):

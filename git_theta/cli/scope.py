@@ -9,14 +9,12 @@ import click
 
 
 def scope_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--local``, ``--global`` (the default) and ``--system``, as the argument ``scope``."""
+    """Add ``--local``, ``--global`` and ``--system``, as the argument ``scope``; else ``None``."""
     for name, what in (
-        ("system", "For every user of this machine."),
-        ("global", "For this user (the default)."),
+        ("system", "For every user of this machine; no repository is touched."),
+        ("global", "For this user; no repository is touched."),
         ("local", "Only in this repository."),
     ):
-        option = click.option(
-            f"--{name}", "scope", flag_value=name, default="global", help=what, show_default=False
-        )
+        option = click.option(f"--{name}", "scope", flag_value=name, default=None, help=what)
         function = option(function)
     return function

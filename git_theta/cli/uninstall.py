@@ -11,7 +11,7 @@ from git_theta.git import config, hooks
 
 @click.command("uninstall")
 @scope_options
-def command(scope: config.Scope) -> None:
+def command(scope: config.Scope | None) -> None:
     """Undo `git theta install`.
 
     Tracked paths, objects and history stay as they are: install again to work with them. Hooks
@@ -20,10 +20,13 @@ def command(scope: config.Scope) -> None:
     \b
     Examples:
       git theta uninstall
+      git theta uninstall --global    for this user; touches no repository
       git theta uninstall --local
     """
-    repo = repository_here()
-    config.uninstall(scope, repo.git_dir if repo else None)
-    click.echo(f"The filter and the merge driver are no longer configured ({scope}).")
+    repo = repository_here(scope)
+    where = scope or "global"
+    config.uninstall(where, repo.git_dir if repo else None)
+    click.echo(f"The filter and the merge driver are no longer configured ({where}).")
+    folder = hooks.hooks_dir(repo) if repo else None
     for name in hooks.uninstall(repo) if repo else ():
-        click.echo(f"Hook {name} is removed.")
+        click.echo(f"Hook {name} is removed from {folder}")

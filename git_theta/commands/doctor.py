@@ -11,15 +11,16 @@ from pathlib import Path
 
 from git_theta import DISTRIBUTION, __version__
 from git_theta.core import settings
-from git_theta.errors import ThetaError
+from git_theta.errors import NotARepositoryError, ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
 from git_theta.git.lfs import Lfs
 from git_theta.merge.rules.rules import rules_of
 from git_theta.workspace import Workspace, open_workspace
 
-# `rev-parse --path-format` came with 2.31.
+# `rev-parse --path-format` came with 2.31, `merge-tree --write-tree` with 2.38.
 _OLDEST_GIT = (2, 31)
+_MERGING_GIT = (2, 38)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,20 @@ def examine(program: Path) -> list[Finding]:
         repo = Repository.discover()
     except ThetaError as error:
         findings += _attempt("configuration", lambda: _configuration(None, program))
-        return [*findings, Finding("repository", True, f"none is examined: {error.message}")]
+        return [*findings, _no_repository(error)]
     with repo:
         findings += _attempt("configuration", lambda: _configuration(repo, program))
         findings += _attempt("hooks", lambda: _hooks(repo))
         findings += _attempt(".gitattributes", lambda: _attributes(repo))
         findings += _attempt("settings", lambda: _settings(repo))
     return [*findings, *_attempt("checkpoints", _checkpoints)]
+
+
+def _no_repository(error: ThetaError) -> Finding:
+    """That none is here is no fault; that git cannot use the one that is here, is."""
+    if type(error) is NotARepositoryError:
+        return Finding("repository", True, f"none is examined: {error.message}")
+    return Finding("repository", False, f"{error.path}: {error.message}", error.hint)
 
 
 def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -75,9 +83,13 @@ def _is_installed(distribution: str) -> bool:
 def _git() -> Iterator[Finding]:
     version = command.decode(command.run(["git", "version"])).strip()
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    oldest = ".".join(map(str, _OLDEST_GIT))
-    fix = None if numbers >= _OLDEST_GIT else f"install git {oldest} or newer"
-    yield Finding("git", fix is None, version, fix)
+    if numbers < _OLDEST_GIT:
+        yield Finding("git", False, version, "install git 2.31 or newer")
+    elif numbers < _MERGING_GIT:
+        detail = f"{version}: too old for git theta merge, all else works"
+        yield Finding("git", False, detail, "install git 2.38 or newer")
+    else:
+        yield Finding("git", True, version)
 
 
 def _lfs() -> Iterator[Finding]:
@@ -104,9 +116,9 @@ def _configuration(repo: Repository | None, program: Path) -> Iterator[Finding]:
 
 
 def _hooks(repo: Repository) -> Iterator[Finding]:
-    missing = hooks.missing(repo)
-    detail = f"not ours, or their program is gone: {', '.join(missing)}" if missing else "in place"
-    yield Finding("hooks", not missing, detail, "git theta install" if missing else None)
+    faults = [f"{name} {fault}" for name, fault in hooks.faults(repo).items()]
+    detail = "; ".join(faults) or "in place"
+    yield Finding("hooks", not faults, detail, "git theta install" if faults else None)
 
 
 def _attributes(repo: Repository) -> Iterator[Finding]:

@@ -100,6 +100,12 @@ def uninstall(scope: Scope, git_dir: Path | None = None) -> list[str]:
     return present
 
 
+def file(scope: Scope, git_dir: Path | None = None) -> str:
+    """Return the file that ``install`` wrote, as git names it."""
+    found = _read(scope, git_dir, "--null", "--show-origin", "--get", "filter.theta.process")
+    return decode(found).partition("\0")[0].removeprefix("file:")
+
+
 def state(git_dir: Path | None = None) -> State:
     """What git would do now, in the repository ``git_dir`` or outside of any."""
     lookup = ["git", "config", "--null", "--show-scope", "--show-origin"]

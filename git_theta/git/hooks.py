@@ -106,9 +106,15 @@ def _install_all(repo: Repository, program: Path, names: Sequence[str]) -> list[
 
 
 def missing(repo: Repository) -> list[str]:
-    """The names of our hooks that are not there, or whose program is gone."""
+    """Return the names of our hooks that are not there, or whose program is gone."""
+    return list(faults(repo))
+
+
+def faults(repo: Repository) -> dict[str, str]:
+    """Return what is wrong with our hooks, by name; nothing where all are in place."""
     folder = hooks_dir(repo)
-    return [hook.name for hook in _HOOKS if not _works(folder / hook.name)]
+    found = {hook.name: _fault(folder / hook.name) for hook in _HOOKS}
+    return {name: fault for name, fault in found.items() if fault}
 
 
 def uninstall(repo: Repository) -> list[str]:
@@ -195,9 +201,13 @@ def _is_lfs(hook: Path) -> bool:
     return len(lines) <= 4 and any(line.startswith(b"git lfs ") for line in lines)
 
 
-def _works(hook: Path) -> bool:
+def _fault(hook: Path) -> str | None:
     program = _program_of(hook)
-    return program is not None and program.is_file()
+    if program is None:
+        return "is another one, not ours" if hook.exists() else "is not installed"
+    if not program.is_file():
+        return f"runs {program}, which is gone"
+    return None if os.access(hook, os.X_OK) else "is not executable"
 
 
 def _program_of(hook: Path) -> Path | None:

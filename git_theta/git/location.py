@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from git_theta.errors import GitError, NotARepositoryError
+from git_theta.errors import GitError, NotARepositoryError, UntrustedRepositoryError
 from git_theta.git import command
 from git_theta.git.command import decode
 
@@ -38,11 +38,12 @@ def environment(git_dir: Path, common_dir: Path, work_tree: Path | None) -> dict
 
 def _not_found(start: Path | None, words: str) -> NotARepositoryError:
     where = str(start or Path.cwd())
-    # git names this setting in what it says, whatever the language.
-    if "safe.directory" in words:
-        return NotARepositoryError(
-            "git does not trust this repository: another user owns it",
-            path=where,
-            hint=f"git config --global --add safe.directory {where}",
-        )
+    # git names this setting in the command that it proposes, whatever the language.
+    for line in words.splitlines():
+        if "safe.directory " in line:
+            return UntrustedRepositoryError(
+                "git does not trust this repository: another user owns it",
+                path=where,
+                hint=line.strip(),
+            )
     return NotARepositoryError("not inside a Git repository", path=where, hint="git init")

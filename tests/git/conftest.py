@@ -74,7 +74,7 @@ def model(once, home: Path, repo: Repo, theta) -> Repo:
     """A repository in which safetensors and torch files are tracked."""
 
     def track() -> None:
-        for args in (("install", "--global"), ("track", "*.safetensors", "*.pt")):
+        for args in (("install",), ("track", "*.safetensors", "*.pt")):
             done = theta(repo, *args)
             assert done.returncode == 0, done.stderr
         repo.git("add", ".gitattributes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,34 @@ def test_install_outside_a_repository(theta, tmp_path):
     assert "git init" in done.stderr
 
 
+def test_install_names_what_it_touches_and_touches_no_repository_for_a_user(theta, repo, home):
+    before = sorted(repo.path.rglob("*"))
+    done = theta(repo, "install", "--global")
+    assert done.returncode == 0, done.stderr
+    assert sorted(repo.path.rglob("*")) == before
+    assert str(home / ".gitconfig") in done.stdout
+    hook = repo.write(".git/hooks/pre-push", b"#!/bin/sh\nexit 0\n")
+    done = theta(repo, "install")
+    for name in ("pre-push", "pre-push.before-theta", "post-index-change"):
+        assert str(hook.with_name(name)) in done.stdout
+    assert theta(repo, "uninstall", "--global").returncode == 0
+    assert b"git-theta" in hook.read_bytes()
+
+
+def test_install_without_a_home_names_the_other_ways(theta, repo):
+    done = theta(repo, "install", env={"HOME": "", "XDG_CONFIG_HOME": "", "GIT_CONFIG_GLOBAL": ""})
+    assert done.returncode == 33
+    assert "--system" in done.stderr
+    assert "--local" in done.stderr
+
+
+def test_install_in_a_repository_that_git_does_not_trust(theta, repo):
+    env = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    assert theta(repo, "install", env=env).returncode == 14
+    done = theta(repo, "doctor", "--json", env=env)
+    assert _findings(done)["repository"]["fix"].endswith(f"safe.directory {repo.path}")
+
+
 def test_install_works_for_one_repository_only(theta, repo):
     assert theta(repo, "install", "--local").returncode == 0
     assert str(PROGRAM) in repo.git("config", "--local", "filter.theta.process")
@@ -63,7 +92,7 @@ def test_install_works_for_one_repository_only(theta, repo):
 def test_uninstall_takes_everything_back(theta, repo):
     hook = repo.write(".git/hooks/pre-push", b"#!/bin/sh\nexit 0\n")
     hook.chmod(0o755)
-    theta(repo, "install")
+    assert theta(repo, "install").returncode == 0
     assert b"git-theta" in hook.read_bytes()
     done = theta(repo, "uninstall")
     assert done.returncode == 0, done.stderr
@@ -186,6 +215,7 @@ def test_doctor_before_anything_is_set_up(repo, theta):
     found = _findings(done)
     assert set(found) == {"configuration", "hooks", ".gitattributes"}
     assert found["configuration"]["fix"] == "git theta install"
+    assert "pre-push is not installed" in found["hooks"]["detail"]
     assert found[".gitattributes"]["fix"] == 'git theta track "*.safetensors"'
 
 
@@ -205,6 +235,22 @@ def test_doctor_finds_a_stale_program(model, theta):
     model.git("config", "--global", "filter.theta.process", written)
     found = _findings(theta(model, "doctor", "--json"))
     assert "/nowhere/git-theta is not there any more" in found["configuration"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("version", "fix"),
+    [("2.30.9", "install git 2.31 or newer"), ("2.34.1", "install git 2.38 or newer")],
+)
+def test_doctor_finds_a_git_that_is_too_old(version, fix, model, theta, tmp_path):
+    old = tmp_path / "bin/git"
+    old.parent.mkdir()
+    git = shutil.which("git")
+    old.write_text(
+        f'#!/bin/sh\n[ "$*" = version ] && exec echo git version {version}\nexec {git} "$@"\n'
+    )
+    old.chmod(0o755)
+    path = f"{old.parent}:{os.environ['PATH']}"
+    assert _findings(theta(model, "doctor", "--json", env={"PATH": path}))["git"]["fix"] == fix
 
 
 def test_doctor_finds_a_line_that_overrides_ours(model, theta):

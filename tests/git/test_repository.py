@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from git_theta.errors import GitError, NotARepositoryError, SettingsError
+from git_theta.errors import GitError, NotARepositoryError, SettingsError, UntrustedRepositoryError
 from git_theta.git import Repository
 from tests.support.repo import Repo
 
@@ -80,8 +80,9 @@ def test_no_repository(tmp_path):
 
 def test_a_repository_of_another_user(repo, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    with pytest.raises(NotARepositoryError, match="another user") as caught:
-        Repository.discover(repo.path)
+    (repo.path / "sub").mkdir()
+    with pytest.raises(UntrustedRepositoryError, match="another user") as caught:
+        Repository.discover(repo.path / "sub")
     assert caught.value.hint == f"git config --global --add safe.directory {repo.path}"
 
 
