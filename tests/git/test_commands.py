@@ -40,7 +40,7 @@ def test_every_command_has_help_with_an_example(theta, repo, name):
 def test_a_merge_driver_that_merges_nothing_never_says_that_it_did(args, theta, repo):
     done = theta(repo, "merge-driver", *args)
     assert done.returncode == 2
-    assert "Usage: git-theta merge-driver" in done.stderr
+    assert "theta merge-driver" in done.stderr
 
 
 def test_install_outside_a_repository(theta, tmp_path):
