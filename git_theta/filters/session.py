@@ -11,6 +11,7 @@ from git_theta.checkpoint import smudge
 from git_theta.core.layout import Buffer
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
+from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints, parse
 from git_theta.git.filter_server import SmudgeRequest
@@ -61,9 +62,13 @@ class Session:
         if manifest.is_manifest(head):
             text = bytes(packets.take(manifest.MAX_BYTES + 1))
             manifest.parse(text)  # a damaged one must not be committed
-            yield text
         elif head:
-            yield self._cleaned(path, packets)
+            text = self._cleaned(path, packets)
+        else:
+            return
+        if warning := dropped_side(self._workspace.repo, path, text):
+            self._warn(warning)
+        yield text
 
     def _cleaned(self, path: str, content: Packets) -> bytes:
         texts = list(self._texts(path))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from git_theta.errors import MergeError
+from git_theta.git.command import decode
 from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.repository import Repository
 
 BASE, OURS, THEIRS = 1, 2, 3
 """The stages of the index."""
 
+_OPEN = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
 _QUOTED = re.compile(r"'([^']+)'")
 
 
@@ -28,6 +30,18 @@ def stages(repo: Repository, path: str) -> dict[int, bytes]:
                 hint=f"git add {path} keeps it, git rm {path} removes it",
             )
     return found
+
+
+def is_open(repo: Repository) -> bool:
+    """Tell whether a merge, or what replays commits, waits for conflicts to be resolved."""
+    return any((repo.git_dir / name).exists() for name in _OPEN)
+
+
+def unmerged(repo: Repository, path: str) -> dict[int, bytes]:
+    """Return the versions of a file in conflict by stage; none where it is in no conflict."""
+    listed = decode(repo.git("ls-files", "-u", "-z", "--", f":(literal,top){path}"))
+    rows = (record.split("\t")[0].split() for record in listed.split("\0")[:-1])
+    return {int(stage): repo.read_blob(blob) or b"" for _, blob, stage in rows}
 
 
 def merging(repo: Repository) -> str | None:

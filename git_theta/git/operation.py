@@ -54,7 +54,7 @@ def operation(
         return "ancestor"
     if _redoes_a_merge(repo.git_dir):
         return "merge"
-    named = _command(ancestors() if processes is None else processes)
+    named = running_command(processes)
     if named in _COMMANDS:
         return _COMMANDS[named]
     # Only `git merge` says what it merges (and an alias may hide its name).
@@ -84,9 +84,12 @@ def _redoes_a_merge(git_dir: Path) -> bool:
     return bool(last) and last[0].startswith(("merge ", "m "))
 
 
-def _command(processes: Iterable[Sequence[str]]) -> str | None:
-    """The git command that is the closest of ``processes``."""
-    for words in processes:
+def running_command(processes: Iterable[Sequence[str]] | None = None) -> str | None:
+    """Return the git command, such as ``add``, that started this process, if one did.
+
+    It is the closest of ``processes``: see ``operation``.
+    """
+    for words in ancestors() if processes is None else processes:
         if words and Path(words[0]).name in ("git", "git.exe"):
             return _subcommand(words[1:])
         if words and Path(words[0]).name.startswith("git-"):

@@ -107,3 +107,32 @@ def test_a_bare_repository_has_no_status(remote, theta):
     done = theta(remote, "status")
     assert done.returncode == 2
     assert "git theta ls-files HEAD" in done.stderr
+
+
+def test_adding_ours_in_a_conflict_warns_and_says_how_to_mean_it(contest, theta):
+    assert "dropped" not in contest.process("diff").stderr.decode()
+    done = contest.process("add", PATH)
+    assert done.returncode == 0
+    said = done.stderr.decode()
+    assert f"{PATH}: this is rte unchanged: the changes of mnli are dropped" in said
+    assert "if that is meant, go on" in said
+    # The hint, followed: the conflict is back.
+    assert f"git checkout --merge -- {PATH}, git theta resolve {PATH} --strategy NAME" in said
+    contest.process("checkout", "--merge", "--", PATH)
+    assert "in conflict: 1 tensor" in status(theta, contest, 36)
+    done = theta(contest, "resolve", PATH, "--strategy", "take", "-p", "side=ours")
+    assert (done.returncode, "dropped" in done.stderr) == (0, False), done.stderr
+    assert contest.read(PATH) == file(w0=1, b1=2)
+
+
+def test_committing_ours_in_a_conflict_warns_too(contest):
+    done = contest.process("commit", "-a", "-m", "merged")
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert "the changes of mnli are dropped" in said
+    assert "git reset --keep HEAD~, git merge again" in said
+    contest.git("reset", "-q", "--keep", "HEAD~")
+    assert contest.process("merge", "mnli").returncode == 1
+    # Anything but ours is a choice.
+    contest.write(PATH, file(w0=2, b1=2))
+    assert "dropped" not in contest.process("add", PATH).stderr.decode()
