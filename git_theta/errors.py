@@ -13,6 +13,7 @@ ThetaError                       1   anything a user can mend
 │   └── UnsupportedVersionError 23   written by a newer git-theta
 ├── FormatError                 24   a file is not the format it claims to be
 ├── PointerError                25   a Git LFS pointer stands where a manifest should
+├── LimitError                  26   a checkpoint would take far more than is stored of it
 ├── StoreError                  30   the local store cannot be written (disk full, read-only)
 │   └── LockedError             35   another process holds a lock for too long
 ├── TransferError               31   an upload or download failed
@@ -136,6 +137,12 @@ class PointerError(ThetaError):
     """A Git LFS pointer stands where a manifest should (``git lfs migrate`` does this)."""
 
     exit_code = 25
+
+
+class LimitError(ThetaError):
+    """A checkpoint would take far more time or disk than the bytes that are stored of it."""
+
+    exit_code = 26
 
 
 class StoreError(ThetaError):

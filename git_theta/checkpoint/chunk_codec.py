@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from git_theta.codec import Frame, decode_frame, encode_frame, estimate
+from git_theta.checkpoint.limits import is_affordable
+from git_theta.codec import MAX_RAW, Frame, decode_frame, encode_frame, estimate, parts_limit
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
@@ -25,6 +26,10 @@ _GAIN_PER_LINK = 0.02
 
 # Weights resemble each other all over a tensor, so that an eighth of the usual sample does.
 _WEIGHTS_BLOCKS = 8
+
+
+# Bytes of a frame: its parts as they are, and headers.
+_LONGEST = parts_limit(MAX_RAW) + (1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,28 @@ def encode(
     """The chunk ``data``, whose content hash is ``hash_``, in the encoding that costs least."""
     raw = np.frombuffer(data, np.uint8)
     encoding, encoded = _choose(raw, geometry, base, suggestion)
+    made = _framed(encoding, encoded, hash_, raw.size, geometry, base)
+    stored = sum(memoryview(buffer).nbytes for buffer in made.frame)
+    if not _is_readable(encoding, encoded, raw.size, stored):
+        encoding, encoded = _full(raw, geometry)
+        made = _framed(encoding, encoded, hash_, raw.size, geometry, None)
+    return made
+
+
+def _framed(
+    encoding: Encoding,
+    encoded: Encoded,
+    hash_: str,
+    length: int,
+    geometry: Geometry,
+    base: Base | None,
+) -> EncodedChunk:
     if not encoding.needs_base:
         base = None
     frame = Frame(
         encoding=encoding.number,
         dtype=geometry.dtype.name,
-        raw_length=len(data),
+        raw_length=length,
         content=hash_,
         base=base.hash if base else None,
         encoded=encoded,
@@ -84,12 +105,23 @@ def encode(
     return EncodedChunk(encode_frame(frame), frame.base, base.chain if base else ())
 
 
-def _choose(
-    raw: Bytes, geometry: Geometry, base: Base | None, suggestion: Suggestion | None
-) -> tuple[Encoding, Encoded]:
+def _is_readable(encoding: Encoding, encoded: Encoded, length: int, stored: int) -> bool:
+    """Whether the frame is within the limits that every reader holds to."""
+    total = sum(part.nbytes for part in encoded.parts)
+    return total <= parts_limit(length) and is_affordable(encoding, encoded, length, stored)
+
+
+def _full(raw: Bytes, geometry: Geometry) -> tuple[Encoding, Encoded]:
     full = registry.encoding_named("full")
     plain = full.encode(raw, None, geometry)
     assert plain is not None
+    return full, plain
+
+
+def _choose(
+    raw: Bytes, geometry: Geometry, base: Base | None, suggestion: Suggestion | None
+) -> tuple[Encoding, Encoded]:
+    full, plain = _full(raw, geometry)
     if base is None:
         return full, plain
     best, best_cost = (full, plain), estimate(plain.parts, _WEIGHTS_BLOCKS)
@@ -206,8 +238,10 @@ def _links(
 def _link(store: ObjectStore, ref: Ref, below: Link | None, depth: int) -> Link:
     data, location = below or (None, None)
     try:
+        if ref.length > _LONGEST:
+            raise CorruptObjectError(f"a frame has {_LONGEST:,} bytes at most")
         frame = decode_frame(store.read(ref))
-        decoded = _decode_frame(frame, data, location.hash if location else None)
+        decoded = _decode_frame(frame, data, location.hash if location else None, ref.length)
     except CorruptObjectError as error:
         raise _corrupt(ref, error.message) from error
     except MissingObjectError as error:
@@ -215,7 +249,7 @@ def _link(store: ObjectStore, ref: Ref, below: Link | None, depth: int) -> Link:
     return decoded, Location(frame.content, frame.raw_length, ref, frame.base, depth)
 
 
-def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> Bytes:
+def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, stored: int) -> Bytes:
     encoding = registry.encoding_numbered(frame.encoding)
     if encoding is None:
         raise UnsupportedVersionError(
@@ -224,6 +258,8 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None) -> By
         )
     if frame.base != base_hash or encoding.needs_base != (base is not None):
         raise CorruptObjectError("its base is not the frame that the manifest names")
+    if not is_affordable(encoding, frame.encoded, frame.raw_length, stored):
+        raise CorruptObjectError(f"{stored} bytes do not pay for the work that it asks for")
     geometry = Geometry(dtype(frame.dtype))
     data = encoding.decode(frame.encoded, base, geometry, frame.raw_length)
     if content_hash(data.data) != frame.content:

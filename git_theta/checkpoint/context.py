@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from git_theta.checkpoint.limits import Allowance
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.settings import Settings
@@ -21,6 +22,7 @@ class StorageContext:
     index: Index
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=NullProgress)
+    allowance: Allowance = field(default_factory=Allowance)
 
     def unsound(self, objects: Mapping[str, int]) -> dict[str, int]:
         """Those of ``objects`` (oid to bytes) that are not here, or not whole.

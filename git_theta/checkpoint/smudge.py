@@ -25,9 +25,10 @@ from git_theta.store import Location
 def smudge(manifest: Manifest, storage: StorageContext, name: str = "") -> Iterator[memoryview]:
     """The file that ``manifest`` describes, in order, piece by piece, every chunk verified.
 
-    Raises ``MissingObjectError`` or ``CorruptObjectError``; pieces given before that are right,
-    but the caller must discard them.
+    Raises ``LimitError`` before anything is decoded, ``MissingObjectError`` or
+    ``CorruptObjectError``; pieces given before that are right, but the caller must discard them.
     """
+    storage.allowance.charge(manifest, storage.store.size, storage.settings.expand_limit)
     digest = blake3()
     reader = _ChunkReader(storage, manifest)
     storage.progress.start(f"restoring {name}", manifest.size)
@@ -65,7 +66,10 @@ class _ChunkReader:
                 return self._kept[chunk.hash]
         decoded = chunk_codec.decode(self._workshop.store, chunk)
         data = decoded.data.data
+        longer = sum(row.raw_length for row in decoded.locations) - chunk.length * len(chunk.chain)
         with self._lock:
+            if longer > 0:  # bases are longer than a manifest can say
+                self._workshop.allowance.spend(longer, self._workshop.settings.expand_limit)
             self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
             if chunk.hash in self._skeleton:
                 self._kept[chunk.hash] = data

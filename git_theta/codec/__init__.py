@@ -2,22 +2,26 @@
 
 from git_theta.codec.frame import (
     HEADER_BYTES,
+    MAX_RAW,
     Frame,
     Header,
     decode_frame,
     encode_frame,
     estimate,
     iter_headers,
+    parts_limit,
     read_header,
 )
 
 __all__ = [
     "HEADER_BYTES",
+    "MAX_RAW",
     "Frame",
     "Header",
     "decode_frame",
     "encode_frame",
     "estimate",
     "iter_headers",
+    "parts_limit",
     "read_header",
 ]

@@ -25,10 +25,10 @@ from git_theta.errors import CorruptObjectError, UnsupportedVersionError
 
 MAGIC = b"GTHF"
 VERSION = 1
-MAX_RAW = 1 << 28
+MAX_RAW = 1 << 26
 MAX_PARTS = 16
 # Parts may be larger than the chunk (positions and values), but not without bound.
-_PARTS_FACTOR, _PARTS_EXTRA = 4, 1 << 20
+_PARTS_FACTOR, _PARTS_EXTRA = 2, 1 << 20
 
 _FIXED = struct.Struct("<4sBBBBQQ32s")
 _U8, _U16 = struct.Struct("<B"), struct.Struct("<H")
@@ -124,7 +124,7 @@ def decode_frame(data: Buffer) -> Frame:
     params = bytes(reader.take(reader.unpack(_U16)[0]))
     tables = [_part_table(reader) for _ in range(part_count)]
     total = sum(table.word * table.count for table in tables)
-    if total > _PARTS_FACTOR * header.raw_length + _PARTS_EXTRA:
+    if total > parts_limit(header.raw_length):
         _fail(f"its parts would take {total} bytes")
     parts = tuple(_part(reader, table) for table in tables)
     if reader.remaining:
@@ -137,6 +137,11 @@ def decode_frame(data: Buffer) -> Frame:
         header.base,
         Encoded(params, parts),
     )
+
+
+def parts_limit(raw_length: int) -> int:
+    """Return how many bytes the parts of a chunk of ``raw_length`` bytes may have together."""
+    return _PARTS_FACTOR * raw_length + _PARTS_EXTRA
 
 
 def read_header(data: Buffer) -> Header:

@@ -57,10 +57,19 @@ class LowRank:
                 "a low-rank frame needs floats, a base of its size, four parts"
             )
         factors, columns = _read(encoded)
+        if factors.scales.size > min(factors.left.words.shape[1], columns):
+            raise CorruptObjectError("a low-rank frame's rank is larger than its matrix")
         if columns == 0 or length != factors.left.words.shape[1] * columns * form.word:
             raise CorruptObjectError("the factors of a low-rank frame do not fit its chunk")
         predicted = predict(base.view(form.unsigned).reshape(-1, columns), factors, form)
         return add_residual(predicted.reshape(-1), *encoded.parts[2:]).view(np.uint8)
+
+    def work(self, encoded: Encoded, length: int) -> int:
+        """Return what decoding takes: for each rank, a pass over all of the chunk."""
+        if len(encoded.params) < _HEAD.size or not encoded.parts:
+            return 0  # which decode refuses
+        rank = int(_HEAD.unpack_from(encoded.params)[4])
+        return rank * length
 
 
 ENCODING = LowRank()
@@ -78,10 +87,13 @@ def encode_with_factors(
 
     ``left`` is (r, rows of the whole tensor), ``right`` (r, columns); they are stored as they are.
     Of the ways to evaluate them, the one that reproduces most of a sample is taken. ``None`` where
-    the chunk is not whole rows of floats with a base of its length.
+    the chunk is not whole rows of floats with a base of its length, and where there are
+    more ranks than rows or columns: such factors save nothing.
     """
     rows = Rows.of(raw, base, geometry)
     if rows is None:
+        return None
+    if left.words.shape[0] > min(rows.actual.shape):
         return None
     scales = np.full(left.words.shape[0], scale)
     here = slice(rows.first, rows.first + rows.actual.shape[0])

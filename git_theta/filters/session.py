@@ -8,6 +8,7 @@ from pathlib import Path
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
+from git_theta.checkpoint.limits import excess
 from git_theta.core.layout import Buffer
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
@@ -77,6 +78,12 @@ class Session:
         result = clean_incoming(content, file, path, storage, self._known.parents(path, texts))
         if result.warning:
             self._warn(f"{path}: {result.warning}")
+        limit = storage.settings.expand_limit
+        if excess(result.manifest) > limit:
+            self._warn(
+                f"{path}: it is {result.manifest.size:,} bytes of nearly nothing; checking it out "
+                f"needs more than theta.expandLimit={limit}"
+            )
         made = manifest.dump(result.manifest)
         # The text that git has for these very bytes: no spurious difference.
         same = (text for text in texts if self._stands_for(text, result.manifest))

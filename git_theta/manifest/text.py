@@ -15,10 +15,11 @@ MAGIC = PREFIX + b"%d," % VERSION
 
 # Limits that no honest manifest meets; they bound the work that a hostile one can ask for.
 MAX_BYTES = 256 << 20
-MAX_CHUNK = 1 << 28
+MAX_CHUNK = 1 << 26
 MAX_CHAIN = 64
 MAX_DIMENSIONS = 64
 MAX_INT = 1 << 62
+MAX_DEPTH = 64
 
 
 def is_manifest(head: bytes) -> bool:
@@ -54,12 +55,32 @@ def skeleton_line(chunks: Iterable[Chunk]) -> bytes:
 
 
 def recipe_line(recipe: Mapping[str, Any]) -> bytes:
-    """The third line of a merged checkpoint; ``ValueError`` when a number is not finite."""
+    """The third line of a merged checkpoint.
+
+    ``ValueError`` when a number is not finite, or where it is nested too deeply.
+    """
+    if _depth(recipe) > MAX_DEPTH:
+        raise ValueError(f"a recipe has objects in each other to more than {MAX_DEPTH} levels")
     return _line({"recipe": _sorted(recipe)})
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+
+
+def _depth(value: Any) -> int:
+    """Return how many objects and lists are in each other; no deeper than it must to say so."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        depth += any(isinstance(each, (Mapping, list, tuple)) for each in level)
+        level = [inner for outer in level for inner in _inside(outer)]
+    return depth
+
+
+def _inside(outer: Any) -> Iterable[Any]:
+    if isinstance(outer, Mapping):
+        return outer.values()
+    return outer if isinstance(outer, (list, tuple)) else ()
 
 
 def _sorted(value: Any) -> Any:

@@ -17,6 +17,8 @@ from git_theta.merge.rules.rules import Rule
 
 Recipe = Mapping[str, Any]
 
+_CONTRIBUTORS, _FILES = 256, 1 << 14
+
 
 def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     """The recipe of what the plan makes; every value is JSON.
@@ -118,11 +120,22 @@ def _check_tables(rule: Rule) -> None:
 def check_recipe(recipe: object) -> Recipe:
     """``recipe`` if it can be one: a manifest may come from a stranger. ``MergeError`` if not."""
     try:
+        _check_crowd(recipe)
         _check_recipe(recipe)
     except (KeyError, TypeError, ValueError) as error:
         raise MergeError("the recipe in the manifest is malformed") from error
     assert isinstance(recipe, Mapping)
     return recipe
+
+
+def _check_crowd(recipe: Any) -> None:
+    """Bound what a replay holds: 20,000 times the same version took 3.2 GB."""
+    contributors, shards = len(recipe["contributors"]), len(recipe.get("shards", []))
+    if contributors > _CONTRIBUTORS or contributors * shards > _FILES:
+        raise MergeError(
+            f"the recipe in the manifest names {contributors:,} contributors and {shards:,} other "
+            f"files; a replay takes {_CONTRIBUTORS} contributors with {_FILES:,} files"
+        )
 
 
 def _check_recipe(recipe: Any) -> None:

@@ -151,13 +151,16 @@ class _Archive:
     def __init__(self, repo: Repository, parents: Sequence[str]) -> None:
         self._repo = repo
         self._parents = parents
+        self._found: dict[str, Manifest] = {}
 
     def find(self, hash_: str) -> Manifest:
         """The checkpoint whose file has this BLAKE3 hash."""
+        if hash_ in self._found:
+            return self._found[hash_]  # a recipe may name a version thousands of times
         near = self._near.get(hash_)
         texts = [self._repo.read_blob(near)] if near else self._everywhere(hash_)
         for text in filter(None, texts):
-            return manifest.parse(text)
+            return self._found.setdefault(hash_, manifest.parse(text))
         raise MergeError(
             f"no commit here has the version with hash {hash_}, which was merged",
             hint="git fetch --all, then try again",

@@ -133,7 +133,7 @@ CHANGES: list[tuple[Callable[[Rows], None], str]] = [
     (chunk(12, A, *[[C, 100]] * 65), "not .length, hash, ref"),
     (put(3, "chunks", ["chunk"]), "not .length, hash, ref"),
     (chunk(0, A, [C, 100]), "has 0 bytes"),
-    (chunk((1 << 28) + 1, A, [C, 100]), "the limit is"),
+    (chunk((1 << 26) + 1, A, [C, 100]), "the limit is"),
     (chunk(13, A, [C, 100]), "do not add up"),
     (chunk(12, "A" * 64, [C, 100]), "hash of one"),
     (chunk(12.0, A, [C, 100]), "chunk length is not a number"),

@@ -51,7 +51,7 @@ frames = st.builds(
     Frame,
     encoding=st.integers(0, 255),
     dtype=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=255),
-    raw_length=st.integers(1, 1 << 28),
+    raw_length=st.integers(1, 1 << 26),
     content=st.binary(min_size=32, max_size=32).map(bytes.hex),
     base=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
     encoded=st.builds(Encoded, st.binary(max_size=300), st.lists(words, max_size=16).map(tuple)),

@@ -41,7 +41,7 @@ def refs(draw: st.DrawFn) -> Ref:
 
 CHUNKS = st.builds(
     Chunk,
-    length=st.integers(1, 1 << 28),
+    length=st.integers(1, 1 << 26),
     hash=HEX,
     chain=st.lists(refs(), min_size=1, max_size=4).map(tuple),
 )

@@ -1,0 +1,92 @@
+"""What decoding may cost, measured by the stored bytes that somebody paid for.
+
+A frame of 150 bytes may stand for 64 MiB, a manifest may name it a million times, and a product of
+constant factors takes minutes: time and disk are bounded before work begins, by sizes that are
+known from what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from git_theta.core.hashes import Ref
+from git_theta.core.layout import Encoded
+from git_theta.errors import LimitError, MissingObjectError
+from git_theta.manifest import Chunk, Manifest
+
+# zlib, with which Git stores its own files, expands by up to 1,032 times.
+RATIO = 1000
+
+# Passes over the chunk, times its bytes. In a square chunk of 64 MiB, a stored byte of a bfloat16
+# factor is there for 4,100 of them, one of a factor of small integers for 15,000. A second does
+# 2.8e9, so 16 passes over such a chunk take 0.4 s.
+_WORK_PER_STORED = 32 << 10
+_WORK_PER_RAW = 16
+
+
+@runtime_checkable
+class CountsWork(Protocol):
+    """An encoding whose decoding can take more than a few passes over the chunk."""
+
+    def work(self, encoded: Encoded, length: int) -> int:
+        """Return the passes that decoding takes over ``length`` raw bytes, times ``length``."""
+        ...
+
+
+def is_affordable(encoding: object, encoded: Encoded, length: int, stored: int) -> bool:
+    """Whether a frame of ``stored`` bytes may take the work that it asks for."""
+    if not isinstance(encoding, CountsWork):
+        return True
+    allowed = _WORK_PER_RAW * length + _WORK_PER_STORED * stored
+    return encoding.work(encoded, length) <= allowed
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What one command decoded, and the frames that pay for it; each frame pays once."""
+
+    _paid: set[Ref] = field(default_factory=set)
+    _stored: int = 0
+    _decoded: int = 0
+
+    def charge(self, manifest: Manifest, size_of: Callable[[str], int | None], limit: int) -> None:
+        """Account for all of a checkpoint, before it is decoded.
+
+        ``size_of`` tells the size of an object that is here; one of another size pays for nothing.
+        Raises ``LimitError`` where this and what came before is over ``limit`` bytes beyond
+        ``RATIO`` times what is stored, ``MissingObjectError`` where it is not here.
+        """
+        chunks = list(manifest.chunks())
+        refs = {ref for chunk in chunks for ref in chunk.chain} - self._paid
+        sizes = {oid: size_of(oid) for oid in {ref.oid for ref in refs}}
+        if missing := min((oid for oid, size in sizes.items() if size is None), default=None):
+            raise MissingObjectError(f"object {missing} is not here", hint="git theta fetch")
+        here = {ref for ref in refs if sizes[ref.oid] == ref.size}
+        self._paid |= here
+        self._stored += sum(ref.length for ref in here)
+        self.spend(_declared(chunks), limit)
+
+    def spend(self, decoded: int, limit: int) -> None:
+        """Account for bytes that are decoded; raises as ``charge`` does."""
+        self._decoded += decoded
+        if self._decoded > RATIO * self._stored + limit:
+            raise LimitError(
+                f"decoding it takes {self._decoded:,} bytes, but {self._stored:,} are stored for "
+                f"it: over {RATIO:,} times as many, and theta.expandLimit={limit} more",
+                hint="if you trust this repository: git config theta.expandLimit "
+                f"{-(-self._decoded >> 30)}g",
+            )
+
+
+def excess(manifest: Manifest) -> int:
+    """Return by how many bytes a checkpoint alone is beyond ``RATIO`` times what is stored."""
+    chunks = list(manifest.chunks())
+    stored = sum(ref.length for ref in {ref for chunk in chunks for ref in chunk.chain})
+    return max(0, _declared(chunks) - RATIO * stored)
+
+
+def _declared(chunks: Iterable[Chunk]) -> int:
+    """Bytes to decode, were every base as long as its chunk."""
+    return sum(chunk.length * len(chunk.chain) for chunk in chunks)
