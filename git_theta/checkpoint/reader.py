@@ -31,16 +31,16 @@ class Reader:
     """
 
     def __init__(self, storage: StorageContext) -> None:
-        self._workshop = storage
+        self._storage = storage
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """The raw bytes of each chunk; not to be written to."""
-        decoded = [*chunk_codec.decode_each(self._workshop.store, wanted)]
+        decoded = [*chunk_codec.decode_each(self._storage.store, wanted)]
         self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
 
     def _note(self, verified: Iterable[Location]) -> None:
-        self._workshop.index.add(dict.fromkeys(verified))
+        self._storage.index.add(dict.fromkeys(verified))
 
     def tensors(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
         """All bytes of each tensor's storage; not to be written to, though torch may think so."""
@@ -55,14 +55,14 @@ class Reader:
         """Tensors of several chunks: the first of each, then the second of each, and so on."""
         wholes = [new_array(entry.length) for entry in entries]
         is_large = max(entry.length for entry in entries) > _SHARED
-        workers = self._workshop.settings.workers if is_large else 1
+        workers = self._storage.settings.workers if is_large else 1
         for _ in in_order(self._fill, _aligned(entries, wholes), workers):
             pass
         return wholes
 
     def _fill(self, parts: Sequence[tuple[Chunk, Bytes]]) -> None:
         """Decode chunks, each into its place, before the next one is decoded."""
-        decoded = chunk_codec.decode_each(self._workshop.store, [chunk for chunk, _ in parts])
+        decoded = chunk_codec.decode_each(self._storage.store, [chunk for chunk, _ in parts])
         verified: list[Location] = []
         for _, place in parts:
             found = next(decoded)

@@ -15,7 +15,7 @@ from git_theta.errors import ThetaError
 from git_theta.merge.compute.compare import Comparison, compare
 from git_theta.merge.compute.loader import Loader
 from git_theta.merge.kernels.device import device_named
-from git_theta.merge.planning.actions import Combine, Conflict, Part, Plan, Step, Unit
+from git_theta.merge.planning.actions import Action, Conflict, Merge, Plan, Unit, UnitMember
 from git_theta.merge.planning.conflicts import by_kind
 from git_theta.merge.planning.lora import LoraUnit
 from git_theta.merge.resolve import Ask
@@ -43,18 +43,18 @@ def asker(workspace: Workspace) -> Ask:
             settings.workers,
             allow_nan=True,  # taking a side may be what is wanted of it
         )
-        parameters = {step.name: step for step in possible.combined}
+        parameters = {action.name: action for action in possible.merges}
         units = {unit.name: unit for unit in possible.units}
         groups = by_kind(plan.conflicts)
         rules: list[Rule] = []
         for number, (pattern, conflicts) in enumerate(groups, 1):
             click.echo(f"\n[{number}/{len(groups)}] {_title(pattern, conflicts)}")
-            steps = [parameters[c.name] for c in conflicts if c.name in parameters]
+            actions = [parameters[c.name] for c in conflicts if c.name in parameters]
             joined = [units[c.name] for c in conflicts if c.name in units]
             updates = [unit for unit in joined if isinstance(unit, LoraUnit)]
-            found = compare(steps, updates, loader) if steps or updates else None
+            found = compare(actions, updates, loader) if actions or updates else None
             click.echo(f"    {_what_is_known(plan, found, conflicts)}")
-            answer = _answer(plan, _known(steps, joined))
+            answer = _answer(plan, _known(actions, joined))
             rules += [
                 Rule(match, answer.strategy, answer.given)
                 for match in _globs(plan, pattern, conflicts)
@@ -67,16 +67,18 @@ def asker(workspace: Workspace) -> Ask:
 def _globs(plan: Plan, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:
     """What matches these conflicts and nothing else that a rule is for: the pattern, or names."""
     own = {conflict.name for conflict in conflicts}
-    others = (step for step in plan.steps if step.name not in own and _is_contested(plan, step))
-    if not any(fnmatchcase(step.name, pattern) for step in others):
+    others = (
+        action for action in plan.actions if action.name not in own and _is_contested(plan, action)
+    )
+    if not any(fnmatchcase(action.name, pattern) for action in others):
         return [pattern]
     return [glob.escape(conflict.name) for conflict in conflicts]
 
 
-def _is_contested(plan: Plan, step: Step) -> bool:
-    if isinstance(step, (Conflict, Combine, Part)) or step.rule:
+def _is_contested(plan: Plan, action: Action) -> bool:
+    if isinstance(action, (Conflict, Merge, UnitMember)) or action.rule:
         return True
-    return plan.policy.every and step.why == "one-sided"
+    return plan.policy.include_one_sided and action.why == "one-sided"
 
 
 def _title(pattern: str, conflicts: Sequence[Conflict]) -> str:
@@ -101,9 +103,9 @@ class _Mergeable:
     example: str = ""
 
 
-def _known(steps: Sequence[Combine], units: Sequence[Unit]) -> _Mergeable:
+def _known(actions: Sequence[Merge], units: Sequence[Unit]) -> _Mergeable:
     if not units:
-        return _Mergeable(("tensors",), "ties:density=0.3") if steps else _Mergeable()
+        return _Mergeable(("tensors",), "ties:density=0.3") if actions else _Mergeable()
     if isinstance(units[0], LoraUnit):
         return _Mergeable(("factors",), "svd or cat")
     return _Mergeable(("tensors", "prompts"), "concat")

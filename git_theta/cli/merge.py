@@ -33,7 +33,9 @@ _CROSSED = (
 @click.command("merge")
 @click.argument("branches", nargs=-1, required=True, metavar="BRANCH...")
 @strategy_options
-@click.option("--all", "every", is_flag=True, help="Merge also what only one branch changed.")
+@click.option(
+    "--all", "include_one_sided", is_flag=True, help="Merge also what only one branch changed."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
@@ -45,7 +47,7 @@ def command(
     rules: tuple[str, ...],
     allow_nan: bool,
     device: str | None,
-    every: bool,
+    include_one_sided: bool,
     dry_run: bool,
     no_commit: bool,
     message: str | None,
@@ -65,7 +67,7 @@ def command(
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
-    request = request_of(strategy, parameters, rules, device, every, allow_nan)
+    request = request_of(strategy, parameters, rules, device, include_one_sided, allow_nan)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)
@@ -78,11 +80,15 @@ def command(
             click.echo(_CROSSED, err=True)
         _show(workspace, prepared, as_json)
         warn_of_unmatched(request, prepared.plans)
-        if heads.head not in heads.contributors and request.rules and not (every or prepared.plans):
+        if (
+            heads.head not in heads.contributors
+            and request.rules
+            and not (include_one_sided or prepared.plans)
+        ):
             click.echo(_AHEAD, err=True)
         if dry_run:
             return
-        if len(heads.others) == 1 and not every and not prepared.is_joint:
+        if len(heads.others) == 1 and not include_one_sided and not prepared.is_joint:
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return
         check_mergeable(prepared)

@@ -47,7 +47,7 @@ def request_of(
     parameters: Sequence[str],
     rules: Sequence[str],
     device: str | None,
-    every: bool = False,
+    include_one_sided: bool = False,
     allow_nan: bool = False,
 ) -> Request:
     """What the options ask for; ``device`` is set for this process and those that it starts."""
@@ -62,4 +62,4 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    return Request(tuple(here), every, allow_nan)
+    return Request(tuple(here), include_one_sided, allow_nan)

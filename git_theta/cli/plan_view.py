@@ -39,4 +39,4 @@ def warn_of_unmatched(request: Request, plans: Sequence[Plan]) -> None:
 
 
 def _is_for(rule: Rule, plan: Plan) -> bool:
-    return any(rule.matches(step.name, plan.versions.path) for step in plan.steps)
+    return any(rule.matches(action.name, plan.versions.path) for action in plan.actions)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import print_json, table
-from git_theta.merge.rules.hyperparameters import Parameter
-from git_theta.merge.rules.registry import listed, strategy_named
+from git_theta.merge.rules.hyperparameters import Hyperparameter
+from git_theta.merge.rules.registry import list_strategies, strategy_named
 from git_theta.merge.rules.strategy import Strategy
 
 
@@ -30,7 +30,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    rows = listed()
+    rows = list_strategies()
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -50,7 +50,9 @@ def _document(name: str, as_json: bool) -> None:
                 "paper": found.paper,
                 "version": found.version,
                 "needs": _needs(found),
-                "parameters": [_row(parameter) for parameter in found.parameters],
+                "hyperparameters": [
+                    _row(hyperparameter) for hyperparameter in found.hyperparameters
+                ],
             }
         )
         return
@@ -59,10 +61,10 @@ def _document(name: str, as_json: bool) -> None:
         click.echo(f"Source: {found.paper}")
     if needs := _needs(found):
         click.echo(f"Needs: {', '.join(needs)}")
-    if found.parameters:
-        cells = [tuple(_row(parameter).values()) for parameter in found.parameters]
-        click.echo("\n" + table(("PARAMETER", "DEFAULT", "VALUES", ""), cells))
-    example = "".join(f" -p {p.name}=..." for p in found.parameters if p.required)
+    if found.hyperparameters:
+        cells = [tuple(_row(hyperparameter).values()) for hyperparameter in found.hyperparameters]
+        click.echo("\n" + table(("HYPERPARAMETER", "DEFAULT", "VALUES", ""), cells))
+    example = "".join(f" -p {p.name}=..." for p in found.hyperparameters if p.required)
     click.echo(f"\nExample: git theta merge BRANCH --strategy {found.name}{example}")
 
 
@@ -72,24 +74,24 @@ def _needs(found: Strategy) -> list[str]:
     if {"base", "deltas"} & set(found.inputs) - set(found.optional):
         needs.append("a common ancestor")
     if found.statistic:
-        may_lack = "" if found.needs_statistic() else ", of some parameters at least"
+        may_lack = "" if found.needs_statistic() else ", of some tensors at least"
         needs.append(f"{found.statistic} statistics{may_lack}")
     if (fewest, most) != (1, None):
         needs.append(f"{fewest} contributors{'' if most == fewest else ' or more'}")
     return needs
 
 
-def _row(parameter: Parameter) -> dict[str, str]:
-    default = parameter.default
-    if parameter.required:
+def _row(hyperparameter: Hyperparameter) -> dict[str, str]:
+    default = hyperparameter.default
+    if hyperparameter.required:
         shown = "must be given"
     elif isinstance(default, tuple):
         shown = ", ".join(map(str, default))
     else:
         shown = str(default).lower() if isinstance(default, bool) else str(default)
     return {
-        "name": parameter.name,
+        "name": hyperparameter.name,
         "default": shown,
-        "accepts": parameter.accepts,
-        "doc": parameter.doc,
+        "accepts": hyperparameter.accepts,
+        "doc": hyperparameter.doc,
     }

@@ -21,7 +21,7 @@ _NO_BASE, _BASED = b"0", b"1"
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class MergedTree:
     """The merged tree, and the checkpoints in it that are yet to be merged.
 
     ``contested`` tells of each whether git found it in a common ancestor. ``conflicts`` are other
@@ -33,7 +33,9 @@ class Folded:
     conflicts: tuple[str, ...]
 
 
-def fold(repo: Repository, heads: Heads, environment: Callable[[str], Mapping[str, str]]) -> Folded:
+def merge_trees(
+    repo: Repository, heads: Heads, environment: Callable[[str], Mapping[str, str]]
+) -> MergedTree:
     """Merge the heads pairwise.
 
     ``environment`` is what makes the merge driver ``note`` what it is asked for, given the name of
@@ -45,12 +47,12 @@ def fold(repo: Repository, heads: Heads, environment: Callable[[str], Mapping[st
         commit = heads.head.commit
         conflicts: list[str] = []
         for head in heads.others:
-            tree, failed = _merge_trees(repo, commit, head.commit, collecting)
+            tree, failed = _merge_pair(repo, commit, head.commit, collecting)
             conflicts += failed
             parents = ("-p", commit, "-p", head.commit)
             commit = decode(repo.git("commit-tree", tree, *parents, "-m", "folded")).strip()
         contested = _contested(Path(notes.name).read_bytes())
-        return Folded(tree, contested, tuple(dict.fromkeys(conflicts)))
+        return MergedTree(tree, contested, tuple(dict.fromkeys(conflicts)))
 
 
 def note(file: Path, path: str, is_based: bool) -> None:
@@ -67,7 +69,7 @@ def _contested(notes: bytes) -> dict[str, bool]:
     return found
 
 
-def _merge_trees(
+def _merge_pair(
     repo: Repository, ours: str, theirs: str, environment: Mapping[str, str]
 ) -> tuple[str, list[str]]:
     """The tree, and the files in conflict, which have markers in it."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from git_theta.errors import MergeError, ThetaError
 from git_theta.git import Repository
 from git_theta.git.merge_heads import Heads, merge_message
-from git_theta.git.merge_tree import Folded, fold
+from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.merge.adapter_config import merged as adapter_config
-from git_theta.merge.compute.executor import carry_out
+from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.planning.planner import make_plan
@@ -24,7 +24,7 @@ from git_theta.merge.rules.rules import as_behind
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
-    from git_theta.merge.compute.engine import Surveys
+    from git_theta.merge.compute.engine import Prepasses
 from git_theta.git.merge_commit import begin_merge, check_out, commit_merge, tree_with
 
 
@@ -46,8 +46,9 @@ class Prepared:
     def is_joint(self) -> bool:
         """Whether files depend on each other, and nothing is in conflict.
 
-        Git's driver sees one file at a time: it cannot write an adapter's configuration, and
-        surveys a model in several files anew for each. But git alone makes one ancestor of several.
+        Git's driver sees one file at a time: it cannot write an adapter's configuration, and reads
+        the whole of a model in several files anew for each. But git alone makes one ancestor of
+        several.
         """
         is_clear = not (self.conflicts or self.heads.is_crossed)
         is_clear = is_clear and not any(plan.conflicts for plan in self.plans)
@@ -60,34 +61,34 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors
     where git is not to merge.
     """
-    if heads.is_crossed and (request.every or len(heads.others) > 1):
+    if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
             "these branches merged each other before, so they have several common ancestors",
             hint="merge one branch after another: git theta merge BRANCH (without --all)",
         )
     repo = workspace.repo
-    folded = fold(repo, heads, lambda file: Request(collect=file).environment())
+    merged_tree = merge_trees(repo, heads, lambda file: Request(collect=file).environment())
     rules = all_rules(request, repo)
     if heads.head not in heads.contributors:
         others = [head.name for head in heads.others]
         rules = [as_behind(rule, heads.head.name, others) for rule in rules]
-    plans, conflicts = [], list(folded.conflicts)
+    plans, conflicts = [], list(merged_tree.conflicts)
     sides = [(head.name, head.commit) for head in heads.contributors]
-    for path in _paths(repo, heads, folded, request):
+    for path in _paths(repo, heads, merged_tree, request):
         try:
             versions = _versions(repo, heads, path)
         except ThetaError as error:
             raise error.at(path) from error
-        if versions.base is None and folded.contested.get(path):
+        if versions.base is None and merged_tree.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
             continue
-        policy = policy_for("merge", rules, versions, request.every, request.allow_nan)
+        policy = policy_for("merge", rules, versions, request.include_one_sided, request.allow_nan)
         plan = make_plan(versions, policy, workspace)
         plans.append(with_other_files(plan, workspace, sides, heads.base))
-    files = _files(repo, folded.tree, plans)
+    files = _files(repo, merged_tree.tree, plans)
     left = tuple(path for path in conflicts if path not in files)
-    return Prepared(heads, folded.tree, tuple(plans), left, files)
+    return Prepared(heads, merged_tree.tree, tuple(plans), left, files)
 
 
 def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
@@ -100,10 +101,10 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
     return found
 
 
-def _paths(repo: Repository, heads: Heads, folded: Folded, request: Request) -> list[str]:
-    """The checkpoints to be merged: those that more heads changed, or with ``every`` one did."""
-    paths = set(folded.contested)
-    if request.every:
+def _paths(repo: Repository, heads: Heads, merged_tree: MergedTree, request: Request) -> list[str]:
+    """Return the checkpoints that more heads changed, or one did (``include_one_sided``)."""
+    paths = set(merged_tree.contested)
+    if request.include_one_sided:
         before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
         for head in heads.contributors:
             changed = (e for e in repo.tree(head.commit) if before.get(e.path) != e.blob)
@@ -136,9 +137,9 @@ def complete(
     check_mergeable(prepared)
     repo = workspace.repo
     texts, notes = dict(prepared.files), []
-    surveys: Surveys = {}
+    prepasses: Prepasses = {}
     for plan in prepared.plans:
-        merged = carry_out(plan, workspace, surveys)
+        merged = merge_checkpoint(plan, workspace, prepasses)
         texts[plan.versions.path] = merged.text
         notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
     tree = tree_with(repo, prepared.tree, texts)

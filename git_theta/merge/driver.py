@@ -14,7 +14,7 @@ from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.merge_tree import note
 from git_theta.git.operation import Operation, operation
 from git_theta.merge.adapter_config.merged import as_git_merges
-from git_theta.merge.compute.executor import Merged, carry_out
+from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
 from git_theta.merge.planning.groups import place_of
 from git_theta.merge.planning.planner import make_plan
@@ -61,13 +61,13 @@ def _drive(
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
     versions = _versions(repo, texts, path, environ, theirs, base)
     rules = all_rules(request, repo) if doing == "merge" else []
-    policy = policy_for(doing, rules, versions, request.every, request.allow_nan)
+    policy = policy_for(doing, rules, versions, request.include_one_sided, request.allow_nan)
     plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     plan = with_other_files(plan, workspace, sides, base)
-    merged = carry_out(plan, workspace)
+    merged = merge_checkpoint(plan, workspace)
     notes = (*note_of(plan), *(_replay_notes(plan) if doing == "replay" else ()))
     return replace(merged, notes=(*merged.notes, *notes))
 
@@ -75,7 +75,7 @@ def _drive(
 def _replay_notes(plan: Plan) -> tuple[str, ...]:
     """That nobody has checked the configuration of an adapter, where both sides changed it."""
     takers = {s.side for s in plan.kept if isinstance(s, Take) and s.why == "one-sided"}
-    is_adapter = any(place_of(step.name) for step in plan.kept)
+    is_adapter = any(place_of(action.name) for action in plan.kept)
     if not (is_adapter and len(takers) > 1):
         return ()
     return (f"see that {CONFIG_FILE}, merged line by line, is right for what both sides changed",)

@@ -10,7 +10,7 @@ from git_theta.adapters import Fields
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.policy import Policy, resolver
+from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.versions import Contributor, Versions, joined
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import Rule
@@ -27,15 +27,15 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     (criss-cross histories) stands in no commit, so its recipe is a part of this one.
     """
     policy, versions = plan.policy, plan.versions
-    used = {id(step.rule) for each in (plan, *plan.shards) for step in each.steps}
+    used = {action.rule for each in (plan, *plan.shards) for action in each.actions}
     base = None if versions.base is None else _base(versions.base)
     recipe: dict[str, Any] = {
         "path": versions.path,
         "contributors": [_contributor(plan, each) for each in versions.contributors],
         "base": base and base | _adapter(plan, versions.base_adapter),
-        "rules": [_rule(rule, policy) for rule in policy.rules if id(rule) in used],
-        "every": policy.every,
-        "settle": policy.settle,
+        "rules": [_rule(rule, policy) for rule in dict.fromkeys(policy.rules) if rule in used],
+        "every": policy.include_one_sided,
+        "settle": policy.fallback_to_base,
     }
     shards = [_shard(each.versions) for each in plan.shards]
     optional = {"device": device, "allow_nan": policy.allow_nan, "shards": shards}
@@ -43,7 +43,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
 
 
 def _shard(versions: Versions) -> dict[str, Any]:
-    """Another file of the model, which a survey went over too."""
+    """Another file of the model, which a prepass went over too."""
     sides = [contributor.manifest.hash for contributor in versions.contributors]
     kinds = [
         {kind: found.hash for kind, found in contributor.statistics.items()}
@@ -55,13 +55,13 @@ def _shard(versions: Versions) -> dict[str, Any]:
 
 
 def _contributor(plan: Plan, contributor: Contributor) -> dict[str, Any]:
-    kinds = {step.method.strategy.statistic for step in plan.combined}
+    kinds = {action.method.strategy.statistic for action in plan.merges}
     found = {
         kind: manifest.hash for kind, manifest in contributor.statistics.items() if kind in kinds
     }
-    described: dict[str, Any] = {"name": contributor.name, "hash": contributor.manifest.hash}
-    described |= {"statistics": found} if found else {}
-    return described | _adapter(plan, contributor.adapter)
+    row: dict[str, Any] = {"name": contributor.name, "hash": contributor.manifest.hash}
+    row |= {"statistics": found} if found else {}
+    return row | _adapter(plan, contributor.adapter)
 
 
 def _adapter(plan: Plan, fields: Fields | None) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
 
     Raises ``MergeError`` where a strategy now gives other results than then.
     """
-    lookup = resolver(versions)
+    lookup = method_lookup(versions)
     rules = [_rule_of(row) for row in recipe["rules"]]
     for rule, row in zip(rules, recipe["rules"], strict=True):
         _check_tables(rule)
@@ -111,7 +111,7 @@ def _rule_of(row: Mapping[str, Any]) -> Rule:
 def _check_tables(rule: Rule) -> None:
     """Refuse the names of files: a table's rows are in the recipe, which may be a stranger's."""
     with suppress(ModuleNotFoundError):  # of torch: looking the rule up will say so
-        parameters = strategy_named(rule.strategy).parameters
+        parameters = strategy_named(rule.strategy).hyperparameters
         tables = [parameter.name for parameter in parameters if parameter.kind == "table"]
         if any(isinstance(rule.given.get(table), str) for table in tables):
             raise MergeError("the recipe in the manifest is malformed")

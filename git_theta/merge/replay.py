@@ -54,9 +54,9 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
     merged = [(entry, manifest.parse(text)) for entry, text in repo.manifests(fresh)]
     archive = _Archive(repo, parents)
     done = [
-        _replay_one(workspace, entry.path, described, archive)
-        for entry, described in merged
-        if described.recipe is not None
+        _replay_one(workspace, entry.path, recorded, archive)
+        for entry, recorded in merged
+        if recorded.recipe is not None
     ]
     if not done:
         raise UsageError(
@@ -65,17 +65,15 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
     return done
 
 
-def _replay_one(
-    workspace: Workspace, path: str, described: Manifest, archive: _Archive
-) -> Replayed:
+def _replay_one(workspace: Workspace, path: str, recorded: Manifest, archive: _Archive) -> Replayed:
     try:
-        recipe = check_recipe(described.recipe)
+        recipe = check_recipe(recorded.recipe)
         merged_on = recipe.get("device")
         made, replayed_on = _make(_on_device(workspace, merged_on), recipe, archive)
     except ThetaError as error:
         raise error.at(path) from error
-    same = made.hash == described.hash
-    return Replayed(path, same, () if same else _differing(made, described), merged_on, replayed_on)
+    same = made.hash == recorded.hash
+    return Replayed(path, same, () if same else _differing(made, recorded), merged_on, replayed_on)
 
 
 def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Manifest, str | None]:
@@ -109,7 +107,7 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
 
 
 def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
-    """The model's other files, over which a survey went."""
+    """The model's other files, over which a prepass went."""
     names = [row["name"] for row in recipe["contributors"]]
     for row in recipe.get("shards", []):
         kinds = row.get("statistics") or [{}] * len(names)
@@ -138,8 +136,8 @@ def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
     return replace(workspace, storage=storage)
 
 
-def _differing(made: Manifest, described: Manifest) -> tuple[str, ...]:
-    before = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in described.tensors}
+def _differing(made: Manifest, recorded: Manifest) -> tuple[str, ...]:
+    before = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in recorded.tensors}
     after = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in made.tensors}
     names = dict.fromkeys([*before, *after])
     return tuple(name for name in names if before.get(name) != after.get(name))

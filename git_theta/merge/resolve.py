@@ -11,7 +11,7 @@ from git_theta.git import Repository, staging, worktree
 from git_theta.git.conflict import BASE, OURS, THEIRS, commits, sides, stages
 from git_theta.git.operation import under_way
 from git_theta.merge.adapter_config import merged as adapter_config
-from git_theta.merge.compute.executor import carry_out
+from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.groups import PROMPT
 from git_theta.merge.planning.planner import make_plan
@@ -56,7 +56,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     plan = with_other_files(plan, workspace, sides, base)
     files = {} if plan.conflicts else _files(workspace, plan)
-    merged = carry_out(plan, workspace)
+    merged = merge_checkpoint(plan, workspace)
     _settle(workspace, path, merged.text)
     for name, text in files.items():
         staging.write(repo, name, text)
@@ -79,7 +79,9 @@ def _plan(
     workspace: Workspace, versions: Versions, rules: Sequence[Rule], request: Request
 ) -> Plan:
     fixed = policy_for(under_way(workspace.repo), [], versions).rules
-    policy = policy_for("merge", [*rules, *fixed], versions, request.every, request.allow_nan)
+    policy = policy_for(
+        "merge", [*rules, *fixed], versions, request.include_one_sided, request.allow_nan
+    )
     return make_plan(versions, policy, workspace)
 
 

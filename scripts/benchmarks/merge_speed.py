@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.floors import cores, timed
 from git_theta.core import registry
-from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.device import slice_elements, threads_on, torch_threads
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.rules.registry import strategy_named
@@ -58,7 +58,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class _Parameters:
-    """A model in memory, as a survey sees it."""
+    """A model in memory, as a prepass sees it."""
 
     inputs: Model
 
@@ -134,7 +134,7 @@ def measure(
     chosen = _strategy(name)
     least, most = chosen.contributors
     number = max(least, min(contributors, most or contributors))
-    method = Method(chosen, chosen.resolve({}, [f"branch{n}" for n in range(number)]))
+    method = Method(chosen, chosen.bind({}, [f"branch{n}" for n in range(number)]))
     here = [_prepared(each, chosen, number, device) for each in model]
     speed = Speed(name, device, sum(map(_bytes, here)))
     merged: list[Tensor] = []
@@ -169,7 +169,7 @@ def _statistics(inputs: Inputs, chosen: Strategy, number: int) -> list[Tensor]:
 def _merge(method: Method, model: Model) -> list[Tensor]:
     """As the tool does it, with the threads that it gives torch."""
     with torch_threads(1):
-        found = survey_model(method, _Parameters(model))
+        found = run_prepass(method, _Parameters(model))
     with torch_threads(cores() if method.strategy.slicing == "tensor" else 1):
         return [merge_tensor(method, each, found.get(each.name)) for each in model]
 

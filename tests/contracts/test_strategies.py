@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from git_theta.core import registry
-from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.device import CPU_SLICE
-from git_theta.merge.kernels.lora import Factors
-from git_theta.merge.kernels.prepass import Single
+from git_theta.merge.kernels.lora import LoraFactors
+from git_theta.merge.kernels.prepass import SingleTensor
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import Method
 from git_theta.merge.rules.strategy import Strategy, Target
 
 NAMES = ("main", "dev", "next")
-# What a parameter without default is set to.
+# What a hyperparameter without default is set to.
 REQUIRED = {"side": "ours"}
 
 
@@ -51,8 +51,8 @@ def of_prompts(request: pytest.FixtureRequest) -> Strategy:
 
 
 def method(strategy: Strategy, number: int) -> Method:
-    given = {p.name: REQUIRED[p.name] for p in strategy.parameters if p.required}
-    return Method(strategy, strategy.resolve(given, NAMES[:number]))
+    given = {p.name: REQUIRED[p.name] for p in strategy.hyperparameters if p.required}
+    return Method(strategy, strategy.bind(given, NAMES[:number]))
 
 
 def numbers_of_contributors(strategy: Strategy) -> range:
@@ -77,8 +77,8 @@ def inputs(strategy: Strategy, number: int, shape: Sequence[int] = (150, 12)) ->
 
 
 def merge(method: Method, given: Inputs) -> Tensor:
-    survey = survey_model(method, Single(given))
-    return merge_tensor(method, given, survey.get(given.name))
+    prepass = run_prepass(method, SingleTensor(given))
+    return merge_tensor(method, given, prepass.get(given.name))
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
@@ -90,16 +90,16 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
 @pytest.mark.parametrize("strategy", ALL, ids=lambda each: each.name)
 def test_it_is_documented(strategy: Strategy) -> None:
     assert strategy.summary.endswith(".")
-    assert all(parameter.doc for parameter in strategy.parameters)
+    assert all(known.doc for known in strategy.hyperparameters)
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=lambda each: each.name)
-def test_its_parameters_fit_a_rule_and_a_recipe(strategy: Strategy) -> None:
-    assert {p.name for p in strategy.parameters}.isdisjoint({"match", "path", "strategy"})
+def test_its_hyperparameters_fit_a_rule_and_a_recipe(strategy: Strategy) -> None:
+    assert {p.name for p in strategy.hyperparameters}.isdisjoint({"match", "path", "strategy"})
     number = numbers_of_contributors(strategy)[-1]
     values = method(strategy, number).values
     assert json.loads(json.dumps(values)) == values
-    assert strategy.resolve(values, NAMES[:number]) == values
+    assert strategy.bind(values, NAMES[:number]) == values
 
 
 def test_it_keeps_shape_and_dtype_and_is_finite(strategy: Strategy) -> None:
@@ -164,20 +164,22 @@ def test_the_number_of_threads_changes_no_bit(strategy: Strategy) -> None:
 # --- pairs of LoRA factors ------------------------------------------------------------------------
 
 
-def pairs(ranks: Sequence[int], dtype: torch.dtype = torch.float32) -> list[Factors]:
+def pairs(ranks: Sequence[int], dtype: torch.dtype = torch.float32) -> list[LoraFactors]:
     return [
-        Factors(
+        LoraFactors(
             *(t.to(dtype) for t in (*gaussian(n, (r, 7), 1), *gaussian(n + 50, (9, r), 1))), 0.5
         )
         for n, r in enumerate(ranks)
     ]
 
 
-def join(chosen: Strategy, given: Sequence[Factors], base: Factors | None, scale: float) -> Factors:
+def join(
+    chosen: Strategy, given: Sequence[LoraFactors], base: LoraFactors | None, scale: float
+) -> LoraFactors:
     values = method(chosen, len(given)).values
     rank = chosen.rank_of(values, [pair.rank for pair in given], base.rank if base else 0)
     available = {"factors": given, "base": base, "target": Target(rank, scale)}
-    merged: Factors = chosen(available, values)
+    merged: LoraFactors = chosen(available, values)
     assert merged.rank == rank
     return merged
 

@@ -102,7 +102,7 @@ def test_a_change_on_both_sides_is_a_conflict_that_leaves_ours(apart):
     done = model.process("merge", "rte")
     assert done.returncode == 1
     words = done.stderr.decode()
-    assert f"{PATH}: 1 parameter is in conflict; the file in the work tree is ours" in words
+    assert f"{PATH}: 1 tensor is in conflict; the file in the work tree is ours" in words
     assert f"{FIRST}: main and rte changed it" in words
     assert f"git theta resolve {PATH} --strategy NAME" in words
     assert model.read(PATH) == file(w0=1, b1=1)
@@ -116,7 +116,7 @@ def test_many_conflicts_are_told_by_kind(apart):
     both = {"w0": 1.0, "w1": 1.0, "b1": 1.0}
     model = apart(file(**both), file(**dict.fromkeys(both, 2.0)))
     words = model.process("merge", "rte").stderr.decode()
-    assert "3 parameters are in conflict" in words
+    assert "3 tensors are in conflict" in words
     assert "layer.*.weight (2): main and rte changed it" in words
 
 
@@ -197,7 +197,7 @@ def test_both_sides_add_the_file(model):
     branch(model, "rte", file(w0=1))
     commit(model, file(w1=2))
     words = model.process("merge", "rte").stderr.decode()
-    assert "2 parameters are in conflict" in words
+    assert "2 tensors are in conflict" in words
     assert model.read(PATH) == file(w1=2)
 
 

@@ -83,7 +83,8 @@ def test_weights_that_add_up_to_one_are_the_mean(hub, theta):
 def test_to_a_rank_as_good_as_any_of_that_rank(hub, theta):
     base, one, two = updates(hub, "main", "one", "two")
     said = ok(theta(hub, "merge", "one", "two", "--strategy", "svd", "-p", "rank=6"))
-    assert "the rank is too low for up to" in said
+    assert "svd at rank 6 drops up to" in said
+    assert "use -p rank=12 or --strategy cat" in said
     assert adapters.read_config(hub.path / FOLDER)["r"] == 6
     for name, found in adapters.updates(hub.path / FOLDER).items():
         wanted = one[name] + two[name] - base[name]

@@ -82,7 +82,7 @@ def test_conflicts_between_several_branches_change_nothing(branches, theta):
     before = branches.git("rev-parse", "HEAD")
     done = theta(branches, "merge", "one", "two", "far")
     assert done.returncode == 34
-    assert f"{PATH}: 1 parameter is in conflict; nothing was changed" in done.stderr
+    assert f"{PATH}: 1 tensor is in conflict; nothing was changed" in done.stderr
     assert f"{FIRST}: one and two changed it" in done.stderr
     assert branches.git("rev-parse", "HEAD") == before
     assert is_settled(branches)
@@ -218,7 +218,7 @@ def test_renamed_on_one_of_several_branches_and_changed_on_another(branches, the
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("nowhere",), "nowhere is not something that can be merged"),
+        (("nowhere",), "nowhere: no such branch or commit"),
         (("one", "-p", "density=1"), "-p density=1 without --strategy"),
         (("one", "two", "--strategy", "tiess"), "did you mean ties?"),
         (("one", "two", "--rule", "bias"), "'bias' is not a rule"),
@@ -238,7 +238,7 @@ def test_unrelated_histories(branches, theta):
     assert "no common ancestor" in theta(branches, "merge", "one", "other").stderr
 
 
-def test_checkpoints_with_the_same_names_are_surveyed_each_by_itself(branches, theta):
+def test_checkpoints_with_the_same_names_are_prepassed_each_by_itself(branches, theta):
     """What TIES must know of one model is not what it must know of another."""
     other = "other.safetensors"
     commit(branches, file(), path=other)

@@ -132,7 +132,7 @@ def test_where_the_other_files_are_not_known_it_is_said(whole_and_split, theta):
         ok(theta(repo, "merge", other, "--strategy", "average"))
         repo.commit_files(files(tuned(seed, 0.01), split=True))
     said = ok(theta(repo, "merge", "split-one", "--strategy", "ties"))
-    assert said.count("only this file of the model was surveyed") == 2
+    assert said.count("only this file of the model was scanned") == 2
     assert "shards" not in recipe(repo, path=PARTS[0])
     assert ok(theta(repo, "replay")).count("the same bits") == 2
 

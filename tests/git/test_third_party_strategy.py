@@ -20,10 +20,10 @@ from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.rules.rules import parse_rule
 
 tensors = [torch.full((2, 3), float(n)).bfloat16() for n in (1, 5, 2)]
-method = parse_rule("*=median:strength=0.5").resolve(["main", "dev", "next"])
+method = parse_rule("*=median:strength=0.5").bind(["main", "dev", "next"])
 merged = merge_tensor(method, Inputs.of("w", tensors, torch.zeros(2, 3)))
 print(list(registry.names("strategies"))[-1], method.strategy.summary, merged.unique().tolist())
-parse_rule("*=median:strenght=1").resolve(["main"])
+parse_rule("*=median:strenght=1").bind(["main"])
 """
 
 

@@ -140,13 +140,13 @@ def test_rules_of_a_repository_read_files_of_the_repository_only(repo, tmp_path:
 
 
 def test_a_table_is_a_json_file():
-    from git_theta.merge.rules.hyperparameters import Parameter
-    from git_theta.merge.rules.values import resolve
+    from git_theta.merge.rules.hyperparameters import Hyperparameter
+    from git_theta.merge.rules.values import parse_value
 
-    table = Parameter("table", "table", None)
+    table = Hyperparameter("table", "table", None)
     for name in ("/etc/hosts", "/dev/zero", "/dev/stdin"):
         with pytest.raises(MergeError, match=r"called \*\.json"):
-            resolve(table, name, ["a"])
+            parse_value(table, name, ["a"])
 
 
 @pytest.fixture

@@ -57,24 +57,32 @@ class Merger:
             path,
         )
 
-    def plan(self, versions: Versions, *rules: str, every: bool = False) -> Plan:
+    def plan(self, versions: Versions, *rules: str, include_one_sided: bool = False) -> Plan:
         """The plan for a merge by these rules."""
         parsed = [parse_rule(rule) for rule in rules]
-        return make_plan(versions, policy_for("merge", parsed, versions, every), self.workspace)
+        return make_plan(
+            versions, policy_for("merge", parsed, versions, include_one_sided), self.workspace
+        )
 
-    def execute(self, versions: Versions, *rules: str, every: bool = False) -> Executed:
+    def execute(self, versions: Versions, *rules: str, include_one_sided: bool = False) -> Executed:
         """What the merge makes."""
-        return execute(self.plan(versions, *rules, every=every), self.workspace)
+        return execute(
+            self.plan(versions, *rules, include_one_sided=include_one_sided), self.workspace
+        )
 
     def file(self, manifest: Manifest) -> bytes:
         """The bytes that a manifest stands for."""
         return b"".join(smudge(manifest, self.workspace.storage))
 
-    def merge(self, versions: Versions, *rules: str, every: bool = False) -> dict[str, np.ndarray]:
+    def merge(
+        self, versions: Versions, *rules: str, include_one_sided: bool = False
+    ) -> dict[str, np.ndarray]:
         """The merged tensors of safetensors files."""
         from safetensors.numpy import load
 
-        return load(self.file(self.execute(versions, *rules, every=every).manifest))
+        return load(
+            self.file(self.execute(versions, *rules, include_one_sided=include_one_sided).manifest)
+        )
 
 
 def torch_file(value: object) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from git_theta.merge.compute.tensor import merge_tensor, survey_model
+from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.rules.rules import Method, parse_rule
 
@@ -44,7 +44,7 @@ class Parameters:
 
 def method(text: str, number: int) -> Method:
     """The method that a rule's right side ``text`` means for ``number`` contributors."""
-    return parse_rule(f"*={text}").resolve(NAMES[:number])
+    return parse_rule(f"*={text}").bind(NAMES[:number])
 
 
 def merge(
@@ -62,7 +62,7 @@ def merge(
 def merge_model(text: str, model: Sequence[Inputs]) -> dict[str, Tensor]:
     """Merge every parameter of a model."""
     chosen = method(text, len(model[0].contributors))
-    found = survey_model(chosen, Parameters(model))
+    found = run_prepass(chosen, Parameters(model))
     return {inputs.name: merge_tensor(chosen, inputs, found.get(inputs.name)) for inputs in model}
 
 

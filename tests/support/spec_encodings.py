@@ -124,7 +124,7 @@ def _correct(values: np.ndarray, frame: Frame, base: np.ndarray) -> bytes:
 
 @np.errstate(all="ignore")
 def _low_rank(frame: Frame, base: bytes) -> bytes:
-    how, rounded, *dtypes, rank, columns = struct.unpack_from("<BBBBHI", frame.params)
+    how, rounded, *dtypes, rank, parameters = struct.unpack_from("<BBBBHI", frame.params)
     scales = np.frombuffer(frame.params[10:], "<f8")
     left, right = (
         _widen(_matrix(part, rank), FACTORS[number])
@@ -134,7 +134,7 @@ def _low_rank(frame: Frame, base: bytes) -> bytes:
         left = left * scales[:, None]
     if how == 1:
         left, right = left.astype(np.float32), right.astype(np.float32)
-    change = np.zeros((left.shape[1], columns), np.float64 if how == 0 else np.float32)
+    change = np.zeros((left.shape[1], parameters), np.float64 if how == 0 else np.float32)
     for k in range(rank):
         change = (change + left[k][:, None] * right[k]).astype(change.dtype)
     if how == 2:
@@ -142,7 +142,7 @@ def _low_rank(frame: Frame, base: bytes) -> bytes:
     if rounded:
         dtype = FACTORS[rounded]
         change = _widen(_narrow(change, dtype), dtype).astype(change.dtype)
-    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, columns)
+    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, parameters)
     wide = how == 0 or frame.dtype == "F64"
     value = _widen(old, frame.dtype).astype(np.float64 if wide else np.float32)
     return _correct(value + change, frame, old)
@@ -150,11 +150,11 @@ def _low_rank(frame: Frame, base: bytes) -> bytes:
 
 @np.errstate(all="ignore")
 def _ia3(frame: Frame, base: bytes) -> bytes:
-    axis, number, columns = struct.unpack("<BBI", frame.params)
+    axis, number, parameters = struct.unpack("<BBI", frame.params)
     dtype = ["F16", "BF16", "F32", "F64"][number]
     kind = np.float64 if "F64" in (dtype, frame.dtype) else np.float32
     factors = _widen(_matrix(frame.parts[0], 1), dtype).astype(kind)
-    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, columns)
+    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}").reshape(-1, parameters)
     value = _widen(old, frame.dtype).astype(kind)
     return _correct(value * (factors if axis else factors.T), frame, old)
 

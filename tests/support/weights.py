@@ -34,7 +34,7 @@ def gaussian(shape: tuple[int, ...], dtype: str, seed: int, scale: float = 0.05)
 def lora(
     shape: tuple[int, int], rank: int, seed: int, size: float = 1e-2
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Factors (rows, r) and (r, columns) as large as a trained adapter's."""
+    """Factors (rows, r) and (r, parameters) as large as a trained adapter's."""
     rng = np.random.default_rng(seed)
     left = rng.standard_normal((shape[0], rank)) * size
     right = (rng.random((rank, shape[1])) * 2 - 1) / np.sqrt(shape[1])

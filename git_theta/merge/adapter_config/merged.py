@@ -26,7 +26,7 @@ from git_theta.merge.adapter_config.fields import (
 )
 from git_theta.merge.adapter_config.scales import updates_of, with_updates
 from git_theta.merge.planning import soft_prompts
-from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
 from git_theta.merge.planning.groups import PROMPT, place_of
 from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.versions import BASE
@@ -105,10 +105,12 @@ def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
     versions = plan.versions
     adapters = {side: versions.adapter(side) or {} for side in (*versions.sides, BASE)}
     kinds = {side: beyond_factors(adapter) for side, adapter in adapters.items()}
-    steps = [step for step in plan.kept if place_of(step.name)]
+    actions = [action for action in plan.kept if place_of(action.name)]
     # Of sides that have the same tensors, one may have changed what it says of them.
     order = sorted(kinds, key=lambda side: kinds[side] == kinds[BASE])
-    alike = (side for side in order if all(_is_of(kinds[side], step, kinds) for step in steps))
+    alike = (
+        side for side in order if all(_is_of(kinds[side], action, kinds) for action in actions)
+    )
     chosen = next(alike, None)
     if chosen is None:
         shown = (f"{versions.name(n)}: {', '.join(kinds[n]) or 'plain'}" for n in versions.sides)
@@ -122,11 +124,11 @@ def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
     return rest | {key: value for key, value in adapters[chosen].items() if key in keys}
 
 
-def _is_of(kind: Fields, step: Take | Combine | Part, kinds: Mapping[int, Fields]) -> bool:
+def _is_of(kind: Fields, action: Take | Merge | UnitMember, kinds: Mapping[int, Fields]) -> bool:
     """Whether the update is of this kind, as it comes from some side."""
-    if not isinstance(step, Take):
+    if not isinstance(action, Take):
         return not kind
-    return any(kinds[side] == kind for side in (step.holders or (step.side,)))
+    return any(kinds[side] == kind for side in (action.holders or (action.side,)))
 
 
 def _has_ranks(fields: Fields) -> bool:
@@ -178,9 +180,9 @@ def _parsed(text: bytes | None) -> Fields | None:
 
 def _with_tokens(fields: Fields, plan: Plan) -> Fields:
     """With the number of tokens that the prompt has."""
-    step = next((step for step in plan.kept if step.name == PROMPT), None)
-    if isinstance(step, Part):
-        return {**fields, _TOKENS: step.entry.shape[0] // soft_prompts.parts_of(fields)}
-    if isinstance(step, Take) and _TOKENS in (own := plan.versions.adapter(step.side) or {}):
+    action = next((action for action in plan.kept if action.name == PROMPT), None)
+    if isinstance(action, UnitMember):
+        return {**fields, _TOKENS: action.entry.shape[0] // soft_prompts.parts_of(fields)}
+    if isinstance(action, Take) and _TOKENS in (own := plan.versions.adapter(action.side) or {}):
         return {**fields, _TOKENS: own[_TOKENS]}
     return fields

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from git_theta.adapters import Fields, config_of
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
 from git_theta.merge.planning.groups import DOWN, place_of
 from git_theta.merge.planning.lora import LoraUnit
 from git_theta.merge.planning.versions import BASE, Versions
@@ -20,26 +20,28 @@ Updates = Mapping[str, tuple[int, float]]
 def updates_of(plan: Plan) -> Updates:
     """The merged adapter's updates, by module."""
     found = {}
-    for step in plan.kept:
-        place = place_of(step.name)
-        entry = step.entry
+    for action in plan.kept:
+        place = place_of(action.name)
+        entry = action.entry
         if not (place and place.role == DOWN and isinstance(entry, TensorEntry) and entry.shape):
             continue
         rank = entry.shape[0]
-        scale = _scale(plan.versions, step, place.module, rank) if rank else None
+        scale = _scale(plan.versions, action, place.module, rank) if rank else None
         if scale is not None:
             found[place.module] = rank, scale * rank
     return found
 
 
-def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: int) -> float | None:
+def _scale(
+    versions: Versions, action: Take | Merge | UnitMember, module: str, rank: int
+) -> float | None:
     """What the product is multiplied by; ``None`` where nothing says so.
 
     Of sides that have the same factors, one may have changed the scale alone: then that holds.
     """
-    if isinstance(step, Part) and isinstance(step.unit, LoraUnit):
-        return step.unit.scale
-    if not isinstance(step, Take):
+    if isinstance(action, UnitMember) and isinstance(action.unit, LoraUnit):
+        return action.unit.scale
+    if not isinstance(action, Take):
         return None
 
     def on(side: int) -> float | None:
@@ -47,7 +49,7 @@ def _scale(versions: Versions, step: Take | Combine | Part, module: str, rank: i
         return config.scale_of(module, rank) if config else None
 
     before = on(BASE)
-    scales = [on(side) for side in (step.holders or (step.side,))]
+    scales = [on(side) for side in (action.holders or (action.side,))]
     return next((scale for scale in scales if scale != before), scales[0])
 
 
@@ -55,13 +57,13 @@ def with_updates(fields: Fields, updates: Updates) -> Fields:
     """With ranks and alphas as the updates have them; as it is, where it says just that."""
     if not updates or _fits(fields, updates):
         return fields
-    plain = _described(fields, updates, lambda name: name)
+    plain = _with_patterns(fields, updates, lambda name: name)
     # A pattern is for every module whose name ends like it, unless it begins with ^.
-    exact = _described(fields, updates, lambda name: f"^{re.escape(name)}")
+    exact = _with_patterns(fields, updates, lambda name: f"^{re.escape(name)}")
     return plain if _fits(plain, updates) else exact
 
 
-def _described(fields: Fields, updates: Updates, key: Callable[[str], str]) -> Fields:
+def _with_patterns(fields: Fields, updates: Updates, key: Callable[[str], str]) -> Fields:
     (rank, alpha), _ = Counter(updates.values()).most_common(1)[0]
     return {
         **fields,

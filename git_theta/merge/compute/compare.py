@@ -16,7 +16,7 @@ from git_theta.merge.compute.loader import Loader
 from git_theta.merge.kernels.lora import inner_products
 from git_theta.merge.kernels.reductions import dots
 from git_theta.merge.kernels.slices import Slice, each
-from git_theta.merge.planning.actions import Combine
+from git_theta.merge.planning.actions import Merge
 from git_theta.merge.planning.lora import LoraUnit
 
 
@@ -43,12 +43,12 @@ class _Sums:
     opposed: int = 0
 
 
-def compare(steps: Sequence[Combine], units: Sequence[LoraUnit], loader: Loader) -> Comparison:
+def compare(actions: Sequence[Merge], units: Sequence[LoraUnit], loader: Loader) -> Comparison:
     """Compare the sides over parameters, which are read one at a time, and over LoRA updates."""
     sums = _Sums()
     for unit in units:
         _add_update(sums, unit, loader)
-    for inputs in ahead(loader.load, steps, lambda step: step.weight, BUDGET, loader.threads):
+    for inputs in ahead(loader.load, actions, lambda action: action.weight, BUDGET, loader.threads):
         if inputs.base is not None:
             for _ in each(inputs.pieces(), lambda piece: _add(sums, piece), 1):
                 pass

@@ -20,11 +20,11 @@ from git_theta.core.registry import Bytes
 from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.compute.output import Assembly, FileWriter, assemble
-from git_theta.merge.planning.actions import Combine, Part, Plan, Take
+from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
-    from git_theta.merge.compute.engine import Computer, Surveys
+    from git_theta.merge.compute.engine import Engine, Prepasses
     from git_theta.merge.kernels.slices import Inputs
 from dataclasses import replace
 
@@ -50,8 +50,8 @@ class Executed:
     notes: tuple[str, ...] = ()
 
 
-def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Executed:
-    """Merge as planned; ``surveys`` are those that files of one model share.
+def execute(plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None) -> Executed:
+    """Merge as planned; ``prepasses`` are those that files of one model share.
 
     What is not here is fetched first. Raises ``MergeError`` for what the tensors do not allow,
     and what decoding and storing raise; nothing refers to what was written then.
@@ -66,12 +66,12 @@ def execute(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) ->
     if assembly.verbatim:
         return Executed(assembly.verbatim, None, assembly.notes)
     transfer.fetch(workspace, _objects(_needed(plan)))
-    computer = _computer(plan, workspace, reader, {} if surveys is None else surveys)
-    works = list(_works(plan, assembly, reader, computer))
+    engine = _engine(plan, workspace, reader, {} if prepasses is None else prepasses)
+    works = list(_works(plan, assembly, reader, engine))
     merged = _merge(plan, assembly, works, workspace)
-    if computer is None:
+    if engine is None:
         return Executed(merged, None, assembly.notes)
-    return Executed(merged, computer.device, (*assembly.notes, *computer.notes))
+    return Executed(merged, engine.device, (*assembly.notes, *engine.notes))
 
 
 def _merge(
@@ -87,15 +87,15 @@ def _merge(
     return next((parent for parent in parents if parent.hash == merged.hash), merged)
 
 
-def _computer(
-    plan: Plan, workspace: Workspace, reader: Reader, surveys: Surveys
-) -> Computer | None:
-    if not plan.combined and not plan.units:
+def _engine(
+    plan: Plan, workspace: Workspace, reader: Reader, prepasses: Prepasses
+) -> Engine | None:
+    if not plan.merges and not plan.units:
         return None
     # Imported here: torch costs 3 s, and most merges are decided without it.
-    from git_theta.merge.compute.engine import Computer
+    from git_theta.merge.compute.engine import Engine
 
-    return Computer(plan, workspace.storage, reader, surveys)
+    return Engine(plan, workspace.storage, reader, prepasses)
 
 
 def _skeletons(plan: Plan) -> Iterator[Chunk]:
@@ -108,19 +108,19 @@ def _skeletons(plan: Plan) -> Iterator[Chunk]:
 
 def _needed(plan: Plan) -> Iterator[Chunk]:
     """Every chunk of a tensor that is read."""
-    taken = (step.entry for step in plan.kept if isinstance(step, Take))
+    taken = (action.entry for action in plan.kept if isinstance(action, Take))
     joined = (entry for unit in plan.units for entry in unit.inputs)
     for entry in chain(taken, joined):
         if isinstance(entry, TensorEntry):
             yield from entry.chunks
     for each in (plan, *plan.shards):
-        yield from _combined(each)
+        yield from _merged_by(each)
 
 
-def _combined(plan: Plan) -> Iterator[Chunk]:
+def _merged_by(plan: Plan) -> Iterator[Chunk]:
     """Every chunk that is computed with, statistics included."""
-    for step in plan.combined:
-        for entry in (*step.inputs, *step.statistics):
+    for action in plan.merges:
+        for entry in (*action.inputs, *action.statistics):
             yield from entry.chunks
 
 
@@ -130,8 +130,8 @@ def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:
 
 def _changed(plan: Plan, assembly: Assembly) -> set[int]:
     """The numbers of the spans that are not as in the file that the skeleton is from."""
-    taken = (step for step in plan.kept if isinstance(step, Take))
-    same = {step.name for step in taken if assembly.side in step.holders}
+    taken = (action for action in plan.kept if isinstance(action, Take))
+    same = {action.name for action in taken if assembly.side in action.holders}
     return {n for n, span in enumerate(assembly.layout.spans) if span.name not in same}
 
 
@@ -161,19 +161,19 @@ class _Merged:
     """A parameter that is computed when its bytes are asked for."""
 
     number: int
-    step: Combine
-    computer: Computer
+    action: Merge
+    engine: Engine
 
     @property
     def weight(self) -> int:
-        return self.step.weight
+        return self.action.weight
 
     def load(self) -> Pieces:
-        return _merged(self.number, self.step, self.computer, self.computer.load(self.step))
+        return _merged(self.number, self.action, self.engine, self.engine.load(self.action))
 
 
-def _merged(number: int, step: Combine, computer: Computer, inputs: Inputs) -> Pieces:
-    merged = computer.merge(step, inputs)
+def _merged(number: int, action: Merge, engine: Engine, inputs: Inputs) -> Pieces:
+    merged = engine.merge(action, inputs)
     del inputs  # while the result is stored
     yield number, merged
 
@@ -183,46 +183,46 @@ class _Joined:
     """A parameter of a unit, which is computed when the first of its parameters is asked for."""
 
     number: int
-    step: Part
-    computer: Computer
+    action: UnitMember
+    engine: Engine
 
     @property
     def weight(self) -> int:
-        return self.step.unit.weight
+        return self.action.unit.weight
 
     def load(self) -> Pieces:
-        return [(self.number, self.computer.join(self.step))]
+        return [(self.number, self.engine.member(self.action))]
 
 
 _Work = _Taken | _Merged | _Joined
 
 
 def _works(
-    plan: Plan, assembly: Assembly, reader: Reader, computer: Computer | None
+    plan: Plan, assembly: Assembly, reader: Reader, engine: Engine | None
 ) -> Iterator[_Work]:
-    steps = {step.name: step for step in plan.kept}
-    order = [(number, steps[span.name]) for number, span in enumerate(assembly.layout.spans)]
+    actions = {action.name: action for action in plan.kept}
+    order = [(number, actions[span.name]) for number, span in enumerate(assembly.layout.spans)]
     for is_taken, group in groupby(order, lambda pair: isinstance(pair[1], Take)):
         if is_taken:
-            chunks = ((n, chunk) for n, step in group for chunk in _chunks(step))
+            chunks = ((n, chunk) for n, action in group for chunk in _chunks(action))
             for batch in batches(chunks, lambda pair: pair[1].length, _BATCH):
                 yield _Taken(batch, reader)
         else:
-            yield from (_computed(number, step, computer) for number, step in group)
+            yield from (_computed(number, action, engine) for number, action in group)
 
 
 def _computed(
-    number: int, step: Take | Combine | Part, computer: Computer | None
+    number: int, action: Take | Merge | UnitMember, engine: Engine | None
 ) -> _Merged | _Joined:
-    assert computer is not None, "there is one where anything is computed"
-    if isinstance(step, Part):
-        return _Joined(number, step, computer)
-    assert isinstance(step, Combine)
-    return _Merged(number, step, computer)
+    assert engine is not None, "there is one where anything is computed"
+    if isinstance(action, UnitMember):
+        return _Joined(number, action, engine)
+    assert isinstance(action, Merge)
+    return _Merged(number, action, engine)
 
 
-def _chunks(step: Take | Combine | Part) -> Sequence[Chunk]:
-    return step.entry.chunks if isinstance(step.entry, TensorEntry) else ()
+def _chunks(action: Take | Merge | UnitMember) -> Sequence[Chunk]:
+    return action.entry.chunks if isinstance(action.entry, TensorEntry) else ()
 
 
 def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[Buffer]:
@@ -244,15 +244,17 @@ class Merged:
     notes: tuple[str, ...] = ()
 
 
-def carry_out(plan: Plan, workspace: Workspace, surveys: Surveys | None = None) -> Merged:
+def merge_checkpoint(
+    plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None
+) -> Merged:
     """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some.
 
-    ``surveys`` are those that files of one model share.
+    ``prepasses`` are those that files of one model share.
     """
     if plan.conflicts:
         raise conflict_error(plan)
     try:
-        done = execute(plan, workspace, surveys)
+        done = execute(plan, workspace, prepasses)
     except ThetaError as error:
         raise error.at(plan.versions.path) from error
     return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)

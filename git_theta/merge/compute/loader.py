@@ -16,8 +16,8 @@ from git_theta.manifest import TensorEntry
 from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of
 from git_theta.merge.kernels.device import slice_elements, threads_on
 from git_theta.merge.kernels.slices import Inputs, content_of
-from git_theta.merge.planning.actions import Combine
-from git_theta.merge.planning.tensors import neutral_element
+from git_theta.merge.planning.actions import Merge
+from git_theta.merge.planning.tensors import identity_value
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Loader:
     threads: int
     allow_nan: bool = False
 
-    def load(self, step: Combine) -> Inputs:
+    def load(self, action: Merge) -> Inputs:
         """The tensors of one parameter, as they are stored, in the CPU's memory."""
-        tensors = self._tensors(step.inputs)
-        contributors = tensors[: len(step.entries)]
-        base = tensors[-1] if step.base else self._neutral(step, contributors[0])
-        check_alike(step.name, contributors if base is None else [*contributors, base])
+        tensors = self._tensors(action.inputs)
+        contributors = tensors[: len(action.entries)]
+        base = tensors[-1] if action.base else self._neutral(action, contributors[0])
+        check_alike(action.name, contributors if base is None else [*contributors, base])
         return Inputs(
-            name=step.name,
+            name=action.name,
             contributors=contributors,
             base=base,
-            contents=tuple(map(_content, step.entries, contributors)),
-            statistics=[self.tensor(entry) for entry in step.statistics],
+            contents=tuple(map(_content, action.entries, contributors)),
+            statistics=[self.tensor(entry) for entry in action.statistics],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
             slice_elements=slice_elements(self.device, len(contributors)),
@@ -54,9 +54,9 @@ class Loader:
     def _tensors(self, entries: Sequence[TensorEntry]) -> list[Tensor]:
         return [*map(tensor_of, entries, self.reader.tensors(entries))]
 
-    def _neutral(self, step: Combine, like: Tensor) -> Tensor | None:
-        neutral = neutral_element(step.name)
-        if neutral is None or not step.method.strategy.needs_base(step.method.values):
+    def _neutral(self, action: Merge, like: Tensor) -> Tensor | None:
+        neutral = identity_value(action.name)
+        if neutral is None or not action.method.strategy.needs_base(action.method.values):
             return None
         return torch.full_like(like, neutral)
 
@@ -67,12 +67,12 @@ class Loader:
         return self.device
 
 
-LoadedBy = tuple[Combine, Loader]
+LoadedBy = tuple[Merge, Loader]
 
 
 @dataclass(frozen=True)
 class LazyModel:
-    """The parameters of one method, as a survey sees them: decoded anew in every pass.
+    """The parameters of one method, as a prepass sees them: decoded anew in every pass.
 
     Each comes with the loader of the file that it is in.
     """
@@ -83,17 +83,17 @@ class LazyModel:
     @cached_property
     def names(self) -> Sequence[str]:
         """Names of the parameters."""
-        return [step.name for step, _ in self.parts]
+        return [action.name for action, _ in self.parts]
 
     @cached_property
     def count(self) -> int:
         """Number of elements of all of them."""
-        return sum(_count(step.entry) for step, _ in self.parts)
+        return sum(_count(action.entry) for action, _ in self.parts)
 
     @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
-        return any(entry.dtype == "F64" for step, _ in self.parts for entry in step.inputs)
+        return any(entry.dtype == "F64" for action, _ in self.parts for entry in action.inputs)
 
     @property
     def threads(self) -> int:
@@ -103,9 +103,9 @@ class LazyModel:
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
         """The inputs of these parameters, in this order."""
-        by_name = {step.name: (step, loader) for step, loader in self.parts}
+        by_name = {action.name: (action, loader) for action, loader in self.parts}
         chosen = [by_name[name] for name in names]
-        self.progress.start("surveying", sum(step.weight for step, _ in chosen))
+        self.progress.start("scanning", sum(action.weight for action, _ in chosen))
         for inputs in ahead(_load, chosen, _weight, BUDGET, self.threads):
             weight = _weight(by_name[inputs.name])
             yield inputs
@@ -115,8 +115,8 @@ class LazyModel:
 
 
 def _load(part: LoadedBy) -> Inputs:
-    step, loader = part
-    return loader.load(step)
+    action, loader = part
+    return loader.load(action)
 
 
 def _weight(part: LoadedBy) -> int:

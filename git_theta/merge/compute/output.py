@@ -102,7 +102,7 @@ class _Choice:
         self._base = _Version(base, skeleton) if base and alike else None
 
     def assembly(self) -> Assembly:
-        wanted = {step.name: _signature(step.entry) for step in self._plan.kept}
+        wanted = {action.name: _signature(action.entry) for action in self._plan.kept}
         fitting = [side for side, v in enumerate(self._sides) if v.structure() == wanted]
         preferred, notes = self._preferred()
         chosen = next((side for side in preferred if side in fitting), None)
@@ -138,7 +138,9 @@ class _Choice:
         side = preferred[0]
         version = self._sides[side]
         spans = [
-            _span(step.entry, 0) for step in self._plan.kept if isinstance(step.entry, TensorEntry)
+            _span(action.entry, 0)
+            for action in self._plan.kept
+            if isinstance(action.entry, TensorEntry)
         ]
         try:
             rebuilt = version.format.rebuild(version.source, spans)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.prepass import Model, Single
+from git_theta.merge.kernels.prepass import Model, SingleTensor
 from git_theta.merge.kernels.reductions import is_finite
 from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
 from git_theta.merge.rules.rules import Method
@@ -21,21 +21,21 @@ from git_theta.merge.rules.strategy import Context, Strategy
 _NOT_FLOATS = {getattr(torch, "float8_e8m0fnu", None)}
 
 
-def survey_model(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
+def run_prepass(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
     """What a method must know of the whole model: entries for ``merge_tensor`` by parameter name.
 
     Empty, without reading anything, for a method that needs no such thing.
     """
-    found = method.strategy.survey
+    found = method.strategy.prepass
     if found is None or method.strategy.scope(method.values) != "model":
         return {}
     return found.run(model, method.values)
 
 
-def merge_tensor(method: Method, inputs: Inputs, survey: Sequence[Any] | None = None) -> Tensor:
+def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None = None) -> Tensor:
     """The merged tensor, of the contributors' shape, dtype and device.
 
-    ``survey`` is this parameter's part of ``survey_model``. Raises ``MergeError``, naming the
+    ``prepass`` is this parameter's part of ``run_prepass``. Raises ``MergeError``, naming the
     parameter, for inputs that the strategy cannot merge: shapes or dtypes that differ, dtypes
     that are no floats, a base or statistic that is missing, NaN unless it is allowed, and a
     result that the dtype cannot hold. The order of the contributors changes no bit unless the
@@ -52,11 +52,11 @@ def merge_tensor(method: Method, inputs: Inputs, survey: Sequence[Any] | None = 
     if not inputs.count:
         return inputs.contributors[0].clone()
     if not strategy.ordered:
-        method, inputs, survey = _canonical(method, inputs, survey)
-    if strategy.scope(method.values) == "tensor" and strategy.survey:
-        survey = strategy.survey.run(Single(inputs), method.values)[inputs.name]
-    assert survey or strategy.scope(method.values) == "none", "survey_model gives it"
-    return _compute(method, inputs, survey)
+        method, inputs, prepass = _canonical(method, inputs, prepass)
+    if strategy.scope(method.values) == "tensor" and strategy.prepass:
+        prepass = strategy.prepass.run(SingleTensor(inputs), method.values)[inputs.name]
+    assert prepass or strategy.scope(method.values) == "none", "run_prepass gives it"
+    return _compute(method, inputs, prepass)
 
 
 def _check(method: Method, inputs: Inputs) -> None:
@@ -104,12 +104,12 @@ def _dtypes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None
 
 
 def _canonical(
-    method: Method, inputs: Inputs, survey: Sequence[Any] | None
+    method: Method, inputs: Inputs, prepass: Sequence[Any] | None
 ) -> tuple[Method, Inputs, Sequence[Any] | None]:
     """Contributors and what belongs to each, ordered by content, of equals by what belongs."""
 
     def key(place: int) -> tuple[Any, ...]:
-        known = [survey[place]] if survey else []
+        known = [prepass[place]] if prepass else []
         twin = inputs.contents.count(inputs.contents[place]) > 1
         statistic = content_of(inputs.statistics[place]) if twin and inputs.statistics else ""
         return (inputs.contents[place], *method.value_at(place), *known, statistic)
@@ -118,17 +118,17 @@ def _canonical(
     return (
         replace(method, values=method.values_of(order)),
         inputs.permuted(order),
-        [survey[place] for place in order] if survey else None,
+        [prepass[place] for place in order] if prepass else None,
     )
 
 
-def _compute(method: Method, inputs: Inputs, survey: Sequence[Any] | None) -> Tensor:
+def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> Tensor:
     stored, strategy = inputs.contributors[0], method.strategy
     merged = torch.empty(inputs.count, dtype=stored.dtype, device=stored.device)
 
     def work(piece: Slice) -> None:
         context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
-        result = strategy(_available(strategy, piece, survey, context), method.values).reshape(-1)
+        result = strategy(_available(strategy, piece, prepass, context), method.values).reshape(-1)
         rounded = result.to(stored.dtype)
         if not inputs.allow_nan:
             _check_result(inputs, piece, _as_held(result, rounded))
@@ -140,7 +140,7 @@ def _compute(method: Method, inputs: Inputs, survey: Sequence[Any] | None) -> Te
 
 
 def _available(
-    strategy: Strategy, piece: Slice, survey: Sequence[Any] | None, context: Context
+    strategy: Strategy, piece: Slice, prepass: Sequence[Any] | None, context: Context
 ) -> dict[str, Any]:
     statistics = piece.statistics or None
     return {
@@ -149,7 +149,7 @@ def _available(
         "deltas": piece.deltas if "deltas" in strategy.inputs else None,
         "fisher": statistics,
         "gram": statistics,
-        "survey": survey,
+        "prepass": prepass,
         "context": context,
     }
 

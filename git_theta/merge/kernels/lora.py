@@ -19,7 +19,7 @@ from git_theta.merge.kernels.slices import content_of
 
 
 @dataclass(frozen=True)
-class Factors:
+class LoraFactors:
     """The change ``scale`` B A of a weight, ``scale`` finite and not 0.
 
     ``up`` is B ``[out, r, ...]``, ``down`` is A ``[r, in, ...]``. Of a convolution, B has axes of
@@ -38,7 +38,9 @@ class Factors:
         return len(self.down)
 
 
-def concatenated(units: Sequence[Factors], weights: Sequence[float], scale: float = 1.0) -> Factors:
+def concatenated(
+    units: Sequence[LoraFactors], weights: Sequence[float], scale: float = 1.0
+) -> LoraFactors:
     """Σ wi si Bi Ai exactly, but for the rounding of wi si / ``scale`` Bi: of rank Σ ri.
 
     The order of the units changes no bit. Raises ``MergeError`` where they do not fit each other.
@@ -52,12 +54,12 @@ def concatenated(units: Sequence[Factors], weights: Sequence[float], scale: floa
     if not bool(up.isfinite().all()):
         name = str(dtype).removeprefix("torch.")
         raise MergeError(f"the merged factors are too large for {name}")
-    return Factors(torch.cat(downs, dim=0), up, scale)
+    return LoraFactors(torch.cat(downs, dim=0), up, scale)
 
 
 def truncated(
-    units: Sequence[Factors], weights: Sequence[float], rank: int, scale: float = 1.0
-) -> Factors:
+    units: Sequence[LoraFactors], weights: Sequence[float], rank: int, scale: float = 1.0
+) -> LoraFactors:
     """The factors of ``rank`` nearest to Σ wi si Bi Ai.
 
     By the singular value decomposition (Eckart and Young, 1936) in float64, from the factors'
@@ -83,10 +85,10 @@ def truncated(
     first = units[0]
     down = (rows * signs).reshape(rank, *first.down.shape[1:]).to(first.down.dtype)
     up = (columns * signs.T).reshape(len(first.up), rank, *first.up.shape[2:])
-    return Factors(down, up.to(first.up.dtype), scale, lost)
+    return LoraFactors(down, up.to(first.up.dtype), scale, lost)
 
 
-def inner_products(units: Sequence[Factors]) -> Tensor:
+def inner_products(units: Sequence[LoraFactors]) -> Tensor:
     """The dot products of the updates si Bi Ai with each other: float64 ``[N, N]``.
 
     From the factors alone: <B A, D C> = Σ (Bᵀ D) ∘ (A Cᵀ).
@@ -101,7 +103,7 @@ def inner_products(units: Sequence[Factors]) -> Tensor:
     return torch.tensor(pairs, dtype=torch.float64).view(len(units), len(units))
 
 
-def _check(units: Sequence[Factors]) -> None:
+def _check(units: Sequence[LoraFactors]) -> None:
     kinds = {
         (u.up.shape[:1], u.up.shape[2:], u.down.shape[1:], u.up.dtype, u.down.dtype) for u in units
     }
@@ -115,8 +117,10 @@ def _check(units: Sequence[Factors]) -> None:
             raise MergeError("a LoRA factor has NaN or infinity")
 
 
-def _ordered(units: Sequence[Factors], weights: Sequence[float]) -> list[tuple[Factors, float]]:
-    def key(pair: tuple[Factors, float]) -> tuple[str, str, float, float]:
+def _ordered(
+    units: Sequence[LoraFactors], weights: Sequence[float]
+) -> list[tuple[LoraFactors, float]]:
+    def key(pair: tuple[LoraFactors, float]) -> tuple[str, str, float, float]:
         unit, weight = pair
         return content_of(unit.down), content_of(unit.up), unit.scale, weight
 
@@ -127,8 +131,8 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _doubled(unit: Factors) -> Factors:
-    return Factors(unit.down.double(), unit.up.double(), unit.scale)
+def _doubled(unit: LoraFactors) -> LoraFactors:
+    return LoraFactors(unit.down.double(), unit.up.double(), unit.scale)
 
 
 def _padded(rows: Tensor, rank: int) -> Tensor:

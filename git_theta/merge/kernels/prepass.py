@@ -27,7 +27,7 @@ Vectors = Callable[[Slice], Sequence[Tensor]]
 
 
 class Model(Protocol):
-    """The parameters that one method merges, as a survey sees them: again and again, one by one."""
+    """The parameters that one method merges, as a prepass reads them: one by one, in passes."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -55,7 +55,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Single:
+class SingleTensor:
     """A model of one parameter."""
 
     inputs: Inputs

@@ -27,28 +27,28 @@ _END = 1 << 62
 
 
 @dataclass(frozen=True, order=True)
-class Cut:
-    """The largest magnitudes: those above ``threshold``, and of its equals those up to ``last``.
+class MagnitudeThreshold:
+    """The largest magnitudes: those above ``magnitude``, and of its equals those up to ``last``.
 
-    ``last`` is a flat index in the parameter that the cut is for; -1 keeps none of the equals.
+    ``last`` is a flat index in the parameter that it is for; -1 keeps none of the equals.
     """
 
-    threshold: float
+    magnitude: float
     last: int
 
     def keeps(self, magnitudes: Tensor, start: int) -> Tensor:
         """1.0 for each of the flat ``magnitudes``, from flat index ``start``, that is kept."""
         if self == NONE:
             return torch.zeros_like(magnitudes)
-        if not _is_float32(self.threshold):
+        if not _is_float32(self.magnitude):
             # It is a float64 tensor's; comparing in float32 would round it.
             magnitudes = magnitudes.double()
         ties = self.last + 1 - start
         if ties >= magnitudes.numel():
-            return 1 - below(magnitudes, self.threshold)
-        mask = above(magnitudes, self.threshold)
+            return 1 - below(magnitudes, self.magnitude)
+        mask = above(magnitudes, self.magnitude)
         if ties > 0:
-            mask[:ties] = 1 - below(magnitudes[:ties], self.threshold)
+            mask[:ties] = 1 - below(magnitudes[:ties], self.magnitude)
         return mask
 
     def trim(self, values: Tensor, start: int) -> Tensor:
@@ -56,23 +56,23 @@ class Cut:
         return values * self.keeps(values.abs(), start).to(values.dtype)
 
 
-ALL = Cut(-1.0, -1)
-NONE = Cut(math.inf, -1)
+ALL = MagnitudeThreshold(-1.0, -1)
+NONE = MagnitudeThreshold(math.inf, -1)
 
 
 def select(
     model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]]
-) -> dict[str, list[tuple[Cut, ...]]]:
-    """The cuts that keep exactly the largest numbers of model-long vectors.
+) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
+    """The thresholds that keep exactly the largest numbers of model-long vectors.
 
     ``magnitudes`` gives a slice's part of each vector, not negative. ``ranks`` tells from a
     vector's length how many of its numbers to keep, as often as wanted. Returns, by parameter
-    name and for each vector, a cut per rank.
+    name and for each vector, a threshold per rank.
     """
     searches = _search(model, magnitudes, ranks)
     _find_ends(model, magnitudes, [search for row in searches for search in row if search.surplus])
     return {
-        name: [tuple(s.cut(name, model.wide) for s in row) for row in searches]
+        name: [tuple(s.threshold(name, model.wide) for s in row) for row in searches]
         for name in model.names
     }
 
@@ -89,7 +89,7 @@ class _Search:
     rank: int
     ties: int
     prefix: int = 0
-    fixed: Cut | None = None
+    fixed: MagnitudeThreshold | None = None
     ends: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -122,12 +122,12 @@ class _Search:
         self.ends[piece.name] = piece.start + int(equal.nonzero()[left - 1])
         return left
 
-    def cut(self, name: str, wide: bool) -> Cut:
-        """The cut for the parameter called ``name``."""
+    def threshold(self, name: str, wide: bool) -> MagnitudeThreshold:
+        """The threshold for the parameter called ``name``."""
         if self.fixed:
             return self.fixed
         last = self.ends.get(name, -1) if self.ends else _END
-        return Cut(_number(self.prefix, wide), last)
+        return MagnitudeThreshold(_number(self.prefix, wide), last)
 
 
 def _search(

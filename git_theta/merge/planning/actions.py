@@ -46,7 +46,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Combine:
+class Merge:
     """The parameter is merged by ``method``, which ``rule`` asked for.
 
     ``entries`` are the contributors'; ``base`` is the ancestor's, or ``None`` where it has no
@@ -114,7 +114,7 @@ class Unit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnitMember:
     """The parameter is ``unit.results[place]``."""
 
     unit: Unit
@@ -148,56 +148,60 @@ class Conflict:
     rule: None = None
 
 
-Step = Take | Drop | Combine | Part | Conflict
+Action = Take | Drop | Merge | UnitMember | Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step for every parameter of any version.
+    """A action for every parameter of any version.
 
     ``shards`` are the plans of the model's other files, where a strategy asks for the model.
     """
 
     versions: Versions
     policy: Policy
-    steps: tuple[Step, ...] = field(repr=False)
+    actions: tuple[Action, ...] = field(repr=False)
     shards: tuple[Plan, ...] = field(default=(), repr=False)
 
     @property
     def conflicts(self) -> list[Conflict]:
         """What nothing decides."""
-        return [step for step in self.steps if isinstance(step, Conflict)]
+        return [action for action in self.actions if isinstance(action, Conflict)]
 
     @property
-    def combined(self) -> list[Combine]:
+    def merges(self) -> list[Merge]:
         """What must be computed, parameter by parameter."""
-        return [step for step in self.steps if isinstance(step, Combine)]
+        return [action for action in self.actions if isinstance(action, Merge)]
 
     @property
     def units(self) -> list[Unit]:
         """What must be computed, several parameters as one."""
-        return [step.unit for step in self.steps if isinstance(step, Part) and not step.place]
+        return [
+            action.unit
+            for action in self.actions
+            if isinstance(action, UnitMember) and not action.place
+        ]
 
     @property
-    def kept(self) -> list[Take | Combine | Part]:
+    def kept(self) -> list[Take | Merge | UnitMember]:
         """What the result has."""
-        return [step for step in self.steps if isinstance(step, (Take, Combine, Part))]
+        return [action for action in self.actions if isinstance(action, (Take, Merge, UnitMember))]
 
     @property
-    def surveys_model(self) -> bool:
+    def needs_whole_model(self) -> bool:
         """Whether any method must know the whole model."""
-        methods = {id(step.method): step.method for step in self.combined}.values()
+        methods = (action.method for action in self.merges)
         return any(method.strategy.scope(method.values) == "model" for method in methods)
 
     @property
     def whole(self) -> Take | None:
-        """The step of a file that is taken as a whole."""
-        taken = (step for step in self.steps if isinstance(step, Take))
-        return next((step for step in taken if step.name == WHOLE_FILE), None)
+        """The action of a file that is taken as a whole."""
+        taken = (action for action in self.actions if isinstance(action, Take))
+        return next((action for action in taken if action.name == WHOLE_FILE), None)
 
     def equal_sides(self) -> list[int]:
         """The contributors all of whose parameters are exactly the result's."""
         sides = set(self.versions.sides)
-        for step in self.steps:
-            sides &= set(step.holders) if isinstance(step, (Take, Drop)) else set()
+        for action in self.actions:
+            sides &= set(action.holders) if isinstance(action, (Take, Drop)) else set()
         return sorted(sides)

@@ -88,7 +88,7 @@ def conflict_error(
     lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
-    number = "1 parameter is" if len(conflicts) == 1 else f"{len(conflicts)} parameters are"
+    number = "1 tensor is" if len(conflicts) == 1 else f"{len(conflicts)} tensors are"
     return MergeError(
         f"{number} in conflict; {state}",
         path=path or None,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.versions import BASE, Column, Identity
+from git_theta.merge.planning.versions import BASE, Identity, ParameterVersions
 
 DOWN, UP = "A", "B"
 """The roles of a pair's factors; any other role (a bias, DoRA's magnitudes) makes it no pair."""
@@ -64,7 +64,7 @@ class Group:
     ``places`` are where they belong in an adapter, for those of a LoRA update.
     """
 
-    columns: tuple[Column, ...]
+    parameters: tuple[ParameterVersions, ...]
     places: tuple[Place, ...] = ()
 
     @property
@@ -75,11 +75,11 @@ class Group:
     @property
     def name(self) -> str:
         """What messages call the group: its first parameter."""
-        return self.columns[0].name
+        return self.parameters[0].name
 
     def identity(self, side: int) -> tuple[Identity | None, ...]:
         """What equals where all of its parameters do."""
-        return tuple(column.identity(side) for column in self.columns)
+        return tuple(parameter.identity(side) for parameter in self.parameters)
 
     def is_in(self, side: int) -> bool:
         """Whether a side has any of its parameters."""
@@ -88,7 +88,7 @@ class Group:
     @property
     def changed(self) -> list[int]:
         """The sides on which any parameter is not the common ancestor's."""
-        sides = range(len(self.columns[0].entries))
+        sides = range(len(self.parameters[0].entries))
         return [side for side in sides if self.identity(side) != self.identity(BASE)]
 
     @property
@@ -98,25 +98,25 @@ class Group:
 
     def count(self, side: int) -> int:
         """How many of its parameters a side has."""
-        return sum(column.entry(side) is not None for column in self.columns)
+        return sum(parameter.entry(side) is not None for parameter in self.parameters)
 
     def roles(self, side: int) -> dict[str, TensorEntry]:
         """A side's tensors by their roles in a LoRA update."""
-        members = zip(self.places, self.columns, strict=True)
+        members = zip(self.places, self.parameters, strict=True)
         return {
             place.role: entry
-            for place, column in members
-            if isinstance(entry := column.entry(side), TensorEntry)
+            for place, parameter in members
+            if isinstance(entry := parameter.entry(side), TensorEntry)
         }
 
 
-def groups(columns: Iterable[Column]) -> list[Group]:
+def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
     """Columns that are decided on together, in the order in which each group comes first."""
-    found: dict[object, list[tuple[Column, Place | None]]] = {}
-    for column in columns:
-        place = place_of(column.name)
-        key = (place.stem, place.adapter) if place else column.name
-        found.setdefault(key, []).append((column, place))
+    found: dict[object, list[tuple[ParameterVersions, Place | None]]] = {}
+    for parameter in parameters:
+        place = place_of(parameter.name)
+        key = (place.stem, place.adapter) if place else parameter.name
+        found.setdefault(key, []).append((parameter, place))
     return [
         Group(tuple(c for c, _ in members), tuple(p for _, p in members if p))
         for members in found.values()

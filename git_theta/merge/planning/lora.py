@@ -10,14 +10,11 @@ from git_theta.adapters import CONFIG_FILE, check_supported
 from git_theta.core.dtypes import dtype
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, TensorEntry
-from git_theta.merge.planning.actions import Part, Step
+from git_theta.merge.planning.actions import Action, UnitMember
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, unknown_config
 from git_theta.merge.planning.groups import DOWN, UP, Group
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
-
-# What nobody needs: the rank of a matrix is at most its shorter side.
-_LARGEST_RANK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ def problem(versions: Versions, group: Group) -> str | None:
     )
 
 
-def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
     """The update merged by ``method``, or why it cannot be."""
     if method.strategy.kind != "factors":
         return (
@@ -96,7 +93,7 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
     if unit.results[0].shape[0] != unit.pairs[0].rank and versions.adapter(unit.sides[0]) is None:
         return f"its rank would change, and there is no {CONFIG_FILE} beside it to say so"
     order = [place.role for place in group.places]
-    return [Part(unit, (DOWN, UP).index(role)) for role in order]
+    return [UnitMember(unit, (DOWN, UP).index(role)) for role in order]
 
 
 def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraUnit:
@@ -118,8 +115,8 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
         # With the rank of ours, what the configuration says of ours stays true.
         scale=first.scale if rank == first.rank else 1.0,
         results=(
-            described(first.down, (rank, *first.down.shape[1:])),
-            described(first.up, (first.up.shape[0], rank, *first.up.shape[2:])),
+            result_entry(first.down, (rank, *first.down.shape[1:])),
+            result_entry(first.up, (first.up.shape[0], rank, *first.up.shape[2:])),
         ),
     )
 
@@ -131,7 +128,7 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
     return Pair(roles[DOWN], roles[UP], scale)
 
 
-def described(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
+def result_entry(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
     """What is to be made: a tensor like another of another shape, its bytes not known yet."""
     length = math.prod(shape) * dtype(like.dtype).bits // 8
     return TensorEntry(like.name, like.dtype, shape, 0, (Chunk(length, "", ()),))

@@ -16,16 +16,22 @@ from git_theta.manifest import AliasEntry, TensorEntry
 from git_theta.merge.planning import lora, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
+    Action,
     Conflict,
     Drop,
     Plan,
-    Step,
     Take,
     Why,
 )
 from git_theta.merge.planning.groups import Group, groups
 from git_theta.merge.planning.policy import Policy
-from git_theta.merge.planning.versions import BASE, Column, Digest, Versions, columns
+from git_theta.merge.planning.versions import (
+    BASE,
+    Digest,
+    ParameterVersions,
+    Versions,
+    parameter_versions,
+)
 from git_theta.merge.rules.rules import Method, Rule, first_match
 from git_theta.workspace import Workspace
 
@@ -44,7 +50,7 @@ def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
 
 
 def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
-    """Decide on every parameter; see ``columns`` for ``digest``.
+    """Decide on every parameter; see ``parameters`` for ``digest``.
 
     Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors hold.
     """
@@ -52,17 +58,17 @@ def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
     if len(formats) > 1 or OPAQUE in formats:
         found = [_whole(versions)]
     else:
-        found = columns(versions, digest)
-    steps = [s for group in groups(found) for s in Decision(versions, policy, group).steps()]
-    return Plan(versions, policy, tuple(_untied(steps)))
+        found = parameter_versions(versions, digest)
+    actions = [s for group in groups(found) for s in Decision(versions, policy, group).actions()]
+    return Plan(versions, policy, tuple(_untied(actions)))
 
 
-def _whole(versions: Versions) -> Column:
+def _whole(versions: Versions) -> ParameterVersions:
     """The files themselves as one parameter each."""
     base = versions.base
     manifests = [contributor.manifest for contributor in versions.contributors]
     entries = [TensorEntry(WHOLE_FILE, m.format, (m.size,), 0, ()) for m in manifests]
-    return Column(
+    return ParameterVersions(
         name=WHOLE_FILE,
         base=TensorEntry(WHOLE_FILE, base.format, (base.size,), 0, ()) if base else None,
         entries=tuple(entries),
@@ -71,16 +77,20 @@ def _whole(versions: Versions) -> Column:
     )
 
 
-def _untied(steps: Sequence[Step]) -> list[Step]:
-    """The steps, with a conflict for each name whose tensor the result does not have."""
-    gone = {step.name for step in steps if isinstance(step, Drop)}
-    return [_untie(step, gone) for step in steps]
+def _untied(actions: Sequence[Action]) -> list[Action]:
+    """The actions, with a conflict for each name whose tensor the result does not have."""
+    gone = {action.name for action in actions if isinstance(action, Drop)}
+    return [_untie(action, gone) for action in actions]
 
 
-def _untie(step: Step, gone: set[str]) -> Step:
-    if isinstance(step, Take) and isinstance(step.entry, AliasEntry) and step.entry.of in gone:
-        return Conflict(step.name, f"it is tied to {step.entry.of}, which is removed")
-    return step
+def _untie(action: Action, gone: set[str]) -> Action:
+    if (
+        isinstance(action, Take)
+        and isinstance(action.entry, AliasEntry)
+        and action.entry.of in gone
+    ):
+        return Conflict(action.name, f"it is tied to {action.entry.of}, which is removed")
+    return action
 
 
 class _Kind(Protocol):
@@ -88,9 +98,9 @@ class _Kind(Protocol):
 
     def problem(self, versions: Versions, group: Group, /) -> str | None: ...
 
-    def combine(
+    def merge(
         self, versions: Versions, group: Group, rule: Rule, method: Method, /
-    ) -> list[Step] | str: ...
+    ) -> list[Action] | str: ...
 
 
 class Decision:
@@ -102,17 +112,17 @@ class Decision:
         self._group = group
         self._kind: _Kind = lora if group.is_lora else tensors
 
-    def steps(self) -> list[Step]:
+    def actions(self) -> list[Action]:
         """What becomes of each; one conflict for all of them."""
         group, changed = self._group, self._group.changed
         if not changed:
-            is_tied = isinstance(group.columns[0].entries[0], AliasEntry)
+            is_tied = isinstance(group.parameters[0].entries[0], AliasEntry)
             return self._take(0, "tied" if is_tied else "unchanged")
         if len({group.identity(side) for side in changed}) > 1:
             return self._contested()
         if len(changed) == len(self._versions.sides) > 1:
             return self._take(0, "same")
-        if self._policy.every and self._can_be_merged():
+        if self._policy.include_one_sided and self._can_be_merged():
             return self._contested()
         return self._take(changed[0], "one-sided")
 
@@ -121,8 +131,8 @@ class Decision:
         rule = self._rule()
         return rule is not None and (rule.strategy == "take" or self._problem() is None)
 
-    def _take(self, side: int, why: Why, rule: Rule | None = None) -> list[Step]:
-        return [_take(column, side, why, rule) for column in self._group.columns]
+    def _take(self, side: int, why: Why, rule: Rule | None = None) -> list[Action]:
+        return [_take(parameter, side, why, rule) for parameter in self._group.parameters]
 
     def _rule(self) -> Rule | None:
         """The first rule that is for any parameter of the group."""
@@ -130,42 +140,42 @@ class Decision:
         return next(found, None)
 
     def _is_for(self, rule: Rule) -> bool:
-        names = (column.name for column in self._group.columns)
+        names = (parameter.name for parameter in self._group.parameters)
         return any(first_match([rule], name, self._versions.path) for name in names)
 
     def _problem(self) -> str | None:
         return self._kind.problem(self._versions, self._group)
 
-    def _contested(self) -> list[Step]:
+    def _contested(self) -> list[Action]:
         rule = self._rule()
         if rule and rule.strategy == "take":
             return self._take(_chosen(self._policy.lookup(rule)), "rule", rule)
-        found = self._combined(rule) if rule else self._problem()
+        found = self._merged_by(rule) if rule else self._problem()
         if isinstance(found, list):
             return found
-        if self._policy.settle:
+        if self._policy.fallback_to_base:
             return self._take(BASE if self._group.is_in(BASE) else 0, "ancestor")
         changed = f"{self._versions.named(self._group.changed)} changed it"
         return [Conflict(self._group.name, found or changed)]
 
-    def _combined(self, rule: Rule) -> list[Step] | str:
+    def _merged_by(self, rule: Rule) -> list[Action] | str:
         """What the rule makes of it, or why it cannot."""
         if soft_prompts.may_be(self._group):
             method = self._policy.lookup(rule)
             if method.strategy.kind == "prompts":
-                return soft_prompts.combine(self._versions, self._group, rule, method)
+                return soft_prompts.merge(self._versions, self._group, rule, method)
         # In this order: looking a method up loads torch, which takes seconds.
         problem = self._problem()
         if problem is not None:
             return problem
-        return self._kind.combine(self._versions, self._group, rule, self._policy.lookup(rule))
+        return self._kind.merge(self._versions, self._group, rule, self._policy.lookup(rule))
 
 
-def _take(column: Column, side: int, why: Why, rule: Rule | None) -> Take | Drop:
-    entry, holders = column.entry(side), column.holders(column.identity(side))
+def _take(parameter: ParameterVersions, side: int, why: Why, rule: Rule | None) -> Take | Drop:
+    entry, holders = parameter.entry(side), parameter.holders(parameter.identity(side))
     if entry is None:
-        return Drop(column.name, why, holders, rule)
-    return Take(column.name, side, entry, why, holders, rule)
+        return Drop(parameter.name, why, holders, rule)
+    return Take(parameter.name, side, entry, why, holders, rule)
 
 
 def _chosen(method: Method) -> int:

@@ -25,16 +25,16 @@ FIXED: dict[Operation, tuple[Rule, ...]] = {
 class Policy:
     """How contested parameters are decided.
 
-    ``lookup`` resolves a rule for the contributors at hand. With ``every``, parameters that one
-    side alone changed are merged too. With ``settle``, what would be a conflict is taken from the
-    ancestor, or else from ours: so is the virtual ancestor of a criss-cross history made. With
-    ``allow_nan``, NaN may be in what is merged.
+    ``lookup`` binds a rule to the contributors at hand. With ``include_one_sided``, parameters
+    that one side alone changed are merged too. With ``fallback_to_base``, what would be a conflict
+    is taken from the ancestor, or else from ours: so is the virtual ancestor of a criss-cross
+    history made. With ``allow_nan``, NaN may be in what is merged.
     """
 
     rules: Sequence[Rule]
     lookup: Lookup
-    every: bool = False
-    settle: bool = False
+    include_one_sided: bool = False
+    fallback_to_base: bool = False
     allow_nan: bool = False
 
 
@@ -42,14 +42,16 @@ def policy_for(
     operation: Operation,
     rules: Sequence[Rule],
     versions: Versions,
-    every: bool = False,
+    include_one_sided: bool = False,
     allow_nan: bool = False,
 ) -> Policy:
     """How ``operation`` decides; ``rules`` are for merges only."""
     chosen = FIXED.get(operation, tuple(rules))
     if operation == "merge" and is_statistic(versions.path):
         chosen = tuple(_for_statistics(rules))
-    return Policy(chosen, resolver(versions), every, operation == "ancestor", allow_nan)
+    return Policy(
+        chosen, method_lookup(versions), include_one_sided, operation == "ancestor", allow_nan
+    )
 
 
 def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
@@ -65,26 +67,25 @@ def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
             yield Rule(rule.match, "average")
 
 
-def resolver(versions: Versions) -> Lookup:
-    """A lookup that resolves each rule once, for the contributors of ``versions``.
+def method_lookup(versions: Versions) -> Lookup:
+    """Return a lookup that binds each rule once, to the contributors of ``versions``.
 
     It raises ``MergeError`` for a rule that cannot be followed and ``MissingToolError`` where
     torch is not installed.
     """
-    # With the rules themselves: the identity of one that is gone may be another's.
-    known: dict[int, tuple[Rule, Method]] = {}
+    known: dict[Rule, Method] = {}
 
     def lookup(rule: Rule) -> Method:
-        if id(rule) not in known:
-            known[id(rule)] = rule, _resolve(rule, versions)
-        return known[id(rule)][1]
+        if rule not in known:
+            known[rule] = _bind(rule, versions)
+        return known[rule]
 
     return lookup
 
 
-def _resolve(rule: Rule, versions: Versions) -> Method:
+def _bind(rule: Rule, versions: Versions) -> Method:
     try:
-        return rule.resolve(versions.names)
+        return rule.bind(versions.names)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

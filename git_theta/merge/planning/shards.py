@@ -1,7 +1,7 @@
 """Models in several files: ``model-00001-of-00003.safetensors`` and so on.
 
 Each file is merged by itself, but a strategy that must know the whole model (which weights are the
-largest, say) surveys all of its files: cutting a model otherwise changes no result.
+largest, say) prepasses all of its files: cutting a model otherwise changes no result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from git_theta.errors import MergeError
 from git_theta.git import Repository
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.planner import make_plan
-from git_theta.merge.planning.policy import resolver
+from git_theta.merge.planning.policy import method_lookup
 from git_theta.merge.planning.sources import contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.workspace import Workspace
@@ -31,11 +31,12 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
 
     They are made by the same rules; ``others`` are drawn only then.
     """
-    if not plan.surveys_model:
+    if not plan.needs_whole_model:
         return plan
     alike = (each for each in others if each.names == plan.versions.names)
     plans = (
-        make_plan(each, replace(plan.policy, lookup=resolver(each)), workspace) for each in alike
+        make_plan(each, replace(plan.policy, lookup=method_lookup(each)), workspace)
+        for each in alike
     )
     return replace(plan, shards=tuple(plans))
 
@@ -54,10 +55,10 @@ def with_other_files(
 
 
 def note_of(plan: Plan) -> tuple[str, ...]:
-    """What the user should know where one file of several was surveyed for the model."""
-    if plan.shards or not plan.surveys_model or model_of(plan.versions.path) is None:
+    """What the user should know where one file of several was scanned for the model."""
+    if plan.shards or not plan.needs_whole_model or model_of(plan.versions.path) is None:
         return ()
-    return ("only this file of the model was surveyed, the others are not known here",)
+    return ("only this file of the model was scanned, the others are not known here",)
 
 
 def _others(repo: Repository, path: str, sides: Sides, base: str) -> Iterator[Versions]:

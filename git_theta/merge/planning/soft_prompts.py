@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from git_theta.adapters import Fields
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.actions import Part, Step
+from git_theta.merge.planning.actions import Action, UnitMember
 from git_theta.merge.planning.conflicts import absent, differing, is_merged, unknown_config
 from git_theta.merge.planning.groups import PROMPT, Group
-from git_theta.merge.planning.lora import described
+from git_theta.merge.planning.lora import result_entry
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
@@ -48,17 +48,17 @@ def may_be(group: Group) -> bool:
     return not group.is_lora and group.name == PROMPT
 
 
-def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
     """The prompts joined by ``method``, or why they cannot be."""
-    (column,) = group.columns
+    (parameter,) = group.parameters
     sides = [side for side in versions.sides if group.is_in(side)]
-    found = {side: e for side in sides if isinstance(e := column.entry(side), TensorEntry)}
+    found = {side: e for side in sides if isinstance(e := parameter.entry(side), TensorEntry)}
     entries = list(found.values())
     reason = (
         (absent(versions, group) if group.is_in(BASE) else None)
         or differing(versions, found, "have different dtypes", lambda entry: entry.dtype)
         or differing(versions, found, "have prompts of different widths", lambda e: e.shape[1:])
-        or ("it is tied to another parameter" if len(entries) < len(sides) else None)
+        or ("it is tied to another tensor" if len(entries) < len(sides) else None)
         or unknown_config(versions, sides)
         or _no_prompts(versions, entries)
     )
@@ -67,15 +67,15 @@ def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> lis
     first = entries[0]
     tokens = sum(entry.shape[0] for entry in entries)
     unit = PromptUnit(
-        name=column.name,
+        name=parameter.name,
         rule=rule,
         method=method,
         sides=tuple(sides),
         inputs=tuple(entries),
         parts=_parts(versions),
-        results=(described(first, (tokens, first.shape[1])),),
+        results=(result_entry(first, (tokens, first.shape[1])),),
     )
-    return [Part(unit, 0)]
+    return [UnitMember(unit, 0)]
 
 
 def _no_prompts(versions: Versions, entries: list[TensorEntry]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from git_theta.checkpoint.reader import BUDGET
-from git_theta.merge.planning.actions import Combine, Conflict, Drop, Part, Plan, Take
+from git_theta.merge.planning.actions import Conflict, Drop, Merge, Plan, Take, UnitMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,27 @@ class Summary:
 
 def summarise(plan: Plan, device: str) -> Summary:
     """The numbers of a plan; ``device`` is the setting."""
-    takes = [step for step in plan.steps if isinstance(step, Take)]
-    why = Counter(step.why for step in takes)
-    chosen = (step for step in takes if step.why in ("one-sided", "rule", "ancestor"))
-    taken = Counter(plan.versions.name(step.side) for step in chosen)
+    takes = [action for action in plan.actions if isinstance(action, Take)]
+    why = Counter(action.why for action in takes)
+    chosen = (action for action in takes if action.why in ("one-sided", "rule", "ancestor"))
+    taken = Counter(plan.versions.name(action.side) for action in chosen)
     return Summary(
         path=plan.versions.path,
         parameters=len(plan.kept) + len(plan.conflicts),
         unchanged=why["unchanged"] + why["tied"],
         same=why["same"],
         taken=dict(taken),
-        removed=sum(isinstance(step, Drop) for step in plan.steps),
+        removed=sum(isinstance(action, Drop) for action in plan.actions),
         merged=_by_rule(plan),
         conflicts=plan.conflicts,
-        memory=_memory([s.weight for s in plan.combined] + [unit.weight for unit in plan.units]),
-        device=_device(device) if plan.combined or plan.units else None,
+        memory=_memory([s.weight for s in plan.merges] + [unit.weight for unit in plan.units]),
+        device=_device(device) if plan.merges or plan.units else None,
     )
 
 
 def _by_rule(plan: Plan) -> list[RuleCount]:
-    computed = [step for step in plan.kept if isinstance(step, (Combine, Part))]
-    counts = Counter((step.rule.match, step.rule.strategy) for step in computed)
+    computed = [action for action in plan.kept if isinstance(action, (Merge, UnitMember))]
+    counts = Counter((action.rule.match, action.rule.strategy) for action in computed)
     return [RuleCount(match, strategy, count) for (match, strategy), count in counts.items()]
 
 

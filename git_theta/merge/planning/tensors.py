@@ -8,7 +8,7 @@ from typing import Literal
 
 from git_theta.errors import MergeError
 from git_theta.manifest import AliasEntry, TensorEntry
-from git_theta.merge.planning.actions import WHOLE_FILE, Combine, Step
+from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.versions import Entry, Versions, joined
@@ -17,10 +17,10 @@ from git_theta.merge.rules.rules import Method, Rule
 
 def problem(versions: Versions, group: Group) -> str | None:
     """Why no strategy can merge the parameter, if none can."""
-    (column,) = group.columns
-    if column.name == WHOLE_FILE:
+    (parameter,) = group.parameters
+    if parameter.name == WHOLE_FILE:
         return f"{changed(versions, group)}, and no tensors are known that all sides have"
-    present = {side: entry for side, entry in enumerate(column.entries) if entry}
+    present = {side: entry for side, entry in enumerate(parameter.entries) if entry}
     return (
         absent(versions, group)
         or _tied(versions, group, present)
@@ -33,7 +33,7 @@ def problem(versions: Versions, group: Group) -> str | None:
 def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
     if not any(isinstance(entry, AliasEntry) for entry in present.values()):
         return None
-    tied = f"{changed(versions, group)}, and it is tied to another parameter"
+    tied = f"{changed(versions, group)}, and it is tied to another tensor"
     return differing(versions, present, "tie it differently", _tie) or tied
 
 
@@ -44,22 +44,22 @@ def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]
     return f"{changed(versions, group)}, and {dtype} is never averaged"
 
 
-def combine(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Step] | str:
+def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
     """The parameter merged by ``method``, or why it cannot be."""
-    (column,) = group.columns
+    (parameter,) = group.parameters
     kind, name = method.strategy.kind, method.strategy.name
     if kind != "tensors":
         what = "LoRA factors" if kind == "factors" else "soft prompts"
         return f"{changed(versions, group)}, and {name} is for {what} only"
-    entries = tuple(entry for entry in column.entries if isinstance(entry, TensorEntry))
-    statistics = _statistics(versions, column.name, method)
+    entries = tuple(entry for entry in parameter.entries if isinstance(entry, TensorEntry))
+    statistics = _statistics(versions, parameter.name, method)
     if isinstance(statistics, str):
         return f"{changed(versions, group)}, and {statistics}"
-    base = _base(column.base, entries[0])
-    combined = Combine(column.name, rule, method, entries, base, statistics)
-    if not _has_base(combined, column.base):
+    base = _base(parameter.base, entries[0])
+    merges = Merge(parameter.name, rule, method, entries, base, statistics)
+    if not _has_base(merges, parameter.base):
         return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
-    return [combined]
+    return [merges]
 
 
 def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEntry, ...] | str:
@@ -96,19 +96,19 @@ def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
     return base if isinstance(base, TensorEntry) and usable else None
 
 
-def _has_base(combined: Combine, stored: Entry | None) -> bool:
+def _has_base(merges: Merge, stored: Entry | None) -> bool:
     """Whether there is a base where the method needs one; a neutral element will do."""
-    method = combined.method
-    if combined.base or not method.strategy.needs_base(method.values):
+    method = merges.method
+    if merges.base or not method.strategy.needs_base(method.values):
         return True
-    return stored is None and neutral_element(combined.name) is not None
+    return stored is None and identity_value(merges.name) is not None
 
 
 def _tie(entry: Entry) -> str:
     return f"to {entry.of}" if isinstance(entry, AliasEntry) else "to nothing"
 
 
-def neutral_element(name: str) -> Literal[1] | None:
+def identity_value(name: str) -> Literal[1] | None:
     """The value at which an adapter's parameter changes nothing: 1 for IA3, else ``None``.
 
     Names are PEFT's: ``...ia3_l``. That of a LoRA update is 0, but of its factors' product, and

@@ -94,7 +94,7 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ParameterVersions:
     """One parameter in every version: its entry, and an identity that equals where it does.
 
     Both are ``None`` where a version lacks it.
@@ -119,7 +119,7 @@ class Column:
         return tuple(side for side, own in enumerate(self.identities) if own == identity)
 
 
-def columns(versions: Versions, digest: Digest) -> list[Column]:
+def parameter_versions(versions: Versions, digest: Digest) -> list[ParameterVersions]:
     """Every parameter of any contributor, ours in the order of the file, then further ones.
 
     Those that only the ancestor has come last. ``digest`` gives the BLAKE3 hash of all bytes of a
@@ -129,7 +129,7 @@ def columns(versions: Versions, digest: Digest) -> list[Column]:
     tables = [entries(manifest) for manifest in manifests]
     old = entries(versions.base) if versions.base else {}
     ordered = dict.fromkeys(name for table in (*tables, old) for name in table)
-    return [_column(name, old, tables, digest) for name in ordered]
+    return [_versions_of(name, old, tables, digest) for name in ordered]
 
 
 def entries(manifest: Manifest) -> dict[str, Entry]:
@@ -139,16 +139,16 @@ def entries(manifest: Manifest) -> dict[str, Entry]:
     return found
 
 
-def _column(
+def _versions_of(
     name: str, old: Mapping[str, Entry], tables: Sequence[Mapping[str, Entry]], digest: Digest
-) -> Column:
+) -> ParameterVersions:
     everything = (old, *tables)
     entries = [table.get(name) for table in everything]
     owners = [_owner(table, entry) for table, entry in zip(everything, entries, strict=True)]
     tied = all(isinstance(entry, AliasEntry) for entry in entries if entry)
     contents = [None] * len(owners) if tied else _contents(owners, digest)
     base, *rest = map(_identity, entries, contents)
-    return Column(name, entries[0], tuple(entries[1:]), base, tuple(rest))
+    return ParameterVersions(name, entries[0], tuple(entries[1:]), base, tuple(rest))
 
 
 def _owner(table: Mapping[str, Entry], entry: Entry | None) -> TensorEntry | None:

@@ -1,4 +1,4 @@
-"""The parameters of a merge strategy: typed, ranged, and checked before any tensor is loaded.
+"""The hyperparameters of a merge strategy: typed, ranged, and checked before any tensor is loaded.
 
 A strategy declares them as keyword-only arguments of its function. The annotation gives the type,
 and, inside ``Annotated``, a ``Range`` and one sentence of help::
@@ -56,10 +56,10 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter: what values it takes, its default (``REQUIRED`` if it has none), its help.
+class Hyperparameter:
+    """What values a hyperparameter takes, its default (``REQUIRED`` if it has none), its help.
 
-    ``argument`` is the function's argument; the parameter is called that less a trailing
+    ``argument`` is the function's argument; the hyperparameter is called that less a trailing
     underscore, so that one can be called ``lambda``.
     """
 
@@ -106,15 +106,15 @@ Scale = Annotated[float, "factor of the merged task vector"]
 Seed = Annotated[int, Range(0), "another seed drops other elements"]
 
 
-def parameter_of(declared: inspect.Parameter, hint: Any) -> Parameter:
-    """The parameter that a keyword-only argument with type ``hint`` declares."""
+def hyperparameter_of(declared: inspect.Parameter, hint: Any) -> Hyperparameter:
+    """The hyperparameter that a keyword-only argument with type ``hint`` declares."""
     extras: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
         extras = tuple(rest)
     kind, choices = _kind(hint, declared.name)
     words = next((extra.words for extra in extras if isinstance(extra, Words)), ())
-    return Parameter(
+    return Hyperparameter(
         argument=declared.name,
         kind=kind,
         default=declared.default,
@@ -143,4 +143,4 @@ def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
         return simple[hint], ()
     if get_origin(hint) is Literal:
         return "choice", get_args(hint)
-    raise TypeError(f"parameter {name} has the unsupported type {hint}")
+    raise TypeError(f"hyperparameter {name} has the unsupported type {hint}")

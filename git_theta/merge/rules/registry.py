@@ -23,7 +23,7 @@ def strategy_named(name: str) -> Strategy:
     """The strategy called ``name``, built in or installed; ``MergeError`` lists the known ones."""
     known = registry.names("strategies")
     if name not in known:
-        raise unknown("strategy", name, known)
+        raise unknown("no strategy is called", name, known)
     found = registry.load("strategies", name)
     if not isinstance(found, Strategy):
         raise MergeError(f"the plug-in {name!r} is no strategy: decorate it with @strategy()")
@@ -31,7 +31,7 @@ def strategy_named(name: str) -> Strategy:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class StrategySummary:
     """A strategy's name, the first line of its documentation, and whether another is the same."""
 
     name: str
@@ -39,17 +39,17 @@ class Listed:
     same_as: str | None = None
 
 
-def listed() -> list[Listed]:
+def list_strategies() -> list[StrategySummary]:
     """Every strategy, built in or installed, in the order of the registry."""
     return list(_rows())
 
 
-def _rows() -> Iterator[Listed]:
+def _rows() -> Iterator[StrategySummary]:
     first: dict[str, str] = {}
     for name in registry.names("strategies"):
         place = registry.place("strategies", name)
         same_as = first.setdefault(place, name)
-        yield Listed(name, _summary_of(name, place), same_as if same_as != name else None)
+        yield StrategySummary(name, _summary_of(name, place), same_as if same_as != name else None)
 
 
 def _summary_of(name: str, place: str) -> str:
@@ -76,4 +76,4 @@ def check_name(name: str) -> None:
     """Refuse the name of a strategy that is not there, without loading any."""
     known = registry.names("strategies")
     if name not in known:
-        raise unknown("strategy", name, known)
+        raise unknown("no strategy is called", name, known)

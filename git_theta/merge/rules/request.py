@@ -23,14 +23,14 @@ STRATEGY = "theta.merge.strategy"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``rules`` come before those of the team; ``every`` and ``allow_nan`` are ``Policy``'s.
+    """``rules`` come before those of the team; the two flags are ``Policy``'s.
 
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
     checkpoint's path to that file, with a NUL.
     """
 
     rules: tuple[Rule, ...] = ()
-    every: bool = False
+    include_one_sided: bool = False
     allow_nan: bool = False
     collect: str | None = None
 
@@ -39,7 +39,7 @@ class Request:
         rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
         wishes = {
             "rules": rules,
-            "every": self.every,
+            "every": self.include_one_sided,
             "allow_nan": self.allow_nan,
             "collect": self.collect,
         }

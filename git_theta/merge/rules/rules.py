@@ -40,7 +40,7 @@ class Method:
 
     def values_of(self, sides: Sequence[int]) -> dict[str, Any]:
         """The values for some of the contributors, or for all in another order."""
-        kinds = {parameter.name: parameter.kind for parameter in self.strategy.parameters}
+        kinds = {parameter.name: parameter.kind for parameter in self.strategy.hyperparameters}
 
         def chosen(name: str, value: Any) -> Any:
             if kinds[name] == "table":
@@ -69,15 +69,19 @@ class Rule:
     given: Mapping[str, Any] = field(default_factory=dict)
     path: str = "*"
 
+    def __hash__(self) -> int:
+        # ``given`` is a mapping, which has no hash of its own.
+        return hash((self.match, self.strategy, self.path))
+
     def matches(self, name: str, path: str = "") -> bool:
         """Whether the rule is for parameter ``name`` of the checkpoint at ``path``."""
         return fnmatchcase(name, self.match) and fnmatchcase(path, self.path)
 
-    def resolve(self, contributors: Sequence[str]) -> Method:
+    def bind(self, contributors: Sequence[str]) -> Method:
         """Check the strategy's name and every value; ``MergeError`` names the rule."""
         try:
             found = strategy_named(self.strategy)
-            return Method(found, found.resolve(self.given, contributors))
+            return Method(found, found.bind(self.given, contributors))
         except MergeError as error:
             error.message = f"rule {self.match!r}: {error.message}"
             raise

@@ -5,14 +5,14 @@ Positional arguments say what it works on, by name:
 - ``models``: the contributors' tensors; ``base``: the common ancestor's tensor; ``deltas``:
   contributors minus base; ``fisher`` or ``gram``: one statistic per contributor. With the default
   ``None`` an input may be absent.
-- ``survey``: what the strategy's survey found, one entry per contributor.
+- ``prepass``: what the strategy's prepass found, one entry per contributor.
 - ``context``: name, position and content of what is merged (``Context``).
 - ``factors``: the contributors' LoRA updates as pairs of factors, ``git_theta.merge.kernels.lora``;
   ``base`` is then the ancestor's pair or ``None``, and ``target`` (``Target``) what the result
   has to be. ``prompts``: their soft prompts, ``[parts, tokens, width]`` each.
 
-Keyword-only arguments are its parameters (``git_theta.merge.rules.hyperparameters``). The docstring
-is its documentation: a one-line summary, then the definition.
+Keyword-only arguments are its hyperparameters, see ``git_theta.merge.rules.hyperparameters``. The
+docstring is its documentation: a one-line summary, then the definition.
 
 All tensors come as float32 (float64 where an input is float64), on one device, in an order of the
 contributors that depends on their content alone: permuting the contributors of a merge therefore
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from git_theta.errors import MergeError
-from git_theta.merge.rules.hyperparameters import Parameter, parameter_of
-from git_theta.merge.rules.values import resolve, resolve_default, unknown
+from git_theta.merge.rules.hyperparameters import Hyperparameter, hyperparameter_of
+from git_theta.merge.rules.values import default_value, parse_value, unknown
 
 if TYPE_CHECKING:
     from git_theta.merge.kernels.prepass import Model
@@ -42,7 +42,7 @@ Kind = Literal["tensors", "factors", "prompts"]
 Values = Mapping[str, Any]
 
 INPUTS = (
-    *("models", "base", "deltas", "fisher", "gram", "survey", "context"),
+    *("models", "base", "deltas", "fisher", "gram", "prepass", "context"),
     *("factors", "target", "prompts"),
 )
 STATISTICS = ("fisher", "gram")
@@ -50,7 +50,7 @@ STATISTICS = ("fisher", "gram")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where the tensors at hand lie: those of parameter ``name``, from flat index ``start``.
+    """Where the tensors at hand lie: those of hyperparameter ``name``, from flat index ``start``.
 
     ``shape`` is the whole tensor's. ``contents`` are the contributors' content hashes, in the
     order in which the strategy gets their tensors.
@@ -71,13 +71,13 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Prepass:
     """What a strategy must know before it can work on a slice.
 
     ``run`` streams over parameters and returns, by parameter name, one entry per contributor, in
     their order; entries are comparable and depend neither on the order of the contributors nor on
-    that of the parameters. ``scope`` tells from the values of the parameters whether it runs over
-    the ``model``, over each ``tensor`` on its own, or not at all (``none``).
+    that of the parameters. ``scope`` tells from the values of the hyperparameters whether it runs
+    over the ``model``, over each ``tensor`` on its own, or not at all (``none``).
     """
 
     run: Callable[[Model, Values], Mapping[str, Sequence[Any]]]
@@ -90,26 +90,26 @@ class Strategy:
 
     name: str
     function: Callable[..., Any]
-    parameters: tuple[Parameter, ...]
+    hyperparameters: tuple[Hyperparameter, ...]
     inputs: tuple[str, ...]
     optional: tuple[str, ...]
     doc: str
     paper: str = ""
     version: int = 1
-    """Raised when the same inputs and parameters give other results than before."""
+    """Raised when the same inputs and hyperparameters give other results than before."""
     slicing: Slicing = "tensor"
     """The smallest piece it can work on: any run of elements, whole rows, or the whole tensor."""
     contributors: tuple[int, int | None] = (1, None)
     """Fewest and most contributors."""
     base_if: Callable[[Values], bool] | None = None
-    """Which values of the parameters make an optional base necessary."""
+    """Which values of the hyperparameters make an optional base necessary."""
     verbatim: bool = False
     """Whether it picks among its inputs: they are then of any dtype and keep their bits."""
     ordered: bool = False
     """Whether the order of the contributors means something."""
     reproducible: bool = True
     """Whether all CPUs give the same bits; matrix factorisations do not."""
-    survey: Survey | None = None
+    prepass: Prepass | None = None
     check: Callable[[Values], None] | None = None
     rank: Callable[[Values, Sequence[int], int], int] | None = None
     """Of LoRA factors: the rank of the result from those of the contributors and of the base."""
@@ -137,7 +137,7 @@ class Strategy:
         return next((name for name in self.inputs if name in STATISTICS), None)
 
     def needs_base(self, values: Values) -> bool:
-        """Whether it cannot do without a base, with these values of its parameters."""
+        """Whether it cannot do without a base, with these values of its hyperparameters."""
         asked = self.base_if is not None and self.base_if(values)
         return asked or self._needs("base") or self._needs("deltas")
 
@@ -153,26 +153,28 @@ class Strategy:
         return name in self.inputs and name not in self.optional
 
     def scope(self, values: Values) -> Scope:
-        """What its survey runs over, with these values of its parameters."""
-        return self.survey.scope(values) if self.survey else "none"
+        """What its prepass runs over, with these values of its hyperparameters."""
+        return self.prepass.scope(values) if self.prepass else "none"
 
-    def resolve(self, given: Values, contributors: Sequence[str]) -> dict[str, Any]:
-        """The value of every parameter, ready for the function and, being JSON, for the recipe.
+    def bind(self, given: Values, contributors: Sequence[str]) -> dict[str, Any]:
+        """Return the value of every hyperparameter, as the function and the recipe (JSON) take it.
 
         ``given`` are the user's values, strings or of their own type; ``contributors`` the names
-        of what is merged. Raises ``MergeError`` for an unknown parameter, for a value that a
-        parameter does not take, and for a number of contributors that the strategy cannot merge.
+        of what is merged. Raises ``MergeError`` for an unknown hyperparameter, for a value that
+        one does not take, and for a number of contributors that the strategy cannot merge.
         """
-        known = [parameter.name for parameter in self.parameters]
+        known = [hyperparameter.name for hyperparameter in self.hyperparameters]
         for name in given:
             if name not in known:
-                raise unknown(f"parameter of {self.name}", name, known)
+                raise unknown(f"{self.name} has no hyperparameter", name, known)
         self._check_number(len(contributors))
         values = {
-            parameter.name: resolve(parameter, given[parameter.name], contributors)
-            if parameter.name in given
-            else resolve_default(parameter, contributors)
-            for parameter in self.parameters
+            hyperparameter.name: parse_value(
+                hyperparameter, given[hyperparameter.name], contributors
+            )
+            if hyperparameter.name in given
+            else default_value(hyperparameter, contributors)
+            for hyperparameter in self.hyperparameters
         }
         if self.check:
             self.check(values)
@@ -188,7 +190,7 @@ class Strategy:
     def __call__(self, available: Mapping[str, Any], values: Values) -> Any:
         """What the function makes of those of the ``available`` inputs that it names."""
         inputs = [available[name] for name in self.inputs]
-        arguments = {known.argument: values[known.name] for known in self.parameters}
+        arguments = {known.argument: values[known.name] for known in self.hyperparameters}
         return self.function(*inputs, **arguments)
 
 
@@ -208,8 +210,8 @@ def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
         return Strategy(
             name=function.__name__,
             function=function,
-            parameters=tuple(
-                parameter_of(argument, hints[argument.name])
+            hyperparameters=tuple(
+                hyperparameter_of(argument, hints[argument.name])
                 for argument in signature
                 if argument.kind is argument.KEYWORD_ONLY
             ),

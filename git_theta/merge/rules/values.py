@@ -1,4 +1,4 @@
-"""Values of strategies' parameters, from what users write to what recipes hold."""
+"""Values of strategies' hyperparameters, from what users write to what recipes hold."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from typing import Any
 
 from git_theta.core.system import read_regular
 from git_theta.errors import MergeError
-from git_theta.merge.rules.hyperparameters import Kind, Parameter
+from git_theta.merge.rules.hyperparameters import Hyperparameter, Kind
 
 _LARGEST_TABLE = 16 << 20
 
 
-def resolve(parameter: Parameter, value: Any, contributors: Sequence[str]) -> Any:
+def parse_value(hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]) -> Any:
     """``value``, a string or of its own type, as the strategy's function takes it.
 
     ``contributors`` are the names of what is merged. The result is JSON. Raises ``MergeError``
     that says what is accepted.
     """
     try:
-        return _RESOLVERS[parameter.kind](parameter, value, contributors)
+        return _RESOLVERS[hyperparameter.kind](hyperparameter, value, contributors)
     except (TypeError, ValueError, OverflowError) as error:
         raise MergeError(
-            f"parameter {parameter.name} cannot be {value!r}: it is {parameter.accepts}",
-            hint=parameter.range.hint or None,
+            f"{hyperparameter.name} cannot be {value!r}: it is {hyperparameter.accepts}",
+            hint=hyperparameter.range.hint or None,
         ) from error
 
 
-def resolve_default(parameter: Parameter, contributors: Sequence[str]) -> Any:
+def default_value(hyperparameter: Hyperparameter, contributors: Sequence[str]) -> Any:
     """The default as the strategy's function takes it; ``MergeError`` where there is none."""
-    default = parameter.default
-    if parameter.required:
-        raise MergeError(f"parameter {parameter.name} is missing: it is {parameter.accepts}")
-    if parameter.kind == "per-contributor":
+    default = hyperparameter.default
+    if hyperparameter.required:
+        raise MergeError(f"{hyperparameter.name} is missing: it is {hyperparameter.accepts}")
+    if hyperparameter.kind == "per-contributor":
         return [float(default[0])] * len(contributors)
-    if parameter.kind == "contributor":
+    if hyperparameter.kind == "contributor":
         return [False] * len(contributors)
-    return list(default) if parameter.kind == "table" else default
+    return list(default) if hyperparameter.kind == "table" else default
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> MergeError:
-    """The error for a ``name`` that is none of the ``known`` ones."""
+def unknown(message: str, name: str, known: Sequence[str]) -> MergeError:
+    """Return the error for a ``name`` that is none of the ``known`` ones."""
     close = get_close_matches(name, known, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
     listed = ", ".join(known) if known else "none"
-    return MergeError(f"no {what} is called {name!r}", hint=f"{guess}known ones: {listed}")
+    return MergeError(f"{message} {name!r}", hint=f"{guess}known ones: {listed}")
 
 
-def _bool(_parameter: Parameter, value: Any, _contributors: Sequence[str]) -> bool:
+def _bool(_hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]) -> bool:
     words = {"true": True, "yes": True, "on": True, "1": True}
     words |= {"false": False, "no": False, "off": False, "0": False}
     if isinstance(value, bool):
@@ -61,39 +61,41 @@ def _bool(_parameter: Parameter, value: Any, _contributors: Sequence[str]) -> bo
     return words[value.lower()]
 
 
-def _int(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> int:
+def _int(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]) -> int:
     if isinstance(value, (bool, float)):
         raise TypeError
     number = int(value)
     # The recipe is JSON, whose readers agree on no more than 63 bits.
-    if number not in parameter.range or abs(number) >= 1 << 63:
+    if number not in hyperparameter.range or abs(number) >= 1 << 63:
         raise ValueError
     return number
 
 
-def _float(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> float:
+def _float(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]) -> float:
     if isinstance(value, bool):
         raise TypeError
     number = float(value)
-    if not math.isfinite(number) or number not in parameter.range:
+    if not math.isfinite(number) or number not in hyperparameter.range:
         raise ValueError
     return number
 
 
-def _choice(parameter: Parameter, value: Any, _contributors: Sequence[str]) -> str:
-    if value not in parameter.choices:
+def _choice(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]) -> str:
+    if value not in hyperparameter.choices:
         raise ValueError
     return str(value)
 
 
-def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[float]:
+def _per_contributor(
+    hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
+) -> list[float]:
     if isinstance(value, Mapping):
-        missing = parameter.default[0] if parameter.kind == "per-contributor" else 0.0
+        missing = hyperparameter.default[0] if hyperparameter.kind == "per-contributor" else 0.0
         numbers = dict.fromkeys(contributors, missing)
         places = _places(contributors)
         for name, number in value.items():
             if name not in places:
-                raise unknown("contributor", name, list(places))
+                raise unknown("no contributor is called", name, list(places))
             numbers[contributors[places[name]]] = number
         value = list(numbers.values())
     if isinstance(value, str) and ("," in value or value.startswith("[")):
@@ -102,20 +104,22 @@ def _per_contributor(parameter: Parameter, value: Any, contributors: Sequence[st
         value = [value] * len(contributors)
     if len(value) != len(contributors):
         raise MergeError(
-            f"parameter {parameter.name} has {len(value)} values for {len(contributors)} "
+            f"{hyperparameter.name} has {len(value)} values for {len(contributors)} "
             f"contributors ({', '.join(contributors)})"
         )
-    return [_float(parameter, number, contributors) for number in value]
+    return [_float(hyperparameter, number, contributors) for number in value]
 
 
-def _contributor(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[bool]:
+def _contributor(
+    hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
+) -> list[bool]:
     if isinstance(value, list) and [type(item) for item in value] == [bool] * len(contributors):
         return value  # As it stands in a recipe.
-    if value in parameter.choices:
+    if value in hyperparameter.choices:
         return [False] * len(contributors)
     places = _places(contributors)
     if value not in places:
-        raise unknown("contributor", str(value), [*places, *parameter.choices])
+        raise unknown("no contributor is called", str(value), [*places, *hyperparameter.choices])
     return [place == places[value] for place in range(len(contributors))]
 
 
@@ -125,14 +129,18 @@ def _places(contributors: Sequence[str]) -> dict[str, int]:
     return sides | {name: place for place, name in enumerate(contributors)}
 
 
-def _table(parameter: Parameter, value: Any, contributors: Sequence[str]) -> list[list[Any]]:
+def _table(
+    hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
+) -> list[list[Any]]:
     """Pairs of a name and its numbers: a recipe sorts the keys of mappings, and order counts."""
     if isinstance(value, str):
-        value = _read_json(parameter, value)
+        value = _read_json(hyperparameter, value)
     pairs = value.items() if isinstance(value, Mapping) else value
     if not isinstance(pairs, (list, ItemsView)):
         raise TypeError
-    return [[_name(name), _per_contributor(parameter, row, contributors)] for name, row in pairs]
+    return [
+        [_name(name), _per_contributor(hyperparameter, row, contributors)] for name, row in pairs
+    ]
 
 
 def _name(value: Any) -> str:
@@ -141,7 +149,7 @@ def _name(value: Any) -> str:
     return value
 
 
-def _read_json(parameter: Parameter, name: str) -> Any:
+def _read_json(hyperparameter: Hyperparameter, name: str) -> Any:
     path = Path(name)
     try:
         if path.suffix != ".json":
@@ -157,11 +165,11 @@ def _read_json(parameter: Parameter, name: str) -> Any:
         reason = "it is nested too deeply"
     except ValueError as error:
         reason = error
-    raise MergeError(f"parameter {parameter.name}: {reason}", path=name)
+    raise MergeError(f"{hyperparameter.name}: {reason}", path=name)
 
 
 # Each raises TypeError or ValueError for what is not of its kind, MergeError where it can say more.
-_RESOLVERS: dict[Kind, Callable[[Parameter, Any, Sequence[str]], Any]] = {
+_RESOLVERS: dict[Kind, Callable[[Hyperparameter, Any, Sequence[str]], Any]] = {
     "bool": _bool,
     "int": _int,
     "float": _float,

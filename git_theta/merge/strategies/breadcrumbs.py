@@ -9,7 +9,7 @@ from torch import Tensor
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
-from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Range,
@@ -18,14 +18,16 @@ from git_theta.merge.rules.hyperparameters import (
     Weights,
     positive_sum,
 )
-from git_theta.merge.rules.strategy import Context, Survey, strategy
+from git_theta.merge.rules.strategy import Context, Prepass, strategy
 
 Gamma = Annotated[float, Range(0, 1), "share of the largest elements that is dropped"]
-Cuts = Sequence[tuple[Cut, ...]]
+Cuts = Sequence[tuple[MagnitudeThreshold, ...]]
 
 
-def between(model: Model, values: Mapping[str, Any]) -> dict[str, list[tuple[Cut, ...]]]:
-    """For each parameter and contributor, the cut to what is dropped and that to what is kept."""
+def between(
+    model: Model, values: Mapping[str, Any]
+) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
+    """Return, by parameter and contributor, the thresholds of what is dropped and what is kept."""
 
     def ranks(count: int) -> Sequence[int]:
         # One element at least is kept, as everywhere.
@@ -35,14 +37,14 @@ def between(model: Model, values: Mapping[str, Any]) -> dict[str, list[tuple[Cut
     return select(model, magnitudes, ranks)
 
 
-_SURVEY = Survey(between, lambda _: "tensor")
+_SURVEY = Prepass(between, lambda _: "tensor")
 
 
-@strategy(paper="arXiv:2312.06795", slicing="element", survey=_SURVEY)
+@strategy(paper="arXiv:2312.06795", slicing="element", prepass=_SURVEY)
 def breadcrumbs(
     base: Tensor,
     deltas: Sequence[Tensor],
-    survey: Cuts,
+    prepass: Cuts,
     context: Context,
     *,
     density: Density = 0.9,
@@ -55,14 +57,14 @@ def breadcrumbs(
     Of each τi, tensor by tensor, the floor(gamma n) largest magnitudes are dropped, then the
     smallest until floor(density n) remain; then θ0 + λ Σ wi τi.
     """
-    return base + lambda_ * weighted_sum(_mask(deltas, survey, context), weight)
+    return base + lambda_ * weighted_sum(_mask(deltas, prepass, context), weight)
 
 
-@strategy(paper="arXiv:2312.06795", slicing="element", survey=_SURVEY, check=positive_sum)
+@strategy(paper="arXiv:2312.06795", slicing="element", prepass=_SURVEY, check=positive_sum)
 def breadcrumbs_ties(
     base: Tensor,
     deltas: Sequence[Tensor],
-    survey: Cuts,
+    prepass: Cuts,
     context: Context,
     *,
     density: Density = 0.9,
@@ -74,12 +76,12 @@ def breadcrumbs_ties(
 
     Merged as in ``ties``.
     """
-    return base + lambda_ * agreeing_mean(_mask(deltas, survey, context), weight)
+    return base + lambda_ * agreeing_mean(_mask(deltas, prepass, context), weight)
 
 
-def _mask(deltas: Sequence[Tensor], survey: Cuts, context: Context) -> list[Tensor]:
+def _mask(deltas: Sequence[Tensor], prepass: Cuts, context: Context) -> list[Tensor]:
     masked = []
-    for delta, (dropped, reached) in zip(deltas, survey, strict=True):
+    for delta, (dropped, reached) in zip(deltas, prepass, strict=True):
         sizes = delta.abs()
         mask = reached.keeps(sizes, context.start) - dropped.keeps(sizes, context.start)
         masked.append(delta * mask.to(delta.dtype))

@@ -12,7 +12,7 @@ from torch import Tensor
 from git_theta.merge.kernels.prepass import Model, squared_norms
 from git_theta.merge.kernels.reductions import quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import Range, Shares, Words, positive_sum
-from git_theta.merge.rules.strategy import Survey, strategy
+from git_theta.merge.rules.strategy import Prepass, strategy
 
 
 def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -25,12 +25,12 @@ def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
     paper="arXiv:2111.09832",
     slicing="element",
     check=positive_sum,
-    survey=Survey(lengths, lambda values: "model" if values["normalize"] else "none"),
+    prepass=Prepass(lengths, lambda values: "model" if values["normalize"] else "none"),
 )
 def fisher(
     models: Sequence[Tensor],
     fisher: Sequence[Tensor],
-    survey: Sequence[float] | None = None,
+    prepass: Sequence[float] | None = None,
     *,
     weight: Shares = (1.0,),
     floor: Annotated[float, Range(0), "the least information that any element counts with"] = 1e-6,
@@ -45,7 +45,7 @@ def fisher(
     with ``favor`` only that contributor's is, so that it wins where nobody knows anything. The
     weighted mean where all Fi are 0.
     """
-    norms = survey or [1.0] * len(models)
+    norms = prepass or [1.0] * len(models)
     floors = [floor if chosen or not any(favor) else 0.0 for chosen in favor]
     known = [
         quotient(f, norm or 1.0).clamp(min=least) * w

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from git_theta.merge.kernels.lora import Factors, concatenated, truncated
+from git_theta.merge.kernels.lora import LoraFactors, concatenated, truncated
 from git_theta.merge.rules.hyperparameters import Range, Weights
 from git_theta.merge.rules.strategy import Target, strategy
 
@@ -33,12 +33,12 @@ def _rank(values: Values, ranks: Sequence[int], base: int) -> int:
 
 @strategy(paper="arXiv:2106.09685", rank=_sum_of_ranks)
 def cat(
-    factors: Sequence[Factors],
+    factors: Sequence[LoraFactors],
     target: Target,
-    base: Factors | None = None,
+    base: LoraFactors | None = None,
     *,
     weight: Weights = (1.0,),
-) -> Factors:
+) -> LoraFactors:
     """The sum of LoRA updates, exactly, by putting their factors side by side.
 
     Δ0 + Σ wi (Δi - Δ0) with Δi = si Bi Ai and Δ0 the ancestor's, 0 if it has none: as
@@ -52,13 +52,13 @@ def cat(
 
 @strategy(paper="arXiv:2106.09685", rank=_rank, reproducible=False)
 def svd(
-    factors: Sequence[Factors],
+    factors: Sequence[LoraFactors],
     target: Target,
-    base: Factors | None = None,
+    base: LoraFactors | None = None,
     *,
     rank: Annotated[int, Range(0, 1 << 16), "of the merged factors; 0 is that of ours"] = 0,
     weight: Weights = (1.0,),
-) -> Factors:
+) -> LoraFactors:
     """The factors of a given rank whose product is nearest to the sum of the LoRA updates.
 
     The sum is that of ``cat``; of its singular value decomposition the largest ``rank`` values are
@@ -69,8 +69,8 @@ def svd(
 
 
 def _with_base(
-    factors: Sequence[Factors], base: Factors | None, weight: Sequence[float]
-) -> tuple[list[Factors], list[float]]:
+    factors: Sequence[LoraFactors], base: LoraFactors | None, weight: Sequence[float]
+) -> tuple[list[LoraFactors], list[float]]:
     share = _of_base(weight)
     if base is None or not share:
         return list(factors), list(weight)

@@ -13,7 +13,7 @@ from git_theta.errors import MergeError
 from git_theta.merge.kernels.prepass import Model, gram, row_gram
 from git_theta.merge.kernels.reductions import tree_sum, weighted_sum
 from git_theta.merge.kernels.sphere import cosines
-from git_theta.merge.rules.strategy import Scope, Survey, strategy
+from git_theta.merge.rules.strategy import Prepass, Scope, strategy
 
 # Nearer to 0 the denominator of t is the rounding of a cosine.
 _SMALLEST = 1e-6
@@ -55,12 +55,12 @@ def _either(values: Mapping[str, Any]) -> None:
     slicing="row",
     contributors=(2, None),
     check=_either,
-    survey=Survey(ratios, _scope),
+    prepass=Prepass(ratios, _scope),
 )
 def model_stock(
     base: Tensor,
     deltas: Sequence[Tensor],
-    survey: Sequence[float] | None = None,
+    prepass: Sequence[float] | None = None,
     *,
     filter_wise: Annotated[bool, "one ratio for each output unit"] = False,
     scope: Annotated[
@@ -73,7 +73,7 @@ def model_stock(
     the base where 1 + (N-1) c is near 0.
     """
     total = weighted_sum(deltas, [1.0] * len(deltas))
-    if survey is not None:
-        return base + total * (survey[0] / len(deltas))
+    if prepass is not None:
+        return base + total * (prepass[0] / len(deltas))
     ratio = interpolation(row_gram(deltas)) / len(deltas)
     return base + total * ratio.to(total).unsqueeze(-1)

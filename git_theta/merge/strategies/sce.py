@@ -15,9 +15,9 @@ from git_theta.merge.kernels.reductions import (
     weighted_agreeing_mean,
     weighted_sum,
 )
-from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Range
-from git_theta.merge.rules.strategy import Context, Survey, strategy
+from git_theta.merge.rules.strategy import Context, Prepass, strategy
 
 
 def variance(deltas: Sequence[Tensor]) -> Tensor:
@@ -28,29 +28,33 @@ def variance(deltas: Sequence[Tensor]) -> Tensor:
     return quotient(weighted_sum(squares, ones), len(deltas))
 
 
-def energies(model: Model, values: Mapping[str, Any]) -> dict[str, list[tuple[float, Cut]]]:
-    """For each contributor its share of the selected energy, and the cut that selects."""
+def energies(
+    model: Model, values: Mapping[str, Any]
+) -> dict[str, list[tuple[float, MagnitudeThreshold]]]:
+    """For each contributor its share of the selected energy, and the threshold that selects."""
     (name,) = model.names
-    cuts = select(
+    thresholds = select(
         model, lambda piece: [variance(piece.deltas)], lambda n: [kept(values["select_topk"], n)]
     )
-    cut = cuts[name][0][0]
-    norms = squared_norms(model, lambda piece: _selected(piece.deltas, cut, piece.start))
+    threshold = thresholds[name][0][0]
+    norms = squared_norms(model, lambda piece: _selected(piece.deltas, threshold, piece.start))
     total = sum(norms)
     shares = [norm / total if total else 1 / len(norms) for norm in norms]
-    return {name: [(share, cut) for share in shares]}
+    return {name: [(share, threshold) for share in shares]}
 
 
-def _selected(deltas: Sequence[Tensor], cut: Cut, start: int) -> list[Tensor]:
-    mask = cut.keeps(variance(deltas), start).to(deltas[0].dtype)
+def _selected(deltas: Sequence[Tensor], threshold: MagnitudeThreshold, start: int) -> list[Tensor]:
+    mask = threshold.keeps(variance(deltas), start).to(deltas[0].dtype)
     return [delta * mask for delta in deltas]
 
 
-@strategy(paper="arXiv:2408.07990", slicing="element", survey=Survey(energies, lambda _: "tensor"))
+@strategy(
+    paper="arXiv:2408.07990", slicing="element", prepass=Prepass(energies, lambda _: "tensor")
+)
 def sce(
     base: Tensor,
     deltas: Sequence[Tensor],
-    survey: Sequence[tuple[float, Cut]],
+    prepass: Sequence[tuple[float, MagnitudeThreshold]],
     context: Context,
     *,
     select_topk: Annotated[
@@ -63,6 +67,6 @@ def sce(
     τi; weigh each contributor by its share of the selected Σ τi²; erase τi whose sign is not that
     of Σ τi; θ0 + Σ wi τi / Σ wi over what is left.
     """
-    selected = _selected(deltas, survey[0][1], context.start)
+    selected = _selected(deltas, prepass[0][1], context.start)
     sign = elect(weighted_sum(selected, [1.0] * len(selected)))
-    return base + weighted_agreeing_mean(selected, [share for share, _ in survey], sign)
+    return base + weighted_agreeing_mean(selected, [share for share, _ in prepass], sign)

@@ -12,7 +12,7 @@ from torch import Tensor
 from git_theta.merge.kernels.prepass import Model, grams
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.rules.hyperparameters import Range
-from git_theta.merge.rules.strategy import Context, Survey, strategy
+from git_theta.merge.rules.strategy import Context, Prepass, strategy
 
 Routing = Annotated[
     Sequence[tuple[str, Sequence[float]]],
@@ -53,13 +53,13 @@ def _normalised(numbers: Sequence[float]) -> list[float]:
     paper="arXiv:2306.03745",
     slicing="element",
     base_if=lambda values: not values["routing"],
-    survey=Survey(similarities, lambda values: "none" if values["routing"] else "model"),
+    prepass=Prepass(similarities, lambda values: "none" if values["routing"] else "model"),
 )
 def smear(
     models: Sequence[Tensor],
     context: Context,
     base: Tensor | None = None,
-    survey: Sequence[float] | None = None,
+    prepass: Sequence[float] | None = None,
     *,
     routing: Routing = (),
 ) -> Tensor:
@@ -69,7 +69,7 @@ def smear(
     what none matches is averaged. Without a routing, blocks are modules, and pi goes with the
     cosine of τi to Σ τj, 0 where it is negative: who does what all do counts most.
     """
-    chosen = survey or next(
+    chosen = prepass or next(
         (_normalised(row) for glob, row in routing if fnmatchcase(context.name, glob)),
         [1 / len(models)] * len(models),
     )

@@ -11,7 +11,7 @@ from git_theta.merge.kernels.prepass import Model, gram, row_gram
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.kernels.sphere import arc, karcher_mean, projected_mean
 from git_theta.merge.rules.hyperparameters import Range, Shares, positive_sum
-from git_theta.merge.rules.strategy import Survey, strategy
+from git_theta.merge.rules.strategy import Prepass, strategy
 
 Values = Mapping[str, Any]
 Coefficients = Sequence[float]
@@ -19,7 +19,7 @@ RowWise = Annotated[bool, "merge each output unit's weights as a vector of its o
 TaskVectors = Annotated[bool, "merge contributors minus base, and add the base"]
 
 
-def _survey(mean: Callable[[Tensor, Values], Tensor]) -> Survey:
+def _prepass(mean: Callable[[Tensor, Values], Tensor]) -> Prepass:
     """The coefficients of the contributors in the ``mean`` of whole tensors."""
 
     def run(model: Model, values: Values) -> dict[str, list[float]]:
@@ -27,7 +27,7 @@ def _survey(mean: Callable[[Tensor, Values], Tensor]) -> Survey:
         products = gram(model, lambda piece: piece.deltas if shifted else piece.models)
         return dict.fromkeys(model.names, mean(products, values)[:, 0].tolist())
 
-    return Survey(run, lambda values: "none" if values.get("row_wise") else "tensor")
+    return Prepass(run, lambda values: "none" if values.get("row_wise") else "tensor")
 
 
 def _combine(
@@ -59,11 +59,11 @@ def _on_task_vectors(values: Values) -> bool:
     slicing="element",
     contributors=(2, 2),
     ordered=True,
-    survey=_survey(lambda products, values: arc(products, values["t"])),
+    prepass=_prepass(lambda products, values: arc(products, values["t"])),
 )
 def slerp(
     models: Sequence[Tensor],
-    survey: Coefficients,
+    prepass: Coefficients,
     *,
     t: Annotated[float, Range(0, 1), "0 is the first contributor, 1 the second"] = 0.5,
 ) -> Tensor:
@@ -72,7 +72,7 @@ def slerp(
     (sin((1-t) Ω) θ1 + sin(t Ω) θ2) / sin Ω with Ω the angle between them; (1-t) θ1 + t θ2 where
     |cos Ω| > 0.9995 or one is zero. Shoemake, Animating rotation with quaternion curves, 1985.
     """
-    return weighted_sum(models, survey)
+    return weighted_sum(models, prepass)
 
 
 @strategy(
@@ -81,12 +81,12 @@ def slerp(
     contributors=(2, 2),
     check=positive_sum,
     base_if=_on_task_vectors,
-    survey=_survey(lambda products, values: arc(products, _second_share(values))),
+    prepass=_prepass(lambda products, values: arc(products, _second_share(values))),
 )
 def nuslerp(
     models: Sequence[Tensor],
     base: Tensor | None = None,
-    survey: Coefficients | None = None,
+    prepass: Coefficients | None = None,
     *,
     weight: Shares = (1.0,),
     row_wise: RowWise = False,
@@ -98,7 +98,7 @@ def nuslerp(
     """
     t = _second_share({"weight": weight})
     origin = base if task_vectors else None
-    return _combine(models, origin, survey, lambda products: arc(products, t))
+    return _combine(models, origin, prepass, lambda products: arc(products, t))
 
 
 @strategy(
@@ -106,12 +106,12 @@ def nuslerp(
     slicing="row",
     check=positive_sum,
     base_if=_on_task_vectors,
-    survey=_survey(lambda products, values: projected_mean(products, values["weight"])),
+    prepass=_prepass(lambda products, values: projected_mean(products, values["weight"])),
 )
 def multislerp(
     models: Sequence[Tensor],
     base: Tensor | None = None,
-    survey: Coefficients | None = None,
+    prepass: Coefficients | None = None,
     *,
     weight: Shares = (1.0,),
     row_wise: RowWise = False,
@@ -123,7 +123,7 @@ def multislerp(
     weighted mean where the directions cancel.
     """
     origin = base if task_vectors else None
-    return _combine(models, origin, survey, lambda products: projected_mean(products, weight))
+    return _combine(models, origin, prepass, lambda products: projected_mean(products, weight))
 
 
 @strategy(
@@ -131,7 +131,7 @@ def multislerp(
     slicing="row",
     check=positive_sum,
     base_if=_on_task_vectors,
-    survey=_survey(
+    prepass=_prepass(
         lambda products, values: karcher_mean(
             products, values["weight"], values["max_iter"], values["tol"]
         )
@@ -140,7 +140,7 @@ def multislerp(
 def karcher(
     models: Sequence[Tensor],
     base: Tensor | None = None,
-    survey: Coefficients | None = None,
+    prepass: Coefficients | None = None,
     *,
     weight: Shares = (1.0,),
     row_wise: RowWise = False,
@@ -155,5 +155,5 @@ def karcher(
     """
     origin = base if task_vectors else None
     return _combine(
-        models, origin, survey, lambda products: karcher_mean(products, weight, max_iter, tol)
+        models, origin, prepass, lambda products: karcher_mean(products, weight, max_iter, tol)
     )

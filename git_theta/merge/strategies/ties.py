@@ -9,27 +9,27 @@ from torch import Tensor
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, kept
-from git_theta.merge.kernels.topk import Cut, select
+from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Density, Scale, Shares, positive_sum
-from git_theta.merge.rules.strategy import Context, Survey, strategy
+from git_theta.merge.rules.strategy import Context, Prepass, strategy
 
 
-def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Cut]]:
-    """For each parameter and contributor, the cut that keeps the ``density`` largest magnitudes."""
-    cuts = select(model, magnitudes, lambda count: [kept(values["density"], count)])
-    return {name: [cut for (cut,) in row] for name, row in cuts.items()}
+def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[MagnitudeThreshold]]:
+    """Return, by parameter and contributor, the threshold of the ``density`` largest."""
+    thresholds = select(model, magnitudes, lambda count: [kept(values["density"], count)])
+    return {name: [threshold for (threshold,) in row] for name, row in thresholds.items()}
 
 
 @strategy(
     paper="arXiv:2306.01708",
     slicing="element",
     check=positive_sum,
-    survey=Survey(largest, lambda values: values["scope"]),
+    prepass=Prepass(largest, lambda values: values["scope"]),
 )
 def ties(
     base: Tensor,
     deltas: Sequence[Tensor],
-    survey: Sequence[Cut],
+    prepass: Sequence[MagnitudeThreshold],
     context: Context,
     *,
     density: Density = 0.2,
@@ -46,5 +46,8 @@ def ties(
     tensor. The sign of Σ wi τi is elected per element (zero: +), and the result is
     θ0 + λ Σ wi τi / Σ wi over the contributors whose τi has that sign.
     """
-    trimmed = [cut.trim(delta, context.start) for cut, delta in zip(survey, deltas, strict=True)]
+    trimmed = [
+        threshold.trim(delta, context.start)
+        for threshold, delta in zip(prepass, deltas, strict=True)
+    ]
     return base + lambda_ * agreeing_mean(trimmed, weight)

@@ -9,7 +9,7 @@ import pytest
 
 from git_theta.errors import MergeError
 from git_theta.merge.planning.planner import plan
-from git_theta.merge.planning.policy import Policy, resolver
+from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.recipe import check_recipe, describe, policy_of, recipe_of
 from git_theta.merge.rules.rules import parse_rule
 from tests.support.manifests import manifest, versions
@@ -20,7 +20,7 @@ SIDES = (manifest(v="b", w="b", u="b", x="b"), manifest(v="c", w="c", u="c", x="
 
 def made(*rules: str, base=BASE, **options):
     found = versions(base, *SIDES)
-    policy = Policy([parse_rule(rule) for rule in rules], resolver(found), **options)
+    policy = Policy([parse_rule(rule) for rule in rules], method_lookup(found), **options)
     return recipe_of(plan(found, policy, lambda entry: ""), "cpu"), found
 
 
@@ -45,7 +45,7 @@ def test_a_recipe_has_all_that_decides():
 
 
 def test_a_recipe_gives_the_same_plan():
-    recipe, found = made(*RULES, every=True)
+    recipe, found = made(*RULES, include_one_sided=True)
     again = plan(found, policy_of(recipe, found), lambda entry: "")
     assert recipe_of(again, "cpu") == recipe
 
@@ -53,7 +53,7 @@ def test_a_recipe_gives_the_same_plan():
 def test_an_ancestor_made_for_the_occasion_is_part_of_it():
     import dataclasses
 
-    inner, _ = made("*=average", settle=True)
+    inner, _ = made("*=average", fallback_to_base=True)
     recipe, _ = made("*=average", base=dataclasses.replace(BASE, recipe=inner))
     assert recipe["base"] == {"hash": BASE.hash, "recipe": inner}
     plain, _ = made("*=average", base=dataclasses.replace(BASE, recipe={**inner, "settle": False}))

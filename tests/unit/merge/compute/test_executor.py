@@ -88,8 +88,8 @@ def test_versions_that_were_cut_into_other_chunks(merger):
     """Equal bytes are unchanged, however they are stored."""
     small = merger.with_settings(chunk_size=256)
     found = small.versions(merger.store(BASE), small.store(BASE), merger.store(with_(a=BASE["d"])))
-    steps = {step.name: step.why for step in small.plan(found).steps}
-    assert steps == {"a": "one-sided", "b": "unchanged", "c": "unchanged", "d": "unchanged"}
+    actions = {action.name: action.why for action in small.plan(found).actions}
+    assert actions == {"a": "one-sided", "b": "unchanged", "c": "unchanged", "d": "unchanged"}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -191,15 +191,15 @@ def test_statistics_are_read_beside_the_checkpoint(merger):
     found = merger.versions(BASE, *sides, statistics=[{"fisher": each} for each in fisher])
     merged = merger.merge(found, "*=fisher:normalize=false")
     np.testing.assert_allclose(merged["a"], BASE["a"] + 1.5, rtol=1e-5)
-    (step,) = merger.plan(found, "*=fisher").combined
+    (action,) = merger.plan(found, "*=fisher").merges
     # The result, ours, theirs, the ancestor's and two statistics are in memory together.
-    assert step.weight == 6 * BASE["a"].nbytes
+    assert action.weight == 6 * BASE["a"].nbytes
     lacking = merger.versions(BASE, *sides, statistics=[{"fisher": fisher[0]}, {}])
     with pytest.raises(MergeError, match="fisher needs the fisher statistics of dev"):
         merger.plan(lacking, "*=fisher")
 
 
-def test_surveys_of_the_whole_model_see_what_one_rule_merges(merger):
+def test_prepasss_of_the_whole_model_see_what_one_rule_merges(merger):
     """TIES keeps a share over all tensors that it merges: here all of b, nothing of a but one."""
     ours = with_(a=BASE["a"] + np.float32(0.001), b=BASE["b"] + 8)
     theirs = with_(a=BASE["a"] + np.float32(0.002), b=BASE["b"] + 8.5)
@@ -213,7 +213,7 @@ def test_surveys_of_the_whole_model_see_what_one_rule_merges(merger):
 
 def test_all_parameters_on_request(merger):
     found = merger.versions(BASE, BASE, with_(a=BASE["a"] + 4))
-    merged = merger.merge(found, "*=task_arithmetic:lambda=0.25", every=True)
+    merged = merger.merge(found, "*=task_arithmetic:lambda=0.25", include_one_sided=True)
     np.testing.assert_allclose(merged["a"], BASE["a"] + 1, rtol=1e-5)
     np.testing.assert_array_equal(merged["b"], BASE["b"])
 

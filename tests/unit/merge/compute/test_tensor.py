@@ -13,7 +13,7 @@ from git_theta.core import registry
 from git_theta.errors import MergeError
 from git_theta.merge.compute.tensor import merge_tensor
 from git_theta.merge.kernels.slices import Inputs, content_of, rows
-from git_theta.merge.planning.tensors import neutral_element
+from git_theta.merge.planning.tensors import identity_value
 from tests.support.merging import grid, merge, method
 
 OTHERS = ("take", "fisher", "regmean", "cat", "svd", "concat")
@@ -40,10 +40,10 @@ def test_every_float_dtype_is_kept_and_rounded_once(name: str, dtype: torch.dtyp
 
 def test_computing_is_in_float32_and_rounding_to_nearest_even() -> None:
     """The mean of 1 and 1 + 2^-7 lies half-way between two bf16 numbers; so does the next one."""
-    step = 2**-7
-    first = torch.tensor([1.0, 1.0 + step]).bfloat16()
-    second = torch.tensor([1.0 + step, 1.0 + 2 * step]).bfloat16()
-    assert merge("average", [first, second]).tolist() == [1.0, 1.0 + 2 * step]
+    action = 2**-7
+    first = torch.tensor([1.0, 1.0 + action]).bfloat16()
+    second = torch.tensor([1.0 + action, 1.0 + 2 * action]).bfloat16()
+    assert merge("average", [first, second]).tolist() == [1.0, 1.0 + 2 * action]
 
 
 def test_float64_is_computed_in_float64() -> None:
@@ -125,10 +125,10 @@ def test_a_result_that_the_dtype_cannot_hold_is_refused(dtype: torch.dtype) -> N
     ids=str,
 )
 def test_what_is_no_float_is_never_averaged(dtype: torch.dtype) -> None:
-    step = torch.ones(3).to(dtype)
+    action = torch.ones(3).to(dtype)
     with pytest.raises(MergeError, match=r"w has dtype .* never averaged"):
-        merge("average", [step, step], step)
-    assert merge("take:side=ours", [step, step], step) is step
+        merge("average", [action, action], action)
+    assert merge("take:side=ours", [action, action], action) is action
 
 
 @pytest.mark.parametrize(
@@ -234,4 +234,4 @@ def test_rows_are_output_units() -> None:
     ],
 )
 def test_adapters_have_a_neutral_element(name: str, value: int | None) -> None:
-    assert neutral_element(name) == value
+    assert identity_value(name) == value

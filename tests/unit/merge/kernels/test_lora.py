@@ -11,28 +11,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.lora import Factors, concatenated, inner_products, truncated
+from git_theta.merge.kernels.lora import LoraFactors, concatenated, inner_products, truncated
 from tests.support.merging import grid
 
 RANKS = (2, 3, 4)
 WEIGHTS = [1.0, -0.5, 2.0]
 
 
-def adapters(seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Factors]:
+def adapters(seed: int = 0, dtype: torch.dtype = torch.float32) -> list[LoraFactors]:
     """Three adapters of a weight [9, 12], of ranks 2, 3 and 4 and other scales."""
     units = []
     for place, rank in enumerate(RANKS):
         (down,) = grid(seed + place, (rank, 12), 1, dtype)
         (up,) = grid(seed + place + 50, (9, rank), 1, dtype)
-        units.append(Factors(down, up, 2.0**place))
+        units.append(LoraFactors(down, up, 2.0**place))
     return units
 
 
-def change(unit: Factors) -> Tensor:
+def change(unit: LoraFactors) -> Tensor:
     return unit.scale * unit.up.double().flatten(1) @ unit.down.double().flatten(1)
 
 
-def wanted(units: list[Factors]) -> Tensor:
+def wanted(units: list[LoraFactors]) -> Tensor:
     return sum(w * change(u) for w, u in zip(WEIGHTS, units, strict=True))  # type: ignore[return-value]
 
 
@@ -76,12 +76,14 @@ def test_a_scale_of_any_sign(scale: float) -> None:
 
 def test_sums_that_are_too_large_or_too_small() -> None:
     units = adapters()
-    huge = [Factors(unit.down, unit.up, 1e308) for unit in units]
+    huge = [LoraFactors(unit.down, unit.up, 1e308) for unit in units]
     with pytest.raises(MergeError, match="too large for float32"):
         concatenated(huge, [1e6] * 3)
     with pytest.raises(MergeError, match="too large for float64"):
         truncated(huge, [1e6] * 3, 3)
-    tiny = [Factors(unit.down.double(), unit.up.double(), 1e-300 * unit.scale) for unit in units]
+    tiny = [
+        LoraFactors(unit.down.double(), unit.up.double(), 1e-300 * unit.scale) for unit in units
+    ]
     assert truncated(tiny, WEIGHTS, 3).lost == pytest.approx(truncated(units, WEIGHTS, 3).lost)
 
 
@@ -94,7 +96,7 @@ def test_truncation_to_more_than_there_is_pads_with_zeros() -> None:
 
 
 def test_truncating_adapters_that_change_nothing() -> None:
-    nothing = Factors(torch.zeros(2, 5), torch.zeros(4, 2))
+    nothing = LoraFactors(torch.zeros(2, 5), torch.zeros(4, 2))
     merged = truncated([nothing, nothing], [1, 1], 2)
     assert merged.lost == 0
     assert not bool(merged.up.any())
@@ -108,7 +110,9 @@ def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
 
 
 def test_convolutions_keep_their_axes() -> None:
-    units = [Factors(*grid(n, (2, 3, 5, 5), 1), grid(n + 9, (4, 2, 1, 1), 1)[0]) for n in (0, 1)]
+    units = [
+        LoraFactors(*grid(n, (2, 3, 5, 5), 1), grid(n + 9, (4, 2, 1, 1), 1)[0]) for n in (0, 1)
+    ]
     whole = change(units[0]) + change(units[1])
     joined = concatenated(units, [1, 1])
     assert (joined.down.shape, joined.up.shape) == ((4, 3, 5, 5), (4, 4, 1, 1))
@@ -121,13 +125,13 @@ def test_convolutions_keep_their_axes() -> None:
 def test_factors_that_do_not_fit_are_refused() -> None:
     (good,) = adapters()[:1]
     with pytest.raises(MergeError, match="different shapes or dtypes"):
-        concatenated([good, Factors(good.down[:, :5], good.up)], [1, 1])
+        concatenated([good, LoraFactors(good.down[:, :5], good.up)], [1, 1])
     with pytest.raises(MergeError, match="different shapes or dtypes"):
-        concatenated([good, Factors(good.down.half(), good.up)], [1, 1])
+        concatenated([good, LoraFactors(good.down.half(), good.up)], [1, 1])
     with pytest.raises(MergeError, match="their ranks differ"):
-        concatenated([Factors(good.down[:1], good.up)], [1])
+        concatenated([LoraFactors(good.down[:1], good.up)], [1])
     with pytest.raises(MergeError, match="NaN or infinity"):
-        truncated([Factors(good.down * torch.inf, good.up)], [1], 2)
+        truncated([LoraFactors(good.down * torch.inf, good.up)], [1], 2)
 
 
 def test_inner_products_are_those_of_the_updates() -> None:

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from git_theta.merge.compute.tensor import merge_tensor, survey_model
-from git_theta.merge.kernels.prepass import Single, gram, row_gram, squared_norms
+from git_theta.merge.compute.tensor import merge_tensor, run_prepass
+from git_theta.merge.kernels.prepass import SingleTensor, gram, row_gram, squared_norms
 from git_theta.merge.kernels.slices import Inputs
 from tests.support import reference_merge as reference
 from tests.support.merging import Parameters, grid, merge_model, method
@@ -73,12 +73,12 @@ def test_only_what_is_model_wide_reads_the_model() -> None:
             raise AssertionError("read")
 
     for text in ("average", "ties:scope=tensor", "fisher:normalize=false", "model_stock"):
-        assert survey_model(method(text, 2), Untouchable(model())) == {}
+        assert run_prepass(method(text, 2), Untouchable(model())) == {}
 
 
 def test_one_parameter_is_a_model() -> None:
     (inputs,) = model(1)
-    single = Single(inputs)
+    single = SingleTensor(inputs)
     assert (single.names, single.count, single.wide) == (("layer.0",), 0, False)
     assert [found.name for found in single.stream(["layer.0"])] == ["layer.0"]
 

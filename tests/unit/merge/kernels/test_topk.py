@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from git_theta.merge.kernels import topk
 from git_theta.merge.kernels.prepass import magnitudes
 from git_theta.merge.kernels.slices import Inputs
-from git_theta.merge.kernels.topk import ALL, NONE, Cut, select
+from git_theta.merge.kernels.topk import ALL, NONE, MagnitudeThreshold, select
 from tests.support.merging import Parameters, grid
 
 fast = settings(max_examples=25, deadline=None)
@@ -93,15 +93,15 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
     assert len(delta.abs().unique()) < 1000, "or this tests no ties"
     count = 13_107
 
-    cut = select(Parameters([inputs]), magnitudes, lambda _: [count])["w"][0][0]
+    threshold = select(Parameters([inputs]), magnitudes, lambda _: [count])["w"][0][0]
 
-    assert int(cut.keeps(delta.abs().flatten(), 0).sum()) == count
-    at_least = int((delta.abs() >= cut.threshold).sum())
+    assert int(threshold.keeps(delta.abs().flatten(), 0).sum()) == count
+    at_least = int((delta.abs() >= threshold.magnitude).sum())
     assert at_least > count, "a threshold alone would keep more"
 
 
 def test_ties_are_cut_within_a_parameter_over_slices() -> None:
-    """Slices hold 65536 elements; the cut lies in the second slice of the second parameter."""
+    """Slices hold 65536 elements; it is cut in the second slice of the second parameter."""
     ones = [torch.ones(100_000), torch.ones(200_000), torch.ones(100_000)]
     found = select(model(ones, 1 << 16), magnitudes, lambda _: [180_000])
     assert [found[f"p{n:02}"][0][0].last for n in range(3)][1:] == [79_999, -1]
@@ -111,12 +111,12 @@ def test_ties_are_cut_within_a_parameter_over_slices() -> None:
 
 def test_a_cut_keeps_the_same_in_any_slice() -> None:
     numbers = torch.tensor([2.0, 1, 1, 3, 1, 0, 1])
-    cut = Cut(1.0, 2)
-    whole = cut.keeps(numbers, 0)
+    threshold = MagnitudeThreshold(1.0, 2)
+    whole = threshold.keeps(numbers, 0)
     assert whole.tolist() == [1, 1, 1, 1, 0, 0, 0]
-    parts = [cut.keeps(numbers[start : start + 2], start) for start in range(0, 7, 2)]
+    parts = [threshold.keeps(numbers[start : start + 2], start) for start in range(0, 7, 2)]
     assert torch.equal(torch.cat(parts), whole)
-    assert cut.trim(-numbers, 0).tolist() == [-2, -1, -1, -3, 0, 0, 0]
+    assert threshold.trim(-numbers, 0).tolist() == [-2, -1, -1, -3, 0, 0, 0]
 
 
 def test_all_and_none() -> None:

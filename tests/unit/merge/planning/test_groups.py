@@ -12,11 +12,11 @@ from git_theta.adapters import config_of
 from git_theta.errors import FormatError, MergeError
 from git_theta.merge.adapter_config.fields import three_way
 from git_theta.merge.adapter_config.merged import as_git_merges, files, needed
-from git_theta.merge.planning.actions import Conflict, Drop, Part, Plan, Take
+from git_theta.merge.planning.actions import Conflict, Drop, Plan, Take, UnitMember
 from git_theta.merge.planning.groups import Place, place_of
 from git_theta.merge.planning.lora import LoraUnit
 from git_theta.merge.planning.planner import plan
-from git_theta.merge.planning.policy import Policy, resolver
+from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.soft_prompts import PromptUnit
 from git_theta.merge.planning.versions import UNKNOWN, Versions
 from git_theta.merge.rules.rules import parse_rule
@@ -36,7 +36,7 @@ def pair(
 
 
 def decide(found: Versions, *rules: str, **options) -> Plan:
-    policy = Policy([parse_rule(rule) for rule in rules], resolver(found), **options)
+    policy = Policy([parse_rule(rule) for rule in rules], method_lookup(found), **options)
     return plan(found, policy, lambda entry: "")
 
 
@@ -97,40 +97,45 @@ def test_a_module_by_another_name_is_another_module():
 def test_what_one_side_changed_is_taken_with_both_factors():
     changed = manifest(tensor(A, "b", shape=(2, 5)), pair("a")[1])
     found = versions(manifest(*pair("a")), manifest(*pair("a")), changed)
-    steps = decide(found).steps
-    assert [(step.name, step.side) for step in steps] == [(A, 1), (B, 1)]
+    actions = decide(found).actions
+    assert [(action.name, action.side) for action in actions] == [(A, 1), (B, 1)]
 
 
 def test_each_side_changing_another_factor_is_a_conflict():
     """Parameter by parameter it would be merged to one side's A times the other's B."""
     ours = manifest(tensor(A, "b", shape=(2, 5)), pair("a")[1])
     theirs = manifest(pair("a")[0], tensor(B, "c", shape=(3, 2)))
-    (step,) = decide(versions(manifest(*pair("a")), ours, theirs)).steps
-    assert step == Conflict(A, "main and dev changed it")
+    (action,) = decide(versions(manifest(*pair("a")), ours, theirs)).actions
+    assert action == Conflict(A, "main and dev changed it")
 
 
 def test_a_rule_for_either_factor_is_for_both():
     for glob in ("*lora_A*", "*lora_B*"):
-        steps = decide(three(), f"{glob}=take:side=theirs").steps
-        assert [(type(step), step.side) for step in steps] == [(Take, 1), (Take, 1)]
+        actions = decide(three(), f"{glob}=take:side=theirs").actions
+        assert [(type(action), action.side) for action in actions] == [(Take, 1), (Take, 1)]
 
 
 def test_taking_from_a_side_that_has_none():
     found = versions(manifest(*pair("a")), manifest(*pair("b")), manifest())
-    assert all(isinstance(s, Drop) for s in decide(found, "*=take:side=theirs").steps)
+    assert all(isinstance(s, Drop) for s in decide(found, "*=take:side=theirs").actions)
 
 
 def test_ours_or_the_ancestor_s_where_a_merge_must_not_stop():
-    steps = decide(three(), "*=average", settle=True).steps
-    assert [(step.side, step.why) for step in steps] == [(-1, "ancestor")] * 2
+    actions = decide(three(), "*=average", fallback_to_base=True).actions
+    assert [(action.side, action.why) for action in actions] == [(-1, "ancestor")] * 2
     added = versions(manifest(), manifest(*pair("b")), manifest(*pair("c")))
-    assert [step.side for step in decide(added, "*=average", settle=True).steps] == [0, 0]
+    assert [
+        action.side for action in decide(added, "*=average", fallback_to_base=True).actions
+    ] == [0, 0]
 
 
 def test_everything_on_request():
     found = versions(manifest(*pair("a")), manifest(*pair("a")), manifest(*pair("c")))
-    assert [type(step) for step in decide(found, "*=svd").steps] == [Take, Take]
-    assert [type(step) for step in decide(found, "*=svd", every=True).steps] == [Part, Part]
+    assert [type(action) for action in decide(found, "*=svd").actions] == [Take, Take]
+    assert [type(action) for action in decide(found, "*=svd", include_one_sided=True).actions] == [
+        UnitMember,
+        UnitMember,
+    ]
 
 
 # --- what is made ---------------------------------------------------------------------------------
@@ -157,8 +162,8 @@ def test_the_unit_knows_shapes_and_scales_beforehand():
 
 def test_the_order_in_the_file_is_kept():
     sides = [manifest(*pair(word)[::-1]) for word in "abc"]
-    steps = decide(configured(versions(*sides)), "*=svd").steps
-    assert [(step.name, step.place) for step in steps] == [(B, 1), (A, 0)]
+    actions = decide(configured(versions(*sides)), "*=svd").actions
+    assert [(action.name, action.place) for action in actions] == [(B, 1), (A, 0)]
 
 
 def test_sides_that_never_had_it_do_not_count():
@@ -244,7 +249,7 @@ def test_an_ancestor_whose_scale_is_not_known():
 
 
 def test_without_any_configuration_the_rank_stays():
-    """Factors inside of some other checkpoint: scales are equal, whatever they are."""
+    """LoraFactors inside of some other checkpoint: scales are equal, whatever they are."""
     (unit,) = decide(three(), "*=svd").units
     assert {p.scale for p in unit.pairs} == {1.0}
     assert "there is no adapter_config.json beside it to say so" in reason(three(), "*=cat")
@@ -303,7 +308,7 @@ def test_prompts_whose_configuration_is_not_known():
     found = versions(manifest(), manifest(prompt("b", 2)), manifest(prompt("c", 2)))
     words = "adapter_config.json of main and dev is not known"
     assert reason(configured(found, UNKNOWN, UNKNOWN), "*=concat") == words
-    assert decide(found, "*=concat").units  # without one, there is nothing to keep in step
+    assert decide(found, "*=concat").units  # without one, there is nothing to keep in action
 
 
 # --- the configuration ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 
 from git_theta.errors import MergeError
-from git_theta.merge.planning.actions import WHOLE_FILE, Combine, Conflict, Drop, Take
+from git_theta.merge.planning.actions import WHOLE_FILE, Conflict, Drop, Merge, Take
 from git_theta.merge.planning.planner import plan
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import BASE
@@ -43,32 +43,32 @@ def no_digest(entry):
 def decide(found, *rules: str, digest=no_digest, **options):
     def lookup(rule: Rule) -> Method:
         chosen = STRATEGIES[rule.strategy]
-        return Method(chosen, chosen.resolve(rule.given, found.names))
+        return Method(chosen, chosen.bind(rule.given, found.names))
 
     return plan(found, Policy([parse_rule(rule) for rule in rules], lookup, **options), digest)
 
 
 def only(found, *rules: str, **options):
-    (step,) = decide(found, *rules, **options).steps
-    return step
+    (action,) = decide(found, *rules, **options).actions
+    return action
 
 
 def test_unchanged_parameters_are_taken_from_ours():
-    step = only(versions(manifest(w="a"), manifest(w="a"), manifest(w="a")))
-    assert (step.side, step.why, step.holders) == (0, "unchanged", (0, 1))
+    action = only(versions(manifest(w="a"), manifest(w="a"), manifest(w="a")))
+    assert (action.side, action.why, action.holders) == (0, "unchanged", (0, 1))
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_change_on_one_side_is_taken(side):
     words = ["a", "a"]
     words[side] = "b"
-    step = only(versions(manifest(w="a"), *(manifest(w=word) for word in words)), "*=average")
-    assert (step.side, step.why, step.holders) == (side, "one-sided", (side,))
+    action = only(versions(manifest(w="a"), *(manifest(w=word) for word in words)), "*=average")
+    assert (action.side, action.why, action.holders) == (side, "one-sided", (side,))
 
 
 def test_the_same_change_on_both_sides_is_taken():
-    step = only(versions(manifest(w="a"), manifest(w="b"), manifest(w="b")), "*=average")
-    assert (step.side, step.why, step.holders) == (0, "same", (0, 1))
+    action = only(versions(manifest(w="a"), manifest(w="b"), manifest(w="b")), "*=average")
+    assert (action.side, action.why, action.holders) == (0, "same", (0, 1))
 
 
 def test_a_change_on_both_sides_is_a_conflict_without_a_rule():
@@ -78,12 +78,12 @@ def test_a_change_on_both_sides_is_a_conflict_without_a_rule():
 
 def test_a_change_on_both_sides_is_merged_by_the_first_rule_that_matches():
     found = versions(manifest(w="a"), manifest(w="b"), manifest(w="c"))
-    step = only(found, "v=shift", "w=average", "*=shift")
-    assert isinstance(step, Combine)
-    assert step.rule == parse_rule("w=average")
-    assert step.method.strategy is average
-    assert step.entry == tensor("w", "b")
-    assert (step.entries, step.base) == ((tensor("w", "b"), tensor("w", "c")), tensor("w", "a"))
+    action = only(found, "v=shift", "w=average", "*=shift")
+    assert isinstance(action, Merge)
+    assert action.rule == parse_rule("w=average")
+    assert action.method.strategy is average
+    assert action.entry == tensor("w", "b")
+    assert (action.entries, action.base) == ((tensor("w", "b"), tensor("w", "c")), tensor("w", "a"))
 
 
 def test_rules_for_other_files_do_not_count():
@@ -94,18 +94,18 @@ def test_rules_for_other_files_do_not_count():
 
 def test_additions_and_deletions_on_one_side():
     found = versions(manifest(old="a", w="a"), manifest(w="a", ours="x"), manifest(old="a", w="a"))
-    steps = {step.name: step for step in decide(found).steps}
-    assert isinstance(steps["old"], Drop)
-    assert steps["old"].holders == (0,)
-    assert (steps["ours"].side, steps["ours"].why) == (0, "one-sided")
+    actions = {action.name: action for action in decide(found).actions}
+    assert isinstance(actions["old"], Drop)
+    assert actions["old"].holders == (0,)
+    assert (actions["ours"].side, actions["ours"].why) == (0, "one-sided")
 
 
 def test_additions_on_both_sides():
     found = versions(manifest(), manifest(same="a", other="b"), manifest(same="a", other="c"))
-    steps = {step.name: step for step in decide(found, "*=average").steps}
-    assert steps["same"].why == "same"
-    assert isinstance(steps["other"], Combine)
-    assert steps["other"].base is None
+    actions = {action.name: action for action in decide(found, "*=average").actions}
+    assert actions["same"].why == "same"
+    assert isinstance(actions["other"], Merge)
+    assert actions["other"].base is None
 
 
 def test_additions_on_two_of_three_sides_are_a_conflict():
@@ -148,7 +148,7 @@ def test_only_floats_are_averaged(dtype):
 @pytest.mark.parametrize("dtype", ["F64", "F16", "BF16", "F8_E4M3"])
 def test_every_float_is_averaged(dtype):
     found = versions(*(manifest(tensor("w", word, dtype)) for word in "abc"))
-    assert isinstance(only(found, "*=average"), Combine)
+    assert isinstance(only(found, "*=average"), Merge)
 
 
 def test_a_strategy_that_needs_a_base_does_not_get_one_of_another_shape():
@@ -166,31 +166,34 @@ def test_a_base_of_another_float_dtype_serves():
 def test_a_neutral_element_is_a_base():
     name = "q.ia3_l"
     found = versions(manifest(), *(manifest(tensor(name, word)) for word in "bc"))
-    step = only(found, "*=shift")
-    assert isinstance(step, Combine)
-    assert step.base is None
+    action = only(found, "*=shift")
+    assert isinstance(action, Merge)
+    assert action.base is None
 
 
 def test_without_a_common_ancestor():
     found = versions(None, manifest(w="b", v="x"), manifest(w="c", v="x"))
-    combined, same = decide(found, "*=average").steps
-    assert isinstance(combined, Combine)
+    merges, same = decide(found, "*=average").actions
+    assert isinstance(merges, Merge)
     assert same.why == "same"
 
 
 def test_the_ancestor_may_be_taken():
     found = versions(manifest(w="a"), manifest(w="b"), manifest(w="c"))
-    step = only(found, "*=take:side=base")
-    assert (step.side, step.entry, step.holders) == (BASE, tensor("w", "a"), ())
+    action = only(found, "*=take:side=base")
+    assert (action.side, action.entry, action.holders) == (BASE, tensor("w", "a"), ())
 
 
 def test_what_cannot_be_merged_is_settled_for_a_virtual_ancestor():
     base = manifest(tensor("n", "a", "I64"), w="a")
     sides = [manifest(tensor("n", word, "I64"), tensor("v", word, "I64"), w=word) for word in "bc"]
-    steps = {s.name: s for s in decide(versions(base, *sides), "*=average", settle=True).steps}
-    assert (steps["n"].side, steps["n"].why) == (BASE, "ancestor")
-    assert (steps["v"].side, steps["v"].why) == (0, "ancestor")
-    assert isinstance(steps["w"], Combine)
+    actions = {
+        s.name: s
+        for s in decide(versions(base, *sides), "*=average", fallback_to_base=True).actions
+    }
+    assert (actions["n"].side, actions["n"].why) == (BASE, "ancestor")
+    assert (actions["v"].side, actions["v"].why) == (0, "ancestor")
+    assert isinstance(actions["w"], Merge)
 
 
 def test_parameters_that_one_side_changed_are_merged_on_request():
@@ -200,11 +203,13 @@ def test_parameters_that_one_side_changed_are_merged_on_request():
         manifest(integers[1], w="b", v="a"),
         manifest(integers[2], w="a", v="a", u="x"),
     )
-    steps = {step.name: step for step in decide(found, "*=average", every=True).steps}
-    assert isinstance(steps["w"], Combine)
-    assert steps["v"].why == "unchanged"
-    assert steps["n"].why == "one-sided"
-    assert steps["u"].why == "one-sided"
+    actions = {
+        action.name: action for action in decide(found, "*=average", include_one_sided=True).actions
+    }
+    assert isinstance(actions["w"], Merge)
+    assert actions["v"].why == "unchanged"
+    assert actions["n"].why == "one-sided"
+    assert actions["u"].why == "one-sided"
 
 
 def test_more_contributors():
@@ -218,7 +223,7 @@ def test_more_contributors():
 def test_the_result_has_our_order_then_what_others_add():
     base = manifest(a="x", b="x")
     found = versions(base, manifest(b="x", a="x", z="n"), manifest(y="n", a="x", b="x"))
-    assert [step.name for step in decide(found).kept] == ["b", "a", "z", "y"]
+    assert [action.name for action in decide(found).kept] == ["b", "a", "z", "y"]
 
 
 # --- chunks that are cut differently --------------------------------------------------------------
@@ -228,8 +233,8 @@ def test_equal_bytes_in_other_chunks_are_unchanged():
     whole, halves = tensor("w", "a"), tensor("w", "a", cut=(12, 12))
     found = versions(manifest(whole), manifest(halves), manifest(w="b"))
     digests = {whole: "same", halves: "same", tensor("w", "b"): "other"}
-    step = only(found, digest=digests.__getitem__)
-    assert (step.side, step.why) == (1, "one-sided")
+    action = only(found, digest=digests.__getitem__)
+    assert (action.side, action.why) == (1, "one-sided")
 
 
 # --- tied tensors ---------------------------------------------------------------------------------
@@ -238,17 +243,17 @@ def test_equal_bytes_in_other_chunks_are_unchanged():
 def test_tied_names_follow_their_tensor():
     tied = alias("head", "w")
     found = versions(*(manifest(tied, w=word) for word in "abc"))
-    steps = decide(found, "*=average").steps
-    assert isinstance(steps[0], Combine)
-    assert (steps[1].entry, steps[1].why) == (tied, "tied")
+    actions = decide(found, "*=average").actions
+    assert isinstance(actions[0], Merge)
+    assert (actions[1].entry, actions[1].why) == (tied, "tied")
 
 
 def test_untying_on_one_side_is_taken():
     tied = alias("head", "w")
     base = manifest(tied, w="a")
     found = versions(base, base, manifest(w="a", head="b"))
-    steps = {step.name: step for step in decide(found).steps}
-    assert (steps["head"].side, steps["head"].entry) == (1, tensor("head", "b"))
+    actions = {action.name: action for action in decide(found).actions}
+    assert (actions["head"].side, actions["head"].entry) == (1, tensor("head", "b"))
 
 
 def test_untying_on_one_side_while_the_other_changes_the_tensor_is_a_conflict():
@@ -301,11 +306,11 @@ def test_sides_whose_parameters_are_the_result():
     assert mixed.equal_sides() == []
     merged = decide(versions(base, manifest(w="b"), manifest(w="c")), "*=average")
     assert merged.equal_sides() == []
-    assert [step.name for step in merged.combined] == ["w"]
+    assert [action.name for action in merged.merges] == ["w"]
     deleted = decide(versions(base, manifest(w="a"), manifest(w="a", v="a")))
     assert deleted.equal_sides() == [0]
 
 
 def test_a_rule_that_cannot_be_followed_is_an_error():
-    with pytest.raises(MergeError, match="no parameter of average is called 'x'"):
+    with pytest.raises(MergeError, match="average has no hyperparameter 'x'"):
         decide(versions(manifest(w="a"), manifest(w="b"), manifest(w="c")), "*=average:x=1")

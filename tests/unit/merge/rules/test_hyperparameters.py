@@ -10,8 +10,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 import pytest
 
 from git_theta.errors import MergeError
-from git_theta.merge.rules.hyperparameters import Parameter, Range, Weights, Words, parameter_of
-from git_theta.merge.rules.values import resolve, resolve_default
+from git_theta.merge.rules.hyperparameters import (
+    Hyperparameter,
+    Range,
+    Weights,
+    Words,
+    hyperparameter_of,
+)
+from git_theta.merge.rules.values import default_value, parse_value
 
 NAMES = ("main", "feature/a")
 
@@ -29,9 +35,9 @@ def declared(
 ) -> None: ...
 
 
-def parameter(name: str) -> Parameter:
+def parameter(name: str) -> Hyperparameter:
     hints = get_type_hints(declared, include_extras=True)
-    return parameter_of(inspect.signature(declared).parameters[name], hints[name])
+    return hyperparameter_of(inspect.signature(declared).parameters[name], hints[name])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def parameter(name: str) -> Parameter:
     ],
 )
 def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expected: Any) -> None:
-    resolved = resolve(parameter(name), value, NAMES)
+    resolved = parse_value(parameter(name), value, NAMES)
     assert resolved == expected
     assert type(resolved) is type(expected)
 
@@ -92,49 +98,49 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
         ("table", {"a": {"nobody": 1}}, "no contributor is called 'nobody'"),
         ("table", [[1, [1, 1]]], "a JSON file"),
         ("table", [["a", [1, 1], 1]], "a JSON file"),
-        ("table", "nowhere.json", "nowhere.json: parameter table: no such file"),
-        ("table", "/dev/zero", "/dev/zero: parameter table: a table's file is called *.json"),
+        ("table", "nowhere.json", "nowhere.json: table: no such file"),
+        ("table", "/dev/zero", "/dev/zero: table: a table's file is called *.json"),
     ],
 )
 def test_other_values_are_refused_in_words(name: str, value: Any, says: str) -> None:
     with pytest.raises(MergeError) as caught:
-        resolve(parameter(name), value, NAMES)
+        parse_value(parameter(name), value, NAMES)
     assert says in str(caught.value)
 
 
 def test_tables_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "table.json"
     file.write_text('{"a": {"main": 1}}')
-    assert resolve(parameter("table"), str(file), NAMES) == [["a", [1.0, 0.0]]]
+    assert parse_value(parameter("table"), str(file), NAMES) == [["a", [1.0, 0.0]]]
     for text in ("{", "[" * 100_000, '"text"'):
         file.write_text(text)
         with pytest.raises(MergeError):
-            resolve(parameter("table"), str(file), NAMES)
+            parse_value(parameter("table"), str(file), NAMES)
     with file.open("wb") as large:
         large.truncate(17 << 20)
     with pytest.raises(MergeError, match="larger than"):
-        resolve(parameter("table"), str(file), NAMES)
-    assert resolve_default(parameter("table"), NAMES) == []
+        parse_value(parameter("table"), str(file), NAMES)
+    assert default_value(parameter("table"), NAMES) == []
 
 
 def test_theirs_is_nobody_among_three() -> None:
     with pytest.raises(MergeError, match="no contributor is called 'theirs'"):
-        resolve(parameter("favor"), "theirs", ("a", "b", "c"))
-    assert resolve(parameter("favor"), "ours", ("a", "b", "c")) == [True, False, False]
+        parse_value(parameter("favor"), "theirs", ("a", "b", "c"))
+    assert parse_value(parameter("favor"), "ours", ("a", "b", "c")) == [True, False, False]
 
 
 def test_defaults_are_spread_over_the_contributors() -> None:
-    assert resolve_default(parameter("weight"), NAMES) == [1.0, 1.0]
-    assert resolve_default(parameter("favor"), NAMES) == [False, False]
-    assert resolve_default(parameter("steps"), NAMES) == 3
+    assert default_value(parameter("weight"), NAMES) == [1.0, 1.0]
+    assert default_value(parameter("favor"), NAMES) == [False, False]
+    assert default_value(parameter("steps"), NAMES) == 3
 
 
 def test_a_parameter_without_default_is_required() -> None:
     needed = parameter("needed")
     assert needed.required
     assert not parameter("steps").required
-    with pytest.raises(MergeError, match="parameter needed is missing"):
-        resolve_default(needed, NAMES)
+    with pytest.raises(MergeError, match="needed is missing"):
+        default_value(needed, NAMES)
 
 
 def test_a_trailing_underscore_is_not_part_of_the_name() -> None:
@@ -144,7 +150,7 @@ def test_a_trailing_underscore_is_not_part_of_the_name() -> None:
 def test_unsupported_types_are_refused_when_declared() -> None:
     argument = inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY)
     with pytest.raises(TypeError, match="data has the unsupported type"):
-        parameter_of(argument, bytes)
+        hyperparameter_of(argument, bytes)
 
 
 def test_what_is_accepted_is_said_in_words() -> None:

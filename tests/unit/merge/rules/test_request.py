@@ -55,9 +55,13 @@ def test_unknown_strategies_are_found_without_loading_any(found, repo):
 def test_options_become_rules(monkeypatch):
     monkeypatch.delenv("GIT_THETA_DEVICE", raising=False)
     request = request_of(
-        "ties", ["density=0.3", "weight.feature/x.1=2"], ["*.b=average"], None, every=True
+        "ties",
+        ["density=0.3", "weight.feature/x.1=2"],
+        ["*.b=average"],
+        None,
+        include_one_sided=True,
     )
-    assert request.every
+    assert request.include_one_sided
     assert request.rules == (
         Rule("*.b", "average"),
         Rule("*", "ties", {"density": "0.3", "weight": {"feature/x.1": "2"}}),

@@ -41,7 +41,7 @@ def test_a_signature_says_all() -> None:
     assert example.needs_base({})
     assert example.statistic == "fisher"
     assert not example.needs_statistic()
-    assert [parameter.name for parameter in example.parameters] == ["density", "lambda"]
+    assert [parameter.name for parameter in example.hyperparameters] == ["density", "lambda"]
     assert example.scope({}) == "none"
     assert example.url == "https://arxiv.org/abs/1234.56789"
 
@@ -49,7 +49,7 @@ def test_a_signature_says_all() -> None:
 def test_a_strategy_is_called_with_what_it_names() -> None:
     available: dict[str, Any] = dict.fromkeys(INPUTS)
     available |= {"models": [torch.ones(2)], "base": torch.zeros(2)}
-    values = example.resolve({"lambda": "3"}, ["main"])
+    values = example.bind({"lambda": "3"}, ["main"])
     assert example(available, values).tolist() == [1.5, 1.5]
 
 
@@ -76,14 +76,14 @@ def test_every_strategy_is_documented(name: str) -> None:
 )
 def test_what_needs_a_base_says_so(name: str, needs: bool) -> None:
     found = strategy_named(name)
-    assert found.needs_base(found.resolve({}, ["main", "dev"])) is needs
+    assert found.needs_base(found.bind({}, ["main", "dev"])) is needs
 
 
 def test_some_values_make_a_base_necessary() -> None:
     karcher, take = strategy_named("karcher"), strategy_named("take")
-    assert karcher.needs_base(karcher.resolve({"task_vectors": "true"}, ["main", "dev"]))
-    assert take.needs_base(take.resolve({"side": "base"}, ["main", "dev"]))
-    assert not take.needs_base(take.resolve({"side": "ours"}, ["main", "dev"]))
+    assert karcher.needs_base(karcher.bind({"task_vectors": "true"}, ["main", "dev"]))
+    assert take.needs_base(take.bind({"side": "base"}, ["main", "dev"]))
+    assert not take.needs_base(take.bind({"side": "ours"}, ["main", "dev"]))
 
 
 def test_statistics_are_named() -> None:
@@ -107,15 +107,15 @@ def test_statistics_are_named() -> None:
         ("della", {"density": 0.5, "weight": 0}, 2, "the weights add up to 0"),
         ("della_linear", {"density": 0.1}, 2, "outside 0 to 1"),
         ("model_stock", {"filter_wise": True, "scope": "model"}, 2, "exclude each other"),
-        ("take", {}, 2, "parameter side is missing"),
-        ("ties", {"t": 1}, 2, "no parameter of ties is called 't'"),
+        ("take", {}, 2, "side is missing"),
+        ("ties", {"t": 1}, 2, "ties has no hyperparameter 't'"),
     ],
 )
 def test_what_cannot_be_merged_is_refused_early(
     name: str, given: dict[str, Any], contributors: int, says: str
 ) -> None:
     with pytest.raises(MergeError) as caught:
-        strategy_named(name).resolve(given, [f"branch-{n}" for n in range(contributors)])
+        strategy_named(name).bind(given, [f"branch-{n}" for n in range(contributors)])
     assert says in str(caught.value)
 
 
