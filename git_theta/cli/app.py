@@ -31,6 +31,7 @@ COMMANDS = {
     "log": "Show the commits that changed checkpoints.",
     "replay": "Do the merges of a commit again and compare the bits.",
     "fetch": "Download the objects that commits need.",
+    "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",

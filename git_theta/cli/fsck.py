@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from git_theta.cli import remote_check
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
 from git_theta.commands.fsck import Problem, Rebuilt, Report, check, quarantine, rebuild_index
@@ -24,8 +25,22 @@ _SHOWN_USES = 10
     help="Quarantine damaged objects, so that fetch downloads them again.",
 )
 @click.option("--reindex", is_flag=True, help="Rebuild the index from the local objects.")
+@click.option(
+    "--remote",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    help="Ask a remote what it lacks, and name the commits that need it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_json: bool) -> None:
+def command(
+    revs: tuple[str, ...],
+    full: bool,
+    repair: bool,
+    reindex: bool,
+    remote: str | None,
+    as_json: bool,
+) -> None:
     """Verify the stored objects, of everything or of commits REV.
 
     Names each damaged or missing object with the checkpoints and tensors that need it. Exits with
@@ -37,9 +52,15 @@ def command(revs: tuple[str, ...], full: bool, repair: bool, reindex: bool, as_j
       git theta fsck HEAD v1.0 --full
       git theta fsck --repair && git theta fetch
       git theta fsck --reindex      if the index was lost
+      git theta fsck --remote origin
     """
     if reindex and (revs or full or repair):
         raise UsageError("--reindex goes alone", hint="git theta fsck --reindex; git theta fsck")
+    if remote is not None:
+        if revs or full or repair or reindex:
+            raise UsageError("--remote goes alone", hint="git theta fsck --remote origin")
+        remote_check.run(remote, as_json)
+        return
     with open_workspace(progress=Meter()) as workspace:
         if reindex:
             _tell_rebuilt(rebuild_index(workspace), as_json)

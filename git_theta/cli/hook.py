@@ -9,8 +9,9 @@ import click
 from git_theta import transfer
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import plural
+from git_theta.cli.push import tell_uploaded
 from git_theta.filters.deferred import checkout_deferred, stubs, take_deferred
+from git_theta.git.command import decode
 from git_theta.workspace import open_workspace
 
 
@@ -29,11 +30,11 @@ def command() -> None:
 @click.argument("url", required=False)
 def pre_push(remote: str, url: str | None) -> None:
     """Upload the objects that the pushed commits need."""
-    updates = transfer.parse_updates(sys.stdin.read())
+    updates = transfer.parse_updates(decode(sys.stdin.buffer.read()))
     with open_workspace(progress=Meter(), complain=complain) as workspace:
-        count = transfer.push(workspace, remote, updates)
-    if count:
-        click.echo(f"git-theta: {plural(count, 'object')} on {remote}", err=True)
+        uploaded = transfer.before_push(workspace, remote, url, updates, complain)
+    if uploaded.sent:
+        tell_uploaded(uploaded, "git-theta: ")
 
 
 @command.command("post-index-change")

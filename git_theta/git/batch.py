@@ -30,8 +30,19 @@ class Batch:
         """The content of blob ``spec`` (an object id, ``HEAD:path``, ``:path``).
 
         ``None`` when it is missing, no blob, over ``limit`` bytes or does not begin with
-        ``prefix``. ``spec`` holds no line break.
+        ``prefix``, and where ``spec`` holds a line break: git would take it for two.
         """
+        found = self._answer(spec, limit, prefix)
+        return found[1] if found else None
+
+    def identify(self, spec: str, limit: int) -> str | None:
+        """Return the id of blob ``spec``; ``None`` as for ``read``."""
+        found = self._answer(spec, limit, b"")
+        return found[0] if found else None
+
+    def _answer(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
+        if "\n" in spec:
+            return None
         with self._lock:
             try:
                 return self._read(spec, limit, prefix)
@@ -39,7 +50,7 @@ class Batch:
                 self.close()
                 raise GitError("git cat-file ended early", hint="git fsck") from error
 
-    def _read(self, spec: str, limit: int, prefix: bytes) -> bytes | None:
+    def _read(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
         reader = self._ask(spec)
         header = reader.readline()
         if not header:
@@ -56,7 +67,7 @@ class Batch:
             return None
         content = first + reader.read(size - len(first))
         reader.read(1)  # the line break after the content
-        return content
+        return header.split(b" ", 1)[0].decode(), content
 
     def _ask(self, spec: str) -> IO[bytes]:
         process = self._process or self._start()

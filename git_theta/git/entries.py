@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,11 +10,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from git_theta.git import command
 from git_theta.git.command import Result, decode
 
 _SLICE = 4096
+_OBJECT_ID = re.compile(r"[0-9a-f]{40,64}")
 _FILE_MODES = ("100644", "100755", "100664")
 
 # In a partial clone, asking for the size of a blob must not download it (git 2.44; older git does).
@@ -27,23 +30,25 @@ class Entry:
     """A regular file somewhere in git: its path, its blob's id, its size where it was asked for.
 
     ``stage`` is 0 but for the sides of a conflict in the index: 1 base, 2 ours, 3 theirs.
+    ``commit`` is one that has the blob at this path, where that is known.
     """
 
     path: str
     blob: str
     size: int | None = None
     stage: int = 0
+    commit: str | None = None
 
 
-def of_tree(git: Git, rev: str) -> list[Entry]:
-    """The files of a commit or tree; none where ``rev`` is not there."""
-    listed = git("ls-tree", "-r", "-z", "--full-tree", rev, check=False)
-    return [_tree_entry(line) for line in _records(listed) if line.startswith(_FILE_MODES)]
+def of_tree(git: Git, tree: str) -> list[Entry]:
+    """Return the files of a commit or tree, given by its id; none where it is not there."""
+    listed = git("ls-tree", "-r", "-z", "--full-tree", tree, check=False)
+    return [_tree_entry(line, tree) for line in _records(listed) if line.startswith(_FILE_MODES)]
 
 
-def _tree_entry(line: str) -> Entry:
+def _tree_entry(line: str, tree: str) -> Entry:
     words, path = line.split("\t", 1)  # <mode> blob <id>\t<path>
-    return Entry(path, words.split(" ")[2])
+    return Entry(path, words.split(" ")[2], commit=tree)
 
 
 def of_index(git: Git) -> list[Entry]:
@@ -133,3 +138,70 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _history_entry(line: bytes) -> Entry:
     words = decode(line).removesuffix("\n").split(" ", 3)
     return Entry(words[3] if len(words) == 4 else "", words[1], int(words[2]))
+
+
+def of_commits(
+    options: Sequence[str], revisions: Sequence[str], cwd: Path, env: Mapping[str, str]
+) -> Iterator[Entry]:
+    """Return what each commit that ``git rev-list`` finds changed: the new files, and the commit.
+
+    Of a merge, those that none of its parents has. A blob stands as often as commits bring it to a
+    path. Paths end with NUL, so they may hold anything. Raises ``GitError`` at the end when git
+    could not walk.
+    """
+    walk = ["git", "rev-list", "--stdin", *options]
+    compare = ["git", "diff-tree", "--stdin", "-r", "-c", "--root", "--no-renames", "-z"]
+    with tempfile.TemporaryFile() as words, ExitStack() as stack:
+        walker = command.start(walk, cwd=cwd, env=env, errors=words)
+        stack.callback(_end, walker)
+        differ = command.start(compare, cwd=cwd, env=env, source=walker.stdout, errors=words)
+        stack.callback(_end, differ)
+        _feed(walker, revisions)
+        assert differ.stdout
+        yield from _changes(_fields(differ.stdout))
+        if status := walker.wait() or differ.wait():
+            words.seek(0)
+            raise command.failure(walk, Result(status, b"", decode(words.read())))
+
+
+def _fields(output: IO[bytes]) -> Iterator[str]:
+    rest = b""
+    while piece := output.read1(1 << 16):  # type: ignore[attr-defined]
+        *whole, rest = (rest + piece).split(b"\0")
+        yield from map(decode, whole)
+
+
+def _changes(fields: Iterator[str]) -> Iterator[Entry]:
+    """Read what diff-tree writes: a commit's id, then a description and a path for each change.
+
+    ``:<mode> <mode> <blob> <blob> <status>``; of a merge with a colon for each parent, and as many
+    old modes and blobs.
+    """
+    commit = ""
+    for field in fields:
+        if not field.startswith(":"):
+            commit = field
+            continue
+        path, words = next(fields), field.lstrip(":").split(" ")
+        parents = len(words) // 2 - 1
+        if words[parents] in _FILE_MODES:
+            yield Entry(path, words[2 * parents + 1], commit=commit)
+
+
+def peel(git: Git, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return type and id of what objects (given by their ids) are tags of, or are themselves.
+
+    Those that are not here are left out.
+    """
+    asked = [name for name in dict.fromkeys(ids) if _OBJECT_ID.fullmatch(name)]
+    listed = "".join(f"{name}^{{}}\n" for name in asked).encode()
+    answer = git("cat-file", "--batch-check", stdin=listed).decode().splitlines() if asked else []
+    lines = (line.split(" ") for line in answer)
+    pairs = zip(asked, lines, strict=True)
+    return {name: (words[1], words[0]) for name, words in pairs if len(words) == 3}
+
+
+def local_blobs(git: Git) -> set[str]:
+    """Return the ids of all objects here: asking for others would fetch them one by one."""
+    everything = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+    return set(git("cat-file", *everything).decode().split())

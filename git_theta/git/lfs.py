@@ -5,38 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from tempfile import TemporaryDirectory
 
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.system import exclusive_lock, link_or_copy
 from git_theta.errors import MissingToolError, TransferError
-from git_theta.git import command, lfs_progress
+from git_theta.git import command, lfs_progress, pointers
 from git_theta.git.command import decode
 from git_theta.git.lfs_client import Download
+from git_theta.git.lfs_storage import INSTALL, Neighbour, has_size, media_dir, media_path
+from git_theta.git.remotes import Remote
 from git_theta.git.repository import Repository
 
 _OLDEST = (3, 3)  # has ``push --object-id --stdin``
-_INSTALL = "install git-lfs 3.3 or newer, for example: apt install git-lfs"
 
 # A remote that is given by URL or path is given this name, for git-lfs takes a path only by name.
 _UNNAMED = "git-theta"
 
-# Settings by which git-lfs puts objects elsewhere than beside the commits (git-lfs-config(5)).
-_REDIRECTS = r"^(lfs\.(.*\.)?(url|pushurl|standalonetransferagent)|remote\..*\.lfs(push)?url)$"
+_MISSING = re.compile(r"\((?:missing|corrupt)\) .* \(([0-9a-f]{64})\)")
 
 Deliver = Callable[[str, Path], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """A remote for git-lfs: options for git, its name, and where it lies if on this machine."""
-
-    options: tuple[str, ...]
-    name: str
-    folder: Path | None
 
 
 class Lfs:
@@ -47,51 +37,55 @@ class Lfs:
 
     @staticmethod
     def require() -> str:
-        """The version of git-lfs; ``MissingToolError`` when it is absent or too old."""
+        """Return the version of git-lfs; ``MissingToolError`` when it is absent or too old."""
         result = command.attempt(["git", "lfs", "version"])
         found = re.match(r"git-lfs/((\d+)\.(\d+)\S*)", decode(result.out))
         if result.status or not found:
-            raise MissingToolError("git-lfs is not installed", hint=_INSTALL)
+            raise MissingToolError("git-lfs is not installed", hint=INSTALL)
         if (int(found[2]), int(found[3])) < _OLDEST:
-            raise MissingToolError(f"git-lfs {found[1]} is too old", hint=_INSTALL)
+            raise MissingToolError(f"git-lfs {found[1]} is too old", hint=INSTALL)
         return found[1]
 
     def media_path(self, oid: str) -> Path:
-        """Where git-lfs keeps an object of this repository."""
-        return _media_path(self._media_dir, oid)
+        """Return where git-lfs keeps an object of this repository."""
+        return media_path(self._media_dir, oid)
 
     @cached_property
     def _media_dir(self) -> Path:
-        return _media_dir(self._repo.git("lfs", "env"))
+        return media_dir(self._repo.git("lfs", "env"))
 
     # --- upload ----------------------------------------------------------------------------------
 
     def upload(
-        self, remote: str, objects: Mapping[str, Path], progress: Progress | None = None
-    ) -> None:
-        """Put objects (oid to file) on a remote, given by name, URL or path.
+        self, remote: Remote, objects: Mapping[str, Path], progress: Progress | None = None
+    ) -> set[str]:
+        """Put objects (oid to file) on a remote; return those that were sent.
 
         Those that the remote has are not sent again. Raises ``TransferError``, then some may have
         arrived and some not.
         """
         if not objects:
-            return
+            return set()
         self.require()
         sizes = {oid: file.stat().st_size for oid, file in objects.items()}
-        target = self._target(remote)
-        push = ["git", *target.options, "lfs", "push", "--object-id", "--stdin", target.name]
+        neighbour = _neighbour(remote)
+        before = {oid for oid in sizes if neighbour and neighbour.find(oid, sizes[oid])}
+        options, name = _named(remote)
+        push = ["git", *options, "lfs", "push", "--object-id", "--stdin", name]
         oids = "".join(f"{oid}\n" for oid in objects).encode()
         with (
             self._lock(),
             self._linked(objects),
             lfs_progress.follow(progress or NullProgress(), sizes) as log,
         ):
-            env = {**self._repo.environment(), "GIT_LFS_PROGRESS": str(log)}
+            env = {**self._repo.environment(), "GIT_LFS_PROGRESS": str(log.file)}
             result = command.attempt(push, cwd=self._repo.top, stdin=oids, env=env)
         if result.status:
             raise _failed("upload to", remote, result.err)
-        if target.folder and not self._is_redirected():
-            _check_arrival(remote, target.folder, sizes)
+        if neighbour is None:
+            return log.sent & objects.keys()
+        _check_arrival(remote, neighbour, sizes)
+        return objects.keys() - before
 
     @contextmanager
     def _linked(self, objects: Mapping[str, Path]) -> Iterator[None]:
@@ -100,7 +94,7 @@ class Lfs:
         try:
             for oid, file in objects.items():
                 target = self.media_path(oid)
-                if not _has_size(target, file.stat().st_size):
+                if not has_size(target, file.stat().st_size):
                     link_or_copy(file, target)
                     made.append(target)
             yield
@@ -109,25 +103,69 @@ class Lfs:
             for target in made:
                 target.unlink(missing_ok=True)
 
+    # --- what is there ---------------------------------------------------------------------------
+
+    def lacking(self, remote: Remote, objects: Mapping[str, int]) -> set[str]:
+        """Return those of ``objects`` (oid to bytes) that a remote does not have; none is moved.
+
+        Raises ``TransferError`` where it does not say.
+        """
+        if not objects:
+            return set()
+        neighbour = _neighbour(remote)
+        if neighbour is not None:
+            return {oid for oid, size in objects.items() if neighbour.find(oid, size) is None}
+        self.require()
+        with TemporaryDirectory(prefix="git-theta-") as folder:
+            return self._ask(remote, objects, Path(folder))
+
+    def _ask(self, remote: Remote, objects: Mapping[str, int], folder: Path) -> set[str]:
+        """Let git-lfs push pointers whose objects it does not find here.
+
+        It then asks the server about all of them in one request for each hundred, and names those
+        that the server lacks. An empty storage keeps it from sending any.
+        """
+        written, storage = folder / "objects", folder / "lfs"
+        written.mkdir()
+        env = {
+            "GIT_OBJECT_DIRECTORY": str(written),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._repo.common_dir / "objects"),
+        }
+        commit = pointers.write_commit(self._repo, objects, env)
+        options, name = _named(remote)
+        chosen = (f"lfs.storage={storage}", "lfs.allowincompletepush=true", "lfs.locksverify=false")
+        options = (*options, *(word for pair in chosen for word in ("-c", pair)))
+        update = f"refs/theta/ask {commit} refs/theta/ask {'0' * len(commit)}\n"
+        result = command.attempt(
+            ["git", *options, "lfs", "pre-push", name, remote.url],
+            cwd=self._repo.top,
+            stdin=update.encode(),
+            env={**self._repo.environment(), **env},
+        )
+        words = decode(result.out) + result.err
+        if result.status:
+            raise _failed("ask", remote, words)
+        return set(_MISSING.findall(words)) & objects.keys()
+
     # --- download --------------------------------------------------------------------------------
 
     def download(
         self,
         objects: Mapping[str, int],
-        remote: str | None,
+        remote: Remote | None,
         deliver: Deliver,
         progress: Progress | None = None,
     ) -> None:
         """Fetch objects (oid to bytes) in one go and hand each to ``deliver`` as it comes.
 
-        The file that ``deliver`` is given has the right size and is removed afterwards; whether
-        it has the right content is for ``deliver`` to say. ``remote`` ``None`` is the default
-        one. Raises ``TransferError`` when some did not come; the others were delivered.
+        The file that ``deliver`` is given has the right size and, where git-lfs made it, is removed
+        afterwards; whether it has the right content is for ``deliver`` to say. Without ``remote``
+        only git-lfs's own storage is looked into. Raises ``TransferError`` when some did not come;
+        the others were delivered.
         """
         if not objects:
             return
         self.require()
-        chosen = remote or next(iter(self._repo.remotes()), "origin")
         meter = progress or NullProgress()
         meter.start("Downloading", sum(objects.values()))
         with self._lock():
@@ -135,25 +173,26 @@ class Lfs:
             for oid in self._present(objects):
                 deliver(oid, self.media_path(oid))
                 meter.advance(absent.pop(oid))
-            if absent:
-                self._fetch(absent, chosen, deliver, meter)
+            if absent and remote is not None:
+                self._fetch(absent, remote, deliver, meter)
         meter.finish()
 
     def _fetch(
-        self, objects: dict[str, int], remote: str, deliver: Deliver, meter: Progress
+        self, objects: dict[str, int], remote: Remote, deliver: Deliver, meter: Progress
     ) -> None:
-        target = self._target(remote)
+        options, name = _named(remote)
         waiting = dict(objects)
         environment = self._repo.environment()
-        with Download(self._repo.top, environment, target.options, target.name) as download:
+        with Download(self._repo.top, environment, options, name) as download:
             for oid in download.fetch(objects):
-                if oid in waiting and _has_size(self.media_path(oid), objects[oid]):
+                if oid in waiting and has_size(self.media_path(oid), objects[oid]):
                     self._hand_over(oid, deliver)
                     meter.advance(waiting.pop(oid))
             if waiting:
                 oid, size = next(iter(waiting.items()))
                 words = download.explain(oid, size)
-                raise _failed(f"download {len(waiting)} objects from", remote, words)
+                count = f"{len(waiting)} object{'s' if len(waiting) > 1 else ''}"
+                raise _failed(f"download {count} from", remote, words)
 
     def _hand_over(self, oid: str, deliver: Deliver) -> None:
         file = self.media_path(oid)
@@ -164,7 +203,7 @@ class Lfs:
                 file.unlink()
 
     def _present(self, objects: Mapping[str, int]) -> list[str]:
-        return [oid for oid, size in objects.items() if _has_size(self.media_path(oid), size)]
+        return [oid for oid, size in objects.items() if has_size(self.media_path(oid), size)]
 
     # --- both ------------------------------------------------------------------------------------
 
@@ -174,60 +213,28 @@ class Lfs:
         with exclusive_lock(self._repo.theta_dir / "lfs.lock"):
             yield
 
-    def _target(self, remote: str) -> _Target:
-        if remote in self._repo.remotes():
-            url = decode(self._repo.git("remote", "get-url", "--push", remote)).strip()
-            return _Target((), remote, _folder_of(url, self._repo.top))
-        folder = _folder_of(remote, self._repo.top)
-        url = folder.as_uri() if folder else remote
-        return _Target(("-c", f"remote.{_UNNAMED}.url={url}"), _UNNAMED, folder)
 
-    def _is_redirected(self) -> bool:
-        """Whether objects may go elsewhere than commits."""
-        named = self._repo.git("config", "--name-only", "--get-regexp", _REDIRECTS, check=False)
-        places = (":.lfsconfig", "HEAD:.lfsconfig")
-        return bool(
-            named
-            or (self._repo.top / ".lfsconfig").exists()
-            or any(self._repo.read_blob(place) is not None for place in places)
-        )
+def _named(remote: Remote) -> tuple[tuple[str, ...], str]:
+    """Return options for git and a name, by which git-lfs takes any remote."""
+    if remote.spec != remote.url:
+        return (), remote.spec
+    url = remote.folder.as_uri() if remote.folder else remote.url
+    return ("-c", f"remote.{_UNNAMED}.url={url}"), _UNNAMED
 
 
-def _check_arrival(remote: str, folder: Path, sizes: Mapping[str, int]) -> None:
+def _neighbour(remote: Remote) -> Neighbour | None:
+    """Return the repository where a remote is a folder that objects go to."""
+    return Neighbour(remote.folder) if remote.folder and not remote.redirected else None
+
+
+def _check_arrival(remote: Remote, neighbour: Neighbour, sizes: Mapping[str, int]) -> None:
     """Look for the objects where a remote is a folder: git-lfs can succeed in doing nothing."""
-    # Another repository: nothing that git told us about ours counts there.
-    names = decode(command.run(["git", "rev-parse", "--local-env-vars"])).split()
-    unset: dict[str, str | None] = dict.fromkeys(names)
-    media = _media_dir(command.run(["git", "lfs", "env"], cwd=folder, env=unset))
-    lacking = [oid for oid, size in sizes.items() if not _has_size(_media_path(media, oid), size)]
+    lacking = [oid for oid, size in sizes.items() if neighbour.find(oid, size) is None]
     if lacking:
-        raise _failed("upload to", remote, f"{lacking[0]} did not arrive in {media}")
+        raise _failed("upload to", remote, f"object {lacking[0][:12]} did not arrive there")
 
 
-def _media_dir(env: bytes) -> Path:
-    for line in decode(env).splitlines():
-        key, _, value = line.partition("=")
-        if key == "LocalMediaDir":
-            return Path(value)
-    raise MissingToolError("git lfs env does not say where objects are", hint=_INSTALL)
-
-
-def _media_path(media: Path, oid: str) -> Path:
-    return media / oid[:2] / oid[2:4] / oid
-
-
-def _has_size(file: Path, size: int) -> bool:
-    return file.is_file() and file.stat().st_size == size
-
-
-def _folder_of(url: str, base: Path) -> Path | None:
-    """The folder of a remote on this machine, or ``None``."""
-    parts = urlsplit(url)
-    folder = Path(unquote(parts.path)) if parts.scheme == "file" else base / url
-    return folder.resolve() if folder.is_dir() else None
-
-
-def _failed(what: str, remote: str, words: str) -> TransferError:
-    cause = words.strip() or "git-lfs gave no reason"
-    hint = f"git lfs env; git ls-remote {remote}"
-    return TransferError(f"cannot {what} {remote}: {cause}", hint=hint)
+def _failed(what: str, remote: Remote, words: str) -> TransferError:
+    cause, *more = words.strip().splitlines() or ["git-lfs gave no reason"]
+    hint = f"git lfs env; git ls-remote {remote.title}"
+    return TransferError(f"cannot {what} {remote.title}: {cause}", details=more, hint=hint)

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,17 +18,25 @@ _POLL_SECONDS = 0.2
 _LINE = re.compile(r"upload \d+/\d+ (\d+)/\d+ (.+)")
 
 
+@dataclass(slots=True)
+class Log:
+    """The file that git-lfs writes to, and the oids that it wrote about: those that it sends."""
+
+    file: Path
+    sent: set[str] = field(default_factory=set)
+
+
 @contextmanager
-def follow(progress: Progress, sizes: Mapping[str, int]) -> Iterator[Path]:
-    """A file for git-lfs to write to, read as it grows; ``sizes`` are the bytes of each object.
+def follow(progress: Progress, sizes: Mapping[str, int]) -> Iterator[Log]:
+    """Provide a file for git-lfs to write to, read as it grows; ``sizes`` are each object's bytes.
 
     Remotes that are folders get no lines, and objects that a remote has already are not counted.
     """
     ended = threading.Event()
     progress.start("Uploading", sum(sizes.values()))
     with TemporaryDirectory(prefix="git-theta-") as folder:
-        log = Path(folder) / "progress"
-        log.touch()
+        log = Log(Path(folder) / "progress")
+        log.file.touch()
         reader = threading.Thread(target=_read, args=(log, progress, ended), daemon=True)
         reader.start()
         try:
@@ -38,14 +47,15 @@ def follow(progress: Progress, sizes: Mapping[str, int]) -> Iterator[Path]:
             progress.finish()
 
 
-def _read(log: Path, progress: Progress, ended: threading.Event) -> None:
+def _read(log: Log, progress: Progress, ended: threading.Event) -> None:
     done: dict[str, int] = {}
-    with log.open(encoding="utf-8", errors="replace") as file:
+    with log.file.open(encoding="utf-8", errors="replace") as file:
         while True:
             is_last = ended.wait(_POLL_SECONDS)
             for name, count in _counts(file):
                 progress.advance(count - done.get(name, 0))
                 done[name] = count
+                log.sent.add(Path(name).name)
             if is_last:
                 return
 

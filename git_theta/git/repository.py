@@ -162,6 +162,12 @@ class Repository:
             spec = self.resolve(spec) or ""
         return self._batch.read(spec, limit) if spec else None
 
+    def identify(self, spec: str, limit: int = MANIFEST_LIMIT) -> str | None:
+        """Return the id of a blob, given as ``COMMIT:path``; ``None`` as for ``read_blob``."""
+        if "\n" in spec:
+            return self.resolve(spec)
+        return self._batch.identify(spec, limit)
+
     def _renew_index(self) -> None:
         # cat-file keeps the index that it read first; a rebase writes many while we serve it.
         stamp = _stamp(self.index_file)
@@ -176,8 +182,9 @@ class Repository:
         return self.top / named if named else self.git_dir / "index"
 
     def tree(self, rev: str) -> list[Entry]:
-        """The regular files of a commit, without sizes; none where ``rev`` does not exist."""
-        return entries.of_tree(self.git, rev) if self.resolve(rev) else []
+        """Return the regular files of a commit, without sizes; none where there is no ``rev``."""
+        found = self.resolve(rev)
+        return entries.of_tree(self.git, found) if found else []
 
     def index(self) -> list[Entry]:
         """The regular files of the index, in all stages, without sizes."""
@@ -197,9 +204,10 @@ class Repository:
                 yield entry, text
 
     def range_entries(self, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Entry]:
-        """The blobs in the history of ``include`` that are not in that of ``exclude``, each once.
+        """Return the files that commits of ``include`` changed which are not in ``exclude``.
 
-        Both take revisions and options such as ``--remotes=origin``.
+        Both take the ids of commits, names of refs, and options such as ``--remotes=origin``.
+        Each entry says which commit has it; a blob stands as often as commits bring it to a path.
         """
         options = [
             *(name for name in include if name.startswith("-")),
@@ -208,7 +216,17 @@ class Repository:
         ]
         revisions = [name for name in include if not name.startswith("-")]
         revisions += [f"^{name}" for name in exclude if not name.startswith("-")]
-        return entries.of_history(options, revisions, self.top, self._env)
+        return entries.of_commits(options, revisions, self.top, self._env)
+
+    def local_entries(self, found: Iterable[Entry]) -> Iterator[Entry]:
+        """Return the entries whose blobs are here, all of them but in a partial clone."""
+        partial = any(key.endswith(".promisor") for key in self.config_of("remote"))
+        here = entries.local_blobs(self.git) if partial else None
+        return (entry for entry in found if here is None or entry.blob in here)
+
+    def peel(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return type and id of what each object is, or is a tag of; without those not here."""
+        return entries.peel(self.git, ids)
 
     def all_entries(self, exclude: Sequence[str] = ()) -> Iterator[Entry]:
         """The blobs that anything here holds on to, most of them once.

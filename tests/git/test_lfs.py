@@ -13,6 +13,7 @@ import pytest
 from git_theta.errors import CorruptObjectError, MissingToolError, TransferError
 from git_theta.git import Repository
 from git_theta.git.lfs import Lfs
+from git_theta.git.remotes import find_remote
 from tests.support.repo import Repo
 from tests.support.servers import Server
 
@@ -122,12 +123,12 @@ def test_objects_travel_through_a_folder(form, repo, here, elsewhere, remote, ob
     for each in (here, elsewhere):
         each.git("remote", "add", "origin", str(remote.path))
     named = {"name": "origin", "path": str(remote.path), "url": remote.path.as_uri()}[form]
-    Lfs(here).upload(named, objects)
+    Lfs(here).upload(find_remote(here, named), objects)
     assert {path.name for path in lfs_files(remote.path)} == set(objects)
     assert lfs_files(here.git_dir) == []  # the links are gone again
 
     receiver = Receiver()
-    Lfs(elsewhere).download(sizes(objects), named, receiver)
+    Lfs(elsewhere).download(sizes(objects), find_remote(elsewhere, named), receiver)
     check_received(receiver, objects)
     assert lfs_files(elsewhere.git_dir) == []
 
@@ -137,13 +138,15 @@ def test_objects_travel_over_http(here, elsewhere, server: Server, objects):
     for each in (here, elsewhere):
         each.git("remote", "add", "origin", url)
     up, down = Meter(), Meter()
-    Lfs(here).upload("origin", objects, up)
+    Lfs(here).upload(find_remote(here, "origin"), objects, up)
     assert set(server.objects()) == set(objects)
+    asked = {**sizes(objects), "a" * 64: 10}
+    assert Lfs(elsewhere).lacking(find_remote(elsewhere, "origin"), asked) == {"a" * 64}
     assert up.jobs == [("Uploading", 300_000)]
     assert (up.done, up.finished) == (300_000, 1)
 
     receiver = Receiver()
-    Lfs(elsewhere).download(sizes(objects), None, receiver, down)
+    Lfs(elsewhere).download(sizes(objects), find_remote(elsewhere, "origin"), receiver, down)
     check_received(receiver, objects)
     assert down.jobs == [("Downloading", 300_000)]
     assert (down.done, down.finished) == (300_000, 1)
@@ -151,33 +154,35 @@ def test_objects_travel_over_http(here, elsewhere, server: Server, objects):
 
 def test_a_second_upload_sends_nothing(here, server, objects):
     url = server.repository()
-    Lfs(here).upload(url, objects)
+    Lfs(here).upload(find_remote(here, url), objects)
     before = len(server.requests)
-    Lfs(here).upload(url, objects)
+    Lfs(here).upload(find_remote(here, url), objects)
     assert [method for method, _ in server.requests[before:]] == ["POST"]  # the batch, no PUT
 
 
 def test_nothing_to_move_asks_nobody(here, monkeypatch):
+    nowhere = find_remote(here, "nowhere")
     monkeypatch.setenv("PATH", "")
-    Lfs(here).upload("nowhere", {})
-    Lfs(here).download({}, "nowhere", Receiver())
+    assert Lfs(here).upload(nowhere, {}) == set()
+    assert Lfs(here).lacking(nowhere, {}) == set()
+    Lfs(here).download({}, nowhere, Receiver())
 
 
 def test_settings_that_skip_downloads_are_overridden(here, elsewhere, remote, objects, monkeypatch):
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     elsewhere.git("remote", "add", "origin", str(remote.path))
     elsewhere.git("config", "lfs.fetchexclude", "*")
     elsewhere.git("config", "lfs.fetchinclude", "nothing")
     monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
     receiver = Receiver()
-    Lfs(elsewhere).download(sizes(objects), "origin", receiver)
+    Lfs(elsewhere).download(sizes(objects), find_remote(elsewhere, "origin"), receiver)
     check_received(receiver, objects)
 
 
 def test_a_download_leaves_no_hooks_behind(here, elsewhere, remote, objects):
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     before = sorted((elsewhere.git_dir / "hooks").iterdir())
-    Lfs(elsewhere).download(sizes(objects), str(remote.path), Receiver())
+    Lfs(elsewhere).download(sizes(objects), find_remote(elsewhere, str(remote.path)), Receiver())
     assert sorted((elsewhere.git_dir / "hooks").iterdir()) == before
 
 
@@ -188,7 +193,7 @@ def test_what_git_lfs_has_already_is_used_and_stays(here, objects):
         target.parent.mkdir(parents=True)
         target.write_bytes(file.read_bytes())
     receiver = Receiver()
-    lfs.download(sizes(objects), "nowhere", receiver)
+    lfs.download(sizes(objects), None, receiver)
     check_received(receiver, objects)
     assert {path.name for path in lfs_files(here.git_dir)} == set(objects)
 
@@ -198,16 +203,16 @@ def test_an_upload_leaves_what_git_lfs_has_already(here, remote, objects):
     oid, file = next(iter(objects.items()))
     lfs.media_path(oid).parent.mkdir(parents=True)
     lfs.media_path(oid).write_bytes(file.read_bytes())
-    lfs.upload(str(remote.path), objects)
+    lfs.upload(find_remote(here, str(remote.path)), objects)
     assert [path.name for path in lfs_files(here.git_dir)] == [oid]
 
 
 def test_missing_objects_are_counted_and_the_others_delivered(here, elsewhere, remote, objects):
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     receiver = Receiver()
     asked = {**sizes(objects), "a" * 64: 10, "b" * 64: 10}
     with pytest.raises(TransferError, match="download 2 objects") as caught:
-        Lfs(elsewhere).download(asked, str(remote.path), receiver)
+        Lfs(elsewhere).download(asked, find_remote(elsewhere, str(remote.path)), receiver)
     check_received(receiver, objects)
     assert "missing object" in caught.value.message
     assert str(remote.path) in caught.value.hint
@@ -216,15 +221,15 @@ def test_missing_objects_are_counted_and_the_others_delivered(here, elsewhere, r
 def test_missing_objects_over_http(here, server):
     url = server.repository()
     with pytest.raises(TransferError, match="404"):
-        Lfs(here).download({"a" * 64: 10}, url, Receiver())
+        Lfs(here).download({"a" * 64: 10}, find_remote(here, url), Receiver())
 
 
 def test_a_remote_that_does_not_answer(here, objects):
     url = "http://127.0.0.1:1/nobody.git"
     with pytest.raises(TransferError, match="connection refused"):
-        Lfs(here).download(sizes(objects), url, Receiver())
+        Lfs(here).download(sizes(objects), find_remote(here, url), Receiver())
     with pytest.raises(TransferError, match="connection refused"):
-        Lfs(here).upload(url, objects)
+        Lfs(here).upload(find_remote(here, url), objects)
     assert lfs_files(here.git_dir) == []
 
 
@@ -232,17 +237,19 @@ def test_a_host_without_space(here, server, objects):
     url = server.repository()
     server.refuse["objects/storage"] = "507 Insufficient Storage"
     with pytest.raises(TransferError, match="cannot upload"):
-        Lfs(here).upload(url, objects)
+        Lfs(here).upload(find_remote(here, url), objects)
     assert lfs_files(here.git_dir) == []
 
 
 def test_a_corrupt_object_is_not_kept_to_be_found_again(here, elsewhere, remote, objects):
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     bad = lfs_files(remote.path)[0]
     bad.chmod(0o644)
     bad.write_bytes(bytes(bad.stat().st_size))
     with pytest.raises((CorruptObjectError, TransferError)):
-        Lfs(elsewhere).download(sizes(objects), str(remote.path), Receiver())
+        Lfs(elsewhere).download(
+            sizes(objects), find_remote(elsewhere, str(remote.path)), Receiver()
+        )
     assert lfs_files(elsewhere.git_dir) == []
 
 
@@ -253,7 +260,7 @@ def test_an_upload_that_went_nowhere_is_an_error(here, remote, objects, tmp_path
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "lfs.storage")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(tmp_path / "shared"))
     with pytest.raises(TransferError, match="did not arrive"):
-        Lfs(here).upload(str(remote.path), objects)
+        Lfs(here).upload(find_remote(here, str(remote.path)), objects)
 
 
 @pytest.mark.parametrize("how", ["lfs.url", "remote.origin.lfsurl", ".lfsconfig"])
@@ -264,7 +271,7 @@ def test_objects_may_live_elsewhere_than_commits(how, repo, here, remote, server
         repo.write(".lfsconfig", f"[lfs]\n\turl = {endpoint}\n".encode())
     else:
         repo.git("config", how, endpoint)
-    Lfs(here).upload("origin", objects)
+    Lfs(here).upload(find_remote(here, "origin"), objects)
     assert set(server.objects()) == set(objects)
     assert lfs_files(remote.path) == []
 
@@ -272,7 +279,7 @@ def test_objects_may_live_elsewhere_than_commits(how, repo, here, remote, server
 def test_storage_that_is_configured(repo, here, remote, objects, tmp_path):
     repo.git("config", "lfs.storage", str(tmp_path / "elsewhere-in-the-house"))
     assert Lfs(here).media_path("a" * 64).is_relative_to(tmp_path / "elsewhere-in-the-house")
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     assert {path.name for path in lfs_files(remote.path)} == set(objects)
 
 
@@ -284,10 +291,10 @@ def test_work_trees_share_the_storage(repo, here, tmp_path):
 
 
 def test_bare_repositories_download_too(here, remote, make_repo, objects):
-    Lfs(here).upload(str(remote.path), objects)
+    Lfs(here).upload(find_remote(here, str(remote.path)), objects)
     with Repository.discover(make_repo("other.git", "--bare").path) as bare:
         receiver = Receiver()
-        Lfs(bare).download(sizes(objects), str(remote.path), receiver)
+        Lfs(bare).download(sizes(objects), find_remote(bare, str(remote.path)), receiver)
         check_received(receiver, objects)
 
 
@@ -295,8 +302,8 @@ def test_two_hundred_objects_travel_in_seconds(here, elsewhere, remote, server, 
     many = make_objects(tmp_path / "many", 200, 10_000)
     for place in (str(remote.path), server.repository()):
         began = time.monotonic()
-        Lfs(here).upload(place, many)
+        Lfs(here).upload(find_remote(here, place), many)
         receiver = Receiver()
-        Lfs(elsewhere).download(sizes(many), place, receiver)
+        Lfs(elsewhere).download(sizes(many), find_remote(elsewhere, place), receiver)
         check_received(receiver, many)
         assert time.monotonic() - began < 30  # one process per object takes 22 s for a download

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from git_theta.errors import TransferError
-from git_theta.git import Repository, pointers
+from git_theta.git import Repository, pointer_refs, pointers
+from git_theta.git.remotes import find_remote
 from tests.support.repo import Repo
+
+
+def publish(repo: Repository, name: str, wanted: dict[str, int], **options) -> str | None:
+    said = options.pop("said", [])
+    return pointer_refs.publish(repo, find_remote(repo, name), wanted, said.append, **options)
+
+
+def fold(repo: Repository, name: str, said: list[str] | None = None) -> bool:
+    warn = [].append if said is None else said.append
+    return pointer_refs.fold(repo, find_remote(repo, name), warn)
 
 
 def objects(*names: str) -> dict[str, int]:
@@ -60,7 +71,7 @@ def test_the_text_is_what_git_lfs_writes(repo: Repo):
 
 def test_objects_are_named_by_canonical_pointers(here, remote):
     wanted = objects("a", "b", "c")
-    ref = pointers.publish(here, "origin", wanted)
+    ref = publish(here, "origin", wanted)
     assert refs(remote) == [ref]
     assert ref.startswith("refs/theta/objects/")
     assert named(remote) == wanted
@@ -70,48 +81,48 @@ def test_objects_are_named_by_canonical_pointers(here, remote):
 def test_the_ref_and_its_commit_follow_from_the_objects_alone(
     here, elsewhere, remote, make_repo, monkeypatch
 ):
-    first = pointers.publish(here, "origin", objects("a", "b"))
+    first = publish(here, "origin", objects("a", "b"))
     commit = remote.git("rev-parse", first)
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody Else")
     monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0100")
-    assert pointers.publish(elsewhere, "origin", objects("b", "a")) == first
+    assert publish(elsewhere, "origin", objects("b", "a")) == first
     assert remote.git("rev-parse", first) == commit
 
 
 def test_what_was_published_is_not_published_again(here, remote):
-    pointers.publish(here, "origin", objects("a", "b"))
-    assert pointers.publish(here, "origin", objects("a")) is None
-    ref = pointers.publish(here, "origin", objects("a", "c"))
+    publish(here, "origin", objects("a", "b"))
+    assert publish(here, "origin", objects("a")) is None
+    ref = publish(here, "origin", objects("a", "c"))
     assert remote.git("ls-tree", "-r", "--name-only", ref).count("\n") == 0
     assert named(remote) == objects("a", "b", "c")
 
 
 def test_a_remote_that_lost_its_refs_gets_them_again(here, remote):
-    ref = pointers.publish(here, "origin", objects("a"))
+    ref = publish(here, "origin", objects("a"))
     remote.git("update-ref", "-d", ref)
-    assert pointers.publish(here, "origin", objects("a")) == ref
+    assert publish(here, "origin", objects("a")) == ref
 
 
 def test_each_remote_counts_for_itself(here, remote, make_repo):
     other = make_repo("other.git", "--bare")
-    pointers.publish(here, "origin", objects("a"))
-    pointers.publish(here, str(other.path), objects("a"))
+    publish(here, "origin", objects("a"))
+    publish(here, str(other.path), objects("a"))
     assert refs(other) == refs(remote)
 
 
 def test_a_remote_that_is_fetched_from_elsewhere(repo, here, remote, make_repo, monkeypatch):
-    monkeypatch.setattr(pointers, "FOLD_ABOVE", 2)
+    monkeypatch.setattr(pointer_refs, "FOLD_ABOVE", 2)
     mirror = make_repo("mirror.git", "--bare")
     repo.git("remote", "set-url", "--push", "origin", str(mirror.path))
     for name in "abc":
-        pointers.publish(here, "origin", objects(name))
+        publish(here, "origin", objects(name))
     assert len(refs(mirror)) == 1
     assert named(mirror) == objects("a", "b", "c")
     assert refs(remote) == []
 
 
 def test_nothing_stays_behind_in_the_own_repository(repo, here):
-    pointers.publish(here, "origin", objects("a"))
+    publish(here, "origin", objects("a"))
     assert repo.git("for-each-ref") == ""
     assert repo.git("status", "--porcelain") == ""
 
@@ -119,51 +130,51 @@ def test_nothing_stays_behind_in_the_own_repository(repo, here):
 def test_pushes_at_once_do_not_collide(here, remote, tmp_path):
     clones = [Repo.clone(remote.path, tmp_path / f"clone{number}") for number in range(6)]
 
-    def publish(number: int) -> None:
+    def work(number: int) -> None:
         with Repository.discover(clones[number].path) as repo:
-            pointers.publish(repo, "origin", objects("shared", f"own {number // 2}"))
+            publish(repo, "origin", objects("shared", f"own {number // 2}"))
 
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(publish, range(6)))
+        list(pool.map(work, range(6)))
     assert named(remote) == objects("shared", *(f"own {number}" for number in range(3)))
 
 
 def test_many_refs_become_one(here, elsewhere, remote, monkeypatch):
-    monkeypatch.setattr(pointers, "FOLD_ABOVE", 3)
+    monkeypatch.setattr(pointer_refs, "FOLD_ABOVE", 3)
     names = ["a", "b", "c", "d"]
     for name in names[:2]:
-        pointers.publish(here, "origin", objects(name))
-    pointers.publish(elsewhere, "origin", objects("c"))
+        publish(here, "origin", objects(name))
+    publish(elsewhere, "origin", objects("c"))
     assert len(refs(remote)) == 3
-    pointers.publish(here, "origin", objects("d"))
+    publish(here, "origin", objects("d"))
     assert len(refs(remote)) == 1
     assert named(remote) == objects(*names)
     # The one who folded knows what is in it; another one does not, and is not harmed.
-    assert pointers.publish(here, "origin", objects("a", "c")) is None
-    pointers.publish(elsewhere, "origin", objects("c"))
+    assert publish(here, "origin", objects("a", "c")) is None
+    publish(elsewhere, "origin", objects("c"))
     assert named(remote) == objects(*names)
 
 
 def test_folding_a_folded_remote_changes_nothing(here, remote):
-    pointers.publish(here, "origin", objects("a", "b"))
+    publish(here, "origin", objects("a", "b"))
     before = refs(remote)
-    assert pointers.fold(here, "origin")
+    assert fold(here, "origin")
     assert refs(remote) == before
 
 
 def test_who_folds_second_leaves_it(here, remote, monkeypatch):
     for name in "abc":
-        pointers.publish(here, "origin", objects(name))
-    real_push = pointers._push
+        publish(here, "origin", objects(name))
+    real_push = pointer_refs._push
 
     def push_late(repo, *args, **options):
         # Between our look at the remote and our push, someone else folds.
-        monkeypatch.setattr(pointers, "_push", real_push)
-        assert pointers.fold(here, "origin")
+        monkeypatch.setattr(pointer_refs, "_push", real_push)
+        assert fold(here, "origin")
         real_push(repo, *args, **options)
 
-    monkeypatch.setattr(pointers, "_push", push_late)
-    assert not pointers.fold(here, "origin")
+    monkeypatch.setattr(pointer_refs, "_push", push_late)
+    assert not fold(here, "origin")
     assert len(refs(remote)) == 1
     assert named(remote) == objects("a", "b", "c")
 
@@ -180,7 +191,7 @@ def test_settings_for_ordinary_pushes_do_not_get_in_the_way(repo, here, remote):
     hook = repo.path / ".git/hooks/pre-push"
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    ref = pointers.publish(here, "origin", objects("a"))
+    ref = publish(here, "origin", objects("a"))
     assert refs(remote) == [ref]
 
 
@@ -189,35 +200,137 @@ def test_a_host_that_refuses_is_named_with_the_way_out(here, remote):
     hook.write_text("#!/bin/sh\necho only branches, please >&2\nexit 1\n")
     hook.chmod(0o755)
     with pytest.raises(TransferError, match="only branches, please") as caught:
-        pointers.publish(here, "origin", objects("a"))
+        publish(here, "origin", objects("a"))
     assert "theta.pointers false" in caught.value.hint
     assert refs(remote) == []
 
 
 def test_a_remote_that_is_not_there(here, tmp_path: Path):
     with pytest.raises(TransferError, match="nowhere"):
-        pointers.publish(here, str(tmp_path / "nowhere"), objects("a"))
+        publish(here, str(tmp_path / "nowhere"), objects("a"))
 
 
 def test_an_unreadable_memory_is_only_forgotten(here, remote):
-    ref = pointers.publish(here, "origin", objects("a"))
-    (here.theta_dir / "published" / ref.rpartition("/")[2]).write_bytes(b"\xff\xfe")
-    assert pointers.publish(here, "origin", objects("a")) == ref
+    ref = publish(here, "origin", objects("a"))
+    (memory,) = (here.theta_dir / "published").iterdir()
+    memory.write_bytes(b"\xff\xfe")
+    assert publish(here, "origin", objects("a")) == ref
 
 
 def test_repositories_with_sha256_names(make_repo):
     bare = make_repo("remote256.git", "--bare", "--object-format=sha256")
     made = make_repo("repo256", "--object-format=sha256")
     with Repository.discover(made.path) as repo:
-        pointers.publish(repo, str(bare.path), objects("a", "b"))
+        publish(repo, str(bare.path), objects("a", "b"))
     assert named(bare) == objects("a", "b")
 
 
 def test_over_http(repo, server):
     url = server.repository()
     with Repository.discover(repo.path) as here:
-        pointers.publish(here, url, objects("a"))
-        pointers.publish(here, url, objects("b"))
-        assert pointers.fold(here, url)
+        publish(here, url, objects("a"))
+        publish(here, url, objects("b"))
+        assert fold(here, url)
     assert named(server.bare()) == objects("a", "b")
     assert len(refs(server.bare())) == 1
+
+
+# --- what others may have put there --------------------------------------------------------------
+
+
+def tree_of(repo: Repo, *entries: tuple[str, str, str]) -> str:
+    """A commit whose tree has these entries: mode, name, and the id or content of a blob."""
+    records = ""
+    for mode, name, content in entries:
+        write = ("hash-object", "-w", "--stdin")
+        blob = content if mode == "040000" else repo.git(*write, stdin=content.encode())
+        records += f"{mode} {'tree' if mode == '040000' else 'blob'} {blob}\t{name}\0"
+    tree = repo.git("mktree", "-z", stdin=records.encode())
+    return repo.git("commit-tree", "-m", "planted", tree)
+
+
+OID = hashlib.sha256(b"a").hexdigest()
+POINTER = pointers.pointer_text(OID, 1001).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (OID, "not a pointer"),
+        (OID, POINTER + "\n"),
+        (OID, POINTER.replace("size 1001", "size 01001")),
+        (OID, POINTER.replace("size 1001", "size -1")),
+        (OID, POINTER.replace("\nsize", "\next-0-x sha256:00\nsize")),
+        (OID, POINTER.replace(OID, "b" * 64)),
+        (OID, "version https://git-lfs.github.com/spec/v1\n" + "x" * 10_000_000),
+        (OID[:-1], POINTER),
+        (OID.upper(), POINTER),
+        ("ff" + OID[2:], POINTER),
+        (f"{OID}\nreset HEAD", POINTER),
+    ],
+)
+def test_a_tree_that_we_would_not_write_names_nothing(name, text, repo, here):
+    folder = tree_of(repo, ("100644", name, text)) + "^{tree}"
+    planted = tree_of(repo, ("040000", OID[:2], repo.git("rev-parse", folder)))
+    assert pointers.read_commit(here, planted) is None
+
+
+def test_what_we_write_is_read_back(here):
+    wanted = objects("a", "b", "c")
+    assert pointers.read_commit(here, pointers.write_commit(here, wanted)) == wanted
+
+
+def test_a_tree_without_end_is_not_listed(repo, here):
+    """Each of 30 levels holds the one below it 50 times: 50^30 files in some KB."""
+    tree = repo.git("rev-parse", tree_of(repo, ("100644", "x", "x")) + "^{tree}")
+    for _ in range(30):
+        members = "".join(f"040000 tree {tree}\t{number:02x}\0" for number in range(50))
+        tree = repo.git("mktree", "-z", stdin=members.encode())
+    assert pointers.read_commit(here, repo.git("commit-tree", "-m", "bomb", tree)) is None
+
+
+def test_refs_that_are_not_ours_are_left_alone_and_reported_once(
+    repo, here, remote, make_repo, monkeypatch
+):
+    monkeypatch.setattr(pointer_refs, "FOLD_ABOVE", 3)
+    attacker = make_repo("attacker")
+    planted = tree_of(attacker, ("100644", "x", "nothing of ours"))
+    names = [f"refs/theta/objects/{number:040x}" for number in range(4)] + [
+        "refs/theta/objects/odd"
+    ]
+    attacker.git("push", "-q", str(remote.path), *(f"{planted}:{name}" for name in names))
+    said: list[str] = []
+    for name in "abcdef":
+        publish(here, "origin", objects(name), said=said)
+    assert set(names) <= set(refs(remote))
+    assert set(objects(*"abcdef")) <= set(named_by_ours(remote))
+    assert len(refs(remote)) <= len(names) + 3  # ours were folded all the same
+    (once,) = said
+    assert "did not write" in once
+
+
+def named_by_ours(remote: Repo) -> dict[str, int]:
+    with Repository.discover(remote.path) as found:
+        return pointers.named_by(found, refs(remote))
+
+
+def test_a_name_that_somebody_took_is_not_in_the_way(here, remote, make_repo):
+    ref = publish(here, "origin", objects("a"))
+    attacker = make_repo("attacker")
+    planted = tree_of(attacker, ("100644", "x", "nothing of ours"))
+    attacker.git("push", "-q", "--force", str(remote.path), f"{planted}:{ref}")
+    other = publish(here, "origin", objects("a"))
+    assert other not in (None, ref)
+    assert named_by_ours(remote) == objects("a")
+
+
+def test_what_a_push_deletes_is_named_again_under_another_name(here, elsewhere, remote):
+    theirs = publish(elsewhere, "origin", objects("a", "b"))
+    ref = publish(here, "origin", objects("a"), leaving=[theirs])
+    assert ref != theirs
+    remote.git("update-ref", "-d", theirs)
+    assert named(remote) == objects("a", "b")
+    again = publish(here, "origin", {}, leaving=[ref])
+    remote.git("update-ref", "-d", ref)
+    assert again == theirs
+    assert named(remote) == objects("a", "b")

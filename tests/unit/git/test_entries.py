@@ -65,7 +65,8 @@ def test_a_range_has_what_is_new_in_it(repo, found):
     repo.commit_files({"a": b"two", "dir/b c": b"three"})
     new = list(found.range_entries(["HEAD"], ["HEAD~1"]))
     assert {entry.blob for entry in new} == blobs(repo, "HEAD:a", "HEAD:dir/b c")
-    assert {(entry.path, entry.size) for entry in new} == {("a", 3), ("dir/b c", 5)}
+    head = repo.git("rev-parse", "HEAD")
+    assert {(entry.path, entry.commit) for entry in new} == {("a", head), ("dir/b c", head)}
     everything = list(found.range_entries(["HEAD"], []))
     assert len(everything) == 4
     assert list(found.range_entries([], [])) == []
@@ -89,12 +90,49 @@ def test_a_range_of_thousands_of_revisions(repo, found):
     assert len(list(found.range_entries([commit] * 50_000, []))) == 1
 
 
-def test_odd_paths_in_a_range_cost_the_end_of_a_name_at_most(repo, found):
+def test_odd_paths_in_a_range(repo, found):
     odd_bytes = os.fsdecode(b"bytes \xff")
-    repo.commit_files({ODD: b"odd", odd_bytes: b"x", " leading": b"y"})
-    walked = {entry.blob: entry.path for entry in found.range_entries(["HEAD"], [])}
-    assert walked[repo.git("hash-object", "--stdin", stdin=b"odd")] == ODD.partition("\n")[0]
-    assert walked[repo.git("hash-object", "--stdin", stdin=b"x")] == odd_bytes
+    files = {ODD: b"odd", odd_bytes: b"x", " leading": b"y", ":100644 M": b"z"}
+    repo.commit_files(files)
+    assert {entry.path for entry in found.range_entries(["HEAD"], [])} == set(files)
+
+
+def test_a_merge_has_what_none_of_its_parents_has(repo, found):
+    repo.commit(a=b"base", b=b"base")
+    repo.git("checkout", "-q", "-b", "side")
+    repo.commit(a=b"theirs", b=b"theirs")
+    repo.git("checkout", "-q", "main")
+    repo.commit(a=b"ours")
+    repo.git("merge", "-q", "-X", "ours", "-m", "merge", "side")
+    repo.commit(c=b"later")
+    repo.git("reset", "-q", "--soft", "HEAD~1")
+    repo.write("a", b"neither")
+    repo.git("add", "a")
+    repo.git("commit", "-q", "--amend", "-m", "merge")
+    head = repo.git("rev-parse", "HEAD")
+    (a, c) = (e for e in found.range_entries(["HEAD"], ["HEAD^1", "HEAD^2"]))
+    assert [(e.path, e.commit) for e in (a, c)] == [("a", head), ("c", head)]
+    assert a.blob == repo.git("rev-parse", "HEAD:a")
+
+
+def test_links_and_submodules_are_no_files(repo, found):
+    (repo.path / "link").symlink_to("a")
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+    repo.git("add", "link")
+    repo.commit(a=b"one")
+    assert [entry.path for entry in found.range_entries(["HEAD"], [])] == ["a"]
+
+
+def test_what_tags_are_of(repo, found):
+    commit = repo.commit(a=b"one")
+    repo.git("tag", "-a", "-m", "tag", "v1")
+    tag, tree = repo.git("rev-parse", "v1"), repo.git("rev-parse", "HEAD^{tree}")
+    asked = [tag, commit, tree, "1" * 40, "--all", "HEAD\n--all"]
+    assert found.peel(asked) == {
+        tag: ("commit", commit),
+        commit: ("commit", commit),
+        tree: ("tree", tree),
+    }
 
 
 @pytest.mark.parametrize("rev", ["no-such-branch", "1" * 40])

@@ -14,6 +14,7 @@ from git_theta.errors import MissingToolError, TransferError
 from git_theta.git import Repository, lfs_client
 from git_theta.git.lfs import Lfs
 from git_theta.git.lfs_client import Download
+from git_theta.git.remotes import fetch_remote
 from tests.support.repo import Repo
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +63,7 @@ def found(repo: Repo):
 
 
 def download(found: Repository) -> None:
-    Lfs(found).download({"a" * 64: 10}, "origin", lambda oid, file: None)
+    Lfs(found).download({"a" * 64: 10}, fetch_remote(found, "origin"), lambda oid, file: None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""``git theta push``."""
+
+from __future__ import annotations
+
+import click
+
+from git_theta import transfer
+from git_theta.cli.exit_handling import complain
+from git_theta.cli.progress import Meter
+from git_theta.cli.text import human, plural
+from git_theta.errors import UsageError
+from git_theta.git import Repository
+from git_theta.git.command import decode
+from git_theta.workspace import open_workspace
+
+
+@click.command("push")
+@click.argument("remote", required=False)
+@click.argument("refs", nargs=-1, metavar="[REF]...")
+@click.option("--all", "everything", is_flag=True, help="Of every branch and tag.")
+def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None:
+    """Upload the objects that the history of REF needs (of HEAD by default) to REMOTE.
+
+    `git push` does this by itself for the commits that it pushes. Use this after a push with
+    --no-verify, for a mirror, or to give objects to somebody who misses them. No ref is moved; the
+    remote is asked what it has, and gets the rest.
+
+    \b
+    Examples:
+      git theta push
+      git theta push origin main v1.0
+      git theta push --all backup
+    """
+    if everything and refs:
+        raise UsageError("--all goes without REF", hint="git theta push --all origin")
+    with open_workspace(progress=Meter()) as workspace:
+        tips = _all(workspace.repo) if everything else _resolved(workspace.repo, refs or ("HEAD",))
+        name = remote or default_remote(workspace.repo)
+        uploaded = transfer.push(workspace, name, tips, complain)
+    tell_uploaded(uploaded)
+
+
+def tell_uploaded(uploaded: transfer.Uploaded, prefix: str = "") -> None:
+    """Say what was sent."""
+    size = human(sum(uploaded.sent.values()))
+    if uploaded.sent:
+        count = plural(len(uploaded.sent), "object")
+        click.echo(f"{prefix}Uploaded {count} ({size}) to {uploaded.remote}", err=bool(prefix))
+    else:
+        count = plural(uploaded.needed, "object")
+        click.echo(f"{prefix}Nothing to upload: {uploaded.remote} has all of {count}")
+
+
+def default_remote(repo: Repository) -> str:
+    """Return the remote that is meant where none is named."""
+    names = repo.remotes()
+    if not names:
+        raise UsageError("there is no remote", hint="git remote add origin URL")
+    return names[0]
+
+
+def _all(repo: Repository) -> list[str]:
+    listed = ("for-each-ref", "--format=%(objectname)", "refs/heads/", "refs/tags/")
+    head = repo.resolve("HEAD")
+    return [*decode(repo.git(*listed)).split(), *([head] if head else [])]
+
+
+def _resolved(repo: Repository, refs: tuple[str, ...]) -> list[str]:
+    found = [repo.resolve(ref) for ref in refs]
+    for ref, id_ in zip(refs, found, strict=True):
+        if id_ is None:
+            raise UsageError(f"{ref}: no such revision", hint="git log --all --oneline")
+    return [id_ for id_ in found if id_]

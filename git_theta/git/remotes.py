@@ -1,0 +1,108 @@
+"""Remotes as a push sees them: one URL, which may have a name, and the refs that are there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from git_theta.errors import GitError, TransferError, UsageError
+from git_theta.git.command import decode
+from git_theta.git.repository import Repository
+
+# Settings by which git-lfs puts objects elsewhere than beside the commits (git-lfs-config(5)).
+_REDIRECTS = r"^(lfs\.(.*\.)?(url|pushurl|standalonetransferagent)|remote\..*\.lfs(push)?url)$"
+
+_LINE = re.compile(r"([0-9a-f]{40,64})\t(refs/[^\t]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A place to push to: ``spec`` is what git and git-lfs are told, a remote's name or a URL.
+
+    ``title`` is how to call it in messages, ``folder`` where it lies if on this machine, ``key``
+    what records about it are filed under: the URL, and the settings that send objects elsewhere.
+    """
+
+    spec: str
+    title: str
+    url: str
+    folder: Path | None
+    key: str
+    redirected: bool
+
+
+def find_remote(repo: Repository, name: str, url: str | None = None) -> Remote:
+    """Return the remote called ``name`` (or at that URL or path), as a push to ``url`` sees it.
+
+    A remote may have several push URLs: git runs its hook for each, and what one has says nothing
+    of the others. So a name stands for its first URL alone, and the others for themselves.
+    """
+    urls = push_urls(repo, name)
+    chosen = url or (urls[0] if urls else name)
+    return _remote(repo, name if urls else chosen, name if urls == [chosen] else chosen, chosen)
+
+
+def fetch_remote(repo: Repository, name: str) -> Remote:
+    """Return the remote called ``name`` (or at that URL or path), as a fetch sees it."""
+    named = name in repo.remotes()
+    url = decode(repo.git("remote", "get-url", "--", name)).strip() if named else name
+    return _remote(repo, name, name, url)
+
+
+def _remote(repo: Repository, title: str, spec: str, url: str) -> Remote:
+    if spec.startswith("-") or url.startswith("-"):
+        raise UsageError(f"{url!r} cannot be the URL of a remote", hint="git remote -v")
+    folder = folder_of(url, repo.top)
+    redirects = _redirects(repo)
+    place = folder.as_uri() if folder else _without_password(url)
+    key = hashlib.sha256(f"{place}\0{redirects}".encode("utf-8", "surrogateescape")).hexdigest()
+    return Remote(spec, title, url, folder, key[:40], bool(redirects))
+
+
+def push_urls(repo: Repository, name: str) -> list[str]:
+    """Return where pushes to a remote go; nothing where there is no remote of that name."""
+    if name not in repo.remotes():
+        return []
+    return decode(repo.git("remote", "get-url", "--push", "--all", "--", name)).splitlines()
+
+
+def refs_of(repo: Repository, remote: Remote, *patterns: str) -> dict[str, str]:
+    """Return the refs on a remote (that match a pattern) with what they point to.
+
+    Raises ``TransferError`` where it does not answer.
+    """
+    try:
+        listed = decode(repo.git("ls-remote", "--quiet", "--", remote.url, *patterns))
+    except GitError as error:
+        raise TransferError(
+            f"cannot list the refs of {remote.title}: {error.message}",
+            details=error.details,
+            hint="git remote -v; git ls-remote",
+        ) from error
+    found = map(_LINE.fullmatch, listed.splitlines())
+    return {match[2]: match[1] for match in found if match}
+
+
+def folder_of(url: str, base: Path) -> Path | None:
+    """Return the folder of a remote on this machine, or ``None``."""
+    parts = urlsplit(url)
+    folder = Path(unquote(parts.path)) if parts.scheme == "file" else base / url
+    return folder.resolve() if folder.is_dir() else None
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _redirects(repo: Repository) -> str:
+    """Return what sends objects elsewhere than commits; empty where nothing does."""
+    named = repo.git("config", "--get-regexp", _REDIRECTS, check=False)
+    texts = [repo.read_blob(place) for place in (":.lfsconfig", "HEAD:.lfsconfig")]
+    file = repo.top / ".lfsconfig"
+    if file.is_file():
+        texts.append(file.read_bytes())
+    return "\0".join(decode(text) for text in (named, *texts) if text)

@@ -1,0 +1,118 @@
+"""Which files of a commit the filter tracks, by the attributes that this commit has.
+
+git 2.39 has no `check-attr --source`: the attributes files that count for a path are put into an
+index of their own, and one `git check-attr --cached` answers for all commits that have the same.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from types import TracebackType
+
+from git_theta.errors import GitError
+from git_theta.git import command
+from git_theta.git.command import decode, encode
+from git_theta.git.entries import Entry
+from git_theta.git.repository import Repository
+
+ATTRIBUTES = ".gitattributes"
+
+# As git has it: a longer attributes file is not read (git 2.39.1 and newer).
+_LONGEST = 100 << 20
+
+_MOST = 8
+"""Programs that are kept: a history changes its attributes a few times."""
+
+_HOSTILE = {"", ".", ".."}
+
+State = tuple[tuple[str, str], ...]
+
+
+class TrackedPaths:
+    """Answers for the entries of one walk; a context manager, because it keeps programs running."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._programs: dict[State, _Program] = {}
+        self._blob = lru_cache(1 << 14)(self._find_blob)
+
+    def __enter__(self) -> TrackedPaths:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._programs:
+            self._programs.popitem()[1].close()
+
+    def covers(self, entry: Entry) -> bool:
+        """Return whether the filter tracks an entry; true where its commit is not known."""
+        if entry.commit is None:
+            return True
+        if not _HOSTILE.isdisjoint(entry.path.split("/")):
+            return False  # no checkout makes such a file, and git ends when it is asked about one
+        folders = [str(folder) for folder in PurePosixPath(entry.path).parents]
+        named = [ATTRIBUTES if folder == "." else f"{folder}/{ATTRIBUTES}" for folder in folders]
+        blobs = ((name, self._blob(entry.commit, name)) for name in named)
+        state = tuple((name, blob) for name, blob in blobs if blob)
+        return self._program(state).filter_of(entry.path) == "theta"
+
+    def _find_blob(self, commit: str, name: str) -> str | None:
+        return self._repo.identify(f"{commit}:{name}", _LONGEST)
+
+    def _program(self, state: State) -> _Program:
+        if state not in self._programs:
+            if len(self._programs) >= _MOST:
+                self._programs.pop(next(iter(self._programs))).close()
+            self._programs[state] = _Program(self._repo, state)
+        return self._programs[state]
+
+
+class _Program:
+    """One `git check-attr`, with the attributes files of one state."""
+
+    def __init__(self, repo: Repository, state: State) -> None:
+        self._folder = TemporaryDirectory(prefix="git-theta-")
+        env = {"GIT_INDEX_FILE": str(Path(self._folder.name) / "index")}
+        records = b"".join(
+            f"100644 {blob} 0\t".encode() + encode(name) + b"\0" for name, blob in state
+        )
+        if records:
+            repo.git("update-index", "-z", "--index-info", stdin=records, env=env)
+        asked = ["git", "check-attr", "--cached", "-z", "--stdin", "filter"]
+        self._process = command.start(
+            asked, cwd=repo.top, env={**repo.environment(), **env}, errors=subprocess.DEVNULL
+        )
+
+    def filter_of(self, path: str) -> str:
+        """Return the filter of ``path``: its name, ``unset`` or ``unspecified``."""
+        process = self._process
+        assert process.stdin
+        assert process.stdout
+        try:
+            process.stdin.write(encode(path) + b"\0")
+            process.stdin.flush()
+            answer = b""
+            while answer.count(b"\0") < 3:
+                piece = os.read(process.stdout.fileno(), 1 << 16)
+                if not piece:
+                    raise EOFError
+                answer += piece
+        except (BrokenPipeError, EOFError) as error:
+            raise GitError("git check-attr ended early", hint="git fsck") from error
+        return decode(answer.split(b"\0")[2])
+
+    def close(self) -> None:
+        """End the program."""
+        with suppress(BrokenPipeError):
+            self._process.kill()
+            self._process.communicate()
+        self._folder.cleanup()

@@ -1,0 +1,126 @@
+"""Objects that are not here, from wherever they are: other folders first, then each remote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from git_theta.errors import (
+    CorruptObjectError,
+    MissingObjectError,
+    ThetaError,
+    TransferError,
+)
+from git_theta.git.lfs import Lfs
+from git_theta.git.lfs_storage import Neighbour, alternates
+from git_theta.git.remotes import Remote, fetch_remote
+from git_theta.transfer import records
+from git_theta.workspace import Workspace
+
+
+def fetch(
+    workspace: Workspace, objects: Mapping[str, int], remotes: list[str] | None = None
+) -> None:
+    """Bring those of ``objects`` (oid to bytes) that are not here, each remote asked once.
+
+    They may lie in this repository's own LFS storage, in one that it borrows Git objects from, or
+    on a remote; one that is a folder is read where its objects lie, be it bare or somebody's
+    working repository. Raises ``MissingObjectError`` when some are nowhere, ``CorruptObjectError``
+    when all copies of one are damaged.
+    """
+    missing = {oid: size for oid, size in objects.items() if not workspace.store.has(oid)}
+    fetch_anew(workspace, missing, remotes)
+
+
+def fetch_anew(
+    workspace: Workspace, objects: Mapping[str, int], remotes: list[str] | None = None
+) -> None:
+    """Do the same for objects that are not here, or are damaged here and to be replaced."""
+    if not objects:
+        return
+    search = _Search(workspace, dict(objects))
+    for source in search.sources(remotes):
+        source()
+        if not search.missing:
+            return
+    raise search.failure()
+
+
+class _Search:
+    """Objects that are still missing, and why."""
+
+    def __init__(self, workspace: Workspace, missing: dict[str, int]) -> None:
+        self._workspace = workspace
+        self.missing = missing
+        self._damaged: dict[str, str] = {}
+        self._problem: ThetaError | None = None
+
+    def sources(self, remotes: list[str] | None) -> Iterator[Callable[[], None]]:
+        """Return the places to look into, the cheapest first."""
+        repo = self._workspace.repo
+        yield self._own_storage
+        for folder in alternates(repo):
+            yield partial(self._folder, folder, str(folder))
+        for name in repo.remotes() if remotes is None else remotes:
+            yield partial(self._remote, fetch_remote(repo, name))
+
+    def _own_storage(self) -> None:
+        repo = self._workspace.repo
+        if (repo.common_dir / "lfs").is_dir() or repo.config_value("lfs.storage"):
+            Lfs(repo).download(self.missing.copy(), None, self._taker("git-lfs's storage here"))
+
+    def _folder(self, folder: Path, title: str) -> None:
+        neighbour, take = Neighbour(folder), self._taker(title)
+        for oid, size in self.missing.copy().items():
+            if file := neighbour.find(oid, size):
+                take(oid, file)
+
+    def _remote(self, remote: Remote) -> None:
+        before = self.missing.copy()
+        try:
+            if remote.folder and not remote.redirected:
+                self._folder(remote.folder, remote.title)
+            lfs, progress = Lfs(self._workspace.repo), self._workspace.storage.progress
+            lfs.download(self.missing.copy(), remote, self._taker(remote.title), progress)
+        except TransferError as error:
+            self._problem = error
+        arrived = before.keys() - self.missing.keys()
+        if arrived:
+            records.add(self._workspace.repo, remote, objects=arrived)
+
+    def _taker(self, title: str) -> Callable[[str, Path], None]:
+        """Return what takes a file in as an object; a bad one is noted, and the search goes on."""
+
+        def take(oid: str, file: Path) -> None:
+            try:
+                self._workspace.store.adopt(oid, self.missing[oid], file)
+                del self.missing[oid]
+            except (CorruptObjectError, MissingObjectError) as error:
+                self._damaged[oid] = f"{title}: {error.message}"
+
+        return take
+
+    def failure(self) -> ThetaError:
+        """Return the error that says what did not come, and why."""
+        count, some = len(self.missing), sorted(self.missing)
+        names = ", ".join(oid[:12] for oid in some[:3]) + (", ..." if count > 3 else "")
+        bad = {oid: why for oid, why in self._damaged.items() if oid in self.missing}
+        if bad:
+            return CorruptObjectError(
+                f"{_objects(count)} cannot be had, {len(bad)} of them damaged where found: {names}",
+                details=[f"{oid[:12]} in {why}" for oid, why in sorted(bad.items())[:3]],
+                hint="in a clone that has them whole: git theta push --all REMOTE",
+            )
+        problem = self._problem
+        because = f" ({problem.message})" if problem else ""
+        verb = "is" if count == 1 else "are"
+        return MissingObjectError(
+            f"{_objects(count)} {verb} neither here nor on a remote: {names}{because}",
+            details=problem.details if problem else (),
+            hint="in a clone that has them: git theta push --all REMOTE",
+        )
+
+
+def _objects(count: int) -> str:
+    return f"{count} object{'' if count == 1 else 's'}"

@@ -1,0 +1,145 @@
+"""Before a push: put on the remote what the pushed commits need, whatever the refs are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from git_theta.errors import GitError
+from git_theta.git import Repository, pointer_refs, pointers
+from git_theta.git.command import decode
+from git_theta.git.remotes import Remote, find_remote, refs_of
+from git_theta.transfer import records
+from git_theta.transfer.needs import history_entries, needed_objects, read_manifests, silent
+from git_theta.transfer.upload import Uploaded, inspect, name_objects, put
+from git_theta.workspace import Workspace
+
+Warn = Callable[[str], None]
+
+# The first name is what the user typed, such as `HEAD@{1 second ago}`; the others have no blanks.
+_LINE = re.compile(r"(.+) ([0-9a-f]{40,64}) (\S+) ([0-9a-f]{40,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """A line of the pre-push hook: what a ref is here, and what it is on the remote."""
+
+    local_ref: str
+    local: str
+    remote_ref: str
+    remote: str
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the ref goes away."""
+        return not self.local.strip("0")
+
+    @property
+    def creates(self) -> bool:
+        """Whether there is no such ref on the remote yet."""
+        return not self.remote.strip("0")
+
+    @property
+    def names_objects(self) -> bool:
+        """Whether it is one of our own refs, as `--mirror` pushes and deletes them."""
+        return pointer_refs.is_pointer_ref(self.remote_ref)
+
+
+def parse_updates(lines: str) -> list[RefUpdate]:
+    """Return what the pre-push hook's standard input says (githooks(5)).
+
+    Raises ``GitError`` for a line of another form: a push that is not understood is not let go on.
+    """
+    return [_parse(line) for line in lines.split("\n") if line]
+
+
+def _parse(line: str) -> RefUpdate:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise GitError(
+            f"the push has a ref that cannot be read: {line}", hint="push it by its name"
+        )
+    return RefUpdate(*match.groups())
+
+
+def before_push(
+    workspace: Workspace, name: str, url: str | None, updates: Sequence[RefUpdate], warn: Warn
+) -> Uploaded:
+    """Put every object that the pushed commits need on the remote.
+
+    What they need is computed from the manifests in the pushed range, so it does not matter how
+    the commits were made. Raises ``TransferError``, ``MissingObjectError`` or
+    ``CorruptObjectError``: the push must then not go on.
+    """
+    repo = workspace.repo
+    remote = find_remote(repo, name, url)
+    tips = [u.local for u in updates if not u.deletes and not u.names_objects]
+    there = _commits_there(repo, remote, updates) if tips else []
+    needed = needed_objects(repo, history_entries(repo, tips, there), warn)
+    sent = put(workspace, remote, needed)
+    arriving = pointers.named_by(repo, (u.local for u in updates if u.names_objects))
+    sent |= _put_what_is_here(workspace, remote, arriving.keys() - needed.keys(), arriving)
+
+    followed = tips + [u.remote for u in updates if not u.creates]
+    followed += [] if updates else _tracked(repo, name)
+    doubtful = _doubtful(workspace, remote, followed, needed)
+    sent |= _put_what_is_here(workspace, remote, doubtful, doubtful)
+
+    unnamed = {**needed, **doubtful}
+    unnamed = {oid: size for oid, size in unnamed.items() if oid not in arriving}
+    leaving = {u.remote_ref for u in updates if u.names_objects and u.deletes}
+    name_objects(workspace, remote, unnamed, warn, leaving)
+    if followed:
+        records.add(repo, remote, commits=followed, objects={**needed, **doubtful})
+    return Uploaded(remote.title, sent, len(needed))
+
+
+def _commits_there(repo: Repository, remote: Remote, updates: Sequence[RefUpdate]) -> list[str]:
+    """Return what refs on the remote point to, as the remote says.
+
+    Git has said it of the refs that are pushed. Others are asked for only where these say nothing.
+    """
+    told = [update.remote for update in updates if not update.creates]
+    if len(told) == len(updates) and len(repo.peel(told)) == len(set(told)):
+        return told
+    return [*told, *refs_of(repo, remote, "refs/heads/*", "refs/tags/*").values()]
+
+
+def _tracked(repo: Repository, name: str) -> list[str]:
+    """Return the commits that a remote's branches were last seen at."""
+    if name not in repo.remotes():
+        return []
+    listed = repo.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/")
+    lines = (line.split(" ", 1) for line in decode(listed).splitlines())
+    return [id_ for id_, ref in lines if ref.startswith(f"refs/remotes/{name}/")]
+
+
+def _doubtful(
+    workspace: Workspace, remote: Remote, tips: Sequence[str], needed: Iterable[str]
+) -> dict[str, int]:
+    """Return objects that commits of the remote need and that are here, but perhaps not there.
+
+    A push with `--no-verify`, or before the hook was there, moved the branch without them. Only
+    objects that this repository neither uploaded there nor got from there are in doubt, and only
+    commits are looked at that no push has looked at.
+    """
+    repo, known = workspace.repo, records.load(workspace.repo, remote)
+    candidates = set(workspace.store.oids()) - known.objects - set(needed)
+    if not candidates:
+        return {}
+    found: dict[str, int] = {}
+    entries = repo.local_entries(history_entries(repo, tips, known.commits))
+    for _, manifest in read_manifests(repo, entries, silent):
+        found |= {oid: size for oid, size in manifest.objects().items() if oid in candidates}
+        if len(found) == len(candidates):
+            break
+    return found
+
+
+def _put_what_is_here(
+    workspace: Workspace, remote: Remote, oids: Iterable[str], sizes: dict[str, int]
+) -> dict[str, int]:
+    """Upload objects that need not be there for this push, but for damaged and absent ones."""
+    whole = inspect(workspace, {oid: sizes[oid] for oid in oids}).whole
+    return put(workspace, remote, {oid: sizes[oid] for oid in whole})

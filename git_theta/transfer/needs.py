@@ -1,0 +1,107 @@
+"""The manifests of commits, and the objects that they need.
+
+Any file may begin like a manifest: documentation, a test, something planted. It is one only where
+the filter tracks its path in that commit, and it can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from git_theta import manifest
+from git_theta.errors import ManifestError, UnsupportedVersionError
+from git_theta.git import Entry, Repository
+from git_theta.git.tracked import ATTRIBUTES, TrackedPaths
+from git_theta.manifest import Manifest
+
+Warn = Callable[[str], None]
+
+
+def silent(_message: str) -> None:
+    """Tell nobody: for a caller that looks at the same manifests twice."""
+
+
+def read_manifests(
+    repo: Repository, entries: Iterable[Entry], warn: Warn
+) -> Iterator[tuple[Entry, Manifest]]:
+    """Return the manifests among ``entries`` that the filter tracks, each blob once.
+
+    One that cannot be read is told to ``warn`` once, with commit and path, and the others follow:
+    no file can be made of it, so it needs no objects. Raises ``UnsupportedVersionError`` at the end
+    for one of a newer git-theta, whose objects are not known. An entry whose commit is not known
+    counts as tracked if it can be read; if not, its commits are looked up.
+    """
+    done: set[str] = set()
+    unread: dict[str, tuple[Entry, ManifestError]] = {}
+    with TrackedPaths(repo) as tracked:
+        for entry, text in repo.manifests(entries):
+            if entry.blob in done or not tracked.covers(entry):
+                continue
+            try:
+                found = manifest.parse(text)
+            except ManifestError as error:
+                unread.setdefault(entry.blob, (entry, error))
+                continue
+            done.add(entry.blob)
+            yield entry, found
+        _tell(list(_located(repo, unread, tracked)), warn)
+
+
+def _located(
+    repo: Repository, unread: dict[str, tuple[Entry, ManifestError]], tracked: TrackedPaths
+) -> Iterator[tuple[Entry, ManifestError]]:
+    """Return those that the filter tracks, with a commit that says so."""
+    unknown = {blob for blob, (entry, _) in unread.items() if entry.commit is None}
+    yield from (pair for blob, pair in unread.items() if blob not in unknown)
+    if unknown:
+        for place in repo.range_entries(["--all", "--reflog"], []):
+            if place.blob in unknown and tracked.covers(place):
+                unknown.discard(place.blob)
+                yield place, unread[place.blob][1]
+
+
+def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:
+    newer: UnsupportedVersionError | None = None
+    for entry, error in unread:
+        place = f"{entry.commit[:12] if entry.commit else ''}:{entry.path}"
+        if isinstance(error, UnsupportedVersionError):
+            newer = newer or error
+            newer.at(place)
+        else:
+            warn(f"{place}: not a manifest, skipped: {error.message}")
+    if newer:
+        raise newer
+
+
+def needed_objects(
+    repo: Repository, entries: Iterable[Entry], warn: Warn = silent
+) -> dict[str, int]:
+    """Return every object that the manifests among ``entries`` need: oid to bytes."""
+    needed: dict[str, int] = {}
+    for _, found in read_manifests(repo, entries, warn):
+        needed.update(found.objects())
+    return needed
+
+
+def history_entries(
+    repo: Repository, tips: Iterable[str], exclude: Iterable[str] = ()
+) -> Iterator[Entry]:
+    """Return the files of the commits that ``tips`` have and ``exclude`` does not.
+
+    Both are ids of objects; a tag may also be of a tree. A commit that changes attributes may make
+    manifests of files that it does not touch: all of its files count.
+    """
+    kinds = repo.peel(tips)
+    commits = [id_ for kind, id_ in kinds.values() if kind == "commit"]
+    known = [id_ for kind, id_ in repo.peel(exclude).values() if kind == "commit"]
+    for kind, id_ in kinds.values():
+        if kind == "tree":
+            yield from repo.tree(id_)
+    whole: set[str] = set()
+    for entry in repo.range_entries(commits, known) if commits else ():
+        yield entry
+        changed = entry.path == ATTRIBUTES or entry.path.endswith(f"/{ATTRIBUTES}")
+        if changed and entry.commit and entry.commit not in whole:
+            whole.add(entry.commit)
+            yield from (replace(other, commit=entry.commit) for other in repo.tree(entry.commit))

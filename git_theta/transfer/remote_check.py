@@ -1,0 +1,66 @@
+"""What is missing on a remote, and which of its commits need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from git_theta.git.lfs import Lfs
+from git_theta.git.remotes import find_remote, refs_of
+from git_theta.transfer.needs import history_entries, read_manifests
+from git_theta.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class MissingThere:
+    """An object that a remote lacks, and the checkpoints (``COMMIT:PATH``) that need it."""
+
+    oid: str
+    size: int
+    here: bool
+    needed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReport:
+    """The result: how many objects the remote's branches and tags need, and those it lacks.
+
+    ``unseen`` refs of it are not here, so that nothing is known of what they need.
+    """
+
+    remote: str
+    objects: int
+    unseen: tuple[str, ...]
+    missing: tuple[MissingThere, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.missing
+
+
+def check_remote(workspace: Workspace, name: str, warn: Callable[[str], None]) -> RemoteReport:
+    """Ask a remote for every object that its branches and tags need; nothing is moved."""
+    repo = workspace.repo
+    remote = find_remote(repo, name)
+    refs = refs_of(repo, remote, "refs/heads/*", "refs/tags/*")
+    refs = {ref: id_ for ref, id_ in refs.items() if not ref.endswith("^{}")}
+    here = repo.peel(refs.values())
+    sizes: dict[str, int] = {}
+    uses: dict[str, list[str]] = {}
+    entries = repo.local_entries(history_entries(repo, here))
+    for entry, manifest in read_manifests(repo, entries, warn):
+        place = f"{(entry.commit or '')[:12]}:{entry.path}"
+        for oid, size in manifest.objects().items():
+            sizes[oid] = size
+            uses.setdefault(oid, []).append(place)
+    missing = sorted(Lfs(repo).lacking(remote, sizes))
+    return RemoteReport(
+        remote=remote.title,
+        objects=len(sizes),
+        unseen=tuple(sorted(ref for ref, id_ in refs.items() if id_ not in here)),
+        missing=tuple(
+            MissingThere(oid, sizes[oid], workspace.store.has(oid), tuple(uses[oid]))
+            for oid in missing
+        ),
+    )
