@@ -15,7 +15,7 @@ from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Encoded, Geometry
-from git_theta.core.registry import Bytes, Encoding
+from git_theta.core.registry import Bytes, ComparesWhileDecoding, Encoding
 from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
 from git_theta.manifest import Chunk
 from git_theta.store import Location, ObjectStore
@@ -152,6 +152,8 @@ def _cost(encoded: Encoded) -> int:
 def _is_exact(
     encoding: Encoding, encoded: Encoded, raw: Bytes, base: Bytes, geometry: Geometry
 ) -> bool:
+    if isinstance(encoding, ComparesWhileDecoding):
+        return encoding.is_exact(encoded, base, Geometry(geometry.dtype), raw)
     decoded = encoding.decode(encoded, base, Geometry(geometry.dtype), raw.size)
     # Eight bytes at a time: numpy makes an array of as many truth values as it compares.
     words = raw.size & ~7

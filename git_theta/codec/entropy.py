@@ -58,13 +58,16 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def pack(plane: Bytes) -> tuple[int, Buffer]:
-    """The method and the stored bytes of ``plane``; the bytes may share its memory."""
+def pack(plane: Bytes, is_coded: bool = False) -> tuple[int, Buffer]:
+    """The method and the stored bytes of ``plane``; the bytes may share its memory.
+
+    A plane that ``is_coded`` is stored as it is.
+    """
     if plane.size == 0:
         return RAW, b""
     if _is_constant(plane):
         return CONSTANT, plane[:1].tobytes()
-    stored = _compress(plane)
+    stored = None if is_coded else _compress(plane)
     return (RAW, plane.data) if stored is None or len(stored) >= plane.size else (ZSTD, stored)
 
 

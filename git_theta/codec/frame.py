@@ -5,7 +5,7 @@
     magic "GTHF" | u8 version | u8 encoding | u8 flags | u8 parts | u64 frame length
     u64 raw length | 32 content hash | 32 base content hash, if flag bit 0
     u8 n, dtype name | u16 n, params
-    per part: u8 word, u64 count of words, per plane: u8 method, u64 stored length
+    per part: u8 word, u8 exponent, u64 words, per plane: u8 method, u64 stored length
     the planes' stored bytes
 
 Numbers are little-endian. Nothing here trusts what it reads.
@@ -32,7 +32,7 @@ _PARTS_FACTOR, _PARTS_EXTRA = 2, 1 << 20
 
 _FIXED = struct.Struct("<4sBBBBQQ32s")
 _U8, _U16 = struct.Struct("<B"), struct.Struct("<H")
-_PART = _PLANE = struct.Struct("<BQ")
+_PART, _PLANE = struct.Struct("<BBQ"), struct.Struct("<BQ")
 _HAS_BASE = 1
 _WORDS = (1, 2, 4, 8)
 
@@ -97,9 +97,9 @@ def _pack(parts: Iterable[Part]) -> tuple[bytes, list[Buffer]]:
     """The part headers, and the stored bytes of every plane."""
     table, stored = [], []
     for part in parts:
-        table.append(_PART.pack(part.word, part.nbytes // part.word))
-        for plane in planes.split(part.data, part.word):
-            method, data = entropy.pack(plane)
+        table.append(_PART.pack(part.word, part.exponent, part.nbytes // part.word))
+        for plane in planes.split(part.data, part.word, part.exponent):
+            method, data = entropy.pack(plane, part.is_coded)
             table.append(_PLANE.pack(method, len(data)))
             stored.append(data)
     return b"".join(table), stored
@@ -177,10 +177,13 @@ def estimate(parts: Iterable[Part], blocks: int = planes.SAMPLE_BLOCKS) -> int:
 
 def _estimate(part: Part, blocks: int) -> int:
     headers = _PART.size + part.word * _PLANE.size
+    if part.is_coded:
+        return headers + part.nbytes
     sampled = planes.sample(part.data, part.word, blocks)
+    cut = planes.split(sampled, part.word, part.exponent)
     if sampled.size == part.nbytes:
-        return headers + sum(len(entropy.pack(p)[1]) for p in planes.split(sampled, part.word))
-    share = sum(entropy.predict(plane) for plane in planes.split(sampled, part.word))
+        return headers + sum(len(entropy.pack(p)[1]) for p in cut)
+    share = sum(entropy.predict(plane) for plane in cut)
     return headers + round(share * (part.nbytes // part.word))
 
 
@@ -209,6 +212,7 @@ class _Reader:
 @dataclass(frozen=True, slots=True)
 class _PartTable:
     word: int
+    exponent: int
     count: int
     planes: tuple[tuple[int, int], ...]
     """For each plane its method and stored length."""
@@ -248,10 +252,14 @@ def _check_magic(data: memoryview) -> None:
 
 
 def _part_table(reader: _Reader) -> _PartTable:
-    word, count = reader.unpack(_PART)
+    word, exponent, count = reader.unpack(_PART)
     if word not in _WORDS:
         _fail(f"words of {word} bytes")
-    return _PartTable(word, count, tuple(_plane_entry(reader, count) for _ in range(word)))
+    if exponent >= 8 * word or (exponent and word == 1):
+        _fail(f"exponents of {exponent} bits in words of {word} bytes")
+    return _PartTable(
+        word, exponent, count, tuple(_plane_entry(reader, count) for _ in range(word))
+    )
 
 
 def _plane_entry(reader: _Reader, count: int) -> tuple[int, int]:
@@ -265,7 +273,7 @@ def _part(reader: _Reader, table: _PartTable) -> Part:
     unpacked = [
         entropy.unpack(method, reader.take(stored), table.count) for method, stored in table.planes
     ]
-    return Part(table.word, planes.join(unpacked).data)
+    return Part(table.word, planes.join(unpacked, table.exponent).data, table.exponent)
 
 
 def _fail(what: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from git_theta.core.dtypes import DType
@@ -111,10 +111,16 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One homogeneous array of an encoded chunk: little-endian words of ``word`` bytes."""
+    """One homogeneous array of an encoded chunk: little-endian words of ``word`` bytes.
+
+    Before planes are cut, the sign (the highest bit) of every word is moved below the
+    ``exponent`` bits that follow it. Data that ``is_coded`` will not shrink any more.
+    """
 
     word: int
     data: Buffer
+    exponent: int = 0
+    is_coded: bool = field(default=False, compare=False)
 
     @property
     def nbytes(self) -> int:

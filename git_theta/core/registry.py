@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,15 @@ class Encoding(Protocol):
 
         ``geometry`` carries the dtype only: shape and position, where needed, are in the params.
         """
+        ...
+
+
+@runtime_checkable
+class ComparesWhileDecoding(Protocol):
+    """An encoding that can tell whether it decodes to given bytes without writing them."""
+
+    def is_exact(self, encoded: Encoded, base: Bytes, geometry: Geometry, raw: Bytes) -> bool:
+        """Whether ``decode`` gives ``raw``."""
         ...
 
 

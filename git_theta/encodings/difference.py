@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core import kernels
 from git_theta.core.dtypes import DType
 
 Bytes = NDArray[np.uint8]
@@ -35,18 +36,17 @@ def as_words(data: NDArray[Any], size: int) -> Words:
 
 def difference(new: Words, old: Words) -> Words:
     """The words that ``restore`` turns back into ``new``, given ``old``."""
-    delta: Words = new - old
-    sign = delta.view(np.dtype(f"<i{delta.itemsize}")) >> (8 * delta.itemsize - 1)
-    np.add(delta, delta, out=delta)
-    np.bitwise_xor(delta, sign.view(delta.dtype), out=delta)
-    return delta
+    new, old = np.ascontiguousarray(new), np.ascontiguousarray(old)
+    found = np.empty_like(new)
+    kernels.difference(new.reshape(-1), old.reshape(-1), found.reshape(-1))
+    return found
 
 
 def restore(differences: Words, old: Words) -> Words:
     """The words whose ``difference`` from ``old`` this is."""
-    words: Words = differences >> 1
-    np.bitwise_xor(words, np.negative(differences & 1), out=words)
-    np.add(words, old, out=words)
+    differences, old = np.ascontiguousarray(differences), np.ascontiguousarray(old)
+    words = np.empty_like(old)
+    kernels.restore(differences.reshape(-1), old.reshape(-1), words.reshape(-1))
     return words
 
 

@@ -54,13 +54,15 @@ def made(table: bytes, stored: bytes = b"", parts: int = 1, raw_length: int = 80
     return head + rest
 
 
-def part(word: int, count: int, *planes: tuple[int, int]) -> bytes:
-    return struct.pack("<BQ", word, count) + b"".join(struct.pack("<BQ", *p) for p in planes)
+def part(word: int, count: int, *planes: tuple[int, int], exponent: int = 0) -> bytes:
+    return struct.pack("<BBQ", word, exponent, count) + b"".join(
+        struct.pack("<BQ", *p) for p in planes
+    )
 
 
 def test_the_frame_under_attack_is_sound() -> None:
     assert decode_frame(DATA) == VALUE
-    assert {DATA[TABLE + 9 + 9 * k] for k in range(4)} == {0, 1, 2}
+    assert {DATA[TABLE + 10 + 9 * k] for k in range(4)} == {0, 1, 2}
     assert decode_frame(made(part(1, 3, (0, 3)), b"abc")).encoded.parts == (Part(1, b"abc"),)
 
 
@@ -95,15 +97,17 @@ def test_the_frame_under_attack_is_sound() -> None:
         (TABLE, b"\0"),
         (TABLE, b"\3"),
         (TABLE, b"\x08"),
-        (TABLE + 1, u64(0)),
-        (TABLE + 1, u64(199)),
-        (TABLE + 1, u64(1 << 40)),
-        (TABLE + 1, u64((1 << 64) - 1)),
-        (TABLE + 9, b"\0"),
-        (TABLE + 9, b"\3"),
-        (TABLE + 10, u64(0)),
-        (TABLE + 10, u64(2)),
-        (TABLE + 19, u64((1 << 64) - 1)),
+        (TABLE + 1, b"\x20"),
+        (TABLE + 1, b"\xff"),
+        (TABLE + 2, u64(0)),
+        (TABLE + 2, u64(199)),
+        (TABLE + 2, u64(1 << 40)),
+        (TABLE + 2, u64((1 << 64) - 1)),
+        (TABLE + 10, b"\0"),
+        (TABLE + 10, b"\3"),
+        (TABLE + 11, u64(0)),
+        (TABLE + 11, u64(2)),
+        (TABLE + 20, u64((1 << 64) - 1)),
     ],
 )
 def test_a_field_with_a_wrong_value_is_refused(offset: int, replacement: bytes) -> None:
@@ -170,6 +174,11 @@ def bombs() -> list[bytes]:
         made(part(8, 1 << 61, *[(2, 1)] * 8), b"x" * 8),
         made(part(8, 1 << 40, *[(2, 1)] * 8) * 16, b"x" * 128, 16),
     ]
+
+
+def test_bytes_have_no_exponent() -> None:
+    with pytest.raises(CorruptObjectError, match="exponents of 1 bits in words of 1 bytes"):
+        decode_frame(made(part(1, 3, (0, 3), exponent=1), b"abc"))
 
 
 def test_bombs_are_refused_before_memory_is_taken() -> None:

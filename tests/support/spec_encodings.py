@@ -53,31 +53,64 @@ def _full(frame: Frame, base: bytes) -> bytes:
     return raw
 
 
+class _Model(NamedTuple):
+    """The parameters of a delta frame."""
+
+    shift: int
+    lanes: int
+    literals: list[int]
+    bounds: list[int]
+    frequencies: list[list[int]]
+
+
+def _model(params: bytes) -> _Model:
+    shift, lanes, has_literals, more, *rest = params
+    literals = list(range(16))
+    if has_literals:
+        literals, rest = list(struct.unpack("<16H", bytes(rest[:32]))), rest[32:]
+    bounds, rest = [0, *rest[:more]], rest[more:]
+    frequencies = []
+    for _ in bounds:
+        count, rest = rest[0], rest[1:]
+        row = [c if c < 16 else (16 + c % 16) << (c // 16 - 1) for c in rest[:count]]
+        place = rest[:count].index(255)
+        row[place] = 0
+        row[place] = 4096 - sum(row)
+        frequencies.append(row)
+        rest = rest[count:]
+    assert not rest
+    return _Model(shift, 1 << lanes, literals, bounds, frequencies)
+
+
 def _delta(frame: Frame, base: bytes) -> bytes:
-    old = _words(frame, base)
-    params, parts, width = frame.params, [data for _, data in frame.parts], old.itemsize
-    if params[0] < 2:
-        return _apply(old, _stream(params, parts, old)).tobytes()
-    limit, length = int.from_bytes(params[1 : 1 + width], "little"), params[1 + width]
-    first, second = params[2 + width :][:length], params[2 + width :][length:]
-    small = old % (1 << 8 * width - 1) < limit
-    cut = 1 + first[0]
-    differences = np.empty_like(old)
-    differences[small] = _stream(first, parts[:cut], old[small])
-    differences[~small] = _stream(second, parts[cut:], old[~small])
-    return _apply(old, differences).tobytes()
-
-
-def _stream(params: bytes, parts: list[bytes], old: np.ndarray) -> np.ndarray:
-    differences = np.frombuffer(parts[-1], old.dtype)
-    if params[0] == 0:
-        return differences
-    table = np.frombuffer(params[1:], "<u2") if params[1:] else np.arange(15)
-    pairs = np.frombuffer(parts[0], np.uint8)
-    codes = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: old.size]
-    known = np.append(table, 0).astype(old.dtype)[codes]
-    known[codes == 15] = differences
-    return known
+    old, model = _words(frame, base), _model(frame.params)
+    (_, stream), (_, bits) = frame.parts
+    states = list(struct.unpack_from(f"<{model.lanes}I", stream))
+    words = (w for (w,) in struct.iter_unpack("<H", stream[4 * model.lanes :]))
+    slots = [
+        [(f, slot, token) for token, f in enumerate(row) for slot in range(f)]
+        for row in model.frequencies
+    ]
+    differences, used = [], 0
+    for i, key in enumerate((old >> model.shift & 255).tolist()):
+        context = sum(key >= bound for bound in model.bounds) - 1
+        state = states[i % model.lanes]
+        frequency, slot, token = slots[context][state % 4096]
+        state = frequency * (state // 4096) + slot
+        states[i % model.lanes] = state if state >= 1 << 16 else state << 16 | next(words)
+        length = max(0, (token - 16) // 2 - 1)
+        if token < 16:
+            differences.append(model.literals[token])
+        elif token < 18:
+            differences.append(token - 16)
+        else:
+            raw = int.from_bytes(bits[used // 8 :][:9], "little") >> used % 8
+            differences.append((2 + token % 2) << length | raw & (1 << length) - 1)
+        used += length
+    assert set(states) == {1 << 16}
+    assert next(words, None) is None
+    assert len(bits) == (used + 7) // 8
+    return _apply(old, np.array(differences, old.dtype)).tobytes()
 
 
 def _sparse(frame: Frame, base: bytes) -> bytes:

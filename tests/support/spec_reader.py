@@ -66,19 +66,29 @@ def parse_frame(data: bytes) -> Frame:
     params, position = _counted(data, position, 2)
     headers = []
     for _ in range(part_count):
-        word, count = struct.unpack_from("<BQ", data, position)
-        planes = list(struct.iter_unpack("<BQ", data[position + 9 : position + 9 + 9 * word]))
-        headers.append((count, planes))
-        position += 9 + 9 * word
+        word, exponent, count = struct.unpack_from("<BBQ", data, position)
+        planes = list(struct.iter_unpack("<BQ", data[position + 10 : position + 10 + 9 * word]))
+        headers.append((exponent, count, planes))
+        position += 10 + 9 * word
     parts = []
-    for count, planes in headers:
+    for exponent, count, planes in headers:
         array = np.empty((count, len(planes)), np.uint8)
         for k, (method, stored) in enumerate(planes):
             array[:, k] = _plane(method, data[position : position + stored], count)
             position += stored
+        if exponent:
+            array = _sign_first(array, exponent)
         parts.append((len(planes), array.tobytes()))
     assert position == length
     return Frame(encoding, dtype.decode(), raw_length, content, base, params, parts)
+
+
+def _sign_first(array: np.ndarray, exponent: int) -> np.ndarray:
+    width = array.shape[1]
+    words, high = array.view(f"<u{width}"), 8 * width - 1
+    low = words & (1 << high - exponent) - 1
+    sign = words >> high - exponent & 1
+    return (sign << high | words >> 1 & (1 << high) - (1 << high - exponent) | low).view(np.uint8)
 
 
 def _counted(data: bytes, position: int, width: int) -> tuple[bytes, int]:

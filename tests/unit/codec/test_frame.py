@@ -43,7 +43,10 @@ def encode(value: Frame) -> bytes:
 words = st.sampled_from([1, 2, 4, 8]).flatmap(
     lambda word: st.integers(0, 40).flatmap(
         lambda count: st.builds(
-            Part, st.just(word), st.binary(min_size=word * count, max_size=word * count)
+            Part,
+            st.just(word),
+            st.binary(min_size=word * count, max_size=word * count),
+            st.integers(0, 8 * word - 1 if word > 1 else 0),
         )
     )
 )
@@ -77,6 +80,13 @@ def test_large_planes_are_not_copied() -> None:
     buffers = encode_frame(frame(Part(1, noise.data), raw_length=noise.size))
     assert len(buffers) == 2
     assert np.shares_memory(np.frombuffer(buffers[1], np.uint8), noise)
+
+
+def test_what_is_coded_is_stored_as_it_is() -> None:
+    data = bytes(range(100)) * 100
+    (_, stored) = encode_frame(frame(Part(1, data, is_coded=True), raw_length=len(data)))
+    assert bytes(stored) == data
+    assert estimate([Part(1, data, is_coded=True)]) > len(data) > estimate([Part(1, data)])
 
 
 def test_a_frame_decodes_from_any_buffer() -> None:

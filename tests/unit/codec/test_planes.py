@@ -32,6 +32,18 @@ def test_join_undoes_split(word: int, noise: np.ndarray) -> None:
     np.testing.assert_array_equal(joined, noise)
 
 
+@pytest.mark.parametrize(("word", "exponent"), [(2, 1), (2, 8), (4, 8), (8, 11), (8, 63)])
+def test_the_sign_is_moved_below_the_exponent(word: int, exponent: int, noise: np.ndarray) -> None:
+    split = planes.split(noise, word, exponent)
+    words = np.stack(split, axis=1).reshape(-1).view(f"<u{word}")
+    original, high = noise.view(f"<u{word}"), 8 * word - 1
+    np.testing.assert_array_equal(words >> (high - exponent) & 1, original >> high)
+    np.testing.assert_array_equal(
+        words >> (high + 1 - exponent), original >> (high - exponent) & ((1 << exponent) - 1)
+    )
+    np.testing.assert_array_equal(planes.join(split, exponent), noise)
+
+
 @given(words=st.sampled_from([1, 2, 4, 8]), count=st.integers(0, 9), seed=st.integers(0, 99))
 def test_short_arrays_survive(words: int, count: int, seed: int) -> None:
     data = np.random.default_rng(seed).bytes(words * count)

@@ -27,6 +27,14 @@ def test_words_that_do_not_fit_are_bytes() -> None:
     assert ENCODING.encode(RAW[:239], None, F32).parts[0].word == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "exponent"), [("BF16", 8), ("F32", 8), ("C64", 8), ("F64", 11), ("F16", 0), ("I32", 0)]
+)
+def test_exponents_that_straddle_bytes_are_told(name: str, exponent: int) -> None:
+    assert ENCODING.encode(RAW, None, Geometry(dtype(name))).parts[0].exponent == exponent
+    assert ENCODING.encode(RAW[:239], None, Geometry(dtype(name))).parts[0].exponent == 0
+
+
 def test_nothing_is_copied() -> None:
     encoded = ENCODING.encode(RAW, None, F32)
     decoded = ENCODING.decode(encoded, None, F32, RAW.size)

@@ -1,0 +1,131 @@
+"""The hot loops: compiled where there is a library for this machine, else in numpy; equal bits.
+
+``reference.py`` says what each computes. ``GIT_THETA_KERNELS=numpy`` leaves the library aside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from git_theta.core.kernels import native, reference
+from git_theta.core.kernels.arrays import (
+    LEAST,
+    LITERALS,
+    MAX_CONTEXTS,
+    MAX_LANES,
+    PRECISION,
+    TOKENS,
+    TOTAL,
+    Bytes,
+    Coded,
+    Flaw,
+    Literals,
+    Model,
+    Tables,
+    Words,
+)
+
+__all__ = [
+    "LEAST",
+    "LITERALS",
+    "MAX_CONTEXTS",
+    "MAX_LANES",
+    "PRECISION",
+    "TOKENS",
+    "TOTAL",
+    "Coded",
+    "Flaw",
+    "Literals",
+    "Model",
+    "Tables",
+    "compare",
+    "count_changed",
+    "decode",
+    "difference",
+    "encode",
+    "histogram",
+    "join",
+    "name",
+    "restore",
+    "split",
+    "tables",
+]
+
+_native = None if os.environ.get("GIT_THETA_KERNELS") == "numpy" else native.load()
+
+
+def name() -> str:
+    """Which kernels are in use: ``compiled`` or ``numpy``."""
+    return "compiled" if _native else "numpy"
+
+
+def split(words: Words, exponent: int, planes: Bytes) -> None:
+    """Write the planes of words of two bytes or more to the rows of ``planes`` (word, count).
+
+    Plane k holds byte k, the least significant first. With ``exponent`` the sign is first moved
+    below so many bits that follow it.
+    """
+    (_native or reference).split(words, exponent, planes)
+
+
+def join(planes: Sequence[Bytes], exponent: int, words: Words) -> None:
+    """Undo ``split``."""
+    (_native or reference).join(planes, exponent, words)
+
+
+def difference(new: Words, old: Words, out: Words) -> None:
+    """Write the zigzag differences of ``new`` from ``old``, modulo the word."""
+    (_native or reference).difference(new, old, out)
+
+
+def restore(differences: Words, old: Words, out: Words) -> None:
+    """Write the words whose ``difference`` from ``old`` this is; ``out`` may be ``differences``."""
+    (_native or reference).restore(differences, old, out)
+
+
+def count_changed(new: Words, old: Words, limit: int) -> int:
+    """How many words differ; any number above ``limit`` where there are more than that."""
+    return (_native or reference).count_changed(new, old, limit)
+
+
+def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
+    """Count the tokens of the differences by the base's key: (256, ``TOKENS``), uint32."""
+    return (_native or reference).histogram(new, old, shift, literals)
+
+
+def tables(frequencies: Words) -> Tables:
+    """What a model's frequencies (contexts, ``TOKENS``), uint16, look like to the coder.
+
+    Each row must add up to ``TOTAL``.
+    """
+    return (_native or reference).tables(frequencies)
+
+
+def encode(
+    new: Words, old: Words, model: Model, ranges: Words, room: int, bit_count: int
+) -> Coded | None:
+    """Code the differences; ``None`` where they do not fit ``room`` words of 16 bits.
+
+    Every token must have a frequency in its context; ``bit_count`` is the sum of the raw bits.
+    """
+    return (_native or reference).encode(new, old, model, ranges, room, bit_count)
+
+
+def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:
+    """Write the words whose differences from ``old`` were coded; what is wrong, if anything is.
+
+    Every word of ``old`` and every slot must be as ``tables`` makes them; ``coded`` may be hostile.
+    """
+    return (_native or reference).decode(old, model, slots, coded, out)
+
+
+def compare(old: Words, model: Model, slots: Words, coded: Coded, expected: Words) -> Flaw | None:
+    """As ``decode``, but compare with ``expected``, block by block, instead of writing."""
+    if _native:
+        return _native.compare(old, model, slots, coded, expected)
+    out = np.empty_like(old)
+    flaw = reference.decode(old, model, slots, coded, out)
+    return flaw or (None if np.array_equal(out, expected) else Flaw.DIFFERENT)

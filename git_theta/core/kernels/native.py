@@ -1,0 +1,177 @@
+"""The compiled kernels, called through ctypes, which releases the GIL.
+
+The library has no Python in it. It lies beside this file where the package was built with a C
+compiler at hand (``hatch_build.py``, ``scripts/build-kernels``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from ctypes import c_int, c_size_t, c_uint, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from git_theta.core.kernels.arrays import (
+    TOKENS,
+    TOTAL,
+    Bytes,
+    Coded,
+    Flaw,
+    Literals,
+    Model,
+    Tables,
+    Words,
+)
+
+LIBRARY = Path(__file__).with_name("libkernels.so")
+# As in kernels.c: a library that was built from an older source is not used.
+_ABI = 1
+_P, _N = c_void_p, c_size_t
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "split": (None, [_P, _N, c_uint, _P]),
+    "join": (None, [_P, _N, c_uint, _P]),
+    "difference": (None, [_P, _P, _N, _P]),
+    "restore": (None, [_P, _P, _N, _P]),
+    "changed": (_N, [_P, _P, _N, _N]),
+    "histogram": (None, [_P, _P, _N, c_uint, _P, _P]),
+    "encode": (_N, [_P, _P, _N, c_uint, _P, _P, _P, _N, _P, _P, _N, _P, c_uint64]),
+    "decode": (c_int, [_P, _N, c_uint, _P, _P, _P, _N, _P, _P, _N, _P, _N, _P, _P]),
+}
+
+
+class Native:
+    """The functions of ``reference.py``, compiled."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._functions = {
+            (name, size): _declared(library, f"theta_{name}_{size}", *signature)
+            for name, signature in _SIGNATURES.items()
+            for size in (1, 2, 4, 8)
+            if (name, size) not in (("split", 1), ("join", 1))
+        }
+        self._tables = _declared(library, "theta_tables", None, [_P, _N, _P, _P])
+
+    def split(self, words: Words, exponent: int, planes: Bytes) -> None:
+        """As the reference."""
+        self._functions["split", words.itemsize](
+            _address(words), words.size, exponent, _address(planes)
+        )
+
+    def join(self, planes: Sequence[Bytes], exponent: int, words: Words) -> None:
+        """As the reference."""
+        places = (c_void_p * len(planes))(*map(_address, planes))
+        self._functions["join", len(planes)](places, words.size, exponent, _address(words))
+
+    def difference(self, new: Words, old: Words, out: Words) -> None:
+        """As the reference."""
+        function = self._functions["difference", new.itemsize]
+        function(_address(new), _address(old), new.size, _address(out))
+
+    def restore(self, differences: Words, old: Words, out: Words) -> None:
+        """As the reference."""
+        function = self._functions["restore", old.itemsize]
+        function(_address(differences), _address(old), old.size, _address(out))
+
+    def count_changed(self, new: Words, old: Words, limit: int) -> int:
+        """As the reference."""
+        function = self._functions["changed", new.itemsize]
+        return int(function(_address(new), _address(old), new.size, limit))
+
+    def histogram(self, new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
+        """As the reference."""
+        counts = np.zeros((2, 256, TOKENS), np.uint32)
+        self._functions["histogram", new.itemsize](
+            _address(new), _address(old), new.size, shift, _lookup(literals), _address(counts)
+        )
+        found: Words = counts[0]
+        return found
+
+    def tables(self, frequencies: Words) -> Tables:
+        """As the reference."""
+        contexts = len(frequencies)
+        tables = Tables(
+            np.empty(contexts * TOTAL, np.uint32), np.empty(contexts * TOKENS, np.uint32)
+        )
+        self._tables(
+            _address(frequencies), contexts, _address(tables.slots), _address(tables.ranges)
+        )
+        return tables
+
+    def encode(
+        self, new: Words, old: Words, model: Model, ranges: Words, room: int, bit_count: int
+    ) -> Coded | None:
+        """As the reference."""
+        # One more, as a place is needed before it is known whether it is filled.
+        states, words = np.empty(model.lanes, np.uint32), np.empty(room + 1, np.uint16)
+        length = (bit_count + 7) // 8
+        bits = np.zeros(length + 16, np.uint8)  # written eight bytes at a time
+        count = self._functions["encode", new.itemsize](
+            *(_address(new), _address(old), new.size, model.shift, _address(model.contexts)),
+            *(_lookup(model.literals), _address(ranges), model.lanes, _address(states)),
+            *(_address(words), words.size, _address(bits), bit_count),
+        )
+        if count > room:  # so is what says that it failed
+            return None
+        return Coded(states, words[words.size - count :], bits[:length])
+
+    def decode(
+        self, old: Words, model: Model, slots: Words, coded: Coded, out: Words
+    ) -> Flaw | None:
+        """As the reference."""
+        return self._decode(old, model, slots, coded, _address(out), None)
+
+    def compare(
+        self, old: Words, model: Model, slots: Words, coded: Coded, expected: Words
+    ) -> Flaw | None:
+        """As ``decode``, but compare with ``expected`` block by block instead of writing."""
+        return self._decode(old, model, slots, coded, None, _address(expected))
+
+    def _decode(
+        self,
+        old: Words,
+        model: Model,
+        slots: Words,
+        coded: Coded,
+        out: int | None,
+        expected: int | None,
+    ) -> Flaw | None:
+        states, values = coded.states.astype(np.uint32), model.literal_values
+        flaw = self._functions["decode", old.itemsize](
+            *(_address(old), old.size, model.shift, _address(model.contexts), _address(values)),
+            *(_address(slots), model.lanes, _address(states), _address(coded.words)),
+            *(coded.words.size, _address(coded.bits), coded.bits.size, out, expected),
+        )
+        return Flaw(flaw) if flaw else None
+
+
+def load() -> Native | None:
+    """The compiled kernels; ``None`` where there are none that this machine can use."""
+    if sys.byteorder != "little" or not LIBRARY.exists():
+        return None
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        return Native(library) if library.theta_abi() == _ABI else None
+    except (OSError, AttributeError):  # built for another machine, or not what it should be
+        return None
+
+
+def _declared(
+    library: ctypes.CDLL, name: str, result: Any, arguments: list[Any]
+) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(library, name)
+    function.restype, function.argtypes = result, arguments  # type: ignore[attr-defined]
+    return function
+
+
+def _address(array: Words) -> int:
+    assert array.flags.c_contiguous
+    return int(array.ctypes.data)
+
+
+def _lookup(literals: Literals | None) -> int | None:
+    return None if literals is None else _address(literals.lookup)

@@ -1,0 +1,222 @@
+"""The compiled kernels give the bits of the reference, on ordinary and on hostile input."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from git_theta.core import kernels
+from git_theta.core.kernels import Coded, Flaw, Literals, Model, native, reference
+
+SIZES = [1, 2, 4, 8]
+COUNTS = [1, 7, 4095, 4096, 4097, 70_001]
+COMPILED = native.load()
+
+needs_compiler = pytest.mark.skipif(COMPILED is None, reason="the kernels are not compiled here")
+
+
+def words(size: int, count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size * count, np.uint8).view(f"<u{size}")
+
+
+def moved(old: np.ndarray, bits: int) -> np.ndarray:
+    """Words whose differences are of every length up to ``bits``."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(64 - min(bits, 8 * old.itemsize), 65, old.size).astype(np.uint64)
+    steps = rng.integers(0, 1 << 63, old.size, np.uint64) >> np.minimum(lengths, np.uint64(63))
+    return old + np.where(lengths < 64, steps, 0).astype(old.dtype)
+
+
+def model(new: np.ndarray, old: np.ndarray, lanes: int, literals: Literals | None) -> Model:
+    """Four contexts by the highest bits, with frequencies of what is there."""
+    shift, contexts = 8 * (old.itemsize - 1), np.repeat(np.arange(4, dtype=np.uint8), 64)
+    counts = reference.histogram(new, old, shift, literals).reshape(4, 64, -1).sum(axis=1)
+    frequencies = np.where(counts > 0, np.maximum(counts * 3000 // max(1, counts.max()), 1), 0)
+    frequencies = np.minimum(frequencies, 4000 // np.maximum(1, (counts > 0).sum(1))[:, None])
+    frequencies[np.arange(4), counts.argmax(axis=1)] += 4096 - frequencies.sum(axis=1)
+    return Model(shift, contexts, frequencies.astype(np.uint16), lanes, literals)
+
+
+def raw_bits(new: np.ndarray, old: np.ndarray, literals: Literals | None) -> int:
+    tokens = reference.histogram(new, old, 0, literals).sum(axis=0)
+    return sum(int(n) * max(0, (t - 16) // 2 - 1) for t, n in enumerate(tokens))
+
+
+def code(by, new, old, lanes, literals=None) -> tuple[Model, np.ndarray, Coded]:
+    chosen = model(new, old, lanes, literals)
+    tables = by.tables(chosen.frequencies)
+    bits = raw_bits(new, old, literals)
+    coded = by.encode(new, old, chosen, tables.ranges, new.size + 1, bits)
+    assert coded is not None
+    return chosen, tables.slots, coded
+
+
+def frozen(coded: Coded) -> tuple[bytes, bytes, bytes]:
+    return coded.states.tobytes(), coded.words.tobytes(), coded.bits.tobytes()
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("count", [0, *COUNTS])
+def test_planes_and_differences_are_the_references(size: int, count: int) -> None:
+    new, old = words(size, count), words(size, count, 1)
+    found, expected = np.empty_like(new), np.empty_like(new)
+    for act in ("difference", "restore"):
+        getattr(COMPILED, act)(new, old, found)
+        getattr(reference, act)(new, old, expected)
+        np.testing.assert_array_equal(found, expected)
+    mixed = np.where(old % 3 == 0, new, old)
+    changed = int(np.count_nonzero(mixed != old))
+    for by in (COMPILED, reference):
+        assert by.count_changed(mixed, old, count) == changed
+        assert count < 70_000 or by.count_changed(mixed, old, 10) > 10
+    for exponent in (0, 1, 8 * size // 2, 8 * size - 1) if size > 1 else ():
+        cut = np.empty((2, size, count), np.uint8)
+        for by, planes in zip((COMPILED, reference), cut, strict=True):
+            by.split(new, exponent, planes)
+            by.join(list(planes), exponent, found)
+            np.testing.assert_array_equal(found, new)
+        np.testing.assert_array_equal(*cut)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("lanes", [1, 8, 16, 64, 4096])
+def test_coded_differences_are_the_references(size: int, count: int, lanes: int) -> None:
+    old = words(size, count)
+    for bits in (0, 3, 5, 8 * size):
+        new = moved(old, bits)
+        for literals in (None, Literals(np.arange(3, 35, 2, np.uint64))):
+            for shift in (0, 8 * size - 8):
+                np.testing.assert_array_equal(
+                    COMPILED.histogram(new, old, shift, literals),
+                    reference.histogram(new, old, shift, literals),
+                )
+            ours = code(COMPILED, new, old, lanes, literals)
+            theirs = code(reference, new, old, lanes, literals)
+            assert frozen(ours[2]) == frozen(theirs[2])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+            out = np.zeros((2, count), new.dtype)
+            assert COMPILED.decode(old, *ours, out[0]) is None
+            assert reference.decode(old, *ours, out[1]) is None
+            np.testing.assert_array_equal(out, [new, new])
+            assert COMPILED.compare(old, *ours, new) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+def test_words_at_odd_addresses_are_coded(size: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 16_003, np.uint8)
+    old, new = (data[at : at + 8000].view(f"<u{size}") for at in (1, 8001))
+    out = np.zeros(8001, np.uint8)[1:].view(old.dtype)
+    assert COMPILED.decode(old, *code(COMPILED, new, old, 16), out) is None
+    np.testing.assert_array_equal(out, new)
+
+
+@needs_compiler
+def test_what_does_not_fit_is_declined_by_both() -> None:
+    old = words(2, 5000)
+    new = moved(old, 16)
+    chosen = model(new, old, 16, None)
+    ranges, bits = reference.tables(chosen.frequencies).ranges, raw_bits(new, old, None)
+    whole = reference.encode(new, old, chosen, ranges, 5000, bits)
+    assert whole is not None
+    for by in (COMPILED, reference):
+        assert by.encode(new, old, chosen, ranges, whole.words.size - 1, bits) is None
+    # Never more bits, and never a token without a frequency.
+    assert COMPILED.encode(new, old, chosen, ranges, 6000, bits - 1) is None
+    assert COMPILED.encode(new, old, chosen, np.zeros_like(ranges), 6000, bits) is None
+
+
+def hostile(coded: Coded) -> list[Coded]:
+    """What a stranger may make of coded differences."""
+    states, stream, bits = coded.states, coded.words, coded.bits
+    longer = np.concatenate([stream, np.zeros(1, np.uint16)])
+    found = [Coded(states, kept, bits) for kept in (stream[:0], stream[1:], stream[:-1], longer)]
+    found += [Coded(states, stream, kept) for kept in (bits[:0], bits[:-1], np.append(bits, bits))]
+    found += [Coded(np.full_like(states, value), stream, bits) for value in (0, 1, 0xFFFFFFFF)]
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        other = [rng.integers(0, 256, part.nbytes, np.uint8) for part in (states, stream, bits)]
+        found.append(Coded(other[0].view("<u4"), other[1].view("<u2"), other[2]))
+        found.append(Coded(states, other[1].view("<u2"), bits))
+    return found
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("lanes", [1, 16, 256])
+def test_hostile_streams_are_judged_alike(size: int, lanes: int) -> None:
+    old, flaws = words(size, 9001), []
+    new = moved(old, 8 * size)
+    chosen, slots, coded = code(reference, new, old, lanes)
+    for attack in hostile(coded):
+        out = np.zeros_like(old)
+        found = COMPILED.decode(old, chosen, slots, attack, out)
+        assert found is reference.decode(old, chosen, slots, attack, np.zeros_like(old))
+        flaws.append(found)
+    assert {Flaw.CUT_OFF, Flaw.LEFT_OVER} <= set(flaws)
+
+
+@needs_compiler
+def test_differences_that_are_too_large_for_a_word_are_refused() -> None:
+    old = words(4, 9001)
+    chosen, slots, coded = code(reference, moved(old, 32), old, 16)
+    narrow = old.astype("<u2")
+    judged = [
+        by.decode(narrow, chosen_for(chosen), slots, coded, narrow.copy())
+        for by in (COMPILED, reference)
+    ]
+    assert judged == [Flaw.TOO_LARGE, Flaw.TOO_LARGE]
+
+
+def chosen_for(wide: Model) -> Model:
+    return Model(8, wide.contexts, wide.frequencies, wide.lanes)
+
+
+@needs_compiler
+def test_every_wrong_word_is_told() -> None:
+    old = words(2, 9001)
+    new = moved(old, 4)
+    coded = code(COMPILED, new, old, 16)
+    for place in (0, 4096, 9000):
+        other = new.copy()
+        other[place] ^= 1
+        assert COMPILED.compare(old, *coded, other) is Flaw.DIFFERENT
+
+
+@pytest.mark.parametrize("wanted", ["numpy", "compiled"])
+def test_the_environment_chooses_numpy(wanted: str) -> None:
+    if wanted == "compiled" and COMPILED is None:
+        pytest.skip("the kernels are not compiled here")
+    environment = os.environ | {"GIT_THETA_KERNELS": "numpy" if wanted == "numpy" else ""}
+    script = "from git_theta.core import kernels; print(kernels.name())"
+    shown = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == wanted
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_library_of_another_version_is_left_aside(monkeypatch, tmp_path) -> None:
+    for name, text in (("old", "int theta_abi(void) { return 0; }"), ("none", "int other;")):
+        source, library = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
+        source.write_text(text)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        monkeypatch.setattr(native, "LIBRARY", library)
+        assert native.load() is None
+    (tmp_path / "garbage.so").write_bytes(b"no library")
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "garbage.so")
+    assert native.load() is None
+
+
+def test_what_the_package_offers() -> None:
+    public = {name for name, value in vars(kernels).items() if not name.startswith("_")}
+    modules = {"annotations", "arrays", "native", "np", "os", "reference", "Sequence"}
+    assert public - modules - {"Bytes", "Words", "Tables"} <= set(kernels.__all__)
