@@ -89,7 +89,7 @@ def test_chains_are_bounded_in_depth_and_in_bytes(tmp_path, settings, most):
             described = _clean(storage, arrays, *([described] if described else []))
             depths.append(_depth(described))
             # Ever further from the base, so that each step is closest to the one before.
-            arrays = _moved(arrays, 1e-4, step)
+            arrays = _moved(arrays, 1e-2, step)
         assert max(depths) == most
 
 
