@@ -91,20 +91,6 @@ class FileSource:
         self.close()
 
 
-class MemorySource:
-    """Bytes in memory as a source."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes at ``offset``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ChangedError("the source is shorter than expected")
-        return self._data[offset : offset + length]
-
-
 def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
     pieces = []
     while length > 0:

@@ -22,8 +22,8 @@ _MOST_READ = 100_000
 _OTHERS = (b"\0", b"{", bytes(100), b"\xff" * 100, b"PK\x03\x04", b"\x80\x02", b"GGUF" + bytes(20))
 
 
-class Bytes:
-    """Bytes as a source, which counts what is read and refuses reads outside of itself."""
+class MemorySource:
+    """Bytes in memory as a source; counts what is read, refuses reads outside of itself."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)
@@ -38,7 +38,7 @@ class Bytes:
         return self._file.read(length)
 
 
-class Shrunk(Bytes):
+class ShrunkSource(MemorySource):
     """A file that was truncated after its size was read."""
 
     def read(self, offset: int, length: int) -> bytes:
@@ -79,7 +79,7 @@ class FormatSuite:
         self, plugin: Format, sample: bytes, arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Spans are where the bytes of the tensors are."""
-        layout = plugin.scan(Bytes(sample))
+        layout = plugin.scan(MemorySource(sample))
         check_layout(layout, len(sample))
         assert layout.format == plugin.name
         assert {span.name for span in layout.spans} == set(arrays)
@@ -90,14 +90,14 @@ class FormatSuite:
 
     def test_it_keeps_nothing_between_scans(self, plugin: Format, sample: bytes) -> None:
         """A failure does not change what comes next."""
-        first = plugin.scan(Bytes(sample))
+        first = plugin.scan(MemorySource(sample))
         with pytest.raises(FormatError):
-            plugin.scan(Bytes(b"something else"))
-        assert plugin.scan(Bytes(sample)) == first
+            plugin.scan(MemorySource(b"something else"))
+        assert plugin.scan(MemorySource(sample)) == first
 
     def test_it_reads_no_tensor_data(self, plugin: Format, sample: bytes) -> None:
         """A checkpoint may be larger than memory."""
-        source = Bytes(sample)
+        source = MemorySource(sample)
         assert plugin.matches(source)
         assert plugin.scan(source).spans
         assert source.read_bytes < min(_MOST_READ, len(sample) // 2)
@@ -105,14 +105,14 @@ class FormatSuite:
     @pytest.mark.parametrize("data", [b"", *_OTHERS], ids=repr)
     def test_it_refuses_what_is_something_else(self, plugin: Format, data: bytes) -> None:
         """``matches`` answers, ``scan`` raises ``FormatError``, whatever the bytes are."""
-        assert plugin.matches(Bytes(data)) is False
+        assert plugin.matches(MemorySource(data)) is False
         with pytest.raises(FormatError):
-            plugin.scan(Bytes(data))
+            plugin.scan(MemorySource(data))
 
     def test_it_refuses_a_file_that_is_cut_off(self, plugin: Format, sample: bytes) -> None:
         """At any place: such files are stored whole."""
         for length in (1, 9, 40, 1000, len(sample) // 2, len(sample) - 1):
-            source = Bytes(sample[:length])
+            source = MemorySource(sample[:length])
             assert plugin.matches(source) in (True, False)
             with pytest.raises(FormatError):
                 check_layout(plugin.scan(source), source.size)
@@ -122,20 +122,20 @@ class FormatSuite:
     ) -> None:
         """``ChangedError`` passes through."""
         with pytest.raises(ChangedError):
-            plugin.scan(Shrunk(sample))
+            plugin.scan(ShrunkSource(sample))
 
     def test_extras_do_not_depend_on_the_bytes_of_tensors(
         self, plugin: Format, sample: bytes
     ) -> None:
         """A merge asks by them whether a side changed anything else."""
-        extras = plugin.extras(Bytes(sample))
-        assert plugin.extras(Bytes(_other_values(plugin, sample))) == extras
+        extras = plugin.extras(MemorySource(sample))
+        assert plugin.extras(MemorySource(_other_values(plugin, sample))) == extras
         assert len(extras) < len(sample) // 10
 
     def test_checksums_are_those_of_the_tensors(self, plugin: Format, sample: bytes) -> None:
         """A merge writes new ones at their places."""
-        found = plugin.checksums(Bytes(sample))
-        assert list(found) == list(plugin.checksums(Bytes(_other_values(plugin, sample))))
+        found = plugin.checksums(MemorySource(sample))
+        assert list(found) == list(plugin.checksums(MemorySource(_other_values(plugin, sample))))
         for checksum in found:
             content = sample[checksum.start : checksum.start + checksum.length]
             expected = zlib.crc32(content).to_bytes(4, "little")
@@ -146,21 +146,21 @@ class FormatSuite:
         self, plugin: Format, sample: bytes
     ) -> None:
         """The new file has these tensors, and says all else that the old one did."""
-        first, *rest = plugin.scan(Bytes(sample)).spans
+        first, *rest = plugin.scan(MemorySource(sample)).spans
         wanted = [*rest, TensorSpan("new", "F16", (3, 2), 0, 12), replace(first, name="renamed")]
         if not self.can_rebuild:
             with pytest.raises(FormatError) as caught:
-                plugin.rebuild(Bytes(sample), wanted)
+                plugin.rebuild(MemorySource(sample), wanted)
             assert caught.value.hint
             return
-        rebuilt = plugin.rebuild(Bytes(sample), wanted)
+        rebuilt = plugin.rebuild(MemorySource(sample), wanted)
         spans = rebuilt.layout.spans
         fills = [bytes([number]) * span.length for number, span in enumerate(spans)]
         assert len(rebuilt.pieces) == len(spans) + 1
         parts = [part for pair in zip(rebuilt.pieces, fills, strict=False) for part in pair]
         made = b"".join(parts) + rebuilt.pieces[-1]
-        assert plugin.scan(Bytes(made)) == rebuilt.layout
-        assert plugin.extras(Bytes(made)) == plugin.extras(Bytes(sample))
+        assert plugin.scan(MemorySource(made)) == rebuilt.layout
+        assert plugin.extras(MemorySource(made)) == plugin.extras(MemorySource(sample))
         for span, fill in zip(spans, fills, strict=True):
             assert made[span.start : span.start + span.length] == fill
         assert _kinds(spans) == _kinds(wanted)
@@ -173,6 +173,6 @@ def _kinds(spans: Any) -> dict[str, object]:
 def _other_values(plugin: Format, sample: bytes) -> bytes:
     """Return the sample with zeros for tensors, and so with stale checksums."""
     data = bytearray(sample)
-    for span in plugin.scan(Bytes(sample)).spans:
+    for span in plugin.scan(MemorySource(sample)).spans:
         data[span.start : span.start + span.length] = bytes(span.length)
     return bytes(data)

@@ -13,7 +13,7 @@ from git_theta.core.layout import Layout
 from git_theta.core.registry import Format
 from git_theta.errors import ChangedError
 from git_theta.formats import scan
-from git_theta.testing.formats import Bytes, FormatSuite, Shrunk
+from git_theta.testing.formats import FormatSuite, MemorySource, ShrunkSource
 from tests.support import checkpoints
 
 NAMES = registry.names("formats")
@@ -61,7 +61,7 @@ def test_no_two_formats_claim_one_file_or_suffix() -> None:
     suffixes = [suffix for each in formats for suffix in each.suffixes]
     assert len(set(suffixes)) == len(suffixes)
     for name in NAMES:
-        claims = [each.name for each in formats if each.matches(Bytes(sample_of(name)))]
+        claims = [each.name for each in formats if each.matches(MemorySource(sample_of(name)))]
         assert claims == [name]
 
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_cut_off_is_opaque(name: str) -> None:
     data = sample_of(name)
     for length in (1, 9, 40, 1000, len(data) // 2, len(data) - 1):
         suffix = registry.format_named(name).suffixes[0]
-        layout, warning = scan(Bytes(data[:length]), f"x{suffix}")
+        layout, warning = scan(MemorySource(data[:length]), f"x{suffix}")
         assert layout == Layout("opaque")
         assert f"not a well-formed {name} file" in (warning or "")
 
@@ -78,4 +78,4 @@ def test_a_file_that_is_cut_off_is_opaque(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_shrinks_while_it_is_read_is_not_taken_for_opaque(name: str) -> None:
     with pytest.raises(ChangedError):
-        scan(Shrunk(sample_of(name)), "x")
+        scan(ShrunkSource(sample_of(name)), "x")

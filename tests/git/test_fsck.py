@@ -15,10 +15,10 @@ from git_theta.codec import Frame, encode_frame
 from git_theta.commands.fsck import Problem, Report, Use, check, quarantine, rebuild_index
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Encoded, Part
-from git_theta.core.system import MemorySource
 from git_theta.errors import UsageError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import ObjectStore
+from git_theta.testing.formats import MemorySource
 from git_theta.workspace import Workspace, open_workspace
 from tests.support import checkpoints
 from tests.support.manifests import entry_named

@@ -10,8 +10,8 @@ import resource
 import time
 from collections.abc import Callable
 
-from git_theta.core.system import MemorySource
 from git_theta.formats import scan
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import safetensors, text, torch_file, vector
 
 _MIB = 1 << 20

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_theta.core.layout import Layout
-from git_theta.core.system import MemorySource
 from git_theta.errors import FormatError
 from git_theta.formats import check_layout, scan
 from git_theta.formats.names import Names
 from git_theta.formats.pickle_opcodes import OPCODES
 from git_theta.formats.pickle_reader import read_pickle
 from git_theta.formats.torch_tensors import find_views
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import (
     MAX32,
     Record,

@@ -10,7 +10,6 @@ import numpy as np
 
 from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.core import settings
-from git_theta.core.system import MemorySource
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
 from git_theta.merge.compute.executor import Executed, execute
@@ -20,6 +19,7 @@ from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.versions import Contributor, Versions
 from git_theta.merge.rules.rules import parse_rule
 from git_theta.store import Index, ObjectStore
+from git_theta.testing.formats import MemorySource
 from git_theta.workspace import Workspace
 from tests.support import checkpoints
 

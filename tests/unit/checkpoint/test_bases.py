@@ -8,8 +8,8 @@ import pytest
 from git_theta.checkpoint import StorageContext, chunk_codec, clean, smudge
 from git_theta.checkpoint.parents import Parents
 from git_theta.core.settings import Settings
-from git_theta.core.system import MemorySource
 from git_theta.store import Index, ObjectStore
+from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
 from tests.support.manifests import entry_named
 

@@ -13,10 +13,10 @@ from git_theta.codec import Frame, encode_frame
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Encoded, Part
 from git_theta.core.settings import Settings
-from git_theta.core.system import MemorySource
 from git_theta.errors import CorruptObjectError, MissingObjectError
 from git_theta.manifest import Chunk
 from git_theta.store import Index, ObjectStore, soundness
+from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
 from tests.support.manifests import entry_named
 

@@ -14,8 +14,8 @@ from git_theta.checkpoint.chunking import (
 )
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Layout, TensorSpan
-from git_theta.core.system import MemorySource
 from git_theta.manifest import Chunk, Manifest, TensorEntry
+from git_theta.testing.formats import MemorySource
 
 _REF = (Ref("a" * 64, 9, 0, 9),)
 

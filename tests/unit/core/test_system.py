@@ -16,7 +16,6 @@ import pytest
 from git_theta.core import system
 from git_theta.core.system import (
     FileSource,
-    MemorySource,
     atomic_file,
     exclusive_lock,
     link_or_copy,
@@ -70,16 +69,6 @@ class TestSources:
             for thread in threads:
                 thread.join()
         assert not wrong
-
-    def test_memory(self) -> None:
-        source = MemorySource(b"abcdef")
-        assert source.size == 6
-        assert source.read(2, 3) == b"cde"
-
-    @pytest.mark.parametrize(("offset", "length"), [(4, 3), (-1, 2), (2, -1), (7, 0)])
-    def test_memory_out_of_range(self, offset: int, length: int) -> None:
-        with pytest.raises(ChangedError):
-            MemorySource(b"abcdef").read(offset, length)
 
 
 class TestAtomicFile:

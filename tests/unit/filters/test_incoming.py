@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.core.settings import Settings
-from git_theta.core.system import MemorySource
 from git_theta.errors import StoreError
 from git_theta.filters.incoming import Packets, clean_incoming
 from git_theta.store import Index, ObjectStore
+from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
 
 CONTENT = checkpoints.safetensors(checkpoints.tensors(rows=500))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_theta.core.layout import Layout, TensorSpan
-from git_theta.core.system import MemorySource
 from git_theta.formats import scan
 from git_theta.formats.safetensors import FORMAT
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import entry, safetensors, tensor_bytes
 
 A = {"a": entry("F32", [2], 0, 8)}

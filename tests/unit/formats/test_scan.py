@@ -10,9 +10,9 @@ import pytest
 from git_theta.core import registry
 from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.core.registry import Format
-from git_theta.core.system import MemorySource
 from git_theta.errors import ChangedError, FormatError, SettingsError
 from git_theta.formats import scan
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import dict_of, entry, safetensors, torch_file, vector
 
 WHOLE = "It is stored whole and comes back exactly, byte for byte"
@@ -167,7 +167,7 @@ def test_what_is_not_about_the_content_passes_through(error: BaseException, regi
 def test_nothing_heavy_is_imported():
     code = (
         "import sys; from git_theta.formats import scan;"
-        "from git_theta.core.system import MemorySource;"
+        "from git_theta.testing.formats import MemorySource;"
         "scan(MemorySource(b'GGUF'), 'x.pt');"
         "print(*sorted({'torch', 'safetensors', 'rich', 'git'} & set(sys.modules)))"
     )

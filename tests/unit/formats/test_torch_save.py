@@ -13,8 +13,9 @@ import torch
 
 from git_theta.core.dtypes import DTYPES
 from git_theta.core.layout import Layout
-from git_theta.core.system import FileSource, MemorySource
+from git_theta.core.system import FileSource
 from git_theta.formats import scan
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import tensor_bytes
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from git_theta.core.layout import Alias, Layout, TensorSpan
-from git_theta.core.system import MemorySource
 from git_theta.formats import scan
 from git_theta.formats.torch_zip import FORMAT
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import (
     Record,
     call,

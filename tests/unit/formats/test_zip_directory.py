@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from git_theta.core.system import FileSource, MemorySource
+from git_theta.core.system import FileSource
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.zip_directory import first_name, place, read_directory
+from git_theta.testing.formats import MemorySource
 from tests.support.formats import MAX32, Record, zip_file
 
 TWO = [Record("r/a", b"first"), Record("r/b", b"second")]

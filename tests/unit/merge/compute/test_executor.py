@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
-from git_theta.core.system import MemorySource
 from git_theta.errors import MergeError, MissingObjectError
 from git_theta.formats import scan
 from git_theta.git import Repository
@@ -21,6 +20,7 @@ from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.recipe import recipe_of
 from git_theta.merge.rules.rules import Rule
+from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
 from tests.support.merges import Merger, torch_file
 
