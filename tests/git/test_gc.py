@@ -15,8 +15,8 @@ from git_theta import manifest
 from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.commands.fsck import check
 from git_theta.commands.gc import collect
-from git_theta.core.system import MemorySource
 from git_theta.store import ObjectStore
+from git_theta.testing.formats import MemorySource
 from git_theta.workspace import Workspace, open_workspace
 from tests.support import checkpoints
 from tests.support.failures import on_tmpfs
