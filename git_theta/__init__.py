@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 DISTRIBUTION = "theta-vcs"
-"""What pip calls this project: the name git-theta on the Python Package Index is another one's."""
+"""This project's name to pip: git-theta on the Python Package Index is another project."""

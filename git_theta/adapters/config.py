@@ -19,7 +19,7 @@ from git_theta.errors import FormatError, ThetaError, UsageError
 V = TypeVar("V")
 
 Fields = Mapping[str, Any]
-"""What ``adapter_config.json`` holds."""
+"""The content of ``adapter_config.json``."""
 
 FILE = "adapter_config.json"
 _LARGEST = 16 << 20
@@ -59,16 +59,16 @@ class Config:
     feedforward: Matcher | tuple[str, ...]
 
     def rank_of(self, module: str) -> int:
-        """The rank of a module's factors; ``FormatError`` where it is hard to find."""
+        """Return the rank of a module's factors; ``FormatError`` where it is hard to find."""
         return _bounded(self.ranks.get, module, self.rank)
 
     def scale_of(self, module: str, rank: int) -> float:
-        """What the product of a module's factors is multiplied by; raises as ``rank_of``."""
+        """Return what the product of a module's factors is multiplied by; raises as ``rank_of``."""
         alpha = _bounded(self.alphas.get, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.is_rank_stabilised else rank)
 
     def is_feedforward(self, module: str) -> bool:
-        """Whether an IA3 vector scales what goes into a module, not what comes out."""
+        """Return whether an IA3 vector scales what goes into a module, not what comes out."""
         if isinstance(self.feedforward, Matcher):
             return _bounded(self.feedforward.matches, module)
         return any(module.endswith(name) for name in self.feedforward)
@@ -99,7 +99,7 @@ def read_config(path: Path) -> Config:
 
 
 def parse_fields(data: bytes) -> Fields:
-    """The text of ``adapter_config.json`` as a mapping; ``FormatError`` where it is none."""
+    """Return the text of ``adapter_config.json`` as a mapping; ``FormatError`` where it is none."""
     if len(data) > _LARGEST:
         raise _too_large()
     try:
@@ -114,7 +114,7 @@ def parse_fields(data: bytes) -> Fields:
 
 
 def _depth(fields: Fields) -> int:
-    """How many containers are in each other at most."""
+    """Return how many containers are in each other at most."""
     depth, level = 0, [fields]
     while level:
         depth += 1
@@ -128,7 +128,10 @@ def _containers(outer: Any) -> Iterable[Any]:
 
 
 def config_of(fields: Fields) -> Config:
-    """What the fields say of an adapter's scales; ``FormatError`` where they are malformed."""
+    """Return what the fields say of an adapter's scales.
+
+    ``FormatError`` where they are malformed.
+    """
     try:
         return _config(fields)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -169,7 +172,7 @@ def check_supported(fields: Fields) -> None:
 
 
 def beyond_factors(fields: Fields) -> Fields:
-    """The keys that make an adapter's updates something else than a product of two factors."""
+    """Return the keys that make an adapter's updates more than a product of two factors."""
     found = {key: fields[key] for key in _UNSUPPORTED if fields.get(key)}
     if str(fields.get(_START, True)).lower().startswith(_CHANGES_BASE):
         found[_START] = fields[_START]

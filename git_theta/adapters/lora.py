@@ -22,7 +22,7 @@ _BIAS = "B.bias"
 
 
 def lora_updates(module: str, roles: Roles, config: Config, names: Names) -> Iterator[Update]:
-    """The updates of a module's weight, and of its bias where that has one too.
+    """Yield the updates of a module's weight, and of its bias where that has one too.
 
     ``roles`` are the tensors that follow ``lora_`` in the module. Raises ``FormatError`` where
     they are not a pair of factors, ``UsageError`` where they are for another model.
@@ -59,7 +59,7 @@ def _rank(module: str, down: Stored, up: Stored, config: Config) -> int:
 def _oriented(
     down: Stored, up: Stored, parameter: Parameter, name: str, is_transposed: bool
 ) -> tuple[Matrix, Matrix]:
-    """The left (r, rows) and right (r, columns) factor of the parameter.
+    """Return the left (r, rows) and right (r, columns) factor of the parameter.
 
     The shapes say whether the weight is that of ``nn.Linear`` or its transpose (``Conv1D``,
     embeddings); where it is square, the configuration does.

@@ -18,7 +18,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What must be known of a checkpoint's parameter."""
+    """A parameter of a checkpoint, as far as an update must know it."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ def check_float(name: str, parameter: Parameter) -> None:
 
 
 def mismatch(name: str, parameter: Parameter, update: object) -> UsageError:
-    """The error that the parameter's shape does not suit the shape of its ``update``."""
+    """Return the error that the parameter's shape does not suit the shape of its ``update``."""
     return UsageError(
         f"{name} is {parameter.shape}, but the update of it is {update}",
         hint="the update is for another model",
@@ -55,7 +55,7 @@ class Names:
         self._renamed = renamed or {}
 
     def find(self, wanted: str) -> str | None:
-        """The parameter that ``wanted`` means, ``None`` where it is left out.
+        """Return the parameter that ``wanted`` means, ``None`` where it is left out.
 
         Raises ``UsageError`` listing candidates where there is none, or more than one.
         """
@@ -74,7 +74,7 @@ class Names:
         return ends[0]
 
     def _rename(self, wanted: str) -> str:
-        """The new name of ``wanted``, by the longest old name that contains it."""
+        """Return the new name of ``wanted``, by the longest old name that contains it."""
         olds = (old for old in self._renamed if f"{wanted}.".startswith(f"{old}."))
         old = max(olds, key=len, default=None)
         if old is None:
@@ -102,5 +102,5 @@ def _ends_alike(name: str, wanted: str) -> bool:
 
 
 def _tail(name: str, wanted: str) -> str:
-    """As many of the last components of ``name`` as ``wanted`` has."""
+    """Return as many of the last components of ``name`` as ``wanted`` has."""
     return ".".join(name.split(".")[-wanted.count(".") - 1 :])

@@ -34,7 +34,7 @@ _ORIGINAL = ".original_module."
 
 
 def read_adapter(data: Path, names: Names) -> list[Update]:
-    """The updates that an adapter stands for, at most one of each parameter.
+    """Return the updates that an adapter stands for, at most one of each parameter.
 
     ``data`` is the folder that ``save_pretrained()`` wrote, or the file of tensors in it. Raises
     ``UsageError`` where the adapter is for another model or of a kind that cannot be merged,
@@ -100,7 +100,7 @@ def _role(factor: re.Match[str]) -> str:
 
 
 def _replacements(name: str, tensor: Stored, names: Names) -> Iterator[Update]:
-    """The update that a parameter saved whole (``modules_to_save``) stands for."""
+    """Yield the update that a parameter saved whole (``modules_to_save``) stands for."""
     if _ORIGINAL in name:
         return
     found = names.find(_WRAPPED.sub("", name))

@@ -17,7 +17,7 @@ from git_theta.errors import FormatError
 
 
 def ia3_updates(module: str, vector: Stored, config: Config, names: Names) -> Iterator[Update]:
-    """The updates of a module's weight, and of its bias where outputs are scaled.
+    """Yield the updates of a module's weight, and of its bias where outputs are scaled.
 
     Raises ``FormatError`` where it is no vector, ``UsageError`` where it is for another model.
     """

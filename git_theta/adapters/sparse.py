@@ -21,7 +21,7 @@ _INDICES, _VALUES = ".indices", ".values"
 
 
 def read_sparse(data: Path, names: Names) -> list[Sparse]:
-    """The updates in a file.
+    """Return the updates in a file.
 
     Raises ``UsageError`` where they are for another model, ``FormatError`` where indices and
     values do not fit each other.

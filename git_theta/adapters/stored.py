@@ -35,17 +35,20 @@ class Stored:
         return self.words.shape
 
     def is_finite(self) -> bool:
-        """Whether every number is one; ``True`` for what is not a float."""
+        """Return whether every number is one; ``True`` for what is not a float."""
         form = FORMATS.get(self.dtype)
         return form is None or bool(np.isfinite(widen(self.words, form)).all())
 
     def matrix(self, *, transposed: bool = False) -> Words:
-        """The first dimension by all the others, contiguous."""
+        """Return the first dimension by all the others, contiguous."""
         flat = self.words.reshape(self.shape[0], -1)
         return np.ascontiguousarray(flat.T if transposed else flat)
 
     def converted(self, name: str) -> Stored | None:
-        """The numbers in dtype ``name``, rounded to nearest-even; ``None`` but between floats."""
+        """Return the numbers in dtype ``name``, rounded to nearest-even.
+
+        ``None`` but between floats.
+        """
         if name == self.dtype:
             return self
         old, new = FORMATS.get(self.dtype), FORMATS.get(name)
@@ -55,7 +58,7 @@ class Stored:
 
 
 def read_tensors(path: Path) -> dict[str, Stored]:
-    """Every tensor of a file of any known format, by name.
+    """Return every tensor of a file of any known format, by name.
 
     Nothing is unpickled. Raises ``FormatError`` for a file that no format can read, ``UsageError``
     for one that is not there.
@@ -94,7 +97,7 @@ def _check_sizes(layout: Layout) -> None:
 
 
 def _view(data: bytes, tensor: TensorSpan | Alias) -> Stored:
-    """The tensor within its storage, contiguous; the layout was checked to be inside it."""
+    """Return the tensor within its storage, contiguous; the layout was checked to be inside it."""
     kind = dtype(tensor.dtype)
     if kind.bits != 8 * kind.word:
         raise FormatError(f"{tensor.name}: an adapter cannot hold {kind.name}")

@@ -1,4 +1,4 @@
-"""What an update does to one parameter, and the encoding that stores it as it is.
+"""Updates of one parameter, and the encoding that stores each as it is.
 
 Applying it is exactly reproducible: the arithmetic is that of the encodings, so an applied update
 is stored without any residual.
@@ -36,11 +36,14 @@ class Update(Protocol):
         ...
 
     def apply(self, base: Bytes, dtype: str, shape: tuple[int, ...]) -> Bytes:
-        """The updated parameter's raw bytes, given its present ones."""
+        """Return the updated parameter's raw bytes, given its present ones."""
         ...
 
     def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
-        """A chunk to which the update was applied, exactly; ``None`` where it does not suit."""
+        """Return a chunk to which the update was applied, exactly.
+
+        ``None`` where it does not suit.
+        """
         ...
 
 
@@ -59,7 +62,7 @@ class LowRank:
     encoding: str | None = "low-rank"
 
     def apply(self, base: Bytes, dtype: str, shape: tuple[int, ...]) -> Bytes:
-        """The sum, computed as PEFT does on a CPU: in float32, in float64 for F64."""
+        """Return the sum, computed as PEFT does on a CPU: in float32, in float64 for F64."""
         form = FORMATS[dtype]
         is_double = "F64" in (dtype, self.left.dtype, self.right.dtype)
         scales = np.full(self.left.words.shape[0], self.scale)
@@ -69,7 +72,7 @@ class LowRank:
         return _flat(predict(rows, factors, form))
 
     def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
-        """The factors as they are, and what they do not reproduce."""
+        """Return the factors as they are, and what they do not reproduce."""
         return encode_with_factors(raw, base, geometry, self.left, self.right, self.scale)
 
 
@@ -82,13 +85,13 @@ class Scaling:
     encoding: str | None = "ia3"
 
     def apply(self, base: Bytes, dtype: str, shape: tuple[int, ...]) -> Bytes:
-        """The products, each rounded once."""
+        """Return the products, each rounded once."""
         form = FORMATS[dtype]
         rows = base.view(form.unsigned).reshape(-1, columns_of(shape))
         return _flat(scale(rows, self.scales, form))
 
     def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
-        """The factors as they are, and what they do not reproduce."""
+        """Return the factors as they are, and what they do not reproduce."""
         return encode_with_scales(raw, base, geometry, self.scales)
 
 
@@ -101,7 +104,7 @@ class Replacement:
     encoding: str | None = None
 
     def apply(self, base: Bytes, dtype: str, shape: tuple[int, ...]) -> Bytes:
-        """The new values."""
+        """Return the new values."""
         return _flat(self.values.words)
 
     def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
@@ -119,7 +122,7 @@ class Sparse:
     encoding: str | None = None
 
     def apply(self, base: Bytes, dtype: str, shape: tuple[int, ...]) -> Bytes:
-        """The parameter with its new elements."""
+        """Return the parameter with its new elements."""
         words = self.values.words
         result = base.view(words.dtype).copy()
         result[self.indices] = words

@@ -1,4 +1,4 @@
-"""What is stored already: chunks to reuse, and bases to encode new ones against."""
+"""Chunks that are stored already: to reuse, or to encode new ones against."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Bases:
         self._max_cost = settings.max_cost
 
     def known(self, hash_: str) -> Chain | None:
-        """A chain that is verified, here and whole, and decodes to content ``hash_``.
+        """Return a chain that is verified, here and whole, and decodes to content ``hash_``.
 
         The one that the closest parent uses where it can be, so that an unchanged tensor leaves
         its line in the manifest unchanged.
@@ -62,7 +62,7 @@ class Bases:
         return next((chain for chain in chains if chain and self._use(chain)), None)
 
     def find(self, raw: RawChunk, hash_: str) -> Base | None:
-        """What the same chunk is in the closest parent that has the tensor, if it is here.
+        """Return what the same chunk is in the closest parent that has the tensor, if it is here.
 
         Or what that one is a difference to in the end, where this is nearly as good a base: fine-
         tunes of one model stay close to it, and a shorter chain is faster to decode. A chunk
@@ -85,7 +85,7 @@ class Bases:
         return chunk.chain if self._may_grow(chunk) else chunk.chain[-1:]
 
     def _decode(self, chain: Chain) -> tuple[Base, Base] | None:
-        """The bottom and the top of ``chain``, or ``None``: a chunk can be stored without it.
+        """Return the bottom and the top of ``chain``; ``None``: store the chunk without.
 
         A base may be damaged, or in an encoding that is not installed here.
         """
@@ -141,7 +141,7 @@ class Bases:
 
 
 def _is_as_good(bottom: Base, top: Base, raw: RawChunk) -> bool:
-    """Whether a sample differs from the bottom of a chain hardly more than from its top."""
+    """Return whether a sample differs from the bottom of a chain hardly more than from its top."""
     if bottom is top:
         return True
     links = len(top.chain) - len(bottom.chain)

@@ -62,7 +62,7 @@ class Suggestion(Protocol):
         ...
 
     def encode(self, raw: Bytes, base: Bytes, geometry: Geometry) -> Encoded | None:
-        """The chunk ``raw``, or ``None`` where the suggestion does not suit it."""
+        """Return the chunk ``raw``, or ``None`` where the suggestion does not suit it."""
         ...
 
 
@@ -73,7 +73,7 @@ def encode(
     base: Base | None,
     suggestion: Suggestion | None = None,
 ) -> EncodedChunk:
-    """The chunk ``data``, whose content hash is ``hash_``, in the encoding that costs least."""
+    """Return the chunk ``data``, of content hash ``hash_``, in the encoding that costs least."""
     raw = np.frombuffer(data, np.uint8)
     encoding, encoded = _choose(raw, geometry, base, suggestion)
     made = _framed(encoding, encoded, hash_, raw.size, geometry, base)
@@ -106,7 +106,7 @@ def _framed(
 
 
 def _is_readable(encoding: Encoding, encoded: Encoded, length: int, stored: int) -> bool:
-    """Whether the frame is within the limits that every reader holds to."""
+    """Return whether the frame is within the limits that every reader holds to."""
     total = sum(part.nbytes for part in encoded.parts)
     return total <= parts_limit(length) and is_affordable(encoding, encoded, length, stored)
 
@@ -184,7 +184,7 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
 
 
 def decode_each(store: ObjectStore, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk]:
-    """The same for several chunks, in turn; what their chains have in common is decoded once.
+    """Yield several chunks in turn; what their chains have in common is decoded once.
 
     Fine-tunes of one model are differences to the same base.
     """
@@ -211,7 +211,7 @@ def _decode(
 
 
 def decode_bases(store: ObjectStore, chain: Chain) -> tuple[Base, Base]:
-    """What lies at the bottom and at the top of ``chain``, to encode against."""
+    """Return what lies at the bottom and at the top of ``chain``, to encode against."""
     bottom = top = None
     for data, location in _links(store, chain, {}, set()):
         top = Base(location.hash, data, chain[-1 - location.depth :])
@@ -224,7 +224,7 @@ def decode_bases(store: ObjectStore, chain: Chain) -> tuple[Base, Base]:
 def _links(
     store: ObjectStore, chain: Chain, known: dict[Chain, Link], shared: Set[Chain]
 ) -> Iterator[Link]:
-    """The content of each link of a chain, from the bottom up, verified.
+    """Yield the content of each link of a chain, from the bottom up, verified.
 
     Those of ``shared`` parts of chains are looked up in ``known``, and kept there.
     """

@@ -1,4 +1,4 @@
-"""Where a repository's objects lie, and how to work with them."""
+"""The storage of a repository, as clean, smudge and merges are given it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class StorageContext:
-    """Where objects lie, what is known of them, and how to work."""
+    """Objects, the index of them, and the settings and progress of the command at work."""
 
     store: ObjectStore
     index: Index
@@ -25,7 +25,7 @@ class StorageContext:
     allowance: Allowance = field(default_factory=Allowance)
 
     def unsound(self, objects: Mapping[str, int]) -> dict[str, int]:
-        """Those of ``objects`` (oid to bytes) that are not here, or not whole.
+        """Return those of ``objects`` (oid to bytes) that are not here, or not whole.
 
         Each object is hashed once, and again when its file was changed; the index keeps that.
         """

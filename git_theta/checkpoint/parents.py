@@ -43,17 +43,17 @@ class Parents:
         self._lock = threading.Lock()
 
     def nearest(self) -> Parent | None:
-        """The closest parent, if there is one."""
+        """Return the closest parent, if there is one."""
         return self._get(0)
 
     def chain_of(self, hash_: str) -> Chain | None:
-        """The chain by which the closest parent that was drawn stores content ``hash_``."""
+        """Return the chain by which the closest parent that was drawn stores content ``hash_``."""
         self._get(0)
         found = (parent.chains.get(hash_) for parent in tuple(self._drawn))
         return next(filter(None, found), None)
 
     def entry_like(self, span: TensorSpan) -> TensorEntry | None:
-        """The closest parent's tensor of this name, dtype and row shape."""
+        """Return the closest parent's tensor of this name, dtype and row shape."""
         position = 0
         while parent := self._get(position):
             entry = parent.entries.get(span.name)

@@ -34,7 +34,7 @@ class Reader:
         self._storage = storage
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
-        """The raw bytes of each chunk; not to be written to."""
+        """Return the raw bytes of each chunk; not to be written to."""
         decoded = [*chunk_codec.decode_each(self._storage.store, wanted)]
         self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
@@ -43,7 +43,10 @@ class Reader:
         self._storage.index.add(dict.fromkeys(verified))
 
     def tensors(self, entries: Sequence[TensorEntry]) -> list[Bytes]:
-        """All bytes of each tensor's storage; not to be written to, though torch may think so."""
+        """Return all bytes of each tensor's storage.
+
+        Not to be written to, though torch may think so.
+        """
         if sum(entry.length for entry in entries) > BUDGET // 2:
             release_memory()
         if all(len(entry.chunks) == 1 for entry in entries):
@@ -72,20 +75,20 @@ class Reader:
         self._note(verified)
 
     def digest(self, entry: TensorEntry) -> str:
-        """The BLAKE3 hash of all bytes of a tensor's storage."""
+        """Return the BLAKE3 hash of all bytes of a tensor's storage."""
         if len(entry.chunks) == 1:
             return entry.chunks[0].hash
         return content_hash(self.tensors([entry])[0].data)
 
     def skeleton(self, manifest: Manifest) -> bytes:
-        """Every byte of the file that is in no tensor."""
+        """Return every byte of the file that is in no tensor."""
         return b"".join(map(bytes, self.read(manifest.skeleton)))
 
 
 def _aligned(
     entries: Sequence[TensorEntry], wholes: Sequence[Bytes]
 ) -> Iterator[list[tuple[Chunk, Bytes]]]:
-    """The chunks of the same number in every tensor, each with its place in the whole."""
+    """Yield the chunks of the same number in every tensor, each with its place in the whole."""
     rows = []
     for entry, whole in zip(entries, wholes, strict=True):
         ends = [*accumulate((chunk.length for chunk in entry.chunks), initial=0)]

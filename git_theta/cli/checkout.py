@@ -40,7 +40,10 @@ def command(paths: tuple[str, ...]) -> None:
 
 
 def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
-    """The checkpoints at or below ``path``; ``UsageError`` where nothing could be done there."""
+    """Return the checkpoints at or below ``path``.
+
+    ``UsageError`` where nothing could be done there.
+    """
     inside = revisions.path_in(repo, path)
     found = [name for name in tracked if inside in (".", name) or name.startswith(f"{inside}/")]
     if inside in found and not (repo.top / inside).exists():

@@ -11,7 +11,7 @@ from git_theta.errors import MissingToolError
 
 
 def executable() -> Path:
-    """The absolute path of the ``git-theta`` console script of this Python.
+    """Return the absolute path of the ``git-theta`` console script of this Python.
 
     A path rather than ``git-theta``: git may run from a GUI or a shell in which the virtual
     environment is not active. The script rather than ``python -m``, which would put the work tree,

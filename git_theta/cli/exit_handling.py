@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def report(error: BaseException) -> int:
-    """Say what happened on standard error; gives the exit code."""
+    """Say what happened on standard error; return the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, ThetaError):

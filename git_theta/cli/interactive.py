@@ -65,7 +65,7 @@ def asker(workspace: Workspace) -> Ask:
 
 
 def _globs(plan: Plan, pattern: str, conflicts: Sequence[Conflict]) -> list[str]:
-    """What matches these conflicts and nothing else that a rule is for: the pattern, or names."""
+    """Return globs of these conflicts and of nothing else a rule is for: the pattern, or names."""
     own = {conflict.name for conflict in conflicts}
     others = (
         action for action in plan.actions if action.name not in own and _is_contested(plan, action)
@@ -97,7 +97,7 @@ def _what_is_known(plan: Plan, found: Comparison | None, conflicts: Sequence[Con
 
 @dataclass(frozen=True)
 class _Mergeable:
-    """What can merge a group: kinds of strategies, and one as an example."""
+    """Kinds of strategies that can merge a group, and one as an example."""
 
     kinds: tuple[Kind, ...] = ()
     example: str = ""
@@ -130,7 +130,7 @@ def _percent(share: float | None) -> str:
 
 
 def _answer(plan: Plan, known: _Mergeable) -> Rule:
-    """The rule that a person chose, for whatever it will be for."""
+    """Return the rule that a person chose, for whatever it will be for."""
     ours, theirs = map(printable, plan.versions.names[:2])
     choices = [f"o: take {ours}", f"t: take {theirs}"]
     choices += ["b: take the common ancestor"] if plan.versions.base else []

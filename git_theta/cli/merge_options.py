@@ -50,7 +50,10 @@ def request_of(
     include_one_sided: bool = False,
     allow_nan: bool = False,
 ) -> Request:
-    """What the options ask for; ``device`` is set for this process and those that it starts."""
+    """Return what the options ask for.
+
+    ``device`` is set for this process and those that it starts.
+    """
     if parameters and strategy is None:
         raise UsageError(
             f"-p {parameters[0]} without --strategy",

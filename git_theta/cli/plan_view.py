@@ -1,4 +1,4 @@
-"""How the plan of a merge looks in print."""
+"""The plan of a merge as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from git_theta.merge.rules.rules import Rule
 
 
 def plan_lines(summary: Summary) -> list[str]:
-    """A plan as lines: what is taken from where, and what is merged how."""
+    """Return a plan as lines: what is taken from where, and what is merged how."""
     lines = [f"{printable(summary.path)}: {plural(summary.parameters, 'parameter')}"]
     lines += [f"  {n:,} from {printable(side)}" for side, n in summary.taken.items()]
     counts = ((summary.unchanged, "unchanged"), (summary.same, "changed alike"))

@@ -29,7 +29,7 @@ class Meter:
         self._bar: tuple[Progress, TaskID] | None = None
 
     def start(self, what: str, total: int) -> None:
-        """A job called ``what`` of ``total`` bytes begins."""
+        """Begin a job called ``what`` of ``total`` bytes."""
         self.finish()
         with self._lock:
             self._what, self._total, self._done = what, total, 0

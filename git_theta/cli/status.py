@@ -45,7 +45,7 @@ def command(as_json: bool) -> None:
 
 
 def _lines(row: Change, prefix: str) -> list[str]:
-    """What there is to say of a checkpoint, with paths as they are typed in the folder."""
+    """Return what there is to say of a checkpoint, with paths as they are typed in the folder."""
     path = os.path.relpath(row.path, prefix)
     name, typed = printable(path), printable(shlex.quote(path))
     lines = [f"{name}: {_conflict(row.conflict, typed)}"] if row.conflict else []

@@ -1,4 +1,4 @@
-"""How values look in what is printed."""
+"""Values as text: sizes, numbers with nouns, tables, JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def human(count: float) -> str:
-    """Bytes in the decimal units that hosts and disks are sold in: ``1.2 MB``."""
+    """Return bytes in the decimal units that hosts and disks are sold in: ``1.2 MB``."""
     for unit in _UNITS:
         if abs(count) < 1000 or unit == _UNITS[-1]:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,1 +1,1 @@
-"""What the command line calls: one job each."""
+"""One job each, called by the command line."""

@@ -1,4 +1,4 @@
-"""How two versions of a checkpoint differ, tensor by tensor, from their manifests alone."""
+"""Differences of two versions of a checkpoint, tensor by tensor, from their manifests alone."""
 
 from __future__ import annotations
 

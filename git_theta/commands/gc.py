@@ -48,7 +48,7 @@ def collect(workspace: Workspace, grace: float, *, dry_run: bool = False) -> Col
 
 
 def _limit(workspace: Workspace, grace: float) -> int:
-    """The moment (ns) before which an object must have been used last to be removed.
+    """Return the moment (ns) before which an object must have been used last to be removed.
 
     Git's index names what a merge driver stored only when the whole merge is done; its lock
     shows when that began.

@@ -80,7 +80,7 @@ def differs(repo: Repository, path: str) -> bool:
 
 
 def _nothing(repo: Repository, spec: str) -> ThetaError:
-    """The error for what is no checkpoint, with what was probably meant."""
+    """Return the error for what is no checkpoint, with what was probably meant."""
     if ":" in spec:
         rev = spec.partition(":")[0]
         hint = f"git theta ls-files {rev}".rstrip() + " lists the checkpoints"
@@ -103,7 +103,7 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
 def checkpoint_rows(
     repo: Repository, store: ObjectStore, entries: Iterable[Entry]
 ) -> list[CheckpointRow]:
-    """A row for each checkpoint among ``entries``."""
+    """Return a row for each checkpoint among ``entries``."""
     rows = []
     for entry, text in repo.manifests(entries):
         try:
@@ -133,7 +133,7 @@ def tensor_rows(described: Manifest, store: ObjectStore) -> list[TensorRow]:
 
 
 def skeleton_row(described: Manifest, store: ObjectStore) -> TensorRow:
-    """The bytes of the file that are in no tensor."""
+    """Return the bytes of the file that are in no tensor."""
     raw = sum(chunk.length for chunk in described.skeleton)
     entry = TensorEntry(SKELETON, "U8", (raw,), 0, described.skeleton)
     return _tensor_row(entry, store)

@@ -90,7 +90,7 @@ Row = tuple[str, str, str, str]
 def _log(
     repo: Repository, commits: Sequence[str], paths: Sequence[str]
 ) -> Iterator[tuple[str, list[Row]]]:
-    """Each commit's header and its files: old blob, new blob, old path, new path."""
+    """Yield each commit's header and its files: old blob, new blob, old path, new path."""
     follow = ["--follow"] if len(paths) == 1 and not paths[0].startswith(":") else []
     args = ["git", "log", *_OPTIONS, *follow, f"--format={_FORMAT}", *commits, "--", *paths]
     with (

@@ -1,1 +1,1 @@
-"""What every layer agrees on: dtypes, layouts, hashes, settings, the registry, the system."""
+"""Shared by every layer: dtypes, layouts, hashes, settings, the registry, the system."""

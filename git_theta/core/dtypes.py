@@ -61,7 +61,10 @@ DTYPES: dict[str, DType] = {
 
 
 def dtype(name: str) -> DType:
-    """The dtype called ``name``; an unknown name is raw bytes, kept exactly and never merged."""
+    """Return the dtype called ``name``.
+
+    An unknown name is raw bytes, kept exactly and never merged.
+    """
     return DTYPES.get(name) or DType(name, 8, "raw")
 
 

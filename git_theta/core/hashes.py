@@ -17,13 +17,13 @@ def content_hash(data: bytes | bytearray | memoryview) -> str:
 
 
 def is_hex256(text: object) -> bool:
-    """Whether ``text`` is 64 lower-case hex digits."""
+    """Return whether ``text`` is 64 lower-case hex digits."""
     return isinstance(text, str) and _HEX64.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """Where one frame lies: ``length`` bytes at ``offset`` in object ``oid`` of ``size`` bytes."""
+    """The place of a frame: ``length`` bytes at ``offset`` in object ``oid`` of ``size`` bytes."""
 
     oid: str
     size: int
@@ -32,5 +32,5 @@ class Ref:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the frame is the whole object."""
+        """Return whether the frame is the whole object."""
         return self.offset == 0 and self.length == self.size

@@ -9,7 +9,7 @@ class Progress(Protocol):
     """Told how far a long job is. Calls may come from any thread."""
 
     def start(self, what: str, total: int) -> None:
-        """A job called ``what`` of ``total`` bytes begins; it replaces the one before."""
+        """Begin a job called ``what`` of ``total`` bytes, in place of the one before."""
         ...
 
     def advance(self, count: int) -> None:
@@ -17,7 +17,7 @@ class Progress(Protocol):
         ...
 
     def finish(self) -> None:
-        """The job is done."""
+        """End the job."""
         ...
 
 

@@ -33,15 +33,15 @@ class Format(Protocol):
     suffixes: tuple[str, ...]
 
     def matches(self, source: Source) -> bool:
-        """Whether the content looks like this format; cheap, and never raises."""
+        """Return whether the content looks like this format; cheap, and never raises."""
         ...
 
     def scan(self, source: Source) -> Layout:
-        """Where the tensors lie. Raises ``FormatError`` when the file is malformed."""
+        """Return where the tensors lie. Raises ``FormatError`` when the file is malformed."""
         ...
 
     def extras(self, source: Source) -> bytes:
-        """What the file says beside its tensors, for a merge to see whether a side changed it.
+        """Return what the file says beside its tensors: a merge sees whether a side changed it.
 
         Equal for files that differ in their tensors only. In ``source``, here and below, the
         bytes of the tensors may be zeros.
@@ -49,11 +49,11 @@ class Format(Protocol):
         ...
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
-        """Every checksum of tensors in the file, which a merge that changes them renews."""
+        """Return every checksum of tensors in the file, which a merge that changes them renews."""
         ...
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """The file with ``tensors`` (whose ``start`` means nothing) in place of its own.
+        """Return the file with ``tensors`` (whose ``start`` means nothing) in place of its own.
 
         Raises ``FormatError`` where the format's files cannot be made from tensors alone.
         """
@@ -73,13 +73,13 @@ class Encoding(Protocol):
     needs_base: bool
 
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
-        """The chunk expressed by this encoding, or ``None`` where it does not apply."""
+        """Return the chunk expressed by this encoding, or ``None`` where it does not apply."""
         ...
 
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit.
+        """Return the chunk's ``length`` raw bytes; ``CorruptObjectError`` if parts do not fit.
 
         ``geometry`` carries the dtype only: shape and position, where needed, are in the params.
         """
@@ -91,7 +91,7 @@ class ComparesWhileDecoding(Protocol):
     """An encoding that can tell whether it decodes to given bytes without writing them."""
 
     def is_exact(self, encoded: Encoded, base: Bytes, geometry: Geometry, raw: Bytes) -> bool:
-        """Whether ``decode`` gives ``raw``."""
+        """Return whether ``decode`` gives ``raw``."""
         ...
 
 
@@ -137,7 +137,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
 
 
 def names(group: Group) -> list[str]:
-    """The names of every plug-in of a group, built-in ones first, in order of preference."""
+    """Return the names of every plug-in of a group, built-in ones first, in order of preference."""
     return [*_BUILTIN[group], *sorted(_external(group))]
 
 
@@ -155,7 +155,7 @@ def load(group: Group, name: str) -> Any:
 
 
 def place(group: Group, name: str) -> str:
-    """Where a plug-in is: ``module:attribute``."""
+    """Return where a plug-in is: ``module:attribute``."""
     return _BUILTIN[group].get(name) or _external(group)[name].value
 
 
@@ -170,25 +170,25 @@ def _external(group: Group) -> Mapping[str, EntryPoint]:
 
 @cache
 def format_named(name: str) -> Format:
-    """The format called ``name``."""
+    """Return the format called ``name``."""
     plugin: Format = load("formats", name)
     return plugin
 
 
 @cache
 def encoding_named(name: str) -> Encoding:
-    """The encoding called ``name``."""
+    """Return the encoding called ``name``."""
     plugin: Encoding = load("encodings", name)
     return plugin
 
 
 @cache
 def encoding_numbered(number: int) -> Encoding | None:
-    """The encoding whose frames carry ``number``, if it is installed."""
+    """Return the encoding whose frames carry ``number``, if it is installed."""
     return next((each for each in encodings() if each.number == number), None)
 
 
 def encodings() -> Iterator[Encoding]:
-    """Every encoding, in order of preference; third-party ones are looked up last."""
+    """Yield every encoding, in order of preference; third-party ones are looked up last."""
     yield from map(encoding_named, _BUILTIN["encodings"])
     yield from map(encoding_named, sorted(_external("encodings")))

@@ -1,1 +1,1 @@
-"""What Git hands to clean and smudge, and checkpoints written after Git is done."""
+"""The filter that Git starts, and checkpoints written after Git is done."""

@@ -28,7 +28,7 @@ class KnownCheckpoints:
         self._tracked: tuple[str | None, list[Entry]] = (None, [])
 
     def texts(self, path: str) -> Iterator[bytes]:
-        """The manifests of ``path`` itself in the index and in HEAD."""
+        """Yield the manifests of ``path`` itself in the index and in HEAD."""
         for spec in (f":{path}", f"HEAD:{path}"):
             text = self._repo.read_blob(spec)
             if text is not None and manifest.is_manifest(text):
@@ -79,7 +79,7 @@ class KnownCheckpoints:
 
 
 def parse(text: bytes) -> Manifest | None:
-    """The manifest, or ``None`` where what git has is damaged or newer than this git-theta.
+    """Return the manifest, or ``None`` where what git has is damaged or newer than this git-theta.
 
     The file at hand does not depend on it.
     """

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def scan(source: Source, name: str) -> tuple[Layout, str | None]:
-    """Where the tensors of a file called ``name`` lie, and a warning where none can be found.
+    """Return where the tensors of a file called ``name`` lie, and a warning if none is found.
 
     The content decides; the name decides between formats that both claim it, and which of them
     explains what is wrong. A file that no format can read is opaque: it has no spans, it is
@@ -39,7 +39,7 @@ def scan(source: Source, name: str) -> tuple[Layout, str | None]:
 
 
 def _candidates(source: Source, name: str, complaints: list[str]) -> list[str]:
-    """The formats to try, by name, the most likely first."""
+    """Return the formats to try, by name, the most likely first."""
     ranks: dict[str, int] = {}
     for plugin in registry.names("formats"):
         rank = _guarded(plugin, partial(_rank, plugin, source, name), complaints)

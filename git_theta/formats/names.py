@@ -41,13 +41,16 @@ class Trail(NamedTuple):
     length: int
 
     def below(self, segment: str | None) -> Trail:
-        """The trail one step further; ``None`` is a step that leaves no trace in the name."""
+        """Return the trail one step further.
+
+        ``None`` is a step that leaves no trace in the name.
+        """
         if segment is None:
             return self._replace(depth=self.depth + 1)
         return Trail(self, segment, self.depth + 1, self.length + len(segment) + 1)
 
     def name(self) -> str:
-        """The segments joined by dots."""
+        """Return the segments joined by dots."""
         if self.length > MAX_NAME:
             raise FormatError(f"a tensor's name has more than {MAX_NAME} characters")
         segments = []

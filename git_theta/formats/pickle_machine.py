@@ -19,7 +19,7 @@ class Global(NamedTuple):
 
 
 class Persistent:
-    """What the writer kept outside the pickle, by its persistent id."""
+    """An object that the writer kept outside the pickle, by its persistent id."""
 
     __slots__ = ("pid",)
 
@@ -28,7 +28,7 @@ class Persistent:
 
 
 class Object:
-    """What ``call(*args)`` would have made, and what would then have been put into it."""
+    """The object that ``call(*args)`` would have made, and what would have been put into it."""
 
     __slots__ = ("args", "call", "items", "pairs", "state")
 
@@ -53,7 +53,7 @@ class Machine:
         self.memo: list[Any] = []
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes."""
+        """Return the next ``count`` bytes."""
         end = self.position + count
         if end > len(self.data):
             raise IndexError
@@ -62,7 +62,7 @@ class Machine:
         return taken
 
     def line(self) -> str:
-        """The next bytes up to a line feed, as text."""
+        """Return the next bytes up to a line feed, as text."""
         end = self.data.find(b"\n", self.position)
         if end < 0:
             raise IndexError

@@ -1,4 +1,4 @@
-"""What each opcode of a pickle does, with the work and memory that it may cost.
+"""The opcodes of a pickle, with the work and memory that each may cost.
 
 Source: the table of opcodes in the standard library's ``pickletools``. Of these the binary ones
 of protocols 2 to 5 are here, which is what ``torch.save`` and TorchScript write.

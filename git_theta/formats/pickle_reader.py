@@ -20,7 +20,7 @@ _STOP = ord(".")
 
 
 def read_pickle(data: bytes) -> Any:
-    """The pickled value: scalars, tuples, lists, and the inert values of ``pickle_machine``.
+    """Return the pickled value: scalars, tuples, lists, and the inert values of ``pickle_machine``.
 
     Sets are lists; bytes are empty, as nothing here needs their content. Containers may be shared
     and may contain themselves. Raises ``FormatError``, also where the limits above are exceeded.

@@ -37,14 +37,14 @@ class _Safetensors:
     suffixes = (".safetensors",)
 
     def matches(self, source: Source) -> bool:
-        """Whether a plausible header length and an opening brace stand at the beginning."""
+        """Return whether a plausible header length and an opening brace stand at the beginning."""
         if source.size < _LENGTH_BYTES + 1:
             return False
         head = source.read(0, _LENGTH_BYTES + 1)
         return _header_length(head) <= _MAX_HEADER and head[_LENGTH_BYTES:] == b"{"
 
     def scan(self, source: Source) -> Layout:
-        """Where the tensors lie, from the header alone. Raises ``FormatError``."""
+        """Return where the tensors lie, from the header alone. Raises ``FormatError``."""
         header = _read_header(source)
         start = _LENGTH_BYTES + len(header)
         spans = [
@@ -58,7 +58,7 @@ class _Safetensors:
         return Layout(self.name, tuple(spans))
 
     def extras(self, source: Source) -> bytes:
-        """The metadata."""
+        """Return the metadata."""
         return json.dumps(_metadata(source), sort_keys=True).encode()
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
@@ -66,7 +66,7 @@ class _Safetensors:
         return ()
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """A file with the metadata of ``source`` and other tensors.
+        """Return a file with the metadata of ``source`` and other tensors.
 
         Like the reference implementation, wider types first, so that every tensor is aligned;
         among equals in the given order.
@@ -122,7 +122,7 @@ def _metadata(source: Source) -> Any:
 
 
 def header(metadata: Any, spans: Sequence[TensorSpan]) -> bytes:
-    """What a file begins with in which the tensors of ``spans`` follow without gaps."""
+    """Return what a file begins with in which the tensors of ``spans`` follow without gaps."""
     table: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     begin = 0
     for span in spans:

@@ -75,7 +75,7 @@ _INNER = (list, Pairs, tuple, Object, Persistent)
 
 
 def find_views(root: Any, names: Names) -> Iterator[View]:
-    """Every tensor below ``root``, in the pickle's order, each path at most once.
+    """Yield every tensor below ``root``, in the pickle's order, each path at most once.
 
     A container that is reached by several paths is entered by the first only: shared and
     recursive structures cost no more than their size. A tensor is named by each path to it.
@@ -105,7 +105,7 @@ def _inside(node: Any, states: list[Any], trail: Trail) -> Iterator[_Step]:
 
 
 def _unwrap(node: Any) -> tuple[Any, list[Any]]:
-    """The tensor inside parameters and subclasses, and the states that come with it."""
+    """Return the tensor inside parameters and subclasses, and the states that come with it."""
     states: list[Any] = []
     # Bounded, because a hostile parameter can contain itself; an honest one is two deep at most.
     for _ in range(4):
@@ -118,7 +118,7 @@ def _unwrap(node: Any) -> tuple[Any, list[Any]]:
 
 
 def _wrapped(node: Any) -> tuple[Any, tuple[Any, ...]] | None:
-    """What a parameter or subclass is made of: its tensor, and its state if it has one."""
+    """Return what a parameter or subclass is made of: its tensor, and its state if it has one."""
     if type(node) is not Object or type(node.call) is not Global or type(node.args) is not tuple:
         return None
     if node.call in _PARAMETERS and node.args:

@@ -72,10 +72,10 @@ _BY_STORAGE = {
 
 
 def dtype_named(name: str) -> Element | None:
-    """The element of ``torch.<name>``, ``None`` where it is not known or not whole bytes."""
+    """Return the element of ``torch.<name>``, ``None`` where it is not known or not whole bytes."""
     return _BY_DTYPE.get(name)
 
 
 def storage_named(name: str) -> Element | None:
-    """The element of the storage class ``name``, ``None`` where not known or not whole bytes."""
+    """Return the element of storage class ``name``; ``None`` if unknown or not whole bytes."""
     return _BY_STORAGE.get(name)

@@ -44,7 +44,7 @@ class _TorchZip:
     suffixes = (".pt", ".pth", ".bin", ".ckpt")
 
     def matches(self, source: Source) -> bool:
-        """Whether it is a zip file with a ``data.pkl``, or what older versions wrote."""
+        """Return whether it is a zip file with a ``data.pkl``, or what older versions wrote."""
         if _is_legacy(source):
             return True
         first = zip_directory.first_name(source)
@@ -59,15 +59,15 @@ class _TorchZip:
             return False
 
     def scan(self, source: Source) -> Layout:
-        """Where the storages lie, from directory and pickle alone. Raises ``FormatError``."""
+        """Return where the storages lie, by directory and pickle. Raises ``FormatError``."""
         return _archive(source).layout()
 
     def extras(self, source: Source) -> bytes:
-        """Every record but the storages: the pickle above all."""
+        """Return every record but the storages: the pickle above all."""
         return _archive(source).extras()
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
-        """The zip file's."""
+        """Return the zip file's."""
         return zip_directory.checksums(source)
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
@@ -113,7 +113,7 @@ class _Archive:
         self._aliases: list[Alias] = []
 
     def layout(self) -> Layout:
-        """Everything found."""
+        """Return everything found."""
         pickled = read_pickle(self._read(_PICKLE, MAX_BYTES))
         is_little = not self._has(b"byteorder") or self._read(b"byteorder", 16) == b"little"
         for view in find_views(pickled, self._names):
@@ -123,7 +123,7 @@ class _Archive:
         return Layout(FORMAT.name, tuple(spans), tuple(self._aliases))
 
     def extras(self) -> bytes:
-        """The plain records that hold no storage, with their names, in the order of these."""
+        """Return the plain records that hold no storage, ordered by name, with their names."""
         storages = tuple(self._root + folder for folder in _FURTHER)
         names = (
             name.removeprefix(self._root)
@@ -223,6 +223,9 @@ def _is_contiguous(shape: _Numbers, strides: _Numbers) -> bool:
 
 
 def _contiguous(shape: _Numbers) -> _Numbers:
-    """The strides of a C-contiguous tensor; torch counts an empty dimension as one element."""
+    """Return the strides of a C-contiguous tensor.
+
+    Torch counts an empty dimension as one element.
+    """
     strides = accumulate((max(1, count) for count in reversed(shape[1:])), mul, initial=1)
     return tuple(strides)[::-1][: len(shape)]

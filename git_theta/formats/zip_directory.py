@@ -49,7 +49,7 @@ class Record:
 
 
 def first_name(source: Source) -> bytes | None:
-    """The name of the record at the beginning of the file, ``None`` where there is no record."""
+    """Return the name of the record at the beginning of the file, ``None`` if there is none."""
     if source.size < _LOCAL.size:
         return None
     fields = _LOCAL.unpack(source.read(0, _LOCAL.size))
@@ -59,7 +59,7 @@ def first_name(source: Source) -> bytes | None:
 
 
 def read_directory(source: Source) -> dict[bytes, Record]:
-    """Every record by name, in the directory's order. Raises ``FormatError``."""
+    """Return every record by name, in the directory's order. Raises ``FormatError``."""
     records: dict[bytes, Record] = {}
     for record, _ in _entries(source):
         if record.name in records:
@@ -69,7 +69,7 @@ def read_directory(source: Source) -> dict[bytes, Record]:
 
 
 def checksums(source: Source) -> list[Checksum]:
-    """The CRC-32 of the content of every plain record. Raises ``FormatError``."""
+    """Return the CRC-32 of the content of every plain record. Raises ``FormatError``."""
     found = []
     for record, entry in _entries(source):
         if record.plain and record.length:
@@ -80,7 +80,7 @@ def checksums(source: Source) -> list[Checksum]:
 
 
 def _local_checksum(source: Source, record: Record, start: int) -> int:
-    """Where a record's own checksum stands: in its header, or behind its content (4.3.9)."""
+    """Return where a record's own checksum stands: in its header, or behind its content (4.3.9)."""
     flags = _LOCAL.unpack(source.read(record.header, _LOCAL.size))[2]
     if not flags & _DESCRIBED_LATER:
         return record.header + _LOCAL_CHECKSUM
@@ -90,7 +90,7 @@ def _local_checksum(source: Source, record: Record, start: int) -> int:
 
 
 def _entries(source: Source) -> Iterator[tuple[Record, int]]:
-    """Every record of the directory, and where its entry stands in the file."""
+    """Yield every record of the directory, and where its entry stands in the file."""
     count, length, start = _locate(source)
     if start + length > source.size:
         raise FormatError("its zip directory reaches beyond the end of the file")
@@ -107,7 +107,7 @@ def _entries(source: Source) -> Iterator[tuple[Record, int]]:
 
 
 def place(source: Source, record: Record) -> int:
-    """Where the record's bytes begin, which only its local header says. Raises ``FormatError``."""
+    """Return where the record's bytes begin, by its local header. Raises ``FormatError``."""
     size = _LOCAL.size + len(record.name)
     if record.header + size > source.size:
         raise FormatError(f"the zip record {shown(record.name)} lies beyond the end of the file")
@@ -122,12 +122,12 @@ def place(source: Source, record: Record) -> int:
 
 
 def shown(name: bytes) -> str:
-    """A record's name for a message."""
+    """Return a record's name for a message."""
     return quote(name.decode("utf-8", "replace"))
 
 
 def _locate(source: Source) -> tuple[int, int, int]:
-    """The directory: its number of entries, its length and its start in bytes."""
+    """Return the directory: its number of entries, its length and its start in bytes."""
     tail_start = max(0, source.size - _END.size - _MAX_COMMENT)
     tail = source.read(tail_start, source.size - tail_start)
     at = _find_end(tail)
@@ -150,7 +150,7 @@ def _find_end(tail: bytes) -> int:
 
 
 def _locate64(source: Source, end: int) -> tuple[int, int, int] | None:
-    """As ``_locate``, from the zip64 record; ``None`` where there is no locator before ``end``."""
+    """Return the same from the zip64 record; ``None`` if no locator precedes ``end``."""
     if end < _LOCATOR.size:
         return None
     signature, _, at, _ = _LOCATOR.unpack(source.read(end - _LOCATOR.size, _LOCATOR.size))
@@ -184,7 +184,7 @@ def _entry(directory: bytes, position: int) -> tuple[Record, int]:
 
 
 def _from_extra(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The values that did not fit 32 bits, from the zip64 extra field, which holds only those."""
+    """Return the values, those that did not fit 32 bits from the zip64 extra field."""
     position = 0
     while position + _EXTRA.size <= len(extra):
         kind, length = _EXTRA.unpack_from(extra, position)

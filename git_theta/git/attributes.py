@@ -40,7 +40,7 @@ class Line:
 
     @property
     def attributes(self) -> list[str]:
-        """What is set for it."""
+        """Return what is set for it."""
         return self._words()[1:]
 
     def _words(self) -> list[str]:
@@ -49,11 +49,11 @@ class Line:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it makes paths checkpoints."""
+        """Return whether it makes paths checkpoints."""
         return _OURS[0] in self.attributes
 
     def overrides(self, earlier: Line) -> bool:
-        """Whether every path of a line of ours before it gets another filter, merge or text."""
+        """Return whether it overrides a line of ours before it: filter, merge or text."""
         words = [word for name in self.attributes for word in (name, *_MACROS.get(name, ()))]
         differs = any(_name(word) in _NAMES and word not in _OURS for word in words)
         return differs and _covers(self.pattern, earlier.pattern)
@@ -70,7 +70,7 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def track(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Make what ``patterns`` match in ``folder`` checkpoints; gives those that were not yet.
+    """Make what ``patterns`` match in ``folder`` checkpoints; return the new ones.
 
     A line of ours that a later one overrides moves behind it. Raises ``UsageError`` for a
     pattern that git cannot take.
@@ -83,7 +83,7 @@ def track(folder: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def untrack(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """The opposite; gives the patterns that were tracked here."""
+    """Undo ``track``; return the patterns that were tracked here."""
     file = _File.read(folder / FILE)
     removed = [pattern for pattern in patterns if file.untrack(escape(pattern))]
     if removed:
@@ -92,7 +92,7 @@ def untrack(folder: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def patterns(folder: Path) -> list[str]:
-    """The patterns that are tracked in ``folder``'s own file."""
+    """Return the patterns that are tracked in ``folder``'s own file."""
     return [unescape(line.pattern) for line in _File.read(folder / FILE).lines() if line.is_ours]
 
 
@@ -109,7 +109,10 @@ def overridden(folder: Path) -> list[tuple[Line, Line]]:
 
 
 def folders(repo: Repository) -> list[Path]:
-    """The folders of the work tree with an attributes file, tracked or not; the top one first."""
+    """Return the folders of the work tree with an attributes file, tracked or not.
+
+    The top one first.
+    """
     if repo.work_tree is None:
         return []
     asked = (FILE, f":(glob)**/{FILE}")
@@ -122,7 +125,7 @@ def folders(repo: Repository) -> list[Path]:
 
 
 def effective(repo: Repository, paths: Iterable[str], attribute: str = "filter") -> dict[str, str]:
-    """What git makes of an attribute for each path: its value, ``unset`` or ``unspecified``."""
+    """Return an attribute of each path by git: its value, ``unset`` or ``unspecified``."""
     asked = b"".join(encode(path) + b"\0" for path in paths)
     answer = decode(repo.git("check-attr", "-z", "--stdin", attribute, stdin=asked))
     fields = answer.split("\0")[:-1]
@@ -130,7 +133,7 @@ def effective(repo: Repository, paths: Iterable[str], attribute: str = "filter")
 
 
 def escape(pattern: str) -> str:
-    """A pattern as git-lfs and we write it: blanks cannot stand in an attributes file."""
+    """Return a pattern as git-lfs and we write it: blanks cannot stand in an attributes file."""
     if not pattern or pattern.startswith("!") or "\n" in pattern or pattern.startswith("/.."):
         raise UsageError(
             f"{pattern!r} is not a pattern for .gitattributes",
@@ -146,7 +149,7 @@ def escape(pattern: str) -> str:
 
 
 def unescape(pattern: str) -> str:
-    """What ``escape`` was given, with every blank a space."""
+    """Return what ``escape`` was given, with every blank a space."""
     return pattern.replace("[[:space:]]", " ").removeprefix("\\") if pattern else pattern
 
 
@@ -161,7 +164,7 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        """The file at ``path``, empty where there is none."""
+        """Return the file at ``path``, empty where there is none."""
         try:
             text = decode(path.read_bytes())
         except FileNotFoundError:
@@ -170,7 +173,7 @@ class _File:
         return cls(path, re.findall(r"[^\n]*\n|[^\n]+", text))
 
     def lines(self) -> list[Line]:
-        """What is in it."""
+        """Return what is in it."""
         return [Line(number, text) for number, text in enumerate(self._lines, start=1)]
 
     def track(self, pattern: str) -> bool:

@@ -27,7 +27,7 @@ class Batch:
         self._stop: weakref.finalize[..., Batch] | None = None
 
     def read(self, spec: str, limit: int, prefix: bytes = b"") -> bytes | None:
-        """The content of blob ``spec`` (an object id, ``HEAD:path``, ``:path``).
+        """Return the content of blob ``spec`` (an object id, ``HEAD:path``, ``:path``).
 
         ``None`` when it is missing, no blob, over ``limit`` bytes or does not begin with
         ``prefix``, and where ``spec`` holds a line break: git would take it for two.

@@ -21,7 +21,7 @@ _INSTALL = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a program left: its exit status and its two outputs."""
+    """The exit status of a program and its two outputs."""
 
     status: int
     out: bytes

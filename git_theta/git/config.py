@@ -1,4 +1,4 @@
-"""What git needs to know to call us: the filter and the merge driver, in git's configuration."""
+"""The filter and the merge driver in git's configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SECTIONS = ("filter.theta", "merge.theta", "mergetool.theta")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is configured: ``scope`` and ``origin`` say where the setting that counts was made.
+    """The configuration: ``scope`` and ``origin`` say where the setting that counts was made.
 
     ``program`` is the file that git would start, ``runnable`` whether it can be; ``wrong`` lists
     the keys that are not what ``install`` would write for that program.
@@ -47,7 +47,7 @@ class State:
 
     @property
     def installed(self) -> bool:
-        """Whether git calls a program that is there, in every way that it should."""
+        """Return whether git calls a program that is there, in every way that it should."""
         return self.runnable and not self.wrong
 
 
@@ -89,7 +89,7 @@ def install(scope: Scope, program: Path, git_dir: Path | None = None) -> None:
 
 
 def uninstall(scope: Scope, git_dir: Path | None = None) -> list[str]:
-    """Remove our sections; gives the names of those that were there."""
+    """Remove our sections; return the names of those that were there."""
     present = [
         section
         for section in _SECTIONS
@@ -107,7 +107,7 @@ def file(scope: Scope, git_dir: Path | None = None) -> str:
 
 
 def state(git_dir: Path | None = None) -> State:
-    """What git would do now, in the repository ``git_dir`` or outside of any."""
+    """Return what git would do now, in the repository ``git_dir`` or outside of any."""
     lookup = ["git", "config", "--null", "--show-scope", "--show-origin"]
     asked = [*lookup, "--get-all", "filter.theta.process"]
     fields = decode(command.run(asked, env=_environment(git_dir), check=False)).split("\0")

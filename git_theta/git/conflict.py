@@ -1,4 +1,4 @@
-"""What git left of a merge that stopped at a conflict: the versions, their names and commits."""
+"""A merge that stopped at a conflict: its versions, their names and commits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUOTED = re.compile(r"'([^']+)'")
 
 
 def stages(repo: Repository, path: str) -> dict[int, bytes]:
-    """The versions in the index, by stage."""
+    """Return the versions in the index, by stage."""
     blobs = {entry.stage: entry.blob for entry in repo.index() if entry.path == path}
     found = {stage: repo.read_blob(blob) or b"" for stage, blob in blobs.items() if stage}
     if not found:
@@ -45,7 +45,10 @@ def unmerged(repo: Repository, path: str) -> dict[int, bytes]:
 
 
 def merging(repo: Repository) -> str | None:
-    """The commit that is merged; ``None`` where none is, or several are, and it may be any."""
+    """Return the commit that is merged.
+
+    ``None`` where none is, or several are, and it may be any.
+    """
     try:
         heads = (repo.git_dir / "MERGE_HEAD").read_text("utf-8").split()
     except OSError:
@@ -73,7 +76,7 @@ def sides(repo: Repository) -> tuple[str, str]:
 
 
 def _merged_name(repo: Repository, commit: str) -> str:
-    """What the user called the commit that is merged, as git's message quotes it."""
+    """Return what the user called the commit that is merged, as git's message quotes it."""
     try:
         message = (repo.git_dir / "MERGE_MSG").read_text("utf-8", "replace")
     except OSError:

@@ -52,7 +52,7 @@ def _tree_entry(line: str, tree: str) -> Entry:
 
 
 def of_index(git: Git) -> list[Entry]:
-    """The files of the index, in all stages."""
+    """Return the files of the index, in all stages."""
     listed = git("ls-files", "--stage", "-z", "--full-name")
     return [_index_entry(line) for line in _records(listed) if line.startswith(_FILE_MODES)]
 
@@ -68,7 +68,7 @@ def _records(listed: bytes) -> list[str]:
 
 
 def sized(git: Git, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same entries with their sizes; without those that are missing or are not blobs."""
+    """Yield the same entries with their sizes; without those that are missing or are not blobs."""
     rest = iter(entries)
     while some := list(islice(rest, _SLICE)):
         unknown = [entry.blob for entry in some if entry.size is None]
@@ -89,7 +89,7 @@ def _sizes(git: Git, blobs: Sequence[str]) -> dict[str, int]:
 def of_history(
     options: Sequence[str], revisions: Sequence[str], cwd: Path, env: Mapping[str, str]
 ) -> Iterator[Entry]:
-    """The blobs that ``git rev-list --objects`` finds, each once, with its path and size.
+    """Yield the blobs that ``git rev-list --objects`` finds, each once, with its path and size.
 
     ``revisions`` may be any number (they go through a pipe). Raises ``GitError`` at the end when
     git could not walk: an answer that is cut short would lose objects.

@@ -34,17 +34,20 @@ class SmudgeRequest:
 
 
 class Handler(Protocol):
-    """What to do with files. ``content`` need not be read to its end.
+    """Clean and smudge of one file. ``content`` need not be read to its end.
 
     A ``ThetaError`` fails the one file; other exceptions are defects, and fail it too.
     """
 
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
-        """What git is to store for a file."""
+        """Return what git is to store for a file."""
         ...
 
     def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
-        """The file for what git has stored; ``None`` to be asked again when it is available."""
+        """Return the file for what git has stored.
+
+        ``None`` to be asked again when it is available.
+        """
         ...
 
     def available(self) -> list[str]:
@@ -52,7 +55,7 @@ class Handler(Protocol):
         ...
 
     def delayed(self, path: str) -> Iterable[Buffer]:
-        """The file of a path that was delayed."""
+        """Return the file of a path that was delayed."""
         ...
 
 
@@ -177,7 +180,7 @@ class _Answer:
         self._writer.lines("status=delayed")
 
     def send(self, output: Iterable[Buffer]) -> None:
-        """The whole content."""
+        """Pass on the whole content."""
         pieces = iter(output)
         with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
             self._spool(pieces, spool)

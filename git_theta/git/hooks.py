@@ -70,7 +70,7 @@ _GONE = (
 
 
 def install(repo: Repository, program: Path) -> list[str]:
-    """Put our hooks where git looks for them; gives the names of those that changed.
+    """Put our hooks where git looks for them; return the names of those that changed.
 
     A hook that is there is kept beside ours and run first. Raises ``HookError`` when one was
     kept before and there is another one now.
@@ -79,7 +79,7 @@ def install(repo: Repository, program: Path) -> list[str]:
 
 
 def install_missing(repo: Repository, program: Path) -> list[str]:
-    """The same for hooks that are missing, unless the folder is not this repository's own.
+    """Install the hooks that are missing, unless the folder is not this repository's own.
 
     A folder that ``core.hooksPath`` names may be shared or tracked: only an explicit ``install``
     writes there. Raises ``HookError`` then, for a push would lose objects.
@@ -118,7 +118,7 @@ def faults(repo: Repository) -> dict[str, str]:
 
 
 def uninstall(repo: Repository) -> list[str]:
-    """Remove our hooks and put back those that were kept; gives the names."""
+    """Remove our hooks and put back those that were kept; return the names."""
     folder = hooks_dir(repo)
     removed = [hook.name for hook in _HOOKS if _program_of(folder / hook.name)]
     for name in removed:
@@ -131,13 +131,13 @@ def uninstall(repo: Repository) -> list[str]:
 
 
 def hooks_dir(repo: Repository) -> Path:
-    """Where git looks for hooks; obeys ``core.hooksPath``."""
+    """Return where git looks for hooks; obeys ``core.hooksPath``."""
     found = repo.git("rev-parse", "--path-format=absolute", "--git-path", "hooks")
     return Path(decode(found).removesuffix("\n"))
 
 
 def script(name: str, program: Path) -> str:
-    """The text of a hook."""
+    """Return the text of a hook."""
     hook = next(hook for hook in _HOOKS if hook.name == name)
     give = "give | " if hook.takes_refs else ""
     lfs = _LFS.format(give=give, name=name) if hook.guards else ""
@@ -196,7 +196,7 @@ def _same(hook: Path, kept: Path) -> bool:
 
 
 def _is_lfs(hook: Path) -> bool:
-    """Whether a hook is the one that git-lfs writes (any version): nothing else is in it."""
+    """Return whether a hook is the one that git-lfs writes (any version): nothing else is in it."""
     lines = hook.read_bytes().splitlines() if hook.is_file() else []
     return len(lines) <= 4 and any(line.startswith(b"git lfs ") for line in lines)
 
@@ -211,7 +211,7 @@ def _fault(hook: Path) -> str | None:
 
 
 def _program_of(hook: Path) -> Path | None:
-    """The program that a hook of ours runs; ``None`` when it is not ours."""
+    """Return the program that a hook of ours runs; ``None`` when it is not ours."""
     try:
         text = decode(hook.read_bytes())
     except OSError:

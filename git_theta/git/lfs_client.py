@@ -76,7 +76,7 @@ class Download:
             raise TransferError("git-lfs cannot delay", hint="install git-lfs 3.3 or newer")
 
     def fetch(self, objects: Mapping[str, int]) -> Iterator[str]:
-        """Download objects (oid to bytes) that are not here; gives each oid as git-lfs is done.
+        """Download objects (oid to bytes) that are not here; yield each oid as git-lfs is done.
 
         That says nothing about success: git-lfs 3.3 reports what failed in the same way.
         """

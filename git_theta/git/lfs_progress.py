@@ -1,4 +1,4 @@
-"""How far git-lfs is with an upload, by the file that ``GIT_LFS_PROGRESS`` names."""
+"""Progress of git-lfs with an upload, by the file that ``GIT_LFS_PROGRESS`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where objects lie on this machine: git-lfs's storage and ours, here and next door."""
+"""Objects on this machine: in git-lfs's storage and ours, here and next door."""
 
 from __future__ import annotations
 

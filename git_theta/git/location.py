@@ -1,4 +1,4 @@
-"""Where a repository lies."""
+"""The folders of a repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from git_theta.git.command import decode
 
 
 def locate(start: Path | None) -> tuple[Path, Path, Path | None]:
-    """The git directory, the common one and the work tree (if any) around ``start``, absolute.
+    """Return git directory, common one and work tree (if any) around ``start``, absolute.
 
     Raises ``NotARepositoryError``, also where git refuses a repository that someone else owns.
     """

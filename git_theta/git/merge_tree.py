@@ -72,7 +72,7 @@ def _contested(notes: bytes) -> dict[str, bool]:
 def _merge_pair(
     repo: Repository, ours: str, theirs: str, environment: Mapping[str, str]
 ) -> tuple[str, list[str]]:
-    """The tree, and the files in conflict, which have markers in it."""
+    """Return the tree, and the files in conflict, which have markers in it."""
     args = ["git", "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs]
     result = command.attempt(args, cwd=repo.top, env={**repo.environment(), **environment})
     tree, *files = decode(result.out).split("\0")

@@ -1,4 +1,4 @@
-"""What git is doing when it asks for a merge of three versions.
+"""The git operation that asks for a merge of three versions.
 
 A merge combines two lines of work: rules decide. Rebase, cherry-pick, revert, am and stash replay
 one change on another version: averaging there would corrupt history, so the change is added. Git
@@ -44,7 +44,7 @@ def operation(
     environ: Mapping[str, str],
     processes: Iterable[Sequence[str]] | None = None,
 ) -> Operation:
-    """What ``path`` is merged for.
+    """Return what ``path`` is merged for.
 
     ``marker_size`` is git's ``%L``, which grows for the virtual ancestor of a criss-cross
     history. ``processes`` are the command lines of the processes above this one, the closest
@@ -62,7 +62,7 @@ def operation(
 
 
 def under_way(repo: Repository) -> Operation:
-    """What left the conflicts in the index."""
+    """Return what left the conflicts in the index."""
     if (repo.git_dir / "MERGE_HEAD").exists() or _redoes_a_merge(repo.git_dir):
         return "merge"
     return "replay"
@@ -75,7 +75,7 @@ def _marker_size(repo: Repository, path: str) -> int:
 
 
 def _redoes_a_merge(git_dir: Path) -> bool:
-    """Whether ``git rebase --rebase-merges`` is at a merge."""
+    """Return whether ``git rebase --rebase-merges`` is at a merge."""
     try:
         done = (git_dir / "rebase-merge/done").read_text("utf-8", "replace")
     except OSError:
@@ -108,5 +108,5 @@ def _subcommand(words: Sequence[str]) -> str | None:
 
 
 def merges_text(processes: Iterable[Sequence[str]]) -> bool:
-    """Whether any of these command lines (``system.ancestors``) is of such a merge."""
+    """Return whether any of these command lines (``system.ancestors``) is of such a merge."""
     return any(Path(word).name == _SCRIPT for words in processes for word in words[:3])

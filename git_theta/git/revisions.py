@@ -110,7 +110,7 @@ def _checked(repo: Repository, word: str, ids: Sequence[str]) -> Sequence[str]:
 
 
 def _parse(repo: Repository, word: str) -> tuple[list[str] | None, str]:
-    """What Git makes of a word: ids, or ``None`` and why not."""
+    """Return what Git makes of a word: ids, or ``None`` and why not."""
     name = "@{-1}" if word == "-" else word
     # Behind it, `--` says that this must be a revision; before it, that it is no option.
     args = ["git", "rev-parse", "--end-of-options", name, "--"]

@@ -1,4 +1,4 @@
-"""What a repository holds on to beside its refs: indexes and operations under way.
+"""Objects that a repository needs beside its refs: indexes and operations under way.
 
 Of every work tree: commits that only a file of a rebase, merge, bisect or autostash names, indexes
 that git has for a while (``git stash``, ``git commit PATH``), and the locks of indexes that are

@@ -10,7 +10,7 @@ from git_theta.git.repository import Repository
 
 
 def mode_of(repo: Repository, path: str) -> str | None:
-    """The mode that the index has for ``path`` at stage 0, such as ``100644``."""
+    """Return the mode that the index has for ``path`` at stage 0, such as ``100644``."""
     line = decode(repo.git("ls-files", "--stage", "-z", "--", f":(literal,top){path}"))
     return line.split(" ", 1)[0] if line else None
 

@@ -23,12 +23,12 @@ MAX_DEPTH = 64
 
 
 def is_manifest(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` (16 bytes will do) is a manifest of any version."""
+    """Return whether a file that begins with ``head`` (16 bytes) is a manifest of any version."""
     return head.startswith(PREFIX)
 
 
 def dump(manifest: Manifest) -> bytes:
-    """The manifest's text; ``parse`` gives an equal manifest back."""
+    """Return the manifest's text; ``parse`` gives an equal manifest back."""
     lines = [header_line(manifest), skeleton_line(manifest.skeleton)]
     if manifest.recipe is not None:
         lines.append(recipe_line(manifest.recipe))
@@ -38,7 +38,7 @@ def dump(manifest: Manifest) -> bytes:
 
 
 def header_line(manifest: Manifest) -> bytes:
-    """The first line: what file this is."""
+    """Return the first line: what file this is."""
     return _line(
         {
             "git-theta": VERSION,
@@ -50,12 +50,12 @@ def header_line(manifest: Manifest) -> bytes:
 
 
 def skeleton_line(chunks: Iterable[Chunk]) -> bytes:
-    """The second line: the chunks of the skeleton."""
+    """Return the second line: the chunks of the skeleton."""
     return _line({"skeleton": _chunk_rows(chunks)})
 
 
 def recipe_line(recipe: Mapping[str, Any]) -> bytes:
-    """The third line of a merged checkpoint.
+    """Return the third line of a merged checkpoint.
 
     ``ValueError`` when a number is not finite, or where it is nested too deeply.
     """
@@ -98,7 +98,7 @@ def _ref_row(ref: Ref) -> list[Any]:
 
 
 def tensor_line(entry: TensorEntry) -> bytes:
-    """The line of a tensor that owns bytes."""
+    """Return the line of a tensor that owns bytes."""
     row: dict[str, Any] = {
         "name": entry.name,
         "dtype": entry.dtype,
@@ -112,7 +112,7 @@ def tensor_line(entry: TensorEntry) -> bytes:
 
 
 def alias_line(alias: AliasEntry) -> bytes:
-    """The line of a further name."""
+    """Return the line of a further name."""
     row = {
         "name": alias.name,
         "dtype": alias.dtype,

@@ -1,4 +1,4 @@
-"""What a data loader gives, one example at a time or as it comes."""
+"""Batches of a data loader, one example at a time or as they come."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from git_theta.errors import UsageError
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; ``UsageError`` for a model without any."""
+    """Return where the model's parameters are; ``UsageError`` for a model without any."""
     for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     raise UsageError("the model has no parameters")
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it on ``device``."""
+    """Return the batch with every tensor in it on ``device``."""
     return _each(batch, lambda tensor: tensor.to(device))
 
 
 def size_of(batch: Any) -> int:
-    """The number of examples: the length of the first tensor's first axis.
+    """Return the number of examples: the length of the first tensor's first axis.
 
     Raises ``UsageError`` for a batch without a tensor that has axes.
     """
@@ -37,7 +37,7 @@ def size_of(batch: Any) -> int:
 
 
 def examples(batch: Any) -> Iterator[Any]:
-    """The examples of a batch, each a batch of size 1.
+    """Yield the examples of a batch, each a batch of size 1.
 
     Tensors are cut along their first axis where its length is that of the batch; anything else is
     in every example.
@@ -55,7 +55,7 @@ def _cutter(place: int, size: int) -> Callable[[Tensor], Tensor]:
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """What the model makes of a batch.
+    """Return what the model makes of a batch.
 
     A mapping is given as keyword arguments, less ``labels``; of a tuple or list the first element
     is the input; anything else is the input.

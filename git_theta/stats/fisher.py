@@ -84,7 +84,7 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _means(sums: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The means, in place of the sums; ``MergeError`` where float32 does not have them."""
+    """Return the means, in place of the sums; ``MergeError`` where float32 does not have them."""
     for name, total in sums.items():
         if not bool(total.isfinite().all()):
             raise MergeError(
@@ -139,7 +139,7 @@ def _likelihoods(
 
 
 def _draw(chances: Tensor, generator: torch.Generator) -> Tensor:
-    """A class for each row of probabilities: ``[rows, 1]``."""
+    """Return a class for each row of probabilities: ``[rows, 1]``."""
     numbers = torch.rand(len(chances), 1, dtype=torch.float64, generator=generator)
     reached = chances.cumsum(1)
     places = torch.searchsorted(reached, numbers * reached[:, -1:], right=True)

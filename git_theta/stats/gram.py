@@ -121,6 +121,6 @@ class _Sums:
         return given[mask.to(given.device, torch.bool)]
 
     def means(self) -> dict[str, Tensor]:
-        """The means, float32, symmetric to the bit: a matrix product is but for rounding."""
+        """Return the means, float32, symmetric to the bit: a matrix product is but for rounding."""
         halves = {name: total / (2 * self._counts[name]) for name, total in self.products.items()}
         return {name: (half + half.T).float() for name, half in halves.items()}

@@ -1,4 +1,4 @@
-"""What a model's parameters are called in a checkpoint of it."""
+"""Names of a model's parameters in a checkpoint of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEEPEST = 3
 
 
 def in_checkpoint(names: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """A model's names of parameters to the checkpoint's, for those that it has.
+    """Return a model's names of parameters to the checkpoint's, for those that it has.
 
     They are alike, or one prefix is taken from the names of the model, such as the ``bert.`` of a
     classifier, or else put before them: the one that makes the most of them known. Name by name
@@ -57,7 +57,7 @@ def _ambiguous(one: Mapping[str, str], other: Mapping[str, str]) -> UsageError:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """What names begin with, up to their first three dots; short ones first."""
+    """Return what names begin with, up to their first three dots; short ones first."""
     dots = (dot for name in names for dot in islice(_DOT.finditer(name), _DEEPEST))
     found = {dot.string[: dot.end()] for dot in dots}
     return sorted(found, key=lambda prefix: (len(prefix), prefix))

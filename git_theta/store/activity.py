@@ -46,7 +46,7 @@ class Activity:
         unlocked.replace(file)
 
     def end(self) -> None:
-        """Everything that this process stored is known to git now."""
+        """Forget what this process stored: git knows of it now."""
         with self._lock:
             if self._end:
                 self._end()

@@ -1,4 +1,4 @@
-"""What is known of local frames: content hash to places, in SQLite. A cache, never the truth.
+"""The index of local frames: content hash to places, in SQLite. A cache, never the truth.
 
 The database may be deleted at any time; ``git theta fsck --reindex`` fills it again. A row
 may outlive its object, so a reader asks the object store before it relies on one.
@@ -49,7 +49,7 @@ class Index:
         self._warned = False
 
     def find(self, content: str) -> list[Location]:
-        """Where content hash ``content`` is stored: shortest chain first, then smallest frame."""
+        """Return where content ``content`` is stored: shortest chain first, then smallest frame."""
         return self.find_many([content]).get(content, [])
 
     def find_many(self, contents: Iterable[str]) -> dict[str, list[Location]]:
@@ -58,7 +58,7 @@ class Index:
         return self._try("read", lambda of: rows.select(of, keys), {}, create=False)
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
-        """The files of objects as they were when the objects were verified."""
+        """Return the files of objects as they were when the objects were verified."""
         keys = [bytes.fromhex(oid) for oid in oids]
         return self._try("read", lambda of: rows.stamps(of, keys), {}, create=False)
 

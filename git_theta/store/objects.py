@@ -59,11 +59,11 @@ class ObjectStore:
         self._used.clear()
 
     def path(self, oid: str) -> Path:
-        """Where object ``oid`` lies, or would."""
+        """Return where object ``oid`` lies, or would."""
         return self._objects / oid[:2] / oid
 
     def size(self, oid: str) -> int | None:
-        """The object's size in bytes, or ``None`` when it is not here.
+        """Return the object's size in bytes, or ``None`` when it is not here.
 
         ``StoreError`` when the store may not be looked into.
         """
@@ -81,7 +81,7 @@ class ObjectStore:
         return path.stat() if self.restore(oid) else None
 
     def has(self, oid: str) -> bool:
-        """Whether the object is here."""
+        """Return whether the object is here."""
         return self.size(oid) is not None
 
     def write(self, buffers: Iterable[Buffer]) -> Ref:
@@ -109,7 +109,7 @@ class ObjectStore:
         return Ref(oid, size, 0, size)
 
     def read(self, ref: Ref) -> memoryview:
-        """The bytes that ``ref`` names, not verified: their decoder knows their content hash.
+        """Return the bytes of ``ref``, not verified: their decoder knows their content hash.
 
         ``MissingObjectError`` when the object is not here, ``CorruptObjectError`` when its size
         is not what ``ref`` says.
@@ -171,7 +171,7 @@ class ObjectStore:
             raise store_error(error, path) from error
 
     def is_sound(self, oid: str, size: int) -> bool:
-        """Whether the object is here, readable and whole.
+        """Return whether the object is here, readable and whole.
 
         It is hashed where that has not been done since its file was last changed.
         """
@@ -192,7 +192,7 @@ class ObjectStore:
             self._soundness.trust(oid, stamp)
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
-        """The files of those of ``oids`` that were verified, for the index to keep."""
+        """Return the files of those of ``oids`` that were verified, for the index to keep."""
         return self._soundness.stamps(oids)
 
     def _note(self, oid: str) -> None:
@@ -208,7 +208,7 @@ class ObjectStore:
             raise _missing(self.path(oid)) from error
 
     def oids(self) -> Iterator[str]:
-        """Every object that is here, in the order of their names."""
+        """Yield every object that is here, in the order of their names."""
         for folder in self._list(self._objects):
             names = (file.name for file in self._list(folder))
             yield from (name for name in names if is_hex256(name) and name[:2] == folder.name)
@@ -229,7 +229,7 @@ class ObjectStore:
             raise store_error(error, self.path(oid)) from error
 
     def quarantine(self, oid: str) -> Path:
-        """Move a damaged object out of the way, to ``bad/``; gives its new place."""
+        """Move a damaged object out of the way, to ``bad/``; return its new place."""
         source, target = self.path(oid), self.root / "bad" / oid
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ class ObjectStore:
         return target
 
     def use(self, oid: str, size: int) -> bool:
-        """Whether the object is here and whole; a collection then lets it be."""
+        """Return whether the object is here and whole; a collection then lets it be."""
         if not self.is_sound(oid, size):
             return False
         try:
@@ -288,7 +288,7 @@ class ObjectStore:
         self._rename(self.path(oid), self._trash(oid))
 
     def discarded(self) -> Iterator[str]:
-        """What is in the trash."""
+        """Yield what is in the trash."""
         names = (file.name for folder in self._list(self._objects) for file in self._list(folder))
         oids = (name.removesuffix(_TRASH) for name in names if name.endswith(_TRASH))
         yield from filter(is_hex256, oids)
@@ -314,7 +314,10 @@ class ObjectStore:
         return True
 
     def stat(self, oid: str) -> os.stat_result | None:
-        """The status of the object's file, here or in the trash; it was last used when modified."""
+        """Return the status of the object's file, here or in the trash.
+
+        It was last used when modified.
+        """
         for path in (self.path(oid), self._trash(oid)):
             with suppress(FileNotFoundError):
                 return path.stat()
@@ -345,7 +348,7 @@ class ObjectStore:
                 sync_path(folder)
 
     def _target(self, oid: str) -> Path:
-        """The path of an object about to be written, whose name ``sync`` is to make durable."""
+        """Return the path of an object to be written, whose name ``sync`` makes durable."""
         self._activity.begin()
         path = self.path(oid)
         with self._lock:

@@ -98,7 +98,7 @@ def _is_ready(connection: sqlite3.Connection) -> bool:
 
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, list[Location]]:
-    """The undamaged rows of each hash, shortest chain first, then smallest frame."""
+    """Return the undamaged rows of each hash, shortest chain first, then smallest frame."""
     found: dict[str, list[Location]] = {}
     for first in range(0, len(keys), _BATCH):
         batch = keys[first : first + _BATCH]
@@ -113,7 +113,7 @@ def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, l
 
 
 def stamps(connection: sqlite3.Connection, oids: Sequence[bytes]) -> dict[str, Stamp]:
-    """The stamp of each object that was verified."""
+    """Return the stamp of each object that was verified."""
     found = {}
     for first in range(0, len(oids), _BATCH):
         batch = oids[first : first + _BATCH]
@@ -187,7 +187,7 @@ def _packed(row: Location) -> tuple[Any, ...]:
 
 
 def _location(row: tuple[Any, ...]) -> Location | None:
-    """The row as a value; ``None`` when it is damaged."""
+    """Return the row as a value; ``None`` when it is damaged."""
     *values, checksum, inode, mtime = row
     try:
         if crc32(_CHECKED.pack(*values)) != checksum:

@@ -1,4 +1,4 @@
-"""What every encoding must do: any bytes survive, and a stranger's frame does no harm."""
+"""The contract of encodings: any bytes survive, and a stranger's frame does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every format must do: find the tensors, read none of them, refuse what is malformed."""
+"""The contract of formats: find the tensors, read none of them, refuse what is malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every merge strategy must do: the same bits in any order, slicing and number of threads."""
+"""The contract of merge strategies: the same bits in any order, slicing and number of threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("main", "dev", "next")
 
 
 class _Suite:
-    """What holds for strategies of every kind."""
+    """The contract of strategies of every kind."""
 
     hyperparameters: Mapping[str, Any] = {}
 

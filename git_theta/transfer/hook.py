@@ -32,17 +32,17 @@ class RefUpdate:
 
     @property
     def deletes(self) -> bool:
-        """Whether the ref goes away."""
+        """Return whether the ref goes away."""
         return not self.local.strip("0")
 
     @property
     def creates(self) -> bool:
-        """Whether there is no such ref on the remote yet."""
+        """Return whether there is no such ref on the remote yet."""
         return not self.remote.strip("0")
 
     @property
     def names_objects(self) -> bool:
-        """Whether it is one of our own refs, as `--mirror` pushes and deletes them."""
+        """Return whether it is one of our own refs, as `--mirror` pushes and deletes them."""
         return pointer_refs.is_pointer_ref(self.remote_ref)
 
 

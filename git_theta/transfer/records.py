@@ -1,4 +1,4 @@
-"""What this repository knows to be on a remote: a file for each URL, below ``theta/uploaded``.
+"""Objects known to be on a remote: a file for each URL, below ``theta/uploaded``.
 
 Tracking refs prove nothing: they outlive `git remote set-url`, and a push with `--no-verify` or
 without our hook moves them too. So this is written after objects have arrived, and by nothing else.

@@ -1,4 +1,4 @@
-"""What is missing on a remote, and which of its commits need it."""
+"""Objects that are missing on a remote, and which of its commits need them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RemoteReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing."""
+        """Return whether nothing is missing."""
         return not self.missing
 
 

@@ -20,7 +20,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What was sent (oid to bytes), of how many objects that were needed, to which remote."""
+    """An upload: the objects sent (oid to bytes), of how many that were needed, to which remote."""
 
     remote: str
     sent: Mapping[str, int]

@@ -105,7 +105,7 @@ class _Rebuilder:
             self._chains = found | self._chains
 
     def _below(self, frame: _Frame) -> tuple[Ref, ...] | None:
-        """The chain that a frame stands on, if it is verified."""
+        """Return the chain that a frame stands on, if it is verified."""
         return self._chains.get(frame.header.base) if frame.header.base else ()
 
     def _decode(self, group: list[_Frame]) -> list[tuple[_Frame, Location | ThetaError]]:

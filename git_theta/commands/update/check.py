@@ -1,4 +1,4 @@
-"""Whether a file is a checkpoint with updates merged into it already."""
+"""Tell whether a file is a checkpoint with updates merged into it already."""
 
 from __future__ import annotations
 
