@@ -111,6 +111,17 @@ def _span_chunks(
         yield RawChunk(owner, number, Geometry(kind, span.shape, offset * 8 // kind.bits), data)
 
 
+def geometries(manifest: Manifest) -> Iterator[tuple[Chunk, Geometry]]:
+    """Each chunk with the geometry that it was encoded in."""
+    for chunk in manifest.skeleton:
+        yield chunk, _SKELETON_GEOMETRY
+    for entry in manifest.tensors:
+        kind, offset = dtype(entry.dtype), 0
+        for chunk in entry.chunks:
+            yield chunk, Geometry(kind, entry.shape, offset * 8 // kind.bits)
+            offset += chunk.length
+
+
 class _SkeletonCutter:
     """Collects the skeleton's pieces and cuts them into chunks of ``chunk_size``."""
 

@@ -64,7 +64,12 @@ class _ChunkReader:
         with self._lock:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
-        decoded = chunk_codec.decode(self._workshop.store, chunk)
+        try:
+            decoded = chunk_codec.decode(self._workshop.store, chunk)
+        except CorruptObjectError:
+            # Whatever was verified once: adding the content again must mend it.
+            self._workshop.index.forget(ref.oid for ref in chunk.chain)
+            raise
         data = decoded.data.data
         longer = sum(row.raw_length for row in decoded.locations) - chunk.length * len(chunk.chain)
         with self._lock:

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from git_theta.cli import remote_check
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import human, plural, print_json, printable
-from git_theta.commands.fsck import Problem, Rebuilt, Report, check, quarantine, rebuild_index
+from git_theta.commands.fsck import (
+    REPAIR,
+    Problem,
+    Rebuilt,
+    Repaired,
+    Report,
+    check,
+    rebuild_index,
+    repair,
+)
 from git_theta.errors import UsageError
-from git_theta.workspace import Workspace, open_workspace
+from git_theta.workspace import open_workspace
 
-_SHOWN_USES = 10
+_SHOWN = 3
+_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @click.command("fsck")
 @click.argument("revs", nargs=-1, metavar="[REV]...")
 @click.option("--full", is_flag=True, help="Also rebuild each checkpoint and compare its hash.")
 @click.option(
-    "--repair",
+    "--all",
+    "everything",
     is_flag=True,
-    help="Quarantine damaged objects, so that fetch downloads them again.",
+    help="Also report objects that are only on a remote, and what a sparse checkout leaves out.",
+)
+@click.option(
+    "--repair",
+    "mend",
+    is_flag=True,
+    help="Restore damaged and missing objects from work trees, LFS storage and remotes.",
+)
+@click.option(
+    "--from",
+    "places",
+    metavar="PATH",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Restore from another clone, or a folder of objects, too (with --repair).",
 )
 @click.option("--reindex", is_flag=True, help="Rebuild the index from the local objects.")
 @click.option(
@@ -36,7 +64,9 @@ _SHOWN_USES = 10
 def command(
     revs: tuple[str, ...],
     full: bool,
-    repair: bool,
+    everything: bool,
+    mend: bool,
+    places: tuple[Path, ...],
     reindex: bool,
     remote: str | None,
     as_json: bool,
@@ -46,60 +76,101 @@ def command(
     Names each damaged or missing object with the checkpoints and tensors that need it. Exits with
     1 if something is wrong.
 
+    With --repair, objects are taken from wherever they are whole, or encoded again from a file
+    that holds their content; damaged ones that nothing replaces are moved to .git/theta/bad.
+
     \b
     Examples:
       git theta fsck
       git theta fsck HEAD v1.0 --full
-      git theta fsck --repair && git theta fetch
+      git theta fsck --repair
+      git theta fsck --repair --from ../other-clone
       git theta fsck --reindex      if the index was lost
       git theta fsck --remote origin
     """
-    if reindex and (revs or full or repair):
+    if reindex and (revs or full or everything or mend):
         raise UsageError("--reindex goes alone", hint="git theta fsck --reindex; git theta fsck")
     if remote is not None:
-        if revs or full or repair or reindex:
+        if revs or full or everything or mend or reindex:
             raise UsageError("--remote goes alone", hint="git theta fsck --remote origin")
         remote_check.run(remote, as_json)
         return
+    if places and not mend:
+        raise UsageError("--from says where --repair looks", hint="git theta fsck --repair --from")
     with open_workspace(progress=Meter()) as workspace:
         if reindex:
             _tell_rebuilt(rebuild_index(workspace), as_json)
             return
-        report = check(workspace, revs, full=full)
-        moved = _repair(workspace, report) if repair else []
+        report = check(workspace, revs, full=full, everything=everything)
+        repaired = Repaired({}, ())
+        if mend and not report.ok:
+            repaired = repair(workspace, report, places)
+            report = check(workspace, revs, full=full, everything=everything)
     if as_json:
-        print_json({**asdict(report), "ok": report.ok, "quarantined": moved})
+        print_json({**asdict(report), "ok": report.ok, **asdict(repaired)})
     else:
-        _tell(report, moved)
+        _tell(report, repaired, mend)
     if not report.ok:
         raise SystemExit(1)
 
 
-def _repair(workspace: Workspace, report: Report) -> list[str]:
-    return [str(path) for path in quarantine(workspace, report)]
-
-
-def _tell(report: Report, moved: list[str]) -> None:
-    for problem in report.problems:
-        _tell_problem(problem)
-    for path in moved:
-        click.echo(f"quarantined: {path} (git theta fetch downloads it again)")
+def _tell(report: Report, repaired: Repaired, mended: bool) -> None:
+    for oid, origin in repaired.restored.items():
+        click.echo(f"restored: {oid[:12]} from {printable(origin)}")
+    for place in repaired.quarantined:
+        click.echo(f"quarantined: {printable(place)}")
+    for problems in grouped(report.problems):
+        _tell_problems(problems, mended)
     click.echo(
         f"{plural(report.checkpoints, 'checkpoint')}, {plural(report.objects, 'object')} "
         f"({human(report.stored)}) verified, {plural(len(report.problems), 'problem')}"
     )
     if report.absent:
-        click.echo(f"{plural(report.absent, 'object')} of older commits only on a remote")
+        what = plural(report.absent, "object")
+        click.echo(f"not looked at: {what} of older commits only on a remote (--all)")
+    for what in report.skipped:
+        click.echo(f"not looked at: {printable(what)}")
 
 
-def _tell_problem(problem: Problem) -> None:
-    click.echo(f"{problem.kind}: {printable(problem.detail)}")
-    for use in problem.uses[:_SHOWN_USES]:
-        tensor = f" {use.tensor}" if use.tensor is not None else ""
-        click.echo(f"  needed by {printable(use.checkpoint + tensor)}")
-    if len(problem.uses) > _SHOWN_USES:
-        click.echo(f"  and by {len(problem.uses) - _SHOWN_USES:,} more (--json lists them)")
-    click.echo(f"  fix: {problem.fix}")
+def grouped(problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Problems of the same kind that concern the same checkpoints, together."""
+    groups: dict[object, list[Problem]] = {}
+    for problem in problems:
+        concerned = frozenset(use.checkpoint for use in problem.uses)
+        groups.setdefault((problem.kind, problem.fix, concerned), []).append(problem)
+    return list(groups.values())
+
+
+def _tell_problems(problems: list[Problem], mended: bool) -> None:
+    for problem in problems[:_SHOWN]:
+        click.echo(f"{problem.kind}: {_HASH.sub(_short, printable(problem.detail))}")
+    if (more := len(problems) - _SHOWN) > 0:
+        click.echo(f"{problems[0].kind}: {plural(more, 'more object')} (--json lists them)")
+    # A checkpoint of the index and of HEAD is one; of its tensors a few tell which part it is.
+    tensors: dict[str, dict[str | None, None]] = {}
+    for use in (use for problem in problems for use in problem.uses):
+        tensors.setdefault(use.checkpoint, {})[use.tensor] = None
+    names = [name for name in tensors if not (name.startswith(":") and f"HEAD{name}" in tensors)]
+    for name in names[:_SHOWN]:
+        click.echo(f"  needed by {printable(name)}{_some(list(filter(None, tensors[name])))}")
+    if (more := len(names) - _SHOWN) > 0:
+        click.echo(f"  and by {plural(more, 'more checkpoint')} (--json lists them)")
+    fix = problems[0].fix
+    if mended and fix == REPAIR:
+        fix = f"{REPAIR} --from PATH  (another clone that has it)"
+    click.echo(f"  fix: {fix}")
+
+
+def _short(hash_: re.Match[str]) -> str:
+    return hash_[0][:12]
+
+
+def _some(tensors: list[str]) -> str:
+    if not tensors:
+        return ""
+    more = len(tensors) - _SHOWN
+    shown = ", ".join(map(printable, tensors[:_SHOWN]))
+    return f": {shown}" + (f" and {plural(more, 'more tensor')}" if more > 0 else "")
 
 
 def _tell_rebuilt(rebuilt: Rebuilt, as_json: bool) -> None:

@@ -232,18 +232,31 @@ class Repository:
         """The blobs that anything here holds on to, most of them once.
 
         Refs, reflogs, the stash, HEAD and the index of every work tree, operations under way.
-        Without those in the history of ``exclude``, options such as ``--remotes``. What a
-        partial clone has not fetched is left out.
+        With ``exclude``, options such as ``--remotes``, without what is in their history, and
+        without indexes (see ``staged``). What a partial clone has not fetched is left out.
         """
         here = ["--ignore-missing", "--missing=allow-promisor"]
-        everything = ["--all", "--reflog", "--indexed-objects"]
-        without = ["--not", *exclude] if exclude else []
-        yield from entries.of_history([*here, *everything, *without], [], self.top, self._env)
+        others = ["--not", *exclude] if exclude else ["--indexed-objects"]
+        walk = [*here, "--all", "--reflog", *others]
+        yield from entries.of_history(walk, [], self.top, self._env)
         for file in roots.indexes(self.common_dir):
             yield from self._spare_index(file)
         # Most of what git's files name is in a ref or reflog too.
         rest = [*here, "--not", "--all", "--reflog", *exclude, "--not"]
         yield from self._held(roots.held(self.common_dir), rest)
+
+    def staged(self) -> Iterator[Entry]:
+        """The files in the index of any work tree that are not in its HEAD."""
+        for folder in roots.git_dirs(self.common_dir):
+            prefix = "main-worktree" if folder == self.common_dir else f"worktrees/{folder.name}"
+            head = {entry.blob for entry in self.tree(f"{prefix}/HEAD")}
+            if (folder / "index").exists():
+                for entry in self._index_of(folder / "index"):
+                    if entry.blob not in head:
+                        yield entry
+
+    def _index_of(self, file: Path) -> list[Entry]:
+        return entries.of_index(partial(self.git, env={"GIT_INDEX_FILE": str(file)}))
 
     def _held(self, ids: list[str], options: list[str]) -> Iterator[Entry]:
         """The blobs in the history of ``ids``, as far as it is still there.
@@ -273,7 +286,7 @@ class Repository:
                     path=str(file),
                     hint="run the command again; if no git command is running, remove the file",
                 )
-            yield from entries.of_index(partial(self.git, env={"GIT_INDEX_FILE": str(file)}))
+            yield from self._index_of(file)
 
 
 def _lines(words: Iterable[str]) -> bytes:

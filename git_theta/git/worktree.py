@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
@@ -61,6 +62,24 @@ def skipped(repo: Repository) -> set[str]:
     """Return the files of the index that a sparse checkout leaves out of the work tree."""
     listed = decode(repo.git("ls-files", "-z", "-t")).split("\0")
     return {record[2:] for record in listed if record.startswith("S ")}
+
+
+def absent_blobs(repo: Repository) -> set[str]:
+    """Return the blobs of the index and of HEAD that a partial clone has not fetched.
+
+    Asking git for one would fetch it.
+    """
+    head = ["HEAD"] if repo.resolve("HEAD") else []
+    walk = ("rev-list", "--objects", "--missing=print", "--no-walk", "--indexed-objects")
+    listed = decode(repo.git(*walk, *head)).split("\n")
+    return {line[1:] for line in listed if line.startswith("?")}
+
+
+def work_trees(repo: Repository) -> list[Path]:
+    """Return the folders of all work trees of this repository that are there."""
+    listed = decode(repo.git("worktree", "list", "--porcelain")).split("\n")
+    folders = [Path(line.removeprefix("worktree ")) for line in listed if line[:9] == "worktree "]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def refresh(repo: Repository, paths: Iterable[str]) -> None:

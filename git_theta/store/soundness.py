@@ -12,6 +12,7 @@ from git_theta.errors import CorruptObjectError
 from git_theta.store.rows import Stamp
 
 _BLOCK = 4 << 20
+_NEVER = Stamp(-1, -1, -1)
 _INODE_MASK = (1 << 63) - 1  # SQLite's integers are signed
 
 
@@ -40,8 +41,8 @@ class Soundness:
         self._stamps[oid] = _stamp(status)
 
     def forget(self, oid: str) -> None:
-        """Take nothing for granted about ``oid`` any more."""
-        self._stamps.pop(oid, None)
+        """Take nothing for granted about ``oid``, whatever an earlier process has verified."""
+        self._stamps[oid] = _NEVER
 
     def knows(self, oid: str, status: os.stat_result) -> bool:
         """Whether the file with this ``status`` is the one that was verified."""
@@ -49,7 +50,8 @@ class Soundness:
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
         """What is remembered of ``oids``, for the index to keep."""
-        return {oid: self._stamps[oid] for oid in oids if oid in self._stamps}
+        found = ((oid, self._stamps.get(oid, _NEVER)) for oid in oids)
+        return {oid: stamp for oid, stamp in found if stamp != _NEVER}
 
 
 def _stamp(status: os.stat_result) -> Stamp:

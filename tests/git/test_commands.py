@@ -332,12 +332,11 @@ def test_fsck_names_what_a_damaged_object_concerns(model, theta, remote):
     file.write_bytes(bytes(size))
     done = theta(model, "fsck")
     assert done.returncode == 1
-    assert oid in done.stdout
-    assert "m.safetensors layer.0.bias" in done.stdout
+    assert oid[:12] in done.stdout
+    assert "needed by HEAD:m.safetensors: " in done.stdout
     report = _json(theta(model, "fsck", "--json"))
     assert [problem["kind"] for problem in report["problems"]] == ["corrupt"]
-    assert theta(model, "fsck", "--repair").returncode == 1
-    assert theta(model, "fetch").returncode == 0
+    assert theta(model, "fsck", "--repair").returncode == 0
     assert theta(model, "fsck").returncode == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from git_theta import manifest
 from git_theta.checkpoint import clean
 from git_theta.codec import Frame, encode_frame
-from git_theta.commands.fsck import Problem, Report, Use, check, quarantine, rebuild_index
+from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, repair
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Encoded, Part
 from git_theta.errors import UsageError
@@ -37,6 +37,10 @@ def add(workspace: Workspace, path: str, data: bytes) -> None:
     parents = [manifest.parse(text) for text in texts]
     cleaned = clean(MemorySource(data), path, workspace.storage, parents)
     stage(workspace, manifest.dump(cleaned.manifest), path)
+
+
+def quarantined(workspace: Workspace, report: Report) -> list[Path]:
+    return [Path(place) for place in repair(workspace, report).quarantined]
 
 
 def stage(workspace: Workspace, text: bytes, path: str = "made.safetensors") -> None:
@@ -138,7 +142,7 @@ class TestMissing:
         workspace.store.remove(ref.oid)
         problem = only(check(workspace))
         assert (problem.kind, problem.oid) == ("missing", ref.oid)
-        assert problem.fix == "git theta fetch"
+        assert problem.fix == "git theta fsck --repair"
         assert ref.oid in problem.detail
         before = workspace.repo.git("rev-parse", "--short", "HEAD~1").decode().strip()
         # In the fine-tune it is the base of a delta.
@@ -160,9 +164,12 @@ class TestMissing:
         workspace.store.remove(top(workspace, "HEAD~1:model.safetensors", "layer.1.bias").oid)
         assert only(check(workspace)).kind == "missing", "it is nowhere else"
         workspace.repo.git("update-ref", "refs/remotes/origin/main", "HEAD")
+        assert not check(workspace).ok, "there is no remote, whatever its ref says"
+        workspace.repo.git("remote", "add", "origin", "somewhere")
         report = check(workspace)
         assert report.ok
         assert report.absent == 1
+        assert not check(workspace, everything=True).ok
         assert not check(workspace, ["HEAD~1"]).ok, "asked for by name"
 
     def test_the_stash(self, workspace: Workspace) -> None:
@@ -175,6 +182,78 @@ class TestMissing:
         workspace.store.remove(ref.oid)
         name = workspace.repo.git("rev-parse", "--short", "stash").decode().strip()
         assert only(check(workspace)).uses == (Use(f"{name}:other.safetensors", "layer.0.weight"),)
+
+    @pytest.mark.parametrize("remote", [False, True])
+    def test_an_older_stash_and_what_was_reset_away(self, workspace: Workspace, remote) -> None:
+        """No ref names them, and no remote has them."""
+        if remote:
+            workspace.repo.git("remote", "add", "origin", "somewhere")
+            workspace.repo.git("update-ref", "refs/remotes/origin/main", "HEAD")
+        names = []
+        for seed in (5, 6):
+            data = checkpoints.safetensors(checkpoints.tensors(seed=seed))
+            add(workspace, "other.safetensors", data)
+            commit(workspace)
+            names.append(workspace.repo.git("rev-parse", "--short", "HEAD").decode().strip())
+            workspace.repo.git("reset", "-q", "HEAD~1")
+        lost = [top(workspace, f"{n}:other.safetensors", "layer.0.weight").oid for n in names]
+        for oid in lost:
+            workspace.store.remove(oid)
+        report = check(workspace)
+        assert {problem.oid for problem in report.problems} == set(lost)
+        concerned = {use.checkpoint for problem in report.problems for use in problem.uses}
+        assert concerned == {f"{name}:other.safetensors" for name in names}
+        assert report.absent == 0
+
+
+class TestLeftOut:
+    """What a clone does not have on purpose is no damage, and is said."""
+
+    @pytest.fixture
+    def pushed(self, workspace: Workspace) -> Workspace:
+        workspace.repo.git("remote", "add", "origin", "somewhere")
+        workspace.repo.git("update-ref", "refs/remotes/origin/main", "HEAD")
+        attributes = workspace.repo.git_dir / "info/attributes"
+        attributes.write_text("*.safetensors filter=theta\n")
+        return workspace
+
+    def test_a_sparse_checkout(self, pushed: Workspace) -> None:
+        ref = top(pushed, ":other.safetensors", "layer.0.weight")
+        pushed.store.remove(ref.oid)
+        assert not check(pushed).ok
+        pushed.repo.git("update-index", "--skip-worktree", "other.safetensors")
+        report = check(pushed)
+        assert report.ok
+        assert report.absent == 1
+        assert report.skipped == ("1 checkpoint that a sparse checkout leaves out",)
+        assert not check(pushed, everything=True).ok
+
+    def test_a_sparse_checkout_of_what_nobody_else_has(self, workspace: Workspace) -> None:
+        ref = top(workspace, ":other.safetensors", "layer.0.weight")
+        workspace.store.remove(ref.oid)
+        workspace.repo.git("update-index", "--skip-worktree", "other.safetensors")
+        assert not check(workspace).ok
+
+    def test_a_shallow_clone(self, pushed: Workspace) -> None:
+        head = pushed.repo.resolve("HEAD")
+        (pushed.repo.common_dir / "shallow").write_text(f"{head}\n")
+        report = check(pushed)
+        assert report.ok
+        assert "shallow" in report.skipped[0]
+
+    def test_a_partial_clone_fetches_nothing(self, pushed: Workspace, tmp_path: Path) -> None:
+        pushed.repo.git("config", "uploadpack.allowFilter", "true")
+        url = pushed.repo.common_dir.as_uri()
+        clone = Repo.clone(url, tmp_path / "clone", "--filter=blob:none", "--no-checkout")
+        clone.git("read-tree", "HEAD")
+        (clone.path / ".git/info").mkdir(exist_ok=True)
+        (clone.path / ".git/info/attributes").write_text("*.safetensors filter=theta\n")
+        with open_workspace(clone.path) as opened:
+            report = check(opened)
+        assert report.ok
+        assert report.checkpoints == 0
+        assert report.skipped == ("2 checkpoints that a partial clone has not fetched",)
+        assert "?" in clone.git("rev-list", "--objects", "--missing=print", "HEAD")
 
 
 class TestCorrupt:
@@ -202,11 +281,11 @@ class TestCorrupt:
         good = bytes(workspace.store.read(ref))
         rewrite(workspace.store, ref.oid, good[:-1] + b"?")
         report = check(workspace)
-        (place,) = quarantine(workspace, report)
+        (place,) = quarantined(workspace, report)
         assert place.read_bytes() == good[:-1] + b"?"
         assert not workspace.store.has(ref.oid)
         assert only(check(workspace)).kind == "missing"
-        assert quarantine(workspace, report) == []
+        assert quarantined(workspace, report) == []
         workspace.store.write([good])
         assert check(workspace).ok
 
@@ -216,7 +295,7 @@ class TestCorrupt:
         report = check(workspace)
         assert {problem.oid for problem in report.problems} == set(workspace.store.oids())
         assert all(problem.uses for problem in report.problems)
-        assert len(quarantine(workspace, report)) == len(report.problems)
+        assert len(quarantined(workspace, report)) == len(report.problems)
         assert not list(workspace.store.oids())
 
 
@@ -255,7 +334,9 @@ class TestWrongFrames:
         assert (problem.kind, problem.oid) == ("corrupt", ref.oid)
         assert "hash that it claims" in problem.detail
         assert Use("HEAD:made.safetensors", "data") in problem.uses
-        assert quarantine(workspace, check(workspace)) == [], "its own bytes are what its name says"
+        assert quarantined(workspace, check(workspace)) == [], (
+            "its own bytes are what its name says"
+        )
 
     def test_no_frame_at_all(self, workspace: Workspace) -> None:
         ref = workspace.store.write([b"nothing that begins like a frame"])
@@ -379,5 +460,5 @@ class TestRebuildIndex:
 def test_bad_folder_is_inside_the_store(workspace: Workspace) -> None:
     ref = top(workspace, ":model.safetensors", "layer.1.weight")
     rewrite(workspace.store, ref.oid, b"damaged")
-    (place,) = quarantine(workspace, check(workspace))
+    (place,) = quarantined(workspace, check(workspace))
     assert place == Path(workspace.repo.theta_dir) / "bad" / ref.oid

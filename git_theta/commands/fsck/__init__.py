@@ -1,7 +1,18 @@
-"""Verifying what is stored, naming what damage concerns, and filling the index again."""
+"""Verifying what is stored, naming what damage concerns, mending it, and rebuilding the index."""
 
-from git_theta.commands.fsck.check import check, quarantine
+from git_theta.commands.fsck.check import check
 from git_theta.commands.fsck.rebuild import Rebuilt, rebuild_index
-from git_theta.commands.fsck.report import Problem, Report, Use
+from git_theta.commands.fsck.repair import Repaired, repair
+from git_theta.commands.fsck.report import REPAIR, Problem, Report, Use
 
-__all__ = ["Problem", "Rebuilt", "Report", "Use", "check", "quarantine", "rebuild_index"]
+__all__ = [
+    "REPAIR",
+    "Problem",
+    "Rebuilt",
+    "Repaired",
+    "Report",
+    "Use",
+    "check",
+    "rebuild_index",
+    "repair",
+]

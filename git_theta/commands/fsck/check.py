@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 from git_theta import manifest
 from git_theta.checkpoint import chunk_codec, smudge
-from git_theta.commands.fsck.report import SKELETON, Kind, Problem, Report, Use
+from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
@@ -30,42 +29,24 @@ from git_theta.store import Location, ObjectStore
 from git_theta.workspace import Workspace
 
 _BATCH = 4 << 20
-_FETCH = "git theta fetch"
-_REPAIR = "git theta fsck --repair"
 
 
-def check(workspace: Workspace, revs: Sequence[str] = (), *, full: bool = False) -> Report:
+def check(
+    workspace: Workspace,
+    revs: Sequence[str] = (),
+    *,
+    full: bool = False,
+    everything: bool = False,
+) -> Report:
     """Verify the checkpoints of ``revs``, or all that the repository holds on to.
 
     Every object must hash to its name, every frame decode to the content that it claims, and with
-    ``full`` every file be rebuilt with its hash. ``UsageError`` for a revision that is not there.
+    ``full`` every file be rebuilt with its hash. With ``everything`` objects must be here that a
+    remote has, too. ``UsageError`` for a revision that is not there.
     """
-    checker = _Checker(workspace, Scope(workspace.repo, revs), full)
+    checker = _Checker(workspace, Scope(workspace.repo, revs, everything), full)
     checker.run()
     return checker.report()
-
-
-def quarantine(workspace: Workspace, report: Report) -> list[Path]:
-    """Move damaged objects to ``theta/bad``, so that a fetch gets them again; gives their places.
-
-    Objects whose own bytes are right stay: another copy would be no better.
-    """
-    store = workspace.store
-    damaged = {problem.oid for problem in report.problems if problem.kind == "corrupt"}
-    bad = [oid for oid in sorted(filter(None, damaged)) if _is_bad(store, oid)]
-    moved = {oid: store.quarantine(oid) for oid in bad}
-    workspace.storage.index.forget(moved)
-    return list(moved.values())
-
-
-def _is_bad(store: ObjectStore, oid: str) -> bool:
-    try:
-        store.verify(oid)
-    except CorruptObjectError:
-        return True
-    except MissingObjectError:
-        return False
-    return False
 
 
 @dataclass(slots=True)
@@ -101,6 +82,7 @@ class _Checker:
             stored=sum(self._sizes.values()),
             absent=len(cases) - len(serious),
             problems=tuple(replace(case.problem, uses=tuple(case.uses)) for case in serious),
+            skipped=tuple(self._scope.skipped),
         )
 
     def run(self) -> None:
@@ -113,6 +95,8 @@ class _Checker:
                 continue
             self._workshop.progress.start(f"checking {found.path}", described.size)
             self._one(found, described)
+        # What was verified once and has rotted since: adding its content again must mend it.
+        self._workshop.index.forget(self._bad_objects)
         self._workshop.progress.finish()
 
     def _one(self, found: Found, described: Manifest) -> None:
@@ -141,9 +125,8 @@ class _Checker:
                 raise error
             else:
                 kind: Kind = "missing" if isinstance(error, MissingObjectError) else "corrupt"
-                fix = _FETCH if kind == "missing" else _REPAIR
                 detail = f"{oid}: {error.message}"
-                self._bad_objects[oid] = _Case(Problem(kind, oid, detail, (), fix))
+                self._bad_objects[oid] = _Case(Problem(kind, oid, detail, (), REPAIR, size))
 
     def _verify(self, item: tuple[str, int]) -> tuple[tuple[str, int], ThetaError | None]:
         oid, size = item
@@ -190,11 +173,11 @@ class _Checker:
         try:
             return chunk, chunk_codec.decode(self._store, chunk).locations, None
         except ThetaError as error:
-            oid = _culprit(self._store, chunk).oid
+            ref = _culprit(self._store, chunk)
             newer = isinstance(error, UnsupportedVersionError)
             kind: Kind = "unsupported" if newer else "corrupt"
-            fix = error.hint if newer and error.hint else _REPAIR
-            return chunk, (), Problem(kind, oid, error.message, (), fix)
+            fix = error.hint if newer and error.hint else REPAIR
+            return chunk, (), Problem(kind, ref.oid, error.message, (), fix, ref.size)
 
     # --- whole files -----------------------------------------------------------------------------
 

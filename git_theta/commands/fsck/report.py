@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 SKELETON = "(skeleton)"
+REPAIR = "git theta fsck --repair"
 
 Kind = Literal["missing", "corrupt", "unsupported", "manifest"]
 
@@ -28,6 +29,7 @@ class Problem:
     ``missing``: object ``oid`` is not here. ``corrupt``: its bytes, or a frame in it, are not what
     they should be. ``unsupported``: a frame in it needs a newer git-theta, or a plug-in.
     ``manifest``: a manifest cannot be read, or its file is not what it says; ``oid`` is ``None``.
+    ``size`` is that of the object, in bytes.
     """
 
     kind: Kind
@@ -35,6 +37,7 @@ class Problem:
     detail: str
     uses: tuple[Use, ...]
     fix: str
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Report:
 
     ``objects`` were verified, ``stored`` bytes of them; ``chunks`` is the number of different
     pieces of content that they were asked for. ``absent`` objects are not here and need not be:
-    only commits that a remote has need them.
+    only commits that a remote has need them. ``skipped`` says what was not looked at.
     """
 
     checkpoints: int
@@ -52,6 +55,7 @@ class Report:
     stored: int
     absent: int
     problems: tuple[Problem, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from git_theta.git import Entry, Repository, revisions
+from git_theta.git import Entry, Repository, attributes, revisions, worktree
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,17 @@ class Scope:
     """The manifests of some revisions; without any, of all that this repository holds on to.
 
     A clone downloads the objects of what it checks out, and no others. So an object must be here
-    if the index, HEAD or a revision that was asked for needs it, or a commit that is on no
-    remote: it is nowhere else then.
+    if what is checked out or a revision that was asked for needs it, or anything that no remote
+    has: a commit, a stash, an entry of a reflog. It is nowhere else then. With ``everything`` all
+    must be here. ``skipped`` says what was not looked at.
     """
 
-    def __init__(self, repo: Repository, revs: Sequence[str]) -> None:
+    def __init__(self, repo: Repository, revs: Sequence[str], everything: bool = False) -> None:
         self._repo = repo
         self._revs = revs
+        self._everything = everything
         self._names: dict[str, list[str]] = {}
+        self.skipped: list[str] = []
 
     def manifests(self) -> Iterator[Found]:
         """Each manifest once, the newest first, those that are required before the others."""
@@ -46,15 +49,34 @@ class Scope:
                 tree = revisions.tree_of(self._repo, rev)
                 yield True, self._named(rev, self._repo.tree(tree))
             return
+        if (self._repo.common_dir / "shallow").exists():
+            self.skipped.append("history before the commits with which this shallow clone begins")
+        yield True, self._checked_out()
+        # Without a remote, refs that a removed one has left prove nothing.
+        pushed = ["--remotes"] if self._repo.remotes() else []
+        yield True, self._repo.staged()
+        yield True, self._repo.all_entries(pushed)
+        yield self._everything, self._repo.all_entries()
+
+    def _checked_out(self) -> list[Entry]:
         # All names first: a manifest is given once, but may stand in both.
-        current = [
-            *self._named("", self._repo.index()),
-            *self._named("HEAD", self._repo.tree("HEAD")),
-        ]
-        yield True, current
-        head = ["HEAD"] if self._repo.resolve("HEAD") else []
-        yield True, self._repo.range_entries(["--all", *head], ["--remotes"])
-        yield False, self._repo.all_entries()
+        index = self._named("", self._repo.index())
+        head = self._named("HEAD", self._repo.tree("HEAD"))
+        absent = worktree.absent_blobs(self._repo)
+        left_out = set() if self._everything else worktree.skipped(self._repo)
+        # What is staged is nowhere else, whatever a sparse checkout leaves out.
+        committed = {(entry.path, entry.blob) for entry in head}
+        left_out &= {entry.path for entry in index if (entry.path, entry.blob) in committed}
+        self._skip("a partial clone has not fetched", [e for e in head if e.blob in absent])
+        self._skip("a sparse checkout leaves out", [e for e in head if e.path in left_out])
+        current = (entry for entry in (*index, *head) if entry.blob not in absent)
+        return [entry for entry in current if entry.path not in left_out]
+
+    def _skip(self, why: str, entries: list[Entry]) -> None:
+        filters = attributes.effective(self._repo, {entry.path for entry in entries})
+        count = sum(name == "theta" for name in filters.values())
+        if count:
+            self.skipped.append(f"{count} checkpoint{'s' if count > 1 else ''} that {why}")
 
     def _named(self, rev: str, entries: list[Entry]) -> list[Entry]:
         for entry in entries:

@@ -145,3 +145,15 @@ def test_a_partial_clone_fetches_nothing(repo, tmp_path):
         assert {entry.blob for entry in opened.all_entries()} == {_blob(repo, b"new")}
     missing = clone.git("rev-list", "--objects", "--all", "--missing=print")
     assert f"?{_blob(repo, b'old')}" in missing
+
+
+def test_what_is_staged_in_any_work_tree(repo, found, tmp_path):
+    repo.commit(a=b"a", b=b"b")
+    second = Repo(tmp_path / "second")
+    repo.git("worktree", "add", "-q", "--detach", str(second.path))
+    second.write("a", b"staged there")
+    second.git("add", "a")
+    repo.write("b", b"staged here")
+    repo.git("add", "b")
+    staged = {entry.blob for entry in found.staged()}
+    assert staged == {_blob(repo, b"staged there"), _blob(repo, b"staged here")}
