@@ -15,8 +15,10 @@ from git_theta.errors import ThetaError
 from git_theta.filters.session import Session
 from git_theta.git import hooks
 from git_theta.git.filter_server import serve
-from git_theta.git.operation import merges_text
+from git_theta.git.operation import merges_text, running_command
 from git_theta.workspace import Workspace, open_workspace
+
+_COMPARING = ("status", "diff", "diff-files", "describe")
 
 
 @click.command("filter-process", hidden=True)
@@ -33,7 +35,14 @@ def command() -> None:
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         _add_missing_hooks(workspace)
         can_defer = not hooks.missing(workspace.repo)
-        session = Session(workspace, complain, can_defer, as_text=merges_text(ancestors()))
+        above = list(ancestors())
+        session = Session(
+            workspace,
+            complain,
+            can_defer,
+            as_text=merges_text(above),
+            only_compares=running_command(above) in _COMPARING,
+        )
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
 
 

@@ -21,6 +21,7 @@ from typing import IO, BinaryIO
 
 from git_theta.core import buffers
 from git_theta.core.buffers import new_array
+from git_theta.core.file_watch import FileWatch
 from git_theta.errors import ChangedError, LockedError, StoreError
 
 try:
@@ -79,6 +80,10 @@ class FileSource:
                 self.read(offset, length)  # raises
             done += count
         return buffer
+
+    def watch(self, since: int | None) -> FileWatch:
+        """Return a watch over the file, whose bytes are read from ``since`` (ns) on."""
+        return FileWatch(self._file, since)
 
     def close(self) -> None:
         """Close the file."""

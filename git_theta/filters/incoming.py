@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from git_theta import formats
 from git_theta.checkpoint import Cleaned, StorageContext, clean, smudge, store
+from git_theta.checkpoint.chunking import SKELETON, RawChunk, SourceStream, raw_chunks
 from git_theta.checkpoint.parents import Parent
 from git_theta.core.buffers import new_array
+from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer, Layout, Source
+from git_theta.core.parallel import in_order
 from git_theta.core.system import FileSource, store_error
 from git_theta.errors import ChangedError
 from git_theta.manifest import Manifest
@@ -100,19 +104,87 @@ class _Watched:
 
 
 def clean_incoming(
-    content: Packets, file: Path, name: str, storage: StorageContext, parents: Iterable[Parent]
+    content: Packets,
+    file: Path,
+    name: str,
+    storage: StorageContext,
+    parents: Iterable[Parent],
+    since: int | None = None,
+    only_compares: bool = False,
 ) -> Cleaned:
     """Store ``content``, called ``name``, which is most likely what ``file`` holds.
 
-    See ``checkpoint.clean``. No byte is read twice where it is what the file holds.
+    See ``checkpoint.clean``, and ``FileWatch`` for ``since``. No byte is read twice where it is
+    what the file holds and nobody may have written to it. Raises ``ChangedError`` where somebody
+    did, unless git ``only_compares`` the file and stores no manifest.
     """
-    guess = _look_at(file, name)
-    storage.progress.start(f"storing {name}", guess.size)
-    stream = _Watched(content, guess.reads)
-    described = store(stream, guess.layout, storage, parents)
+    with _opened(file) as source:
+        watch = source.watch(since) if source else None
+        guess = _look_at(source, name) if source else _NOTHING
+        storage.progress.start(f"storing {name}", guess.size)
+        stream = _Watched(content, guess.reads)
+        described = store(stream, guess.layout, storage, parents)
+        if source and watch and not only_compares and watch.suspects():
+            if watch.size() != described.size:
+                raise _changed()
+            _check_same(source, guess.layout, described, storage)
     if stream.agrees and stream.position == guess.size:
         return Cleaned(described, guess.warning)
     return _clean_again(described, name, storage, parents)
+
+
+def check_empty(file: Path, since: int | None) -> None:
+    """Raise ``ChangedError`` where ``file``, read as empty, is one that somebody is writing.
+
+    Saving over a file empties it first.
+    """
+    with _opened(file) as source:
+        watch = source.watch(since) if source else None
+        if watch and (watch.is_open_for_writing() or (watch.size() and watch.suspects())):
+            raise _changed()
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[FileSource | None]:
+    if file.is_symlink() or not file.is_file():
+        yield None
+        return
+    with FileSource(file) as source:
+        yield source
+
+
+def _check_same(
+    source: FileSource, layout: Layout, described: Manifest, storage: StorageContext
+) -> None:
+    """Compare what was stored with the file as it is now.
+
+    Each byte was the same at two times, one before the file was read to its end, one after it:
+    the manifest is what the file was in between. Only then is it not a mixture.
+    """
+    expected = {(SKELETON, at): chunk.hash for at, chunk in enumerate(described.skeleton)}
+    for owner, entry in enumerate(described.tensors):
+        expected |= {(owner, at): chunk.hash for at, chunk in enumerate(entry.chunks)}
+
+    def is_same(piece: RawChunk) -> bool:
+        return content_hash(piece.data) == expected.get((piece.owner, piece.number))
+
+    pieces = raw_chunks(SourceStream(source), layout, storage.settings.chunk_size)
+    raw = (piece for piece in pieces if isinstance(piece, RawChunk))
+    try:
+        same = all(in_order(is_same, raw, storage.settings.workers))
+    except ChangedError as error:
+        raise _changed() from error
+    if not same:
+        raise _changed()
+
+
+def _changed() -> ChangedError:
+    return ChangedError(
+        "the file changed while it was added: a program saves into it in place, through a memory "
+        "map or by writing over it",
+        hint="wait until it is saved, then git add it again; a program that saves under another "
+        "name and renames the file is never in the way",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +200,13 @@ class _Guess:
 _NOTHING = _Guess(Layout(formats.OPAQUE), 0, [], None)
 
 
-def _look_at(file: Path, name: str) -> _Guess:
-    if file.is_symlink() or not file.is_file():
+def _look_at(source: FileSource, name: str) -> _Guess:
+    recorded = _Recorded(source)
+    try:
+        layout, warning = formats.scan(recorded, name)
+    except ChangedError:
         return _NOTHING
-    with FileSource(file) as source:
-        recorded = _Recorded(source)
-        try:
-            layout, warning = formats.scan(recorded, name)
-        except ChangedError:
-            return _NOTHING
-        return _Guess(layout, source.size, recorded.reads, warning)
+    return _Guess(layout, source.size, recorded.reads, warning)
 
 
 def _clean_again(

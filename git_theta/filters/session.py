@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from git_theta.core.layout import Buffer
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.conflicts import dropped_side
-from git_theta.filters.incoming import Packets, clean_incoming
+from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints, parse
 from git_theta.git.filter_server import SmudgeRequest
 from git_theta.manifest import Manifest
@@ -30,7 +31,8 @@ class Session:
 
     ``warn`` is told what the user should know. With ``can_defer`` a hook is there that turns
     manifests in the work tree into files after git is done. With ``as_text`` git is about to merge
-    the manifests that it smudges as lines of text.
+    the manifests that it smudges as lines of text. With ``only_compares`` git stores nothing of
+    what it has cleaned, so that a file that somebody is writing is merely different.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Session:
         warn: Callable[[str | ThetaError], None],
         can_defer: bool = False,
         as_text: bool = False,
+        only_compares: bool = False,
     ) -> None:
         self._workspace = workspace
         self._warn = warn
@@ -47,6 +50,10 @@ class Session:
         self._waiting: dict[str, Manifest] = {}
         self._given: dict[str, bytes] = {}
         self._announced = False
+        self._only_compares = only_compares
+        self._written: set[str] = set()
+        # Git reads no file before it has had the answer to the one before it.
+        self._answered = time.time_ns()
         self._known = KnownCheckpoints(workspace.repo)
 
     # --- clean: from the work tree to git --------------------------------------------------------
@@ -66,16 +73,27 @@ class Session:
         elif head:
             text = self._cleaned(path, packets)
         else:
+            if not self._only_compares:
+                check_empty(self._file(path), self._since(path))
             return
         if warning := dropped_side(self._workspace.repo, path, text):
             self._warn(warning)
         yield text
+        self._answered = time.time_ns()
+
+    def _file(self, path: str) -> Path:
+        return (self._workspace.repo.work_tree or Path()) / path
+
+    def _since(self, path: str) -> int | None:
+        """Return the earliest time (ns) at which git can have begun to read ``path``."""
+        # What git itself wrote a moment ago nobody else did.
+        return None if path in self._written else self._answered
 
     def _cleaned(self, path: str, content: Packets) -> bytes:
         texts = list(self._texts(path))
-        repo, storage = self._workspace.repo, self._workspace.storage
-        file = (repo.work_tree or Path()) / path
-        result = clean_incoming(content, file, path, storage, self._known.parents(path, texts))
+        file, storage = self._file(path), self._workspace.storage
+        parents, since = self._known.parents(path, texts), self._since(path)
+        result = clean_incoming(content, file, path, storage, parents, since, self._only_compares)
         if result.warning:
             self._warn(f"{path}: {result.warning}")
         limit = storage.settings.expand_limit
@@ -111,6 +129,7 @@ class Session:
 
     def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
         """The file that a manifest stands for; ``None`` to be asked again when objects are here."""
+        self._written.add(request.path)
         first = next(content, b"")
         while first and len(first) < len(_POINTER) and (more := next(content, b"")):
             first += more

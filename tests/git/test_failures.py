@@ -16,6 +16,7 @@ import pytest
 
 from git_theta import manifest
 from tests.support import checkpoints
+from tests.support.failures import start
 from tests.support.repo import Repo
 
 FIRST = checkpoints.safetensors(checkpoints.tensors(rows=64))
@@ -236,3 +237,34 @@ def test_manifests_left_in_the_work_tree_are_restored(model, theta):
     assert done.returncode == 0, done.stderr
     assert model.read("model.safetensors") == FIRST
     assert model.git("diff-files", "--name-only") == ""
+
+
+SAVER = """
+import sys
+import numpy as np
+saved = np.memmap(sys.argv[1], np.uint8, "r+", offset=4096)
+saved[:] += 1
+print("ready", flush=True)
+while True:
+    saved[:] += 1
+"""
+
+
+def test_a_checkpoint_that_is_saved_in_place_while_it_is_added(model):
+    content = checkpoints.safetensors(checkpoints.tensors(rows=9000))
+    before = model.commit_files({"m.safetensors": content})
+    saver = start(SAVER, model.path / "m.safetensors")
+    try:
+        saver.stdout.readline()
+        done = model.process("add", "m.safetensors")
+        shown = model.process("status", "--porcelain")
+    finally:
+        saver.kill()
+        saver.communicate()
+    assert done.returncode != 0
+    assert b"m.safetensors: the file changed while it was added" in done.stderr
+    assert (shown.returncode, shown.stdout) == (0, b" M m.safetensors\n")
+    assert model.git("diff", "--cached", "--name-only") == ""
+    model.commit_files({"m.safetensors": model.read("m.safetensors")})
+    model.git("checkout", "-q", before)
+    assert model.read("m.safetensors") == content

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 
 from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.core.settings import Settings
-from git_theta.errors import StoreError
-from git_theta.filters.incoming import Packets, clean_incoming
+from git_theta.errors import ChangedError, StoreError
+from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
@@ -118,3 +120,117 @@ def test_a_place_for_the_copy_that_cannot_be_made_is_an_error(storage, tmp_path)
     folder.write_bytes(b"a file where the folder should be")
     with pytest.raises(StoreError):
         _clean(storage, CONTENT, tmp_path / "absent")
+
+
+# --- a file that changes while it is added -------------------------------------------------------
+
+
+def _changing(content: bytes, change) -> Packets:
+    """The bytes as git sends them; ``change`` happens before the last ones."""
+
+    def packets():
+        yield content[:-1000]
+        change()
+        yield content[-1000:]
+
+    return Packets(packets())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(CONTENT)
+    old = time.time_ns() - 10**12 + 1
+    os.utime(tmp_path / "file", ns=(old, old))
+    return tmp_path / "file"
+
+
+def _write_in_place(file: Path) -> None:
+    with file.open("r+b") as writer:
+        writer.seek(100_000)
+        writer.write(b"other")
+
+
+def _write_in_place_and_hide_it(file: Path) -> None:
+    status = file.stat()
+    _write_in_place(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _grow(file: Path) -> None:
+    with file.open("ab") as writer:
+        writer.write(b"more")
+
+
+def _save_again(file: Path) -> None:
+    file.write_bytes(CONTENT[:5000])
+
+
+@pytest.mark.parametrize(
+    "change", [_write_in_place, _write_in_place_and_hide_it, _grow, _save_again]
+)
+def test_a_file_that_changes_meanwhile_is_not_stored(change, storage, file):
+    content = _changing(CONTENT, lambda: change(file))
+    with pytest.raises(ChangedError, match="saves into it in place") as caught:
+        clean_incoming(content, file, "m.safetensors", storage, (), time.time_ns())
+    assert "renames" in caught.value.hint
+
+
+def test_a_memory_map_leaves_no_trace_in_times_and_is_noticed(storage, file):
+    mapped = np.memmap(file, np.uint8, "r+")
+    mapped[100_000] += 1  # the page is writable from now on, without a fault
+    os.utime(file, ns=(10**18 + 1, 10**18 + 1))
+    before, content = file.stat(), file.read_bytes()
+
+    def change() -> None:
+        mapped[100_000] += 1
+
+    with pytest.raises(ChangedError):
+        clean_incoming(_changing(content, change), file, "m", storage, (), time.time_ns())
+    assert (file.stat().st_mtime_ns, file.stat().st_ctime_ns) == (
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+def test_a_file_that_was_written_between_gits_first_read_and_ours(storage, file):
+    since = time.time_ns()
+    _write_in_place(file)
+    with pytest.raises(ChangedError):
+        clean_incoming(_packets(CONTENT), file, "m.safetensors", storage, (), since)
+    # What git itself has written since then is no reason.
+    _clean(storage, CONTENT, file)
+
+
+def test_what_changes_nothing_is_no_change(storage, file):
+    def change() -> None:
+        file.touch()
+        file.chmod(0o600)
+
+    with file.open("r+b"):  # open for writing, and not written to
+        result = clean_incoming(_changing(CONTENT, change), file, "m", storage, (), 0)
+    assert b"".join(smudge(result.manifest, storage)) == CONTENT
+
+
+def test_a_file_that_is_replaced_whole_does_no_harm(storage, file):
+    def replace() -> None:
+        (file.parent / "new").write_bytes(OTHER)
+        (file.parent / "new").replace(file)
+
+    result = clean_incoming(
+        _changing(CONTENT, replace), file, "m.safetensors", storage, (), time.time_ns()
+    )
+    assert b"".join(smudge(result.manifest, storage)) == CONTENT
+
+
+def test_git_that_only_compares_is_not_stopped(storage, file):
+    content = _changing(CONTENT, lambda: _write_in_place(file))
+    clean_incoming(content, file, "m", storage, (), time.time_ns(), only_compares=True)
+
+
+def test_a_file_that_is_empty_for_a_moment(file, tmp_path):
+    check_empty(file, time.time_ns())  # git was sent nothing, and nobody writes: not this file
+    check_empty(tmp_path / "absent", 0)
+    for mode in ("r+b", "wb"):
+        with file.open(mode), pytest.raises(ChangedError):
+            check_empty(file, time.time_ns())
+    check_empty(file, time.time_ns() + 10**12)  # it is empty, and nobody writes
