@@ -10,6 +10,7 @@ import click
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
+from git_theta.core.system import atomic_file
 from git_theta.merge.driver import Texts, drive
 from git_theta.workspace import open_workspace
 
@@ -34,6 +35,7 @@ def command(base: Path, ours: Path, theirs: Path, marker_size: int, path: str) -
     texts = Texts(base.read_bytes(), ours.read_bytes(), theirs.read_bytes())
     with open_workspace(progress=Meter()) as workspace:
         merged = drive(workspace, texts, marker_size, path, os.environ)
-    ours.write_bytes(merged.text)
+    with atomic_file(ours, mode=ours.stat().st_mode & 0o777) as output:
+        output.write(merged.text)
     for note in merged.notes:
         complain(f"{printable(path)}: {note}")
