@@ -13,7 +13,7 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
 from git_theta.git import command as programs
 from git_theta.git.command import decode
-from git_theta.git.merge_commit import check_ready
+from git_theta.git.merge_commit import check_ready, check_unmoved
 from git_theta.git.merge_heads import find_heads
 from git_theta.merge.branches import Prepared, check_mergeable, complete, prepare
 from git_theta.merge.planning.summary import summarise
@@ -58,7 +58,8 @@ def command(
     Parameters that one branch alone changed are taken from it (unless --all); the strategy is for
     those that more branches changed. With several branches it sees all of them at once, and one
     commit is made. A merge of several branches that is in conflict changes nothing; with one
-    branch, conflicts are left as `git merge` leaves them: see `git theta resolve`.
+    branch, conflicts are left as `git merge` leaves them: see `git theta resolve`. --dry-run exits
+    with 36 where there is a conflict.
 
     \b
     Examples:
@@ -87,8 +88,10 @@ def command(
         ):
             click.echo(_AHEAD, err=True)
         if dry_run:
+            check_mergeable(prepared)
             return
         if len(heads.others) == 1 and not include_one_sided and not prepared.is_joint:
+            check_unmoved(workspace.repo, heads)
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return
         check_mergeable(prepared)

@@ -3,24 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 
 from git_theta.errors import GitError, MergeError
+from git_theta.git import command
 from git_theta.git.command import decode, encode
-from git_theta.git.merge_heads import Heads
+from git_theta.git.merge_heads import Head, Heads, current_branch
 from git_theta.git.repository import Repository
+
+# What may be under way (git-status(1)): where git notes it, what it is, and how it ends.
+_OPERATIONS = (
+    ("MERGE_HEAD", "a merge", "git commit, or git merge --abort"),
+    ("CHERRY_PICK_HEAD", "a cherry-pick", "git cherry-pick --continue, or --abort"),
+    ("REVERT_HEAD", "a revert", "git revert --continue, or --abort"),
+    ("sequencer", "a cherry-pick or revert", "git cherry-pick --continue, or --abort"),
+    ("rebase-merge", "a rebase", "git rebase --continue, or --abort"),
+    ("rebase-apply", "a rebase or git am", "git rebase --continue, or git am --continue"),
+    ("BISECT_LOG", "a bisect", "git bisect reset"),
+)
+_PREPARED = b"start: ok\nprepare: ok\n"
 
 
 def check_ready(repo: Repository) -> None:
-    """Refuse to begin where git would: in the middle of something, or with staged changes."""
+    """Refuse to begin in the middle of another operation, or with staged changes."""
     if repo.work_tree is None:
         raise MergeError("a merge needs a work tree", hint="git worktree add, then merge there")
-    if (repo.git_dir / "MERGE_HEAD").exists():
-        raise MergeError("a merge is under way", hint="git commit, or git merge --abort")
+    for name, what, way_out in _OPERATIONS:
+        if (repo.git_dir / name).exists():
+            raise MergeError(f"{what} is under way", hint=way_out)
     if decode(repo.git("diff-index", "--cached", "--name-only", "HEAD")):
         raise MergeError("changes are staged", hint="git commit, or git stash")
+
+
+def check_unmoved(repo: Repository, heads: Heads) -> None:
+    """Refuse to go on where a branch moved since its commit was read, or another is current."""
+    _check_head(repo, heads.head)
+    for head in heads.others:
+        if repo.resolve(f"{head.name}^{{commit}}") != head.commit:
+            raise _moved(f"{head.name} moved from {head.commit[:12]}")
+
+
+def _check_head(repo: Repository, head: Head) -> None:
+    if current_branch(repo) != head.name:
+        raise _moved("another branch was checked out")
+    if repo.resolve("HEAD") != head.commit:
+        raise _moved(f"{head.name} moved from {head.commit[:12]}")
+
+
+def _moved(what: str) -> MergeError:
+    return MergeError(f"{what} while it was merged; nothing was changed", hint="merge again")
+
+
+@contextmanager
+def held(repo: Repository, head: Head) -> Iterator[None]:
+    """Hold HEAD and its branch where they were when the merge was planned.
+
+    Git's own lock keeps other processes from committing, switching and resetting meanwhile.
+    Raises ``MergeError`` where they moved already: the merge would drop those commits.
+    """
+    _check_head(repo, head)
+    args = ["git", "update-ref", "--stdin"]
+    with command.start(args, cwd=repo.top, env=repo.environment(), errors=PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(f"start\nverify HEAD {head.commit}\nprepare\n".encode())
+        process.stdin.flush()
+        if process.stdout.read(len(_PREPARED)) != _PREPARED:
+            words = decode(process.stderr.read()).strip()
+            raise MergeError(
+                f"another git command is at work, nothing was changed: {words}", hint="merge again"
+            )
+        try:
+            _check_head(repo, head)  # another branch may stand at the same commit
+            yield
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.write(b"abort\n")
+                process.stdin.close()
 
 
 def tree_with(repo: Repository, tree: str, texts: dict[str, bytes]) -> str:
@@ -41,10 +104,10 @@ def _records(repo: Repository, texts: dict[str, bytes], env: dict[str, str]) -> 
         yield f"{mode} {blob} 0\t".encode() + encode(path) + b"\0"
 
 
-def check_out(repo: Repository, tree: str) -> None:
-    """Bring index and work tree from HEAD to ``tree``, or leave them as they are."""
+def check_out(repo: Repository, commit: str, tree: str) -> None:
+    """Bring index and work tree from ``commit``, which is HEAD, to ``tree``, or leave them."""
     repo.git("update-index", "-q", "--refresh", check=False)
-    two_way = ("read-tree", "-m", "-u", "HEAD", tree)
+    two_way = ("read-tree", "-m", "-u", commit, tree)
     try:
         repo.git(two_way[0], "--dry-run", *two_way[1:])
     except GitError as error:
@@ -56,26 +119,26 @@ def check_out(repo: Repository, tree: str) -> None:
     try:
         repo.git(*two_way, show_errors=True)
     except BaseException:
-        _put_back(repo, tree)
+        _put_back(repo, commit, tree)
         raise
 
 
-def _put_back(repo: Repository, tree: str) -> None:
+def _put_back(repo: Repository, commit: str, tree: str) -> None:
     """Undo a checkout that failed half-way: the files that it touched had no local changes."""
-    listed = decode(repo.git("diff-tree", "-r", "-z", "--name-status", "HEAD", tree)).split("\0")
+    listed = decode(repo.git("diff-tree", "-r", "-z", "--name-status", commit, tree)).split("\0")
     status = dict(zip(listed[1::2], listed[::2], strict=False))
     for path in (path for path, letter in status.items() if letter == "A"):
         with suppress(OSError):
             (repo.top / path).unlink()
     before = b"".join(encode(path) + b"\0" for path, letter in status.items() if letter != "A")
-    repo.git("read-tree", "HEAD")
+    repo.git("read-tree", commit)
     repo.git("checkout-index", "-f", "-q", "-z", "--stdin", stdin=before)
     repo.git("update-index", "-q", "--refresh", check=False)
 
 
 def begin_merge(repo: Repository, heads: Heads, message: str) -> None:
     """Write what tells git that a merge is under way: `git merge --abort` then works."""
-    repo.git("update-ref", "ORIG_HEAD", "HEAD")
+    repo.git("update-ref", "ORIG_HEAD", heads.head.commit)
     (repo.git_dir / "MERGE_MSG").write_text(message + "\n", "utf-8", "surrogateescape")
     (repo.git_dir / "MERGE_MODE").write_text("no-ff", "utf-8")
     commits = "".join(f"{head.commit}\n" for head in heads.others)

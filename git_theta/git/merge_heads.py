@@ -70,7 +70,7 @@ def current_branch(repo: Repository) -> str:
 def _commit(repo: Repository, name: str) -> str:
     found = repo.resolve(f"{name}^{{commit}}")
     if found is None:
-        raise UsageError(f"{name}: no such branch or commit", hint="git branch -a")
+        raise UsageError(f"{name}: no such branch or commit", hint="git branch -a lists branches")
     return found
 
 

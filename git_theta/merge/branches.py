@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta.errors import MergeError, ThetaError
+from git_theta.errors import ConflictError, MergeError, ThetaError
 from git_theta.git import Repository
+from git_theta.git.merge_commit import (
+    begin_merge,
+    check_out,
+    check_ready,
+    commit_merge,
+    held,
+    tree_with,
+)
 from git_theta.git.merge_heads import Heads, merge_message
 from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.merge.adapter_config import merged as adapter_config
@@ -25,7 +33,6 @@ from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
     from git_theta.merge.compute.engine import Prepasses
-from git_theta.git.merge_commit import begin_merge, check_out, commit_merge, tree_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +138,9 @@ def complete(
 ) -> list[str]:
     """Merge the checkpoints, then bring index and work tree to the result, and commit it.
 
-    Gives notes for the user. Until all tensors are merged nothing is changed; a work tree that
-    could not be brought to the result is put back as it was.
+    Return notes for the user. Until all tensors are merged nothing is changed; a work tree that
+    could not be brought to the result is put back as it was. Raises ``MergeError`` where a branch
+    moved, or another operation began, while tensors were merged.
     """
     check_mergeable(prepared)
     repo = workspace.repo
@@ -143,8 +151,11 @@ def complete(
         texts[plan.versions.path] = merged.text
         notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
     tree = tree_with(repo, prepared.tree, texts)
-    check_out(repo, tree)
-    begin_merge(repo, prepared.heads, message or merge_message(repo, prepared.heads))
+    heads = prepared.heads
+    with held(repo, heads.head):
+        check_ready(repo)
+        check_out(repo, heads.head.commit, tree)
+        begin_merge(repo, heads, message or merge_message(repo, heads))
     if commit:
         commit_merge(repo)
     return notes
@@ -157,7 +168,7 @@ def check_mergeable(prepared: Prepared) -> None:
             # First: the configuration of an adapter may be in conflict until it is merged.
             raise conflict_error(plan, "nothing was changed", "git theta merge ...")
     if prepared.conflicts:
-        raise MergeError(
+        raise ConflictError(
             f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
             hint="merge the branches one after another; nothing was changed",
         )

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
-from git_theta.errors import MergeError
+from git_theta.core.layout import natural_order
+from git_theta.errors import ConflictError
 from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import FIXED
@@ -73,23 +74,24 @@ def pattern_of(name: str) -> str:
 
 
 def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
-    """Conflicts of one pattern and reason together, in the order in which each comes first."""
+    """Conflicts of one pattern and reason together, in their natural order."""
     groups: dict[tuple[str, str], list[Conflict]] = {}
     for conflict in conflicts:
         groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
-    return [(pattern, group) for (pattern, _), group in groups.items()]
+    kinds = [(pattern, group) for (pattern, _), group in groups.items()]
+    return sorted(kinds, key=lambda kind: natural_order(kind[0]))
 
 
 def conflict_error(
     plan: Plan, state: str = "the file in the work tree is ours", command: str | None = None
-) -> MergeError:
+) -> ConflictError:
     """What is in conflict, by pattern and reason, and how ``command`` settles it."""
     conflicts, path = plan.conflicts, plan.versions.path
     lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more kinds"]
-    number = "1 tensor is" if len(conflicts) == 1 else f"{len(conflicts)} tensors are"
-    return MergeError(
+    number = "1 tensor is" if len(conflicts) == 1 else f"{len(conflicts):,} tensors are"
+    return ConflictError(
         f"{number} in conflict; {state}",
         path=path or None,
         details=lines,
