@@ -68,7 +68,7 @@ def _older(workspace: Workspace, moment: int) -> dict[str, os.stat_result]:
     In the order of their names.
     """
     store = workspace.store
-    files = {oid: store.stat(oid) for oid in sorted({*store.oids(), *store.discarded()})}
+    files = {oid: store.trash.stat(oid) for oid in sorted({*store.oids(), *store.trash.oids()})}
     return {oid: file for oid, file in files.items() if file and file.st_mtime_ns < moment}
 
 
@@ -89,18 +89,18 @@ def _remove(workspace: Workspace, unneeded: dict[str, os.stat_result]) -> list[s
     store, waiting = workspace.store, dict(unneeded)
     try:
         for oid in unneeded:
-            store.discard(oid)
+            store.trash.discard(oid)
         needed = _needed(workspace)
         gone = []
         for oid, before in unneeded.items():
-            now = store.stat(oid)
+            now = store.trash.stat(oid)
             if oid in needed or (now and now.st_mtime_ns != before.st_mtime_ns):
-                store.restore(oid)
-            elif store.destroy(oid):
+                store.trash.restore(oid)
+            elif store.trash.destroy(oid):
                 gone.append(oid)
             del waiting[oid]
     finally:
         for oid in waiting:  # something failed, or the user has had enough
-            store.restore(oid)
+            store.trash.restore(oid)
     workspace.storage.index.forget(gone)
     return gone

@@ -1,12 +1,13 @@
-"""What differs between operating systems: positioned reads, durable writes, links, locks.
+"""Files of a POSIX system: positioned reads, durable writes, links; memory and processes.
 
-Linux is tested; macOS and Windows are not ruled out. No other module calls ``os.pread``,
-``fcntl`` or the like.
+Linux is tested, macOS is not ruled out. No other module but ``locks`` calls what differs between
+them: ``os.pread``, ``fcntl`` or the like.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import shutil
@@ -22,24 +23,19 @@ from typing import IO, BinaryIO
 from git_theta.core import buffers
 from git_theta.core.buffers import new_array
 from git_theta.core.file_watch import FileWatch
-from git_theta.errors import ChangedError, LockedError, StoreError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no advisory locks of this kind
-    fcntl = None  # type: ignore[assignment]
+from git_theta.errors import ChangedError, StoreError
 
 # Buffers that one system call takes (IOV_MAX on Linux and macOS).
 _GATHERED = 1024
 
-# A new file: never one that is there already, and without newline translation on Windows.
-_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+# A new file: never one that is there already.
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
 _FULL = ("no space left on the disk", "free some space, then run the command again")
 _DENIED = ("permission denied", "check its owner and permissions: ls -ld")
 _MEANING: dict[int, tuple[str, str | None]] = {
     errno.ENOSPC: _FULL,
-    getattr(errno, "EDQUOT", errno.ENOSPC): _FULL,
+    errno.EDQUOT: _FULL,
     errno.EFBIG: ("the file would be larger than is allowed", "check: ulimit -f"),
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
@@ -183,9 +179,7 @@ def remove_stale(folder: Path, age: float) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, durable where the system can."""
-    if os.name != "posix":
-        return
+    """Make a file's bytes, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -229,68 +223,6 @@ def _copy(source: Path, target: Path, mode: int) -> None:
             shutil.copyfileobj(reader, writer, 1 << 20)
 
 
-@contextmanager
-def exclusive_lock(path: Path, patience: float | None = None) -> Iterator[None]:
-    """Hold a lock that other processes and threads wait for; it dies with its process.
-
-    The file at ``path`` is created and stays. ``StoreError`` when it cannot be; ``LockedError``
-    when another one holds it for more than ``patience`` seconds (``None``: wait for ever).
-    Excludes nobody on systems without ``flock``, or where the file system has no locks.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise store_error(error, path) from error
-    with file:
-        if not lock_file(file, patience):
-            raise LockedError(
-                "another process holds this lock",
-                path=str(path),
-                hint=f"find it: fuser -v {path}",
-            )
-        yield
-
-
-def lock_file(file: IO[bytes] | int, patience: float | None = 0) -> bool:
-    """Lock an open file until it is closed; false when that takes over ``patience`` seconds."""
-    if fcntl is None:
-        return True
-    deadline = None if patience is None else time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if deadline is None else fcntl.LOCK_NB))
-            return True
-        except BlockingIOError:
-            if deadline is None or time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-        except OSError:
-            return True  # a file system without locks
-
-
-# Where locks do not work, a process is taken for alive for so long.
-_ALIVE_SECONDS = 24 * 3600
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a live process holds a lock on the file at ``path``.
-
-    Where the file system has no locks, whether the file is younger than a day.
-    """
-    young = time.time() - path.stat().st_mtime < _ALIVE_SECONDS
-    if fcntl is None:
-        return young
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return young
-    return False
-
-
 def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
     """Return the bytes of a regular file; ``ValueError`` says why ``path`` is not to be read.
 
@@ -300,9 +232,8 @@ def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
     if not follow and path.is_symlink():
         raise ValueError("it is a symbolic link, not a file")
     # Opening a pipe that nobody writes to would wait for ever.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:  # noqa: PTH123
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
         data = file.read(limit + 1)
@@ -312,13 +243,13 @@ def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
 
 
 def store_error(error: OSError, path: Path) -> StoreError:
-    """What an ``OSError`` while writing means to the user."""
+    """Return what an ``OSError`` while writing means to the user."""
     message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
     return StoreError(message, path=str(path), hint=hint)
 
 
 def ancestors() -> Iterator[list[str]]:
-    """The command lines of the processes above this one, the closest first.
+    """Yield the command lines of the processes above this one, the closest first.
 
     None where the system does not show them in ``/proc``.
     """

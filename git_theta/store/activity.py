@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from git_theta.core.system import is_locked, lock_file
+from git_theta.core.locks import is_locked, lock_file
 
 
 class Activity:

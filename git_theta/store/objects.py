@@ -24,13 +24,12 @@ from git_theta.errors import ChangedError, MissingObjectError, ThetaError
 from git_theta.store.activity import Activity
 from git_theta.store.rows import Stamp
 from git_theta.store.soundness import Soundness, check, corrupt
+from git_theta.store.trash import Trash, entries, object_path
 
 # Read-only, as Git's own: an object may be one file with another by a hard link, and an editor
 # or script that writes to it would change both.
 _MODE = 0o444
 _STALE_SECONDS = 24 * 3600
-# What a collection is about to delete, in its own folder: a full disk may have no room for another.
-_TRASH = ".trash"
 
 
 class ObjectStore:
@@ -46,6 +45,7 @@ class ObjectStore:
         self.root = root
         self._objects = root / "objects"
         self._scratch = root / "tmp"
+        self.trash = Trash(self._objects)
         self._lock = Lock()
         self._unsynced: set[Path] = set()
         self._started = False
@@ -60,7 +60,7 @@ class ObjectStore:
 
     def path(self, oid: str) -> Path:
         """Return where object ``oid`` lies, or would."""
-        return self._objects / oid[:2] / oid
+        return object_path(self._objects, oid)
 
     def size(self, oid: str) -> int | None:
         """Return the object's size in bytes, or ``None`` when it is not here.
@@ -78,7 +78,7 @@ class ObjectStore:
             pass
         except OSError as error:
             raise store_error(error, path) from error
-        return path.stat() if self.restore(oid) else None
+        return path.stat() if self.trash.restore(oid) else None
 
     def has(self, oid: str) -> bool:
         """Return whether the object is here."""
@@ -131,7 +131,7 @@ class ObjectStore:
         try:
             return FileSource(self.path(oid))
         except FileNotFoundError:
-            if not self.restore(oid):
+            if not self.trash.restore(oid):
                 raise
             return FileSource(self.path(oid))
 
@@ -200,26 +200,11 @@ class ObjectStore:
             self._soundness.note(oid, self.path(oid).stat())
         self._used.add(oid)
 
-    def link_out(self, oid: str, target: Path) -> None:
-        """Make the object appear at ``target``, by a hard link where possible."""
-        try:
-            link_or_copy(self.path(oid), target)
-        except FileNotFoundError as error:
-            raise _missing(self.path(oid)) from error
-
     def oids(self) -> Iterator[str]:
         """Yield every object that is here, in the order of their names."""
-        for folder in self._list(self._objects):
-            names = (file.name for file in self._list(folder))
+        for folder in entries(self._objects):
+            names = (file.name for file in entries(folder))
             yield from (name for name in names if is_hex256(name) and name[:2] == folder.name)
-
-    def _list(self, folder: Path) -> list[Path]:
-        try:
-            return sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise store_error(error, folder) from error
 
     def remove(self, oid: str) -> None:
         """Delete the object; nothing happens when it is not here."""
@@ -280,59 +265,6 @@ class ObjectStore:
             raise _missing(path)
         if before and self._soundness.knows(oid, before):
             self._soundness.note(oid, after)
-
-    # --- collection ------------------------------------------------------------------------------
-
-    def discard(self, oid: str) -> None:
-        """Move an object to the trash, from where whoever needs it gets it back."""
-        self._rename(self.path(oid), self._trash(oid))
-
-    def discarded(self) -> Iterator[str]:
-        """Yield what is in the trash."""
-        names = (file.name for folder in self._list(self._objects) for file in self._list(folder))
-        oids = (name.removesuffix(_TRASH) for name in names if name.endswith(_TRASH))
-        yield from filter(is_hex256, oids)
-
-    def restore(self, oid: str) -> bool:
-        """Get an object out of the trash; false when it is neither there nor here."""
-        path = self.path(oid)
-        try:
-            self._trash(oid).rename(path)
-            os.utime(path)  # it may replace one that was just stored anew, and is no less needed
-        except OSError:
-            return path.exists()  # another process may have got it
-        return True
-
-    def destroy(self, oid: str) -> bool:
-        """Delete an object that is in the trash; false when it is not there any more."""
-        try:
-            self._trash(oid).unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise store_error(error, self.path(oid)) from error
-        return True
-
-    def stat(self, oid: str) -> os.stat_result | None:
-        """Return the status of the object's file, here or in the trash.
-
-        It was last used when modified.
-        """
-        for path in (self.path(oid), self._trash(oid)):
-            with suppress(FileNotFoundError):
-                return path.stat()
-        return None
-
-    def _trash(self, oid: str) -> Path:
-        return self.path(oid).with_name(oid + _TRASH)
-
-    def _rename(self, source: Path, target: Path) -> None:
-        try:
-            source.rename(target)
-        except FileNotFoundError:
-            pass  # another collection was quicker
-        except OSError as error:
-            raise store_error(error, source) from error
 
     def sync(self) -> None:
         """Make the names of all objects written so far durable.

@@ -16,6 +16,7 @@ from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.commands.fsck import check
 from git_theta.commands.gc import collect
 from git_theta.store import ObjectStore
+from git_theta.store.trash import Trash
 from git_theta.testing.formats import MemorySource
 from git_theta.workspace import Workspace, open_workspace
 from tests.support import checkpoints
@@ -30,7 +31,7 @@ PATH = "model.safetensors"
 
 
 class Steps:
-    """Runs ``meanwhile`` at step ``at`` of whatever goes through a ``SteppedStore``."""
+    """Runs ``meanwhile`` at step ``at`` of whatever goes through a ``Stepped`` object."""
 
     def __init__(self, at: int, meanwhile: Callable[[], None]) -> None:
         self.at = at
@@ -43,8 +44,8 @@ class Steps:
             self._meanwhile()
 
 
-class SteppedStore(ObjectStore):
-    """A store each call of which is two steps: before it, and after it."""
+class Stepped:
+    """An object each call of which is two steps: before it, and after it."""
 
     steps = Steps(0, lambda: None)
 
@@ -57,13 +58,21 @@ class SteppedStore(ObjectStore):
             self.steps.step()
             result = found(*args)
             self.steps.step()
-            return iter(list(result)) if name in ("oids", "discarded") else result
+            return iter(list(result)) if name == "oids" else result
 
         return stepped
 
 
+class SteppedStore(Stepped, ObjectStore):
+    pass
+
+
+class SteppedTrash(Stepped, Trash):
+    pass
+
+
 _STEPPED = (
-    "oids", "discarded", "stat", "discard", "restore", "destroy", "has",
+    "oids", "stat", "discard", "restore", "destroy", "has",
     "use", "touch", "write", "adopt", "read", "sync", "trust",
 )  # fmt: skip
 
@@ -76,7 +85,8 @@ def command(repo: Repo, steps: Steps | None = None) -> Iterator[Workspace]:
             yield opened
             return
         store = SteppedStore(opened.store.root)
-        store.steps = steps
+        store.trash = SteppedTrash(store.root / "objects")
+        store.steps = store.trash.steps = steps
         storage = opened.storage
         try:
             yield Workspace(
@@ -160,7 +170,7 @@ def _check(repo: Repo) -> None:
         report = check(workspace)
         assert report.ok, report.problems
         assert report.absent == 0
-        assert list(workspace.store.discarded()) == []
+        assert list(workspace.store.trash.oids()) == []
 
 
 def _copy(template: Path, number: int) -> Repo:
@@ -206,7 +216,7 @@ class TestKilled:
         with command(abandoned) as workspace:
             oids = set(workspace.store.oids())
             for oid in oids:
-                workspace.store.discard(oid)
+                workspace.store.trash.discard(oid)
         gc(abandoned)
         _check(abandoned)
         with command(abandoned) as workspace:
@@ -251,7 +261,7 @@ with open(top.parent / "filler", "wb", buffering=0) as file:
     except OSError:
         pass
 cli(["gc", "--older-than", "0"], standalone_mode=False)
-print(len(list(workspace.store.oids())), list(workspace.store.discarded()))
+print(len(list(workspace.store.oids())), list(workspace.store.trash.oids()))
 """
 
 

@@ -193,7 +193,7 @@ def _lose(store: ObjectStore, oid: str, how: str) -> None:
     path = store.path(oid)
     content = path.read_bytes()
     if how == "trashed":
-        store.discard(oid)
+        store.trash.discard(oid)
         return
     path.unlink()
     if how == "flipped":

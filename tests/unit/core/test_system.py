@@ -1,4 +1,4 @@
-"""Positioned reads, files that appear whole, links, locks."""
+"""Positioned reads, files that appear whole, links."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from git_theta.core import system
 from git_theta.core.system import (
     FileSource,
     atomic_file,
-    exclusive_lock,
     link_or_copy,
 )
 from git_theta.errors import ChangedError, StoreError
-from tests.support.failures import largest_file, run_together, unprivileged
+from tests.support.failures import largest_file, unprivileged
 
 
 class TestSources:
@@ -264,32 +263,6 @@ def test_stale_files_are_removed_and_young_ones_spared(tmp_path: Path) -> None:
     system.remove_stale(tmp_path, 50)
     assert set(tmp_path.iterdir()) == {young, folder}
     system.remove_stale(tmp_path / "absent", 50)
-
-
-_COUNT_UP = """
-import sys
-from pathlib import Path
-from git_theta.core.system import exclusive_lock
-counter = Path(sys.argv[1])
-print("ready", flush=True)
-input()
-for _ in range(200):
-    with exclusive_lock(counter.with_name("lock")):
-        counter.write_text(str(int(counter.read_text()) + 1))
-"""
-
-
-class TestLock:
-    def test_excludes_other_processes(self, tmp_path: Path) -> None:
-        counter = tmp_path / "counter"
-        counter.write_text("0")
-        run_together(_COUNT_UP, [[counter]] * 3)
-        assert counter.read_text() == "600"
-
-    def test_that_cannot_be_made(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StoreError), exclusive_lock(tmp_path / "file" / "lock"):
-            pytest.fail("locked")
 
 
 def test_cpu_count_is_what_this_process_may_use() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_theta.core.hashes import Ref, content_hash
-from git_theta.core.system import exclusive_lock
+from git_theta.core.locks import exclusive_lock
 from git_theta.errors import StoreError
 from git_theta.store import Index, Location, Stamp
 from tests.support.failures import (

@@ -242,15 +242,15 @@ class TestTrash:
         return oid
 
     def test_out_of_sight_and_then_gone(self, store: ObjectStore, oid: str) -> None:
-        store.discard(oid)
+        store.trash.discard(oid)
         assert list(store.oids()) == []
-        assert list(store.discarded()) == [oid]
-        assert store.stat(oid).st_mtime == 1
-        store.destroy(oid)
-        store.destroy(oid)
-        assert list(store.discarded()) == []
-        assert store.stat(oid) is None
-        assert not store.restore(oid)
+        assert list(store.trash.oids()) == [oid]
+        assert store.trash.stat(oid).st_mtime == 1
+        store.trash.destroy(oid)
+        store.trash.destroy(oid)
+        assert list(store.trash.oids()) == []
+        assert store.trash.stat(oid) is None
+        assert not store.trash.restore(oid)
 
     @pytest.mark.parametrize(
         "look",
@@ -265,29 +265,29 @@ class TestTrash:
         ids=["has", "read", "verify", "use", "touch", "write"],
     )
     def test_who_looks_for_an_object_gets_it_back(self, store, oid, look) -> None:
-        store.discard(oid)
+        store.trash.discard(oid)
         assert look(ObjectStore(store.root), oid)
-        store.destroy(oid)
+        store.trash.destroy(oid)
         store.verify(oid)
-        assert list(store.discarded()) == []
+        assert list(store.trash.oids()) == []
 
     def test_used_before_it_is_discarded(self, store: ObjectStore, oid: str) -> None:
-        seen = store.stat(oid).st_mtime_ns
+        seen = store.trash.stat(oid).st_mtime_ns
         ObjectStore(store.root).touch([oid])
-        store.discard(oid)
-        assert store.stat(oid).st_mtime_ns != seen, "the collection sees that it was used"
+        store.trash.discard(oid)
+        assert store.trash.stat(oid).st_mtime_ns != seen, "the collection sees that it was used"
 
     def test_destroyed_before_it_is_used(self, store: ObjectStore, oid: str) -> None:
-        store.discard(oid)
-        store.destroy(oid)
+        store.trash.discard(oid)
+        store.trash.destroy(oid)
         assert not store.use(oid, 6)
         with pytest.raises(MissingObjectError):
             store.touch([oid])
 
     def test_two_collections(self, store: ObjectStore, oid: str) -> None:
-        store.discard(oid)
-        store.discard(oid)
-        assert list(store.discarded()) == [oid]
+        store.trash.discard(oid)
+        store.trash.discard(oid)
+        assert list(store.trash.oids()) == [oid]
 
 
 class TestActivity:
@@ -384,26 +384,6 @@ class TestAdopt:
         download.chmod(0)
         with unprivileged(), pytest.raises(StoreError):
             store.adopt(sha256(b"content").hexdigest(), 7, download)
-
-
-class TestLinkOut:
-    def test_is_the_same_file(self, store: ObjectStore, tmp_path: Path) -> None:
-        ref = store.write([b"content"])
-        target = tmp_path / "lfs" / "objects" / ref.oid
-        store.link_out(ref.oid, target)
-        assert target.samefile(store.path(ref.oid))
-        target.unlink()
-        store.verify(ref.oid)
-
-    def test_replaces_what_is_damaged(self, store: ObjectStore, tmp_path: Path) -> None:
-        ref = store.write([b"content"])
-        (tmp_path / "target").write_bytes(b"con")
-        store.link_out(ref.oid, tmp_path / "target")
-        assert (tmp_path / "target").read_bytes() == b"content"
-
-    def test_missing(self, store: ObjectStore, tmp_path: Path) -> None:
-        with pytest.raises(MissingObjectError):
-            store.link_out(ABSENT, tmp_path / "target")
 
 
 class TestInventory:
