@@ -28,7 +28,8 @@ written), 130 when interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class ThetaError(Exception):
@@ -65,6 +66,16 @@ class ThetaError(Exception):
         """Name the path concerned, unless a deeper layer already did; returns itself."""
         self.path = self.path or path
         return self
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Name ``path`` in errors that are raised within, unless a deeper layer names another."""
+    try:
+        yield
+    except ThetaError as error:
+        error.at(path)
+        raise
 
 
 class UsageError(ThetaError):

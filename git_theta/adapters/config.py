@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from git_theta.adapters.patterns import Matcher, Patterns
 from git_theta.core.system import read_regular
-from git_theta.errors import FormatError, ThetaError, UsageError
+from git_theta.errors import FormatError, UsageError, naming
 
 V = TypeVar("V")
 
@@ -82,17 +82,16 @@ def read_config(path: Path) -> Config:
     """
     try:
         # Caches of models are full of symbolic links; a device behind one would never end.
-        fields = parse_fields(read_regular(path, _LARGEST, follow=True))
-        config = config_of(fields)
-        check_supported(fields)
+        with naming(str(path)):
+            fields = parse_fields(read_regular(path, _LARGEST, follow=True))
+            config = config_of(fields)
+            check_supported(fields)
     except FileNotFoundError:
         raise UsageError(
             f"an adapter needs its {FILE}",
             path=str(path),
             hint="give the folder that save_pretrained() wrote",
         ) from None
-    except ThetaError as error:
-        raise error.at(str(path)) from error
     except (OSError, ValueError) as error:
         raise FormatError(f"cannot be read: {error}", path=str(path)) from error
     return config

@@ -21,7 +21,7 @@ from git_theta.adapters.names import Names, mismatch
 from git_theta.adapters.scale_vectors import ia3_updates
 from git_theta.adapters.stored import Stored, read_tensors
 from git_theta.adapters.updates import Replacement, Update, chain
-from git_theta.errors import FormatError, ThetaError, UsageError
+from git_theta.errors import FormatError, UsageError, naming
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
@@ -43,7 +43,7 @@ def read_adapter(data: Path, names: Names) -> list[Update]:
     path = _tensor_file(data)
     config = read_config(path.parent / "adapter_config.json")
     tensors = read_tensors(path)
-    try:
+    with naming(str(path)):
         for name, tensor in tensors.items():
             if not tensor.is_finite():
                 raise FormatError(f"{name} has a NaN or an infinity: the training went wrong")
@@ -51,8 +51,6 @@ def read_adapter(data: Path, names: Names) -> list[Update]:
         if not updates:
             raise FormatError("the adapter updates nothing")
         return updates
-    except ThetaError as error:
-        raise error.at(str(path)) from None
 
 
 def _tensor_file(data: Path) -> Path:

@@ -15,7 +15,7 @@ from git_theta.adapters.names import Names, Parameter
 from git_theta.adapters.stored import Stored, read_tensors
 from git_theta.adapters.updates import Sparse
 from git_theta.core.dtypes import element_count
-from git_theta.errors import FormatError, ThetaError, UsageError
+from git_theta.errors import FormatError, UsageError, naming
 
 _INDICES, _VALUES = ".indices", ".values"
 
@@ -27,12 +27,10 @@ def read_sparse(data: Path, names: Names) -> list[Sparse]:
     values do not fit each other.
     """
     tensors = read_tensors(data)
-    try:
+    with naming(str(data)):
         wanted = {name.removesuffix(_INDICES).removesuffix(_VALUES) for name in tensors}
         updates = [_update(name, tensors, names) for name in sorted(wanted)]
         return [update for update in updates if update is not None]
-    except ThetaError as error:
-        raise error.at(str(data)) from None
 
 
 def _update(name: str, tensors: dict[str, Stored], names: Names) -> Sparse | None:

@@ -15,7 +15,7 @@ from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.core.system import FileSource
 from git_theta.encodings.rounding import FORMATS, narrow, widen
-from git_theta.errors import FormatError, UsageError
+from git_theta.errors import FormatError, UsageError, naming
 
 Words = NDArray[Any]
 
@@ -64,16 +64,14 @@ def read_tensors(path: Path) -> dict[str, Stored]:
     for one that is not there.
     """
     try:
-        with FileSource(path) as source:
+        with naming(str(path)), FileSource(path) as source:
             layout, warning = formats.scan(source, path.name)
             if warning is not None or not layout.spans:
                 raise FormatError(warning or "it holds no tensors")
             _check_sizes(layout)
             data = {span.name: source.read(span.start, span.length) for span in layout.spans}
-        spans = {span.name: _view(data[span.name], span) for span in layout.spans}
-        return spans | {alias.name: _view(data[alias.of], alias) for alias in layout.aliases}
-    except FormatError as error:
-        raise error.at(str(path)) from None
+            spans = {span.name: _view(data[span.name], span) for span in layout.spans}
+            return spans | {alias.name: _view(data[alias.of], alias) for alias in layout.aliases}
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", path=str(path)) from error
 

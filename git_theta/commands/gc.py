@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from git_theta import manifest
-from git_theta.errors import ManifestError, UnsupportedVersionError
+from git_theta.errors import ManifestError, UnsupportedVersionError, naming
 from git_theta.git import roots
 from git_theta.store import activity
 from git_theta.workspace import Workspace
@@ -76,9 +76,10 @@ def _needed(workspace: Workspace) -> dict[str, int]:
     needed: dict[str, int] = {}
     for entry, text in workspace.repo.manifests(workspace.repo.all_entries()):
         try:
-            needed.update(manifest.parse(text).objects())
-        except UnsupportedVersionError as error:
-            raise error.at(entry.path) from error
+            with naming(entry.path):
+                needed.update(manifest.parse(text).objects())
+        except UnsupportedVersionError:
+            raise
         except ManifestError as error:
             # Nobody can restore anything by it, whatever it was meant to need.
             _LOG.warning("%s: %s (blob %s)", entry.path, error.message, entry.blob[:12])

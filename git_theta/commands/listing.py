@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from git_theta import manifest
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import natural_order
-from git_theta.errors import ManifestError, ThetaError, UsageError
+from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Entry, Repository, revisions
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 from git_theta.store import ObjectStore
@@ -61,10 +61,8 @@ def read_checkpoint(repo: Repository, spec: str) -> Manifest:
             path=spec,
             hint='git theta track "PATTERN", then git add --renormalize the file',
         )
-    try:
+    with naming(spec):
         return manifest.parse(text)
-    except ThetaError as error:
-        raise error.at(spec) from error
 
 
 def differs(repo: Repository, path: str) -> bool:
@@ -106,10 +104,8 @@ def checkpoint_rows(
     """Return a row for each checkpoint among ``entries``."""
     rows = []
     for entry, text in repo.manifests(entries):
-        try:
+        with naming(entry.path):
             described = manifest.parse(text)
-        except ThetaError as error:
-            raise error.at(entry.path) from error
         own = {chunk.chain[0] for chunk in described.chunks()}
         missing = sum(not store.has(oid) for oid in described.objects())
         rows.append(

@@ -11,7 +11,7 @@ from itertools import islice
 from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, state_of
 from git_theta.core.hashes import Ref
-from git_theta.errors import MergeError, ThetaError
+from git_theta.errors import MergeError, naming
 from git_theta.git import Repository, command
 from git_theta.git.command import Result, decode
 from git_theta.manifest import Manifest
@@ -159,10 +159,8 @@ def _manifest(repo: Repository, blob: str, path: str) -> Manifest | None:
     text = None if _NO_BLOB.fullmatch(blob) else repo.read_blob(blob)
     if text is None or not manifest.is_manifest(text):
         return None
-    try:
+    with naming(path):
         return manifest.parse(text)
-    except ThetaError as error:
-        raise error.at(path) from error
 
 
 def _refs(repo: Repository, spec: str) -> set[Ref]:

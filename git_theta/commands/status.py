@@ -9,7 +9,7 @@ from typing import Literal
 
 from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, contents, state_of
-from git_theta.errors import ThetaError, UsageError
+from git_theta.errors import UsageError, naming
 from git_theta.git import Entry, Repository, conflict, worktree
 from git_theta.git.worktree import FileStatus
 from git_theta.manifest import Manifest
@@ -80,10 +80,8 @@ class _Status:
             entries += [Entry(file.path, blob) for blob in file.blobs if blob]
         unique = {entry.blob: entry for entry in entries}
         for entry, text in self._repo.manifests(unique.values()):
-            try:
+            with naming(entry.path):
                 yield entry.blob, manifest.parse(text)
-            except ThetaError as error:
-                raise error.at(entry.path) from error
 
     def rows(self) -> Iterator[Change]:
         """Return the checkpoints that differ somewhere, then the others of the index."""

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from git_theta.core.system import cpu_count
-from git_theta.errors import SettingsError
+from git_theta.errors import SettingsError, naming
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 # More are no number of bytes, and Python itself refuses those of 4,300.
@@ -103,11 +103,9 @@ def load(
 def check_shared(team: Mapping[str, Any]) -> None:
     """Raise ``SettingsError`` for a value in ``.theta.toml`` that a repository may not choose."""
     known = {each.name: each for each in fields(Settings)}
-    try:
+    with naming(_TEAM_FILE):
         for name, (key, raw) in _shared(team).items():
             _check_choice(known[name], key, _value(known[name], key, raw))
-    except SettingsError as error:
-        raise error.at(_TEAM_FILE) from None
 
 
 def _check_choice(setting: Field[Any], key: str, value: Any) -> None:

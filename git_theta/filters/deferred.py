@@ -15,7 +15,7 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.core.system import atomic_file
-from git_theta.errors import ChangedError, ThetaError
+from git_theta.errors import ChangedError, naming
 from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
@@ -36,10 +36,8 @@ def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
         text = _read_manifest(_file(workspace, path))
         if text is None:
             continue
-        try:
+        with naming(path):
             yield Stub(path, text, manifest.parse(text))
-        except ThetaError as error:
-            raise error.at(path) from error
 
 
 def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
@@ -51,10 +49,8 @@ def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
     objects = {oid: size for s in waiting for oid, size in s.described.objects().items()}
     transfer.fetch(workspace, objects)
     for stub in waiting:
-        try:
+        with naming(stub.path):
             _write(workspace, stub)
-        except ThetaError as error:
-            raise error.at(stub.path) from error
     done = [stub.path for stub in waiting]
     worktree.refresh(workspace.repo, done)
     return done

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta.errors import ConflictError, MergeError, ThetaError
+from git_theta.errors import ConflictError, MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
     begin_merge,
@@ -82,10 +82,8 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     plans, conflicts = [], list(merged_tree.conflicts)
     sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, merged_tree, request):
-        try:
+        with naming(path):
             versions = _versions(repo, heads, path)
-        except ThetaError as error:
-            raise error.at(path) from error
         if versions.base is None and merged_tree.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta.adapters import CONFIG_FILE
-from git_theta.errors import MergeError, ThetaError
+from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.merge_tree import note
@@ -42,10 +42,8 @@ def drive(
     workspace: Workspace, texts: Texts, marker_size: int, path: str, environ: Mapping[str, str]
 ) -> Merged:
     """The merged version of ``path``. Raises ``MergeError`` for a conflict."""
-    try:
+    with naming(path):
         return _drive(workspace, texts, marker_size, path, environ)
-    except ThetaError as error:
-        raise error.at(path) from error
 
 
 def _drive(

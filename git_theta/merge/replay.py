@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from git_theta import manifest
-from git_theta.errors import MergeError, SettingsError, ThetaError, UsageError
+from git_theta.errors import MergeError, SettingsError, UsageError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
@@ -66,12 +66,10 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
 
 
 def _replay_one(workspace: Workspace, path: str, recorded: Manifest, archive: _Archive) -> Replayed:
-    try:
+    with naming(path):
         recipe = check_recipe(recorded.recipe)
         merged_on = recipe.get("device")
         made, replayed_on = _make(_on_device(workspace, merged_on), recipe, archive)
-    except ThetaError as error:
-        raise error.at(path) from error
     same = made.hash == recorded.hash
     return Replayed(path, same, () if same else _differing(made, recorded), merged_on, replayed_on)
 

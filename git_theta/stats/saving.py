@@ -13,7 +13,7 @@ from torch import Tensor
 from git_theta import formats, manifest
 from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.core.system import FileSource, atomic_file
-from git_theta.errors import FormatError, UsageError
+from git_theta.errors import FormatError, UsageError, naming
 from git_theta.formats.safetensors import header
 from git_theta.stats.names import in_checkpoint
 
@@ -50,10 +50,8 @@ class Statistics:
             raise UsageError(f"dtype={dtype!r}: statistics are float32 or bfloat16")
         path = Path(checkpoint)
         layout = _layout(path)
-        try:
+        with naming(str(path)):
             named = sorted(self._named(layout).items())
-        except UsageError as error:
-            raise error.at(str(path)) from None
         target = path.with_name(f"{path.stem}.{self.kind}.safetensors")
         about = {"examples": str(self.examples), "statistic": self.kind}
         with atomic_file(target) as file:

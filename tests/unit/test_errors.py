@@ -7,7 +7,7 @@ import re
 import pytest
 
 from git_theta import errors
-from git_theta.errors import MissingObjectError, ThetaError
+from git_theta.errors import MissingObjectError, ThetaError, naming
 
 
 def family(kind: type[ThetaError]) -> list[type[ThetaError]]:
@@ -53,3 +53,12 @@ def test_the_deepest_layer_names_the_path() -> None:
     assert error.at("outer") is error
     assert error.path == "outer"
     assert error.at("outermost").path == "outer"
+
+
+def test_an_error_names_the_innermost_path() -> None:
+    with pytest.raises(ThetaError) as found, naming("outer"), naming("inner"):
+        raise ThetaError("broken")
+    assert found.value.path == "inner"
+    with pytest.raises(ThetaError) as found, naming("outer"):
+        raise ThetaError("broken", path="own")
+    assert found.value.path == "own"

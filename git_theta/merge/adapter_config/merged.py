@@ -15,7 +15,7 @@ from git_theta.adapters import (
     config_of,
     parse_fields,
 )
-from git_theta.errors import FormatError, MergeError, UsageError
+from git_theta.errors import FormatError, MergeError, UsageError, naming
 from git_theta.merge.adapter_config.fields import (
     contested,
     joined,
@@ -41,10 +41,8 @@ def needed(plan: Plan) -> Fields | None:
     ``None`` where a side has none. Raises ``MergeError`` for adapters of different types, and
     ``FormatError`` for a configuration that is malformed, if what it says is asked for.
     """
-    try:
+    with naming(config_path(plan.versions.path)):
         return _needed(plan)
-    except FormatError as error:
-        raise error.at(config_path(plan.versions.path)) from error
 
 
 def _needed(plan: Plan) -> Fields | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 from dataclasses import replace
 
 from git_theta import manifest
-from git_theta.errors import ThetaError
+from git_theta.errors import naming
 from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.recipe import recipe_of
 
@@ -253,10 +253,8 @@ def merge_checkpoint(
     """
     if plan.conflicts:
         raise conflict_error(plan)
-    try:
+    with naming(plan.versions.path):
         done = execute(plan, workspace, prepasses)
-    except ThetaError as error:
-        raise error.at(plan.versions.path) from error
     return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)
 
 

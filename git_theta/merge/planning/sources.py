@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from git_theta import manifest
 from git_theta.adapters import CONFIG_FILE, Fields, parse_fields
-from git_theta.errors import MergeError, ThetaError
+from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
 from git_theta.merge.planning.groups import PROMPT
@@ -70,10 +70,8 @@ def adapter_of(
         return UNKNOWN
     place = config_path(path)
     text = repo.read_blob(f"{rev}:{place}")
-    try:
+    with naming(f"{rev}:{place}"):
         return parse_fields(text) if text is not None else None
-    except ThetaError as error:
-        raise error.at(f"{rev}:{place}") from error
 
 
 def config_path(path: str) -> str:
