@@ -31,6 +31,10 @@ from git_theta.core.parallel import batches, in_order
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 from git_theta.store import Location, PackWriter
 
+# Bytes of a chunk that no base can make smaller: a frame's header alone has more, and its base's
+# place in the manifest. Looking for one took four fifths of storing 10,000 such tensors.
+_LITTLE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
@@ -124,9 +128,13 @@ def _store_chunk(
     if chain := bases.known(hash_):
         return _Outcome(owner, hash_, length, chain)
     suggestion = suggestions.get(owner)
-    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, bases.find(raw, hash_), suggestion)
+    base = bases.find(raw, hash_) if length > _LITTLE or suggestion else None
+    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, base, suggestion)
     small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
-    stored = encoded.frame if small else storage.store.write(encoded.frame)
+    # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
+    stored: Ref | list[Buffer] = (
+        [b"".join(encoded.frame)] if small else storage.store.write(encoded.frame)
+    )
     return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)
 
 

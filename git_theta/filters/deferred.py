@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.core.system import atomic_file
-from git_theta.errors import ChangedError, naming
+from git_theta.errors import ChangedError, ThetaError, naming
 from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
@@ -33,7 +34,8 @@ class Stub:
 def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
     """Those of ``paths`` whose file in the work tree is a manifest."""
     for path in paths:
-        text = _read_manifest(_file(workspace, path))
+        file = _file(workspace, path)
+        text = _read_manifest(file) if _is_inside(workspace, file) else None
         if text is None:
             continue
         with naming(path):
@@ -43,17 +45,32 @@ def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
 def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
     """Replace each stub by its file; what they lack is fetched in one go. Gives their paths.
 
-    Each file appears whole or not at all, and git then knows that it is unmodified.
+    Each file appears whole or not at all, and git then knows that it is unmodified. Where one
+    cannot be had, the others are written, and the first error is raised.
     """
     waiting = list(found)
-    objects = {oid: size for s in waiting for oid, size in s.described.objects().items()}
-    transfer.fetch(workspace, objects)
+    problems: list[ThetaError] = []
+    for objects in manifest.objects_of(stub.described for stub in waiting):
+        with _gathering(problems):
+            transfer.fetch(workspace, objects)
+    done: list[str] = []
     for stub in waiting:
-        with naming(stub.path):
+        with _gathering(problems, stub.path):
             _write(workspace, stub)
-    done = [stub.path for stub in waiting]
+            done.append(stub.path)
     worktree.refresh(workspace.repo, done)
+    if problems:
+        raise problems[0]
     return done
+
+
+@contextmanager
+def _gathering(problems: list[ThetaError], path: str | None = None) -> Iterator[None]:
+    """Keep an error, of the file at ``path``, instead of raising it."""
+    try:
+        yield
+    except ThetaError as error:
+        problems.append(error.at(path) if path else error)
 
 
 def defer(workspace: Workspace, path: str) -> None:
@@ -93,8 +110,14 @@ def _file(workspace: Workspace, path: str) -> Path:
     return (workspace.repo.work_tree or Path()) / path
 
 
+def _is_inside(workspace: Workspace, file: Path) -> bool:
+    """Whether no folder on the way is a link that leads out of the work tree."""
+    top = (workspace.repo.work_tree or Path()).resolve()
+    return file.parent.resolve().is_relative_to(top)
+
+
 def _read_manifest(file: Path) -> bytes | None:
-    """The manifest that ``file`` is; a link is never followed out of the work tree."""
+    """Return the manifest that ``file`` is; a link to it is not followed."""
     if file.is_symlink() or not file.is_file() or file.stat().st_size > manifest.MAX_BYTES:
         return None
     with file.open("rb") as reader:

@@ -150,7 +150,7 @@ class Session:
         if self._is_deferred(request, described):
             deferred.defer(self._workspace, request.path)
             return [text]
-        if all(map(self._workspace.store.has, described.objects())):
+        if self._is_here(described):
             return self._restored(request.path, described)
         if request.can_delay:
             self._waiting[request.path] = described
@@ -168,17 +168,27 @@ class Session:
         return self._can_defer and request.can_delay and described.size > limit
 
     def available(self) -> list[str]:
-        """Fetch what all waiting files lack in one go; then every one of them can be had."""
-        if self._announced or not self._waiting:
-            self._announced = False
-            return []
-        self._announced = True
-        objects = {oid: size for m in self._waiting.values() for oid, size in m.objects().items()}
-        try:
-            transfer.fetch(self._workspace, objects)
-        except ThetaError as error:
-            self._warn(error)  # each file that cannot be rebuilt will say so itself
+        """Fetch what all waiting files lack in one go; then every one of them can be had.
+
+        Git asks until nothing is left, and ends at the first file that fails: those that cannot be
+        rebuilt are named when it has the others.
+        """
+        if not self._announced:
+            self._announced = True
+            for objects in manifest.objects_of(self._waiting.values()):
+                try:
+                    transfer.fetch(self._workspace, objects)
+                except ThetaError as error:
+                    self._warn(error)  # each file that cannot be rebuilt will say so itself
+            whole = [path for path, found in self._waiting.items() if self._is_here(found)]
+            if whole:
+                return whole
+        self._announced = bool(self._waiting)
         return list(self._waiting)
+
+    def _is_here(self, described: Manifest) -> bool:
+        size_of = self._workspace.store.size
+        return all(size_of(oid) == size for oid, size in described.objects().items())
 
     def delayed(self, path: str) -> Iterable[Buffer]:
         """A file that waited for its objects."""

@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from itertools import chain
 
 from git_theta.core.dtypes import DTYPES, element_count
-from git_theta.core.layout import Alias, Layout, TensorSpan
+from git_theta.core.layout import MAX_TENSORS, Alias, Layout, TensorSpan
 from git_theta.errors import FormatError
 
 # Limits that no honest checkpoint meets (the largest mixtures of experts have 90,000 tensors).
-# They bound a manifest: 500,000 lines of about 250 bytes and 16 Mi characters, six bytes each at
+# They bound a manifest: 250,000 lines of about 250 bytes and 16 Mi characters, six bytes each at
 # worst when escaped, stay under the 256 MiB that a reader takes.
-MAX_TENSORS = 500_000
 MAX_NAME = 1 << 16
 MAX_NAMES = 1 << 24
 MAX_DIMENSIONS = 64

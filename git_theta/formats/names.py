@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from git_theta.core.layout import MAX_TENSORS
 from git_theta.errors import FormatError
-from git_theta.formats.checks import MAX_NAME, MAX_NAMES, MAX_TENSORS
+from git_theta.formats.checks import MAX_NAME, MAX_NAMES
 
 
 class Names:

@@ -20,9 +20,9 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from git_theta.core.dtypes import dtype
-from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
-from git_theta.formats.checks import MAX_TENSORS, quote
+from git_theta.formats.checks import quote
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8

@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from git_theta.core.layout import Checksum, Source
+from git_theta.core.layout import MAX_TENSORS, Checksum, Source
 from git_theta.errors import FormatError
-from git_theta.formats.checks import MAX_TENSORS, quote
+from git_theta.formats.checks import quote
 
 MAGIC = b"PK\x03\x04"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,3 +78,21 @@ class Manifest:
     def objects(self) -> dict[str, int]:
         """Every object that decoding needs: oid to size in bytes."""
         return {ref.oid: ref.size for ref in self.refs()}
+
+
+def objects_of(manifests: Iterable[Manifest]) -> list[dict[str, int]]:
+    """Return the objects of several manifests, oid to size in bytes, in as few groups as can be.
+
+    In each group an object has one size. A manifest that states a wrong one must not stop others
+    that name the same object from getting it.
+    """
+    groups: list[dict[str, int]] = []
+    for manifest in manifests:
+        objects = manifest.objects()
+        for group in groups:
+            if all(group.get(oid, size) == size for oid, size in objects.items()):
+                group.update(objects)
+                break
+        else:
+            groups.append(objects)
+    return groups

@@ -9,11 +9,16 @@ from io import BytesIO
 from typing import Any, NoReturn
 
 from git_theta.core.hashes import Ref, is_hex256
+from git_theta.core.layout import MAX_TENSORS
 from git_theta.errors import ManifestError, UnsupportedVersionError
 from git_theta.manifest import text
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
 
 _VERSION = re.compile(rb'\{"git-theta":([1-9][0-9]{0,8})[,}]')
+
+
+# The file, its skeleton, a recipe.
+_OTHER_LINES = 3
 
 
 def parse(data: bytes) -> Manifest:
@@ -27,6 +32,8 @@ def parse(data: bytes) -> Manifest:
     _check_version(data)
     if len(data) > text.MAX_BYTES:
         raise ManifestError(f"manifest of {len(data)} bytes is larger than {text.MAX_BYTES}")
+    if data.count(b"\n") > MAX_TENSORS + _OTHER_LINES:
+        raise ManifestError(f"malformed manifest: it has more than {MAX_TENSORS:,} tensors")
     manifest = _Reader(data).manifest()
     _check_names(manifest)
     _check_sizes(manifest)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from git_theta.core.layout import Alias, Layout, TensorSpan
+from git_theta.core.layout import MAX_TENSORS, Alias, Layout, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import checks
 from git_theta.formats.checks import check_layout, quote
@@ -23,7 +23,7 @@ def test_limits_are_those_of_a_manifest():
     assert text.MAX_DIMENSIONS == checks.MAX_DIMENSIONS
     assert text.MAX_INT == checks.MAX_INT
     # 250 bytes a line, and six bytes for a character that JSON escapes.
-    assert 250 * checks.MAX_TENSORS + 6 * checks.MAX_NAMES < text.MAX_BYTES
+    assert 250 * MAX_TENSORS + 6 * checks.MAX_NAMES < text.MAX_BYTES
 
 
 @pytest.mark.parametrize(
