@@ -51,9 +51,10 @@ def key_shift(dtype: DType, word: int) -> int:
 def fit(new: Words, old: Words, shift: int) -> Fit:
     """The model that suits these words, by what all of them look like."""
     literals = _common(new, old) if new.itemsize > 2 else None
-    counts = kernels.histogram(new, old, shift, literals)
-    bounds = _bounds(counts.sum(axis=1, dtype=np.int64))
-    counts = np.add.reduceat(counts, bounds, axis=0, dtype=np.int64)
+    by_key = kernels.histogram(new, old, shift, literals)
+    bounds = _bounds(by_key.sum(axis=1, dtype=np.int64))
+    counts = np.zeros((bounds.size, TOKENS), np.int64)
+    counts[:, : by_key.shape[1]] = np.add.reduceat(by_key, bounds, axis=0, dtype=np.int64)
     frequencies = _frequencies(counts)
     used = counts > 0
     bits = float((counts[used] * (kernels.PRECISION - np.log2(frequencies[used]))).sum())

@@ -92,7 +92,10 @@ def count_changed(new: Words, old: Words, limit: int) -> int:
 
 
 def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
-    """Count the tokens of the differences by the base's key: (256, ``TOKENS``), uint32."""
+    """Count the tokens of the differences by the base's key: (256, tokens), uint32.
+
+    Of tokens there are as many as words of that size may have: 16 and two for each bit.
+    """
     return (_native or reference).histogram(new, old, shift, literals)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from git_theta.core.kernels.arrays import (
+    LITERALS,
     TOKENS,
     TOTAL,
     Bytes,
@@ -84,7 +85,7 @@ class Native:
 
     def histogram(self, new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
         """As the reference."""
-        counts = np.zeros((2, 256, TOKENS), np.uint32)
+        counts = np.zeros((2, 256, LITERALS + 16 * new.itemsize), np.uint32)
         self._functions["histogram", new.itemsize](
             _address(new), _address(old), new.size, shift, _lookup(literals), _address(counts)
         )

@@ -100,13 +100,14 @@ def count_changed(new: Words, old: Words, limit: int) -> int:
 
 
 def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
-    """Count the tokens of the differences by the base's key: (256, ``TOKENS``), uint32."""
-    counts = np.zeros(256 * TOKENS, np.uint32)
+    """Count the tokens of the differences by the base's key: (256, tokens), uint32."""
+    width = LITERALS + 2 * _bits(new)
+    counts = np.zeros(256 * width, np.uint32)
     for block in _blocks(new.size):
         found = _tokens(_differences(new[block], old[block]), literals)
-        places = _keys(old[block], shift).astype(np.intp) * TOKENS + found
+        places = _keys(old[block], shift).astype(np.intp) * width + found
         counts += np.bincount(places, minlength=counts.size).astype(np.uint32)
-    return counts.reshape(256, TOKENS)
+    return counts.reshape(256, width)
 
 
 def tables(frequencies: Words) -> Tables:

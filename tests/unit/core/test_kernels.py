@@ -35,7 +35,9 @@ def moved(old: np.ndarray, bits: int) -> np.ndarray:
 def model(new: np.ndarray, old: np.ndarray, lanes: int, literals: Literals | None) -> Model:
     """Four contexts by the highest bits, with frequencies of what is there."""
     shift, contexts = 8 * (old.itemsize - 1), np.repeat(np.arange(4, dtype=np.uint8), 64)
-    counts = reference.histogram(new, old, shift, literals).reshape(4, 64, -1).sum(axis=1)
+    found = reference.histogram(new, old, shift, literals).reshape(4, 64, -1).sum(axis=1)
+    counts = np.zeros((4, kernels.TOKENS), np.int64)
+    counts[:, : found.shape[1]] = found
     frequencies = np.where(counts > 0, np.maximum(counts * 3000 // max(1, counts.max()), 1), 0)
     frequencies = np.minimum(frequencies, 4000 // np.maximum(1, (counts > 0).sum(1))[:, None])
     frequencies[np.arange(4), counts.argmax(axis=1)] += 4096 - frequencies.sum(axis=1)
