@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from git_theta import DISTRIBUTION, __version__
-from git_theta.core import settings
+from git_theta.core import kernels, settings
 from git_theta.errors import NotARepositoryError, ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
@@ -35,7 +35,7 @@ class Finding:
 
 def examine(program: Path) -> list[Finding]:
     """Look at the machine, and at the repository if there is one here."""
-    findings = [_package(), *_attempt("git", _git), *_attempt("git-lfs", _lfs)]
+    findings = [_package(), _kernels(), *_attempt("git", _git), *_attempt("git-lfs", _lfs)]
     try:
         repo = Repository.discover()
     except ThetaError as error:
@@ -70,6 +70,12 @@ def _package() -> Finding:
         fix = f"pip uninstall git-theta; pip install --force-reinstall --no-deps {DISTRIBUTION}"
         return Finding("git-theta", False, "the other project called git-theta is here too", fix)
     return Finding("git-theta", True, f"{__version__} (installed as {DISTRIBUTION})")
+
+
+def _kernels() -> Finding:
+    """Numpy does the same at a fraction of the speed: no fault, but worth knowing."""
+    slower = "numpy, which is slower: no C compiler was there when git-theta was installed"
+    return Finding("kernels", True, "compiled" if kernels.name() == "compiled" else slower)
 
 
 def _is_installed(distribution: str) -> bool:

@@ -1,6 +1,7 @@
 """The hot loops: compiled where there is a library for this machine, else in numpy; equal bits.
 
-``reference.py`` says what each computes. ``GIT_THETA_KERNELS=numpy`` leaves the library aside.
+``reference.py`` says what each computes. ``GIT_THETA_KERNELS=numpy`` leaves the library aside, and
+a path there names another one, such as one with sanitizers in it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ __all__ = [
     "tables",
 ]
 
-_native = None if os.environ.get("GIT_THETA_KERNELS") == "numpy" else native.load()
+_chosen = os.environ.get("GIT_THETA_KERNELS", "")
+_native = None if _chosen == "numpy" else native.load(_chosen or native.LIBRARY)
 
 
 def name() -> str:

@@ -150,12 +150,12 @@ class Native:
         return Flaw(flaw) if flaw else None
 
 
-def load() -> Native | None:
+def load(path: str | Path = LIBRARY) -> Native | None:
     """The compiled kernels; ``None`` where there are none that this machine can use."""
-    if sys.byteorder != "little" or not LIBRARY.exists():
+    if sys.byteorder != "little" or not Path(path).exists():
         return None
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(str(path))
         return Native(library) if library.theta_abi() == _ABI else None
     except (OSError, AttributeError):  # built for another machine, or not what it should be
         return None

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from git_theta.core import kernels
 from git_theta.core.kernels import Coded, Flaw, Literals, Model, native, reference
 
 SIZES = [1, 2, 4, 8]
-COUNTS = [1, 7, 4095, 4096, 4097, 70_001]
-COMPILED = native.load()
+COUNTS = [1, 7, 4096, 4097, 20_001]
+COMPILED = None if os.environ.get("GIT_THETA_KERNELS") == "numpy" else kernels._native
 
 needs_compiler = pytest.mark.skipif(COMPILED is None, reason="the kernels are not compiled here")
 
@@ -76,7 +77,7 @@ def test_planes_and_differences_are_the_references(size: int, count: int) -> Non
     changed = int(np.count_nonzero(mixed != old))
     for by in (COMPILED, reference):
         assert by.count_changed(mixed, old, count) == changed
-        assert count < 70_000 or by.count_changed(mixed, old, 10) > 10
+        assert count < 20_000 or by.count_changed(mixed, old, 10) > 10
     for exponent in (0, 1, 8 * size // 2, 8 * size - 1) if size > 1 else ():
         cut = np.empty((2, size, count), np.uint8)
         for by, planes in zip((COMPILED, reference), cut, strict=True):
@@ -89,7 +90,7 @@ def test_planes_and_differences_are_the_references(size: int, count: int) -> Non
 @needs_compiler
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("lanes", [1, 8, 16, 64, 4096])
+@pytest.mark.parametrize("lanes", [1, 16, 4096])
 def test_coded_differences_are_the_references(size: int, count: int, lanes: int) -> None:
     old = words(size, count)
     for bits in (0, 3, 5, 8 * size):
@@ -197,25 +198,32 @@ def test_every_wrong_word_is_told() -> None:
 def test_the_environment_chooses_numpy(wanted: str) -> None:
     if wanted == "compiled" and COMPILED is None:
         pytest.skip("the kernels are not compiled here")
-    environment = os.environ | {"GIT_THETA_KERNELS": "numpy" if wanted == "numpy" else ""}
-    script = "from git_theta.core import kernels; print(kernels.name())"
+    environment = dict(os.environ)
+    if wanted == "numpy":
+        environment["GIT_THETA_KERNELS"] = "numpy"
     shown = subprocess.run(
-        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "git_theta", "--version"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    assert shown.stdout.strip() == wanted
+    assert f"({wanted} kernels)" in shown.stdout
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_a_library_of_another_version_is_left_aside(monkeypatch, tmp_path) -> None:
-    for name, text in (("old", "int theta_abi(void) { return 0; }"), ("none", "int other;")):
-        source, library = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
-        source.write_text(text)
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-        monkeypatch.setattr(native, "LIBRARY", library)
-        assert native.load() is None
+@pytest.mark.parametrize("text", ["int theta_abi(void) { return 0; }", "int other;"])
+def test_a_library_of_another_version_is_left_aside(text: str, tmp_path: Path) -> None:
+    source, library = tmp_path / "other.c", tmp_path / "other.so"
+    source.write_text(text)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    assert native.load(library) is None
+
+
+def test_what_is_no_library_is_left_aside(tmp_path: Path) -> None:
+    assert native.load(tmp_path / "nothing.so") is None
     (tmp_path / "garbage.so").write_bytes(b"no library")
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / "garbage.so")
-    assert native.load() is None
+    assert native.load(tmp_path / "garbage.so") is None
 
 
 def test_what_the_package_offers() -> None:
