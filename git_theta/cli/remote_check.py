@@ -44,6 +44,6 @@ def _tell(report: RemoteReport) -> None:
     there = report.objects - len(report.missing)
     click.echo(f"{report.remote} has {there:,} of {plural(report.objects, 'object')}")
     if any(missing.here for missing in report.missing):
-        click.echo(f"  mend it with: git theta push --all {report.remote}")
+        click.echo(f"  fix: git theta push --all {report.remote}")
     if any(not missing.here for missing in report.missing):
         click.echo("  in a clone that has the others: git theta push --all")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
@@ -11,23 +11,23 @@ from git_theta.cli.merge_options import request_of, strategy_options
 from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
+from git_theta.errors import UsageError
+from git_theta.git import Repository, revisions
 from git_theta.git.config import MERGETOOL
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.resolve import resolve
-from git_theta.workspace import Workspace, open_workspace
+from git_theta.workspace import open_workspace
 
 _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup false"
 
 
 @click.command("resolve")
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @strategy_options
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each kind of parameter.")
 def command(
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     strategy: str | None,
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
@@ -56,7 +56,7 @@ def command(
 
             ask = asker(workspace)
         plans: list[Plan] = []
-        for inside in _in_conflict(workspace, [_inside(workspace, path) for path in paths]):
+        for inside in _in_conflict(workspace.repo, paths):
             resolved = resolve(workspace, inside, request, ask)
             summary = summarise(resolved.plan, workspace.storage.settings.device)
             for line in [*plan_lines(summary), *resolved.notes]:
@@ -68,12 +68,18 @@ def command(
         warn_of_unmatched(request, plans)
 
 
-def _in_conflict(workspace: Workspace, paths: list[str]) -> list[str]:
-    """Of several paths (``*.safetensors`` in a shell) those that are in conflict, if any are."""
-    contested = {entry.path for entry in workspace.repo.index() if entry.stage}
-    return [path for path in paths if path in contested] or paths
+def _in_conflict(repo: Repository, paths: Sequence[str]) -> list[str]:
+    """Return those of several paths (``*.safetensors`` in a shell) that are in conflict.
 
-
-def _inside(workspace: Workspace, path: Path) -> str:
-    top = workspace.repo.work_tree or Path()
-    return Path(os.path.relpath(path.absolute(), top)).as_posix()
+    All of them where none is: the first then says so. Raises ``UsageError`` for one that is not
+    in the index.
+    """
+    index = repo.index()
+    known = {entry.path for entry in index}
+    contested = {entry.path for entry in index if entry.stage}
+    typed = {revisions.path_in(repo, path): path for path in paths}
+    for inside, path in typed.items():
+        if inside not in known:
+            hint = "git theta status lists what is in conflict"
+            raise UsageError(f"{path}: no such file in the index", hint=hint)
+    return [inside for inside in typed if inside in contested] or list(typed)

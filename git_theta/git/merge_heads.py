@@ -85,14 +85,16 @@ def _bases(repo: Repository, contributors: Sequence[Head]) -> list[str]:
 
 
 def _kind(repo: Repository, name: str) -> str:
-    for prefix, kind in (
-        ("refs/heads/", "branch"),
-        ("refs/tags/", "tag"),
-        ("refs/remotes/", "remote-tracking branch"),
-    ):
-        if repo.resolve(f"{prefix}{name}"):
-            return kind
-    return "commit"
+    # Imported here: it takes 0.17 s, which no filter and no driver pays (decision 0007).
+    from git import Repo
+
+    with Repo(repo.top) as opened:
+        if name in opened.heads:
+            return "branch"
+        if name in opened.tags:
+            return "tag"
+        remote = any(name == ref.name for remote in opened.remotes for ref in remote.refs)
+        return "remote-tracking branch" if remote else "commit"
 
 
 def common_commit(repo: Repository, commits: Mapping[str, str | None]) -> str | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from git_theta import manifest
+from git_theta.core.layout import natural_order
 from git_theta.errors import MergeError, SettingsError, UsageError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_heads import merge_bases, parents_of
@@ -137,7 +138,7 @@ def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
 def _differing(made: Manifest, recorded: Manifest) -> tuple[str, ...]:
     before = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in recorded.tensors}
     after = {entry.name: [chunk.hash for chunk in entry.chunks] for entry in made.tensors}
-    names = dict.fromkeys([*before, *after])
+    names = sorted({*before, *after}, key=natural_order)
     return tuple(name for name in names if before.get(name) != after.get(name))
 
 

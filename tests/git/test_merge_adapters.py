@@ -62,7 +62,7 @@ def close(found, expected) -> None:
 def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta):
     base, one, two = updates(hub, "main", "one", "two")
     said = ok(theta(hub, "merge", "one", "two", "--strategy", "cat"))
-    assert "4 merged by *=cat" in said
+    assert "4 merged with cat" in said
     close(adapters.updates(hub.path / FOLDER), {n: one[n] + two[n] - base[n] for n in base})
     config = adapters.read_config(hub.path / FOLDER)
     assert (config["r"], config["lora_alpha"]) == (12, 12)  # 4 of each, the common adapter's too

@@ -465,7 +465,7 @@ def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
     branches.git("checkout", "-q", "--detach", "main~")
     args = ("--all", "--strategy", "task_arithmetic", "-p", "lambda=0.25")
     said = ok(theta(branches, "merge", "far", *args))
-    assert "1 merged by *=task_arithmetic" in said
+    assert "1 merged with task_arithmetic" in said
     merged = load(branches.read(PATH))[SECOND]
     np.testing.assert_allclose(merged, BASE[SECOND] + np.float32(2), atol=1e-5)
     assert "the same bits" in ok(theta(branches, "replay"))
@@ -487,7 +487,7 @@ def test_rules_that_match_nothing_are_told(branches, theta):
     args = ("--rule", "layr.*=ties", "--rule", "layer.0.*=average", "--strategy", "average", "-n")
     done = theta(branches, "merge", "one", "two", *args)
     ok(done)
-    assert done.stderr == "git-theta: no parameter is called like --rule 'layr.*=ties'\n"
+    assert done.stderr == "git-theta: no tensor matches --rule 'layr.*=ties'\n"
 
 
 def test_what_no_strategy_can_merge_hints_at_taking_a_side(branches, theta):
@@ -652,4 +652,4 @@ def test_a_replay_that_gives_other_bits(branches, theta):
     branches.git("commit", "-q", "-a", "--amend", "--no-edit")
     done = theta(branches, "replay")
     assert done.returncode == 34
-    assert f"{PATH}: 1 parameter with other bits: {FIRST}" in done.stdout
+    assert f"{PATH}: 1 tensor with other bits: {FIRST}" in done.stdout

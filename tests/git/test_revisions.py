@@ -181,7 +181,7 @@ def test_no_command_passes_over_what_is_not_there(history, theta):
         ["merge", "nosuch"],
         ["merge", "side", "nosuch..main", "--dry-run"],
         ["strategies", "nosuch"],
-        ["resolve", "nosuch"],
+        ["resolve", NEW, "nosuch"],
         ["untrack", "nosuch"],
         ["add", "nosuch", "--update", "sparse", "--data", NEW],
     ):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from git_theta.checkpoint.reader import BUDGET
 from git_theta.merge.planning.actions import Conflict, Drop, Merge, Plan, Take, UnitMember
+from git_theta.merge.rules.rules import Rule
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """How many parameters a rule merges."""
+    """How many parameters a rule merges; ``given`` are its hyperparameters as they were written."""
 
     match: str
     strategy: str
+    given: Mapping[str, Any]
     parameters: int
 
 
@@ -62,8 +65,16 @@ def summarise(plan: Plan, device: str) -> Summary:
 
 def _by_rule(plan: Plan) -> list[RuleCount]:
     computed = [action for action in plan.kept if isinstance(action, (Merge, UnitMember))]
-    counts = Counter((action.rule.match, action.rule.strategy) for action in computed)
-    return [RuleCount(match, strategy, count) for (match, strategy), count in counts.items()]
+    rules = {_key(action.rule): action.rule for action in computed}
+    counts = Counter(_key(action.rule) for action in computed)
+    return [
+        RuleCount(rule.match, rule.strategy, dict(rule.given), counts[key])
+        for key, rule in rules.items()
+    ]
+
+
+def _key(rule: Rule) -> tuple[str, ...]:
+    return rule.match, rule.strategy, repr(rule.given)
 
 
 def _memory(weights: Sequence[int]) -> int:
