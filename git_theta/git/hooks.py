@@ -50,16 +50,18 @@ _SCRIPT = """\
 kept="${{0%/*}}/{name}{suffix}"
 {input}
 if [ -x "$kept" ]; then
-  {give}"$kept" "$@" || exit $?
+  {others}"$kept" "$@" || exit $?
 {lfs}fi
 {awaits}{launch}
 """
 _READ = """\
 refs=$(cat)
-give() { [ -z "$refs" ] || printf '%s\\n' "$refs"; }"""
+give() { [ -z "$refs" ] || printf '%s\\n' "$refs"; }
+# A mirror pushes our pointer refs too; git-lfs would look for their objects in its own storage.
+others() { give | grep -v ' refs/theta/objects/[0-9a-f]* [0-9a-f]*$'; }"""
 _LFS = """\
 elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/null; then
-  {give}git lfs {name} "$@" || exit $?
+  {others}git lfs {name} "$@" || exit $?
 """
 _AWAITS = """\
 [ -s "$(git rev-parse --git-dir)/{file}" ] || exit 0
@@ -141,7 +143,8 @@ def script(name: str, program: Path) -> str:
     """Return the text of a hook."""
     hook = next(hook for hook in _HOOKS if hook.name == name)
     give = "give | " if hook.takes_refs else ""
-    lfs = _LFS.format(give=give, name=name) if hook.guards else ""
+    others = "others | " if hook.takes_refs else ""
+    lfs = _LFS.format(others=others, name=name) if hook.guards else ""
     lost = ": the objects of this push would stay here" if hook.guards else ""
     call = f'{give}"$theta" hook {name} -- "$@"'
     return _SCRIPT.format(
@@ -149,7 +152,7 @@ def script(name: str, program: Path) -> str:
         name=name,
         suffix=KEPT,
         input=_READ if hook.takes_refs else ":",
-        give=give,
+        others=others,
         lfs=lfs,
         awaits=_AWAITS.format(file=hook.awaits) if hook.awaits else "",
         launch=launcher.line(program, call, _GONE.format(lost=lost)),

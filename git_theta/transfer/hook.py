@@ -64,9 +64,16 @@ def _parse(line: str) -> RefUpdate:
 
 
 def before_push(
-    workspace: Workspace, name: str, url: str | None, updates: Sequence[RefUpdate], warn: Warn
+    workspace: Workspace,
+    name: str,
+    url: str | None,
+    updates: Sequence[RefUpdate],
+    warn: Warn,
+    mirrors: bool = False,
 ) -> Uploaded:
     """Put every object that the pushed commits need on the remote.
+
+    ``mirrors`` says that the push is one with `--mirror`, whose deletions git does not tell.
 
     What they need is computed from the manifests in the pushed range, so it does not matter how
     the commits were made. Raises ``TransferError``, ``MissingObjectError`` or
@@ -78,7 +85,8 @@ def before_push(
     there = _commits_there(repo, remote, updates) if tips else []
     needed = needed_objects(repo, history_entries(repo, tips, there), warn)
     sent = put(workspace, remote, needed)
-    arriving = pointers.named_by(repo, (u.local for u in updates if u.names_objects))
+    pushed = (u.local for u in updates if u.names_objects and not u.deletes)
+    arriving = pointers.named_by(repo, pushed)
     sent |= _put_what_is_here(workspace, remote, arriving.keys() - needed.keys(), arriving)
 
     followed = tips + [u.remote for u in updates if not u.creates]
@@ -89,6 +97,8 @@ def before_push(
     unnamed = {**needed, **doubtful}
     unnamed = {oid: size for oid, size in unnamed.items() if oid not in arriving}
     leaving = {u.remote_ref for u in updates if u.names_objects and u.deletes}
+    if mirrors or repo.config_value(f"remote.{name}.mirror") == "true":
+        leaving |= _not_here(repo, remote)
     name_objects(workspace, remote, unnamed, warn, leaving)
     if followed:
         records.add(repo, remote, commits=followed, objects={**needed, **doubtful})
@@ -104,6 +114,12 @@ def _commits_there(repo: Repository, remote: Remote, updates: Sequence[RefUpdate
     if len(told) == len(updates) and len(repo.peel(told)) == len(set(told)):
         return told
     return [*told, *refs_of(repo, remote, "refs/heads/*", "refs/tags/*").values()]
+
+
+def _not_here(repo: Repository, remote: Remote) -> set[str]:
+    """Return the pointer refs of a remote that a push with `--mirror` deletes."""
+    here = decode(repo.git("for-each-ref", "--format=%(refname)", pointer_refs.NAMESPACE)).split()
+    return set(refs_of(repo, remote, f"{pointer_refs.NAMESPACE}*")) - set(here)
 
 
 def _tracked(repo: Repository, name: str) -> list[str]:
