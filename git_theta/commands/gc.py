@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from git_theta import manifest
-from git_theta.errors import ManifestError, UnsupportedVersionError, naming
 from git_theta.git import roots
 from git_theta.store import activity
+from git_theta.transfer.needs import needed_objects, silent
 from git_theta.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def collect(workspace: Workspace, grace: float, *, dry_run: bool = False) -> Col
     """
     store = workspace.store
     candidates = _older(workspace, _limit(workspace, grace))
-    needed = _needed(workspace)
+    needed = _needed(workspace, _LOG.warning)
     unneeded = [oid for oid in candidates if oid not in needed]
     chosen = {oid: candidates[oid] for oid in unneeded}
     gone = unneeded if dry_run else _remove(workspace, chosen)
@@ -72,18 +72,9 @@ def _older(workspace: Workspace, moment: int) -> dict[str, os.stat_result]:
     return {oid: file for oid, file in files.items() if file and file.st_mtime_ns < moment}
 
 
-def _needed(workspace: Workspace) -> dict[str, int]:
-    needed: dict[str, int] = {}
-    for entry, text in workspace.repo.manifests(workspace.repo.all_entries()):
-        try:
-            with naming(entry.path):
-                needed.update(manifest.parse(text).objects())
-        except UnsupportedVersionError:
-            raise
-        except ManifestError as error:
-            # Nobody can restore anything by it, whatever it was meant to need.
-            _LOG.warning("%s: %s (blob %s)", entry.path, error.message, entry.blob[:12])
-    return needed
+def _needed(workspace: Workspace, warn: Callable[[str], None] = silent) -> dict[str, int]:
+    repo = workspace.repo
+    return needed_objects(repo, repo.all_entries(), warn)
 
 
 def _remove(workspace: Workspace, unneeded: dict[str, os.stat_result]) -> list[str]:

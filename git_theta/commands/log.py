@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,13 @@ from itertools import islice
 from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, state_of
 from git_theta.core.hashes import Ref
-from git_theta.errors import MergeError, naming
-from git_theta.git import Repository, command
+from git_theta.errors import ManifestError, MergeError
+from git_theta.git import Entry, Repository, command
 from git_theta.git.command import Result, decode
+from git_theta.git.tracked import TrackedPaths
 from git_theta.manifest import Manifest
+
+_LOG = logging.getLogger(__name__)
 
 _FORMAT = "%H%x02%P%x02%cI%x02%an%x02%s"
 _NO_BLOB = re.compile(r"0+")
@@ -78,7 +82,7 @@ def _commits(repo: Repository, commits: Sequence[str], paths: Sequence[str]) -> 
     for header, rows in _log(repo, commits, paths):
         commit, parents, date, author, subject = header.split("\2", 4)
         others = parents.split()[1:]
-        found = (_revision(repo, others, *row) for row in rows)
+        found = (_revision(repo, commit, others, *row) for row in rows)
         revisions = tuple(revision for revision in found if revision)
         if revisions:
             yield Commit(commit, tuple(parents.split()), date, author, subject, revisions)
@@ -140,9 +144,15 @@ def _row(record: str, fields: Iterator[str]) -> Row:
 
 
 def _revision(
-    repo: Repository, others: Sequence[str], before: str, after: str, old: str, path: str
+    repo: Repository,
+    commit: str,
+    others: Sequence[str],
+    before: str,
+    after: str,
+    old: str,
+    path: str,
 ) -> Revision | None:
-    earlier, later = _manifest(repo, before, old), _manifest(repo, after, path)
+    earlier, later = _manifest(repo, before), _manifest(repo, after, commit, path)
     if earlier is None and later is None:
         return None
     known = {ref for other in others for ref in _refs(repo, f"{other}:{path}")}
@@ -155,17 +165,24 @@ def _revision(
     )
 
 
-def _manifest(repo: Repository, blob: str, path: str) -> Manifest | None:
+def _manifest(repo: Repository, blob: str, commit: str = "", path: str = "") -> Manifest | None:
+    """Return a blob's manifest; a warning says where one that cannot be read came with a commit."""
     text = None if _NO_BLOB.fullmatch(blob) else repo.read_blob(blob)
     if text is None or not manifest.is_manifest(text):
         return None
-    with naming(path):
+    try:
         return manifest.parse(text)
+    except ManifestError as error:
+        # Other files may begin like a manifest.
+        with TrackedPaths(repo) as tracked:
+            if commit and tracked.covers(Entry(path, blob, commit=commit)):
+                _LOG.warning("%s:%s: left out: %s", commit[:12], path, error.message)
+    return None
 
 
 def _refs(repo: Repository, spec: str) -> set[Ref]:
-    text = repo.read_blob(spec)
-    return set(manifest.parse(text).refs()) if text and manifest.is_manifest(text) else set()
+    found = _manifest(repo, repo.identify(spec) or "0")
+    return set(found.refs()) if found else set()
 
 
 def _recipe(described: Manifest | None, before: Manifest | None) -> str | None:

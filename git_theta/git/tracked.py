@@ -28,9 +28,14 @@ _LONGEST = 100 << 20
 _MOST = 8
 """Programs that are kept: a history changes its attributes a few times."""
 
-_HOSTILE = {"", ".", ".."}
+_ODD = {"", ".", ".."}
 
 State = tuple[tuple[str, str], ...]
+
+
+def _is_odd(path: str) -> bool:
+    """Tell whether no checkout makes such a file: git ends when it is asked about it."""
+    return not _ODD.isdisjoint(path.split("/"))
 
 
 class TrackedPaths:
@@ -38,7 +43,7 @@ class TrackedPaths:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._programs: dict[State, _Program] = {}
+        self._programs: dict[State | None, _Program] = {}
         self._blob = lru_cache(1 << 14)(self._find_blob)
 
     def __enter__(self) -> TrackedPaths:
@@ -57,18 +62,22 @@ class TrackedPaths:
         """Return whether the filter tracks an entry; true where its commit is not known."""
         if entry.commit is None:
             return True
-        if not _HOSTILE.isdisjoint(entry.path.split("/")):
-            return False  # no checkout makes such a file, and git ends when it is asked about one
+        if _is_odd(entry.path):
+            return False
         folders = [str(folder) for folder in PurePosixPath(entry.path).parents]
         named = [ATTRIBUTES if folder == "." else f"{folder}/{ATTRIBUTES}" for folder in folders]
         blobs = ((name, self._blob(entry.commit, name)) for name in named)
         state = tuple((name, blob) for name, blob in blobs if blob)
         return self._program(state).filter_of(entry.path) == "theta"
 
+    def covers_now(self, path: str) -> bool:
+        """Return whether the filter tracks a path by the attributes of the work tree."""
+        return not _is_odd(path) and self._program(None).filter_of(path) == "theta"
+
     def _find_blob(self, commit: str, name: str) -> str | None:
         return self._repo.identify(f"{commit}:{name}", _LONGEST)
 
-    def _program(self, state: State) -> _Program:
+    def _program(self, state: State | None) -> _Program:
         if state not in self._programs:
             if len(self._programs) >= _MOST:
                 self._programs.pop(next(iter(self._programs))).close()
@@ -77,17 +86,16 @@ class TrackedPaths:
 
 
 class _Program:
-    """One `git check-attr`, with the attributes files of one state."""
+    """One `git check-attr`, with the attributes files of one state, or those of the work tree."""
 
-    def __init__(self, repo: Repository, state: State) -> None:
+    def __init__(self, repo: Repository, state: State | None) -> None:
         self._folder = TemporaryDirectory(prefix="git-theta-")
-        env = {"GIT_INDEX_FILE": str(Path(self._folder.name) / "index")}
-        records = b"".join(
-            f"100644 {blob} 0\t".encode() + encode(name) + b"\0" for name, blob in state
-        )
-        if records:
-            repo.git("update-index", "-z", "--index-info", stdin=records, env=env)
-        asked = ["git", "check-attr", "--cached", "-z", "--stdin", "filter"]
+        env, source = dict[str, str](), []
+        if state is not None:
+            env = {"GIT_INDEX_FILE": str(Path(self._folder.name) / "index")}
+            source = ["--cached"]
+            _write_index(repo, state, env)
+        asked = ["git", "check-attr", *source, "-z", "--stdin", "filter"]
         self._process = command.start(
             asked, cwd=repo.top, env={**repo.environment(), **env}, errors=subprocess.DEVNULL
         )
@@ -116,3 +124,9 @@ class _Program:
             self._process.kill()
             self._process.communicate()
         self._folder.cleanup()
+
+
+def _write_index(repo: Repository, state: State, env: dict[str, str]) -> None:
+    records = (f"100644 {blob} 0\t".encode() + encode(name) + b"\0" for name, blob in state)
+    if state:
+        repo.git("update-index", "-z", "--index-info", stdin=b"".join(records), env=env)

@@ -54,11 +54,31 @@ def _located(
     """Return those that the filter tracks, with a commit that says so."""
     unknown = {blob for blob, (entry, _) in unread.items() if entry.commit is None}
     yield from (pair for blob, pair in unread.items() if blob not in unknown)
-    if unknown:
-        for place in repo.range_entries(["--all", "--reflog"], []):
-            if place.blob in unknown and tracked.covers(place):
-                unknown.discard(place.blob)
-                yield place, unread[place.blob][1]
+    yield from ((place, unread[place.blob][1]) for place in _places(repo, unknown, tracked))
+
+
+def _places(repo: Repository, blobs: set[str], tracked: TrackedPaths) -> Iterator[Entry]:
+    """Return a place of each of ``blobs`` in a commit where the filter tracks it, if any."""
+    sought = set(blobs)
+    for place in repo.range_entries(["--all", "--reflog"], []) if sought else ():
+        if place.blob in sought and tracked.covers(place):
+            sought.discard(place.blob)
+            yield place
+
+
+def tracked_manifests(repo: Repository, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """Return what is, or should be, a manifest among ``entries``, with its text.
+
+    An entry whose commit is not known must be tracked now, or in a commit that has it.
+    """
+    elsewhere: set[str] = set()
+    with TrackedPaths(repo) as tracked:
+        for entry, text in repo.manifests(entries):
+            if tracked.covers(entry) and (entry.commit or tracked.covers_now(entry.path)):
+                yield entry, text
+            elif entry.commit is None:
+                elsewhere.add(entry.blob)
+        yield from repo.manifests(list(_places(repo, elsewhere, tracked)))
 
 
 def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:

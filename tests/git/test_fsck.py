@@ -71,6 +71,7 @@ def workspace(template: Path, tmp_path: Path) -> Iterator[Workspace]:
 def build(place: Path) -> None:
     repo = Repo.init(place)
     repo.git("config", "theta.packLimit", "1")  # an object for each frame
+    (place / ".git/info/attributes").write_text("*.safetensors filter=theta\n")
     with open_workspace(place) as opened:
         add(opened, "model.safetensors", FIRST)
         commit(opened)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from git_theta.git import Entry, Repository, attributes, revisions, worktree
+from git_theta.transfer.needs import tracked_manifests
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Scope:
         """Each manifest once, the newest first, those that are required before the others."""
         seen: set[str] = set()
         for required, entries in self._groups():
-            for entry, text in self._repo.manifests(entries):
+            for entry, text in tracked_manifests(self._repo, entries):
                 if entry.blob not in seen:
                     seen.add(entry.blob)
                     yield Found(entry.blob, entry.path, text, required)
