@@ -11,6 +11,7 @@ from pathlib import Path
 from git_theta.checkpoint import StorageContext
 from git_theta.core import settings
 from git_theta.core.progress import NullProgress, Progress
+from git_theta.core.sharing import share
 from git_theta.errors import SettingsError, ThetaError
 from git_theta.git import Repository
 from git_theta.store import Index, ObjectStore
@@ -43,6 +44,7 @@ def open_workspace(
     """
     repo = Repository.discover(start)
     chosen = _settings(repo, complain)
+    share(repo.theta_dir, repo.config_value("core.sharedRepository"))
     index, store = Index(repo.theta_dir), ObjectStore(repo.theta_dir)
     try:
         yield Workspace(repo, StorageContext(store, index, chosen, progress or NullProgress()))

@@ -84,4 +84,5 @@ class _ChunkReader:
 
     def remember(self) -> None:
         """Let the index know what was verified, so that adding the same bytes costs nothing."""
-        self._workshop.index.add(self._locations.values())
+        oids = {row.ref.oid for row in self._locations.values()}
+        self._workshop.index.add(self._locations.values(), self._workshop.store.stamps(oids))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from git_theta.core.sharing import adjust, make_folder
 from git_theta.core.system import store_error
 from git_theta.errors import LockedError
 
@@ -25,8 +26,9 @@ def exclusive_lock(path: Path, patience: float | None = None) -> Iterator[None]:
     Excludes nobody where the file system has no locks.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         file = path.open("ab")
+        adjust(path)
     except OSError as error:
         raise store_error(error, path) from error
     with file:

@@ -23,6 +23,7 @@ from typing import IO, BinaryIO
 from git_theta.core import buffers
 from git_theta.core.buffers import new_array
 from git_theta.core.file_watch import FileWatch
+from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import ChangedError, StoreError
 
 # Buffers that one system call takes (IOV_MAX on Linux and macOS).
@@ -150,11 +151,12 @@ def atomic_file(
     temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
         for folder in {temporary.parent, target.parent}:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        adjust(temporary)
         temporary.replace(target)
         if sync_name:
             sync_path(target.parent)
@@ -190,15 +192,15 @@ def sync_path(path: Path) -> None:
 def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
     """Make ``target`` a hard link to ``source``, replacing what is there.
 
-    Where links are not possible, ``target`` becomes a copy with ``mode``, unless a file of the
-    same size is there already. Either way it appears whole. Raises ``FileNotFoundError`` when
-    ``source`` is gone, ``StoreError`` when it cannot be read or ``target`` not be written.
+    Where links are not possible, ``target`` becomes a copy with ``mode``. Either way it appears
+    whole. Raises ``FileNotFoundError`` when ``source`` is gone, ``StoreError`` when it cannot be
+    read or ``target`` not be written.
     """
     temporary = target.parent / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
         # A link to a symbolic link would be one more symbolic link.
         source = source.resolve(strict=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         os.link(source, temporary)
         temporary.replace(target)
     except FileNotFoundError:
@@ -216,11 +218,8 @@ def _copy(source: Path, target: Path, mode: int) -> None:
         reader = source.open("rb")
     except PermissionError as error:
         raise store_error(error, source) from error
-    with reader:
-        if target.exists() and target.stat().st_size == os.fstat(reader.fileno()).st_size:
-            return
-        with atomic_file(target, mode) as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
+    with reader, atomic_file(target, mode) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
 
 
 def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:

@@ -24,6 +24,7 @@ from git_theta.core.buffers import new_array
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.parallel import in_order
+from git_theta.core.sharing import make_folder
 from git_theta.core.system import FileSource, store_error
 from git_theta.errors import ChangedError
 from git_theta.manifest import Manifest
@@ -215,7 +216,7 @@ def _clean_again(
     """Cut anew what was cut in the wrong places."""
     folder = storage.store.root / "tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with NamedTemporaryFile(dir=folder) as spool:
             for piece in smudge(described, storage, name):
                 spool.write(piece)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from git_theta.core.sharing import make_folder
 from git_theta.git import command
 from git_theta.git.command import decode
 from git_theta.git.merge_heads import Heads
@@ -41,7 +42,7 @@ def merge_trees(
     ``environment`` is what makes the merge driver ``note`` what it is asked for, given the name of
     a file.
     """
-    repo.theta_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(repo.theta_dir)
     with NamedTemporaryFile(dir=repo.theta_dir, prefix=".tmp-") as notes:
         collecting = environment(notes.name)
         commit = heads.head.commit

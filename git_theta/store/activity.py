@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 
 from git_theta.core.locks import is_locked, lock_file
+from git_theta.core.sharing import adjust, make_folder
 
 
 class Activity:
@@ -36,13 +37,14 @@ class Activity:
         self._begun = True
 
     def _show(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         file = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}"
         # Locked before it has its name, so that nobody takes it for a dead one's.
         unlocked = file.with_name(f".{file.name}")
         descriptor = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         self._end = weakref.finalize(self, _remove, descriptor, file)
         lock_file(descriptor)
+        adjust(unlocked)
         unlocked.replace(file)
 
     def end(self) -> None:

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TypeVar
 
 from git_theta.core.locks import exclusive_lock
+from git_theta.core.sharing import adjust
 from git_theta.core.system import store_error
 from git_theta.errors import LockedError, StoreError
 from git_theta.store import rows
@@ -141,6 +142,7 @@ class Index:
                     self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
                 )
                 try:
+                    adjust(self._path)  # which its journal takes over
                     rows.prepare(connection)
                 except BaseException:
                     connection.close()

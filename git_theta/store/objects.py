@@ -12,6 +12,7 @@ from threading import Lock
 
 from git_theta.core.hashes import Ref, is_hex256
 from git_theta.core.layout import Buffer
+from git_theta.core.sharing import adjust, make_folder
 from git_theta.core.system import (
     FileSource,
     atomic_file,
@@ -20,7 +21,7 @@ from git_theta.core.system import (
     store_error,
     sync_path,
 )
-from git_theta.errors import ChangedError, MissingObjectError, ThetaError
+from git_theta.errors import ChangedError, MissingObjectError, StoreError, ThetaError
 from git_theta.store.activity import Activity
 from git_theta.store.rows import Stamp
 from git_theta.store.soundness import Soundness, check, corrupt
@@ -30,6 +31,7 @@ from git_theta.store.trash import Trash, entries, object_path
 # or script that writes to it would change both.
 _MODE = 0o444
 _STALE_SECONDS = 24 * 3600
+_BLOCK = 4 << 20
 
 
 class ObjectStore:
@@ -102,11 +104,29 @@ class ObjectStore:
         # Of an object that is here too: another process may have written it and not synced yet.
         target = self._target(oid)
         if not self.use(oid, size):
-            with atomic_file(target, _MODE, scratch=self._scratch, sync_name=False) as file:
-                for piece in pieces:
-                    file.write(piece)
+            try:
+                self._create(target, pieces)
+            except StoreError:
+                if self._is_unwritable():
+                    return Ref(oid, size, 0, size)
+                raise
             self._note(oid)
         return Ref(oid, size, 0, size)
+
+    def _create(self, target: Path, pieces: Iterable[Buffer]) -> None:
+        with atomic_file(target, _MODE, scratch=self._scratch, sync_name=False) as file:
+            for piece in pieces:
+                file.write(piece)
+
+    def _is_unwritable(self) -> bool:
+        """Return whether git cannot write any object either, so that nothing can refer to ours.
+
+        `git status` in a read-only repository then compares what a file would become.
+        """
+        named = os.environ.get("GIT_OBJECT_DIRECTORY")
+        objects = Path(named) if named else self.root.parent / "objects"
+        effective = os.access in os.supports_effective_ids
+        return objects.is_dir() and not os.access(objects, os.W_OK, effective_ids=effective)
 
     def read(self, ref: Ref) -> memoryview:
         """Return the bytes of ``ref``, not verified: their decoder knows their content hash.
@@ -150,6 +170,7 @@ class ObjectStore:
             link_or_copy(file, target, _MODE)
             with suppress(OSError):  # not the owner
                 target.chmod(_MODE)
+                adjust(target)
             os.utime(target)
             self._note(oid)
         except FileNotFoundError as error:
@@ -217,7 +238,7 @@ class ObjectStore:
         """Move a damaged object out of the way, to ``bad/``; return its new place."""
         source, target = self.path(oid), self.root / "bad" / oid
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             source.replace(target)
         except FileNotFoundError as error:
             raise _missing(source) from error
@@ -254,7 +275,7 @@ class ObjectStore:
         except FileNotFoundError:
             pass
         except PermissionError:
-            pass  # in a shared repository somebody else's, who alone may change its time
+            self._replace(oid)
         except OSError as error:
             if error.errno != errno.EROFS:  # where nobody can remove anything
                 raise store_error(error, path) from error
@@ -265,6 +286,15 @@ class ObjectStore:
             raise _missing(path)
         if before and self._soundness.knows(oid, before):
             self._soundness.note(oid, after)
+
+    def _replace(self, oid: str) -> None:
+        """Put a copy in the place of a file whose time only its owner may change.
+
+        In a shared repository he could collect it. Where that may not be, he is not waited for.
+        """
+        with suppress(StoreError, OSError), self.path(oid).open("rb") as file:
+            self._create(self.path(oid), iter(lambda: file.read(_BLOCK), b""))
+            self._note(oid)
 
     def sync(self) -> None:
         """Make the names of all objects written so far durable.

@@ -22,6 +22,7 @@ from git_theta.commands.listing import read_checkpoint
 from git_theta.commands.update.apply import write_updated
 from git_theta.commands.update.check import check_is_merged
 from git_theta.core.layout import Source
+from git_theta.core.sharing import make_folder
 from git_theta.core.system import FileSource, atomic_file
 from git_theta.errors import UsageError
 from git_theta.git import staging, worktree
@@ -81,7 +82,7 @@ def _apply(
 ) -> Manifest:
     """Replace the file by the updated one, whose objects are stored before it appears."""
     scratch = workspace.repo.theta_dir / "tmp"
-    scratch.mkdir(parents=True, exist_ok=True)
+    make_folder(scratch)
     with NamedTemporaryFile(dir=scratch) as updated:
         write_updated(source, path, updates, updated)
         with FileSource(Path(updated.name)) as result:
