@@ -7,12 +7,16 @@ import sys
 import click
 
 from git_theta import transfer
+from git_theta.cli import whole_files
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.push import tell_uploaded
+from git_theta.commands.whole_files import in_index, in_range
 from git_theta.core.system import ancestors
 from git_theta.filters.deferred import checkout_deferred, stubs, take_deferred
+from git_theta.git import Repository
 from git_theta.git.command import decode
+from git_theta.git.staging import staged_paths
 from git_theta.workspace import open_workspace
 
 
@@ -35,6 +39,9 @@ def pre_push(remote: str, url: str | None) -> None:
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         options = (workspace, remote, url, updates, complain, _mirrors())
         uploaded = transfer.before_push(*options)
+        whole = in_range(workspace.repo, *_pushed(workspace.repo, remote, updates))
+        for line in whole_files.lines(workspace.repo, whole):
+            complain(line)
     if uploaded.sent:
         tell_uploaded(uploaded, "git-theta: ")
 
@@ -43,6 +50,30 @@ def _mirrors() -> bool:
     """Tell whether a `git push --mirror` started us: git lists no deletions of such a push."""
     pushes = (words for words in ancestors() if "push" in words)
     return any(len(word) > 2 and "--mirror".startswith(word) for words in pushes for word in words)
+
+
+def _pushed(
+    repo: Repository, remote: str, updates: list[transfer.RefUpdate]
+) -> tuple[list[str], list[str]]:
+    """Return what is pushed, and what this repository knows to be there."""
+    tips = [update.local for update in updates if not update.deletes]
+    there = [update.remote for update in updates if repo.resolve(update.remote)]
+    return tips, [*there, f"--remotes={remote}"] if remote in repo.remotes() else there
+
+
+@command.command("pre-commit")
+def pre_commit() -> None:
+    """Refuse a commit that has tracked files whole, or as pointers of Git LFS.
+
+    Nothing installs it: it is for those who commit without git-theta (see the README).
+    """
+    with Repository.discover() as repo:
+        staged = staged_paths(repo)
+        whole = [file for file in in_index(repo) if file.path in staged]
+        for line in whole_files.lines(repo, whole):
+            complain(line)
+    if whole:
+        raise SystemExit(1)
 
 
 @command.command("post-index-change")

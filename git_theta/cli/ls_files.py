@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 import click
 
+from git_theta.cli import whole_files
 from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands.listing import checkpoint_rows
+from git_theta.commands.whole_files import in_index, in_tree
 from git_theta.git import Entry, Repository, revisions
 from git_theta.store import ObjectStore
 
@@ -29,7 +32,12 @@ def command(rev: str | None, as_json: bool) -> None:
       git theta ls-files --json | jq '.[].path'
     """
     with Repository.discover() as repo:
-        rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), _entries(repo, rev))
+        entries = _entries(repo, rev)
+        rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), entries)
+        whole = in_tree(repo, rev, entries) if rev else in_index(repo)
+        prefix = "." if rev else os.path.relpath(repo.folder, repo.top)
+        for line in whole_files.lines(repo, whole, prefix):
+            click.echo(printable(line), err=True)
     if as_json:
         print_json([asdict(row) for row in rows])
         return

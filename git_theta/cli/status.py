@@ -7,8 +7,10 @@ import shlex
 
 import click
 
+from git_theta.cli import whole_files
 from git_theta.cli.text import flat, plural, print_json, printable, tensor_changes
 from git_theta.commands.status import Change, Conflict, changes
+from git_theta.commands.whole_files import in_index
 from git_theta.errors import ConflictError
 from git_theta.git import Repository
 
@@ -34,6 +36,9 @@ def command(as_json: bool) -> None:
     with Repository.discover() as repo:
         rows = changes(repo)
         prefix = os.path.relpath(repo.folder, repo.top)
+        whole = whole_files.lines(repo, in_index(repo), prefix)
+    for line in whole:
+        click.echo(printable(line), err=True)
     if as_json:
         print_json([flat(row) for row in rows])
     else:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from git_theta import DISTRIBUTION, __version__
+from git_theta.commands import whole_files
 from git_theta.core import kernels, settings
 from git_theta.errors import NotARepositoryError, ThetaError
 from git_theta.filters.deferred import stubs
@@ -45,6 +46,7 @@ def examine(program: Path) -> list[Finding]:
         findings += _attempt("configuration", lambda: _configuration(repo, program))
         findings += _attempt("hooks", lambda: _hooks(repo))
         findings += _attempt(".gitattributes", lambda: _attributes(repo))
+        findings += _attempt("whole files", lambda: _whole_files(repo))
         findings += _attempt("settings", lambda: _settings(repo))
     return [*findings, *_attempt("checkpoints", _checkpoints)]
 
@@ -158,6 +160,14 @@ def _settings(repo: Repository) -> Iterator[Finding]:
         yield Finding("settings", False, words, "git config --edit, or edit .theta.toml")
     if not unknown:
         yield Finding("settings", True, "every key is known, every value possible")
+
+
+def _whole_files(repo: Repository) -> Iterator[Finding]:
+    for file in whole_files.in_index(repo):
+        what = "a Git LFS pointer" if file.is_pointer else f"{file.size:,} bytes, whole in Git"
+        since = f"since commit {file.commit[:12]}" if file.commit else "staged"
+        detail = f"{file.path}: {what}, {since}"
+        yield Finding("whole files", False, detail, whole_files.remedy(repo, file, file.path))
 
 
 def _checkpoints() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -17,10 +18,10 @@ from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints, parse
 from git_theta.git.filter_server import SmudgeRequest
+from git_theta.git.lfs_files import LONGEST, PREFIX, file_command, is_pointer
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKER = b"<<<<<<< "
 # Enough of a file to tell a pointer, a manifest, or one with conflict markers.
 _HEAD = 256
@@ -62,8 +63,9 @@ class Session:
         """The manifest of a file, its objects stored; a manifest passes through unchanged."""
         packets = Packets(content)
         head = bytes(packets.take(_HEAD))
-        if head.startswith(_POINTER):
-            raise _pointer_error(path, "git lfs pull, then git add it again")
+        if is_pointer(head):
+            yield self._pointer(path, head + bytes(packets.take(LONGEST)))
+            return
         if head.startswith(_MARKER) and manifest.PREFIX in head:
             raise _marker_error(path)
         packets.push_back(head)
@@ -80,6 +82,20 @@ class Session:
             self._warn(warning)
         yield text
         self._answered = time.time_ns()
+
+    def _pointer(self, path: str, text: bytes) -> bytes:
+        """Return a pointer that is committed already; adding a new one would hide a mistake."""
+        known = (self._workspace.repo.read_blob(f"{rev}:{path}", LONGEST) for rev in ("", "HEAD"))
+        if text not in known:
+            raise self._pointer_error(path)
+        return text
+
+    def _pointer_error(self, path: str) -> PointerError:
+        return PointerError(
+            "a Git LFS pointer stands here, but the path is tracked by git-theta",
+            path=path,
+            hint=f"{file_command(self._workspace.repo, path)}, then git add {shlex.quote(path)}",
+        )
 
     def _file(self, path: str) -> Path:
         return (self._workspace.repo.work_tree or Path()) / path
@@ -131,10 +147,12 @@ class Session:
         """The file that a manifest stands for; ``None`` to be asked again when objects are here."""
         self._written.add(request.path)
         first = next(content, b"")
-        while first and len(first) < len(_POINTER) and (more := next(content, b"")):
+        while first and len(first) < len(PREFIX) and (more := next(content, b"")):
             first += more
-        if first.startswith(_POINTER):
-            raise _pointer_error(request.path, f"git lfs migrate export --include={request.path!r}")
+        if is_pointer(first):
+            # Committed without git-theta: a checkout that fails could not even be mended.
+            self._warn(self._pointer_error(request.path))
+            return chain([first], content)
         if not manifest.is_manifest(first):
             return chain([first], content)  # committed before the path was tracked
         text = first + b"".join(content)
@@ -196,14 +214,6 @@ class Session:
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
         return smudge(described, self._workspace.storage, path)
-
-
-def _pointer_error(path: str, command: str) -> PointerError:
-    return PointerError(
-        "a Git LFS pointer stands here, but the path is tracked by git-theta",
-        path=path,
-        hint=command,
-    )
 
 
 def _octopus_error(path: str) -> MergeError:

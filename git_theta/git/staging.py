@@ -29,3 +29,10 @@ def write(repo: Repository, path: str, text: bytes) -> None:
     with atomic_file(file, mode=int(mode[3:], 8)) as output:
         output.write(text)
     stage(repo, path, text, mode)
+
+
+def staged_paths(repo: Repository) -> set[str]:
+    """Return the paths whose content in the index is not that of HEAD."""
+    options = ("--cached", "--name-only", "-z", "--no-renames", "--diff-filter=d")
+    listed = decode(repo.git("diff", *options, "--no-ext-diff", "--ignore-submodules=all"))
+    return {path for path in listed.split("\0") if path}

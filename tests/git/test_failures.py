@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -107,16 +108,45 @@ def test_a_damaged_manifest_is_not_committed(model):
     assert b"malformed manifest" in done.stderr
 
 
-def test_an_lfs_pointer_is_refused_with_what_to_do(model):
+LFS_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+
+
+@pytest.mark.parametrize(
+    "place", ["not committed", "committed", "committed, with git-lfs installed"]
+)
+def test_the_command_that_is_named_for_an_lfs_pointer_helps(place, model, theta, tmp_path):
+    ours = model.read(".gitattributes")
+    model.git("lfs", "install", "--local", "--force")
+    model.commit_files({".gitattributes": LFS_ATTRIBUTES, "m.safetensors": FIRST}, "by git-lfs")
+    pointer = model.git("cat-file", "blob", "HEAD:m.safetensors").encode() + b"\n"
+    model.commit_files({".gitattributes": ours})
+    if place != "committed, with git-lfs installed":
+        model.git("config", "--local", "--remove-section", "filter.lfs")
+    path = "odd name.safetensors" if place == "not committed" else "m.safetensors"
+    model.write(path, pointer)
+    model.git("commit", "-q", "--allow-empty", "-m", "a commit is not stopped")
+    assert theta(model, "status").returncode == 0
+    done = model.process("add", "--renormalize" if path == "m.safetensors" else "--all", path)
+    shown = done.stderr.decode() if path != "m.safetensors" else theta(model, "doctor").stdout
+    assert (done.returncode != 0) == (place == "not committed")
+    hint = re.search(r"(?:hint|fix): (.*), then (git add .*)", shown)
+    assert ("pull" in hint[1]) == ("installed" in place)
+    for command in hint.groups():
+        subprocess.run(["sh", "-e", "-c", command], cwd=model.path, check=True)
+    assert model.read(path) == FIRST
+    assert model.git("show", f":{path}").startswith('{"git-theta"')
+
+
+def test_a_commit_with_an_lfs_pointer_can_be_checked_out(model, tmp_path):
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12\n"
-    done = _add(model, pointer.encode())
-    assert done.returncode != 0
-    assert b"git lfs pull" in done.stderr
     blob = model.git("hash-object", "-w", "--stdin", stdin=pointer.encode())
     model.git("update-index", "--add", "--cacheinfo", f"100644,{blob},pointer.safetensors")
+    model.git("commit", "-q", "-m", "without git-theta")
     done = model.process("checkout", "pointer.safetensors")
-    assert done.returncode != 0
-    assert b"git lfs migrate export" in done.stderr
+    assert done.returncode == 0
+    assert b"pointer.safetensors: a Git LFS pointer stands here" in done.stderr
+    assert model.read("pointer.safetensors") == pointer.encode()
+    assert model.git("status", "--porcelain") == ""
 
 
 def test_a_full_disk(model, tmp_path):

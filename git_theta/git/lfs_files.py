@@ -1,0 +1,34 @@
+"""Pointers of Git LFS that stand where a file should, and the command that gets the file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from git_theta.git.repository import Repository
+
+PREFIX = b"version https://git-lfs.github.com/spec/"
+LONGEST = 1024
+"""Bytes, the limit of git-lfs itself (git-lfs, docs/spec.md)."""
+
+_PLAIN = re.compile(r"[^*?\[\]\\,{}!]+")
+
+
+def is_pointer(text: bytes | None) -> bool:
+    """Return whether this is a pointer, canonical or not, or the beginning of one."""
+    return text is not None and text.startswith(PREFIX)
+
+
+def file_command(repo: Repository, path: str, typed: str | None = None) -> str:
+    """Return the command that puts the file in the place of the pointer at ``path``.
+
+    `git lfs pull` does that for what HEAD has, and only where git-lfs is installed for the
+    repository or user (git-lfs 3.3); `git lfs smudge` does it always. ``typed`` is the path as it
+    is typed in the current folder.
+    """
+    word = shlex.quote(typed or path)
+    installed = repo.config_value("filter.lfs.process")
+    if installed and _PLAIN.fullmatch(path) and is_pointer(repo.read_blob(f"HEAD:{path}", LONGEST)):
+        return f"git lfs pull --include {shlex.quote(path)}"
+    spare = shlex.quote(f"{typed or path}.tmp")
+    return f"git lfs smudge < {word} > {spare} && mv {spare} {word}"
