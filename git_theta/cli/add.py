@@ -63,7 +63,7 @@ def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_jso
         return
     did = "applied to the file and staged" if added.applied else "staged; the file was merged"
     click.echo(
-        f"{printable(inside)}: {plural(added.parameters, 'parameter')} updated, {did}, "
+        f"{printable(inside)}: {plural(added.parameters, 'tensor')} updated, {did}, "
         f"{human(added.stored)} stored"
     )
 

@@ -1,4 +1,4 @@
-"""Asking a person how each kind of contested parameter is to be merged."""
+"""Ask a person how to merge each kind of tensor in conflict."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from git_theta.workspace import Workspace
 _HELP = """\
     o, t, b         take it from a side or the ancestor
     NAME            merge it by a strategy: git theta strategies lists them
-    NAME:KEY=VALUE  with parameters, as in ties:density=0.3
+    NAME:KEY=VALUE  with hyperparameters, as in ties:density=0.3
     q               stop, and leave everything as it is"""
 _SIDES = {"o": "ours", "t": "theirs", "b": "base"}
 _SIDES |= {side: side for side in _SIDES.values()}
 
 
 def asker(workspace: Workspace) -> Ask:
-    """Asks on the terminal, one kind of parameter after another."""
+    """Return a function that asks on the terminal, one kind of tensor after another."""
 
     def ask(plan: Plan, possible: Plan) -> list[Rule]:
         settings = workspace.storage.settings
@@ -84,7 +84,7 @@ def _is_contested(plan: Plan, action: Action) -> bool:
 def _title(pattern: str, conflicts: Sequence[Conflict]) -> str:
     if len(conflicts) == 1:
         return printable(conflicts[0].name)
-    return f"{printable(pattern)} ({plural(len(conflicts), 'parameter')})"
+    return f"{printable(pattern)} ({plural(len(conflicts), 'tensor')})"
 
 
 def _what_is_known(plan: Plan, found: Comparison | None, conflicts: Sequence[Conflict]) -> str:

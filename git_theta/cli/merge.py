@@ -21,12 +21,12 @@ from git_theta.merge.rules.request import Request
 from git_theta.workspace import Workspace, open_workspace
 
 _AHEAD = (
-    "The current branch has nothing of its own: it goes ahead to what is merged, and no strategy "
-    "is applied (with --all it is)."
+    "Fast-forward: the current branch has no commits of its own; use --all to apply the strategy "
+    "anyway."
 )
 _CROSSED = (
-    "The branches merged each other before: git will first merge their common ancestors, "
-    "so that more may be contested than is shown."
+    "These branches have merged each other before. Git first merges their common ancestors, "
+    "so there may be more conflicts than shown."
 )
 
 
@@ -55,11 +55,10 @@ def command(
 ) -> None:
     """Merge branches; their checkpoints by a strategy.
 
-    Parameters that one branch alone changed are taken from it (unless --all); the strategy is for
-    those that more branches changed. With several branches it sees all of them at once, and one
-    commit is made. A merge of several branches that is in conflict changes nothing; with one
-    branch, conflicts are left as `git merge` leaves them: see `git theta resolve`. --dry-run exits
-    with 36 where there is a conflict.
+    Tensors that one branch alone changed are taken from it (unless --all); the strategy merges
+    those that several branches changed. Several branches are merged at once, in one commit; if
+    anything is in conflict, nothing changes. With one branch, conflicts are left as `git merge`
+    leaves them: see `git theta resolve`. --dry-run exits with 36 if there is a conflict.
 
     \b
     Examples:

@@ -18,21 +18,21 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--strategy``, ``-p``, ``--rule``, ``--allow-nan`` and ``--device``."""
     options = (
         click.option(
-            "--strategy", metavar="NAME", help="Merge what more than one side changed by NAME."
+            "--strategy", metavar="NAME", help="Merge tensors that several sides changed by NAME."
         ),
         click.option(
             "-p",
             "parameters",
             multiple=True,
             metavar="KEY=VALUE",
-            help="A parameter of the strategy; KEY.BRANCH=VALUE is for one branch.",
+            help="Set a hyperparameter; KEY.BRANCH=VALUE is for one branch.",
         ),
         click.option(
             "--rule",
             "rules",
             multiple=True,
             metavar="GLOB=NAME:KEY=VALUE,...",
-            help="Merge parameters whose name matches GLOB in another way; the first rule counts.",
+            help="Merge tensors whose name matches GLOB by NAME; the first matching rule counts.",
         ),
         click.option("--allow-nan", is_flag=True, help="Merge tensors that have NaN in them."),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
@@ -57,7 +57,7 @@ def request_of(
     if parameters and strategy is None:
         raise UsageError(
             f"-p {parameters[0]} without --strategy",
-            hint="--rule 'GLOB=NAME:KEY=VALUE' gives a rule its own parameters",
+            hint="--rule 'GLOB=NAME:KEY=VALUE' sets the hyperparameters of a rule",
         )
     if device is not None:
         os.environ["GIT_THETA_DEVICE"] = device

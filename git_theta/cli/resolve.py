@@ -25,7 +25,7 @@ _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup fal
 @click.command("resolve")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @strategy_options
-@click.option("-i", "--interactive", is_flag=True, help="Ask for each kind of parameter.")
+@click.option("-i", "--interactive", is_flag=True, help="Ask for each kind of tensor.")
 def command(
     paths: tuple[str, ...],
     strategy: str | None,
@@ -37,9 +37,9 @@ def command(
 ) -> None:
     """Resolve checkpoints that a merge left in conflict.
 
-    Parameters that one side alone changed are taken from it; the strategy is for those that both
-    changed. `git theta strategies` lists them. Interactively, each kind of parameter is shown with
-    how far and in which direction each side moved it.
+    Tensors that one side alone changed are taken from it; the strategy merges those that both
+    changed (git theta strategies lists them). The result is staged. With --interactive, each kind
+    of tensor is shown with how far and in which direction each side moved it.
 
     \b
     Examples:

@@ -586,7 +586,7 @@ def test_asking_for_each_kind_of_parameter(conflict, theta):
     said = done.stdout.decode()
     assert done.returncode == 0, done.stderr
     assert "[1/1] layer.0.weight" in said
-    assert "NAME:KEY=VALUE  with parameters" in said
+    assert "NAME:KEY=VALUE  with hyperparameters" in said
     assert f"{PATH}.orig is git's copy" in done.stderr.decode()
     assert (conflict.path / f"{PATH}.orig").exists()
     assert "one moved it by" in said
@@ -621,7 +621,7 @@ def test_an_answer_is_for_the_parameters_that_were_shown(model, theta):
     assert model.process("merge", "two").returncode == 1
     rule = ("--rule", "tail.*=take:side=ours")
     said = ok(theta(model, "resolve", "-i", PATH, *rule, stdin=b"t\naverage\n"))
-    assert "[1/2] *.weight (2 parameters)" in said
+    assert "[1/2] *.weight (2 tensors)" in said
     assert "[2/2] head.weight" in said
     merged = {name: float(array[0, 0]) for name, array in load(model.read(PATH)).items()}
     assert merged == {"0.weight": 3, "1.weight": 3, "head.weight": 2, "tail.weight": 1}

@@ -71,7 +71,7 @@ def test_an_adapter_is_applied_to_the_base(based, theta, tmp_path):
     adapter = _adapter(tmp_path / "adapter")
     done = _add(theta, based, adapter)
     assert done.returncode == 0, done.stderr
-    assert "2 parameters updated" in done.stdout
+    assert "2 tensors updated" in done.stdout
     now, expected = load(based.read("m.safetensors")), _merged(_base(), adapter)
     for name, array in expected.items():
         np.testing.assert_allclose(now[name], array, rtol=0, atol=np.spacing(np.float32(0.25)))
@@ -186,7 +186,7 @@ def test_names_can_be_mapped_and_kinds_must_agree(based, theta, tmp_path):
     assert done.returncode == 2
     done = _add(theta, based, adapter, "low-rank", "--map", f"other.0.query={NAMES[0]}")
     assert done.returncode == 0, done.stderr
-    assert "1 parameter updated" in done.stdout
+    assert "1 tensor updated" in done.stdout
 
 
 def test_a_path_that_is_not_a_checkpoint(based, theta, tmp_path):
