@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from harness import damage, together
+from harness import pairs as pairing
 from harness.faults import ACTIONS
 from harness.points import Points
 from harness.scenes import SCENES
@@ -49,6 +50,24 @@ def points(folder: Path, names: tuple[str, ...], actions: tuple[str, ...], point
             click.echo(
                 f"\r| {name} | {action} | {tally.calls} | {tally.points} | {tally.failed} "
                 f"| {len(tally.problems)} | {seconds:.0f} s |"
+            )
+            problems += tally.problems
+    _end(problems)
+
+
+@main.command()
+@click.option("--points", default=20, show_default=True, help="At most so many of each pair.")
+@click.pass_obj
+def pairs(folder: Path, points: int) -> None:
+    """Stop each command at calls that change a file, while each other one runs."""
+    went = Points(folder)
+    problems: list[str] = []
+    for first in pairing.NAMES:
+        for second in pairing.NAMES:
+            *_, tally = pairing.go(went, SCENES[first], SCENES[second], points)
+            click.echo(
+                f"| {tally.pair} | {tally.points} of {tally.calls} | {tally.refused} refused "
+                f"| {len(tally.problems)} |"
             )
             problems += tally.problems
     _end(problems)

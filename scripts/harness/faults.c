@@ -5,6 +5,7 @@
  *   FAULT_COUNTER  a file of eight bytes that all processes share
  *   FAULT_AT       the number of the call at which the fault happens, from 1; 0 counts only
  *   FAULT_ACTION   kill | enospc (this call and all later ones that need space) | eio (this call)
+ *                  | stop (this process waits for a SIGCONT before this call)
  *
  * Loaded by LD_PRELOAD: git, its shell and Python are seen, git-lfs (Go, no libc) is not.
  */
@@ -27,7 +28,7 @@
 static _Atomic long *counter;
 static const char *root;
 static long fault_at;
-static enum { KILL, ENOSPC_, EIO_ } action;
+static enum { KILL, ENOSPC_, EIO_, STOP } action;
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
@@ -43,7 +44,10 @@ __attribute__((constructor)) static void start(void) {
     if (page == MAP_FAILED) return;
     counter = page;
     fault_at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
-    action = what && !strcmp(what, "enospc") ? ENOSPC_ : what && !strcmp(what, "eio") ? EIO_ : KILL;
+    action = what && !strcmp(what, "enospc") ? ENOSPC_
+           : what && !strcmp(what, "eio")    ? EIO_
+           : what && !strcmp(what, "stop")   ? STOP
+                                             : KILL;
 }
 
 /* Count one call; returns whether it must fail. `grows` says that it needs space on the disk. */
@@ -55,6 +59,7 @@ static int strikes(int grows) {
         pause();
     }
     if (action == ENOSPC_ && grows) { errno = ENOSPC; return 1; }
+    if (action == STOP && now == fault_at) kill(getpid(), SIGSTOP);
     if (action == EIO_ && now == fault_at) { errno = EIO; return 1; }
     return 0;
 }

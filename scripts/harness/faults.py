@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +18,7 @@ ACTIONS: tuple[Action, ...] = ("kill", "enospc", "eio")
 
 # Nothing that is measured here may hang for longer.
 TIMEOUT = 60.0
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,7 @@ class Faults:
         done = subprocess.run(
             command,
             cwd=cwd,
-            env={
-                **environment,
-                "LD_PRELOAD": str(self._library),
-                "FAULT_ROOT": f"{root}/",
-                "FAULT_COUNTER": str(self._counter),
-                "FAULT_AT": str(at),
-                "FAULT_ACTION": action,
-            },
+            env=self._environment(root, environment, at, action),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TIMEOUT,
@@ -72,3 +70,67 @@ class Faults:
         words = (done.stdout + done.stderr).decode(errors="replace")
         calls = int.from_bytes(self._counter.read_bytes(), "little")
         return Outcome(done.returncode, words, calls)
+
+    def run_beside(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        root: Path,
+        environment: Mapping[str, str],
+        at: int,
+        other: Sequence[str],
+    ) -> tuple[int, int]:
+        """Run ``other`` while ``command`` is stopped before its call number ``at``; both statuses.
+
+        One that waits for the stopped one is given a while, then the stopped one goes on. Raises
+        ``subprocess.TimeoutExpired`` when one of them hangs.
+        """
+        self._counter.write_bytes(bytes(8))
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        first = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=self._environment(root, environment, at, "stop"),
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **quiet,
+        )
+        try:
+            _wait_until_stopped(first)
+            second = subprocess.Popen(
+                other, cwd=cwd, env=dict(environment), stderr=subprocess.DEVNULL, **quiet
+            )
+            with suppress(subprocess.TimeoutExpired):
+                second.wait(_PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(first.pid, signal.SIGCONT)
+        return first.wait(TIMEOUT), second.wait(TIMEOUT)
+
+    def _environment(
+        self, root: Path, environment: Mapping[str, str], at: int, action: str
+    ) -> dict[str, str]:
+        return {
+            **environment,
+            "LD_PRELOAD": str(self._library),
+            "FAULT_ROOT": f"{root}/",
+            "FAULT_COUNTER": str(self._counter),
+            "FAULT_AT": str(at),
+            "FAULT_ACTION": action,
+        }
+
+
+def _wait_until_stopped(first: subprocess.Popen[bytes]) -> None:
+    """Return when a process of the command is stopped, or the command has ended."""
+    deadline = time.monotonic() + TIMEOUT
+    while first.poll() is None and not any(_stopped(first.pid)):
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(first.args, TIMEOUT)
+        time.sleep(0.01)
+
+
+def _stopped(group: int) -> Iterator[bool]:
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, found = process.read_text().rpartition(")")[2].split()[:3]
+            yield state == "T" and int(found) == group

@@ -38,7 +38,7 @@ class Points:
     def __init__(self, folder: Path, merges: bool = True) -> None:
         """Without ``merges``, which take seconds, there are no scenes with a merge."""
         self._folder = folder
-        self._faults = Faults(folder)
+        self.faults = Faults(folder)
         self.world = World(folder / "world")
         self.template = folder / "template"
         self.world.build()
@@ -73,7 +73,11 @@ class Points:
     def _run(self, scene: Scene, point: int, action: Action) -> Outcome:
         world = self.world
         command = ["git", *scene.command]
-        return self._faults.run(command, world.work, world.root, world.environment, point, action)
+        return self.faults.run(command, world.work, world.root, world.environment, point, action)
+
+    def count(self, scene: Scene) -> int:
+        """Return how many calls of ``scene``, in the world as it is, change a file."""
+        return self._run(scene, 0, "kill").calls
 
     def _check(self, scene: Scene, before: bytes) -> None:
         world = self.world

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from harness import damage, together
+from harness import damage, pairs, together
 from harness.faults import Faults
 from harness.points import Points
 from harness.scenes import SCENES
@@ -32,6 +32,14 @@ def test_a_fault_loses_nothing(points, name, action):
     assert tallies[-1].points == 3
     assert tallies[-1].calls > 20  # the library sees what the command does
     assert tallies[-1].failed  # and makes it fail
+    assert tallies[-1].problems == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("add", "gc"), ("gc", "add"), ("push", "gc")])
+def test_a_command_that_runs_while_another_is_stopped(points, first, second):
+    tallies = list(pairs.go(points, SCENES[first], SCENES[second], most=2))
+    assert tallies[-1].points == 2
+    assert tallies[-1].calls > 10
     assert tallies[-1].problems == []
 
 
