@@ -2,6 +2,6 @@
 
 from git_theta.checkpoint.clean import Cleaned, clean, store
 from git_theta.checkpoint.context import StorageContext
-from git_theta.checkpoint.smudge import smudge
+from git_theta.checkpoint.smudge import smudge, smudge_to
 
-__all__ = ["Cleaned", "StorageContext", "clean", "smudge", "store"]
+__all__ = ["Cleaned", "StorageContext", "clean", "smudge", "smudge_to", "store"]

@@ -67,34 +67,28 @@ def cut(span_length: int, shape: Sequence[int], chunk_size: int) -> int:
     return chunk_size - chunk_size % row if 0 < row <= chunk_size // 16 else chunk_size
 
 
-def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawChunk | Buffer]:
-    """The stream's bytes in order as buffers, and each chunk right after its last byte.
+def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawChunk]:
+    """Yield the stream's chunks, each right after its last byte was read.
 
-    A tensor's chunk shares its memory with the bytes before it. A stream that is longer or
-    shorter than the layout says is covered all the same: what comes after belongs to the skeleton,
-    what does not come to nothing.
+    A stream that is longer or shorter than the layout says is covered all the same: what comes
+    after belongs to the skeleton, what does not come to nothing.
     """
     skeleton = _SkeletonCutter(chunk_size)
     position = 0
     for owner, span in enumerate(layout.spans):
         yield from _gap(stream, span.start - position, skeleton)
-        for chunk in _span_chunks(stream, owner, span, chunk_size):
-            yield chunk.data
-            yield chunk
+        yield from _span_chunks(stream, owner, span, chunk_size)
         position = span.start + span.length
     yield from _gap(stream, None, skeleton)
     yield from skeleton.finish()
 
 
-def _gap(
-    stream: Stream, length: int | None, skeleton: _SkeletonCutter
-) -> Iterator[RawChunk | Buffer]:
+def _gap(stream: Stream, length: int | None, skeleton: _SkeletonCutter) -> Iterator[RawChunk]:
     """The next ``length`` bytes, or all that is left."""
     while length is None or length > 0:
         data = stream.take(_SKELETON_READ if length is None else min(_SKELETON_READ, length))
         if not data:
             return
-        yield data
         yield from skeleton.add(data)
         length = None if length is None else length - len(data)
 

@@ -6,11 +6,9 @@ file in order, the workers hash, encode and write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-
-from blake3 import blake3
 
 from git_theta import formats
 from git_theta.checkpoint import chunk_codec
@@ -76,8 +74,7 @@ def store(
     bases = Bases(storage.store, storage.index, layout, parents, settings)
     known = _by_owner(layout, suggestions or {})
     recorder = _Recorder(storage)
-    digest = blake3()
-    raw = _hashed(raw_chunks(stream, layout, settings.chunk_size), digest)
+    raw = raw_chunks(stream, layout, settings.chunk_size)
     for outcomes in in_order(
         lambda batch: [_store_chunk(item, bases, storage, known) for item in batch],
         batches(raw, lambda item: len(item.data), BATCH),
@@ -88,7 +85,7 @@ def store(
             storage.progress.advance(outcome.length)
     recorder.finish()
     storage.progress.finish()
-    return _describe(layout, digest.hexdigest(), recorder)
+    return _describe(layout, recorder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +98,6 @@ class _Outcome:
     stored: tuple[Ref, ...] | Ref | list[Buffer]
     base: str | None = None
     base_chain: tuple[Ref, ...] = ()
-
-
-def _hashed(pieces: Iterable[RawChunk | Buffer], digest: blake3) -> Iterator[RawChunk]:
-    for piece in pieces:
-        if isinstance(piece, RawChunk):
-            yield piece
-        else:
-            digest.update(piece)
 
 
 def _by_owner(
@@ -152,7 +141,7 @@ class _Recorder:
     """Gathers outcomes in file order, so that packs and manifests do not depend on threads."""
 
     def __init__(self, storage: StorageContext) -> None:
-        self._workshop = storage
+        self._storage = storage
         settings = storage.settings
         self._packs = PackWriter(storage.store, settings.pack_limit, settings.pack_size)
         self._chains: dict[str, tuple[Ref, ...]] = {}
@@ -185,15 +174,15 @@ class _Recorder:
         """Close the last pack and let the index know what is now durable."""
         self._packs.flush()
         reused = [*self._chains.values(), *(fresh.base_chain for fresh in self._fresh.values())]
-        self._workshop.store.touch({ref.oid for chain in reused for ref in chain})
-        self._workshop.store.sync()
+        self._storage.store.touch({ref.oid for chain in reused for ref in chain})
+        self._storage.store.sync()
         rows = []
         for hash_, fresh in self._fresh.items():
             ref = fresh.frame.result()
             self._chains[hash_] = (ref, *fresh.base_chain)
             rows.append(Location(hash_, fresh.length, ref, fresh.base, len(fresh.base_chain)))
         oids = {ref.oid for chain in self._chains.values() for ref in chain}
-        self._workshop.index.add(rows, self._workshop.store.stamps(oids))
+        self._storage.index.add(rows, self._storage.store.stamps(oids))
 
     def chunks_of(self, owner: int) -> tuple[Chunk, ...]:
         return tuple(
@@ -202,7 +191,7 @@ class _Recorder:
         )
 
 
-def _describe(layout: Layout, file_hash: str, recorder: _Recorder) -> Manifest:
+def _describe(layout: Layout, recorder: _Recorder) -> Manifest:
     tensors, position = [], 0
     for owner, span in enumerate(layout.spans):
         tensors.append(
@@ -221,5 +210,4 @@ def _describe(layout: Layout, file_hash: str, recorder: _Recorder) -> Manifest:
         AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
     )
     skeleton = recorder.chunks_of(SKELETON)
-    size = recorder.size
-    return Manifest(layout.format, size, file_hash, skeleton, tuple(tensors), aliases)
+    return Manifest(layout.format, recorder.size, skeleton, tuple(tensors), aliases)

@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-
-from blake3 import blake3
+from typing import BinaryIO
 
 from git_theta.checkpoint import chunk_codec
-from git_theta.checkpoint.chunking import (
-    BATCH,
-    Placement,
-    placements,
-)
+from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
+from git_theta.core.system import write_at
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Location
 
 
 def smudge(manifest: Manifest, storage: StorageContext, name: str = "") -> Iterator[memoryview]:
-    """The file that ``manifest`` describes, in order, piece by piece, every chunk verified.
+    """Yield the file that ``manifest`` describes, in order, piece by piece, every chunk verified.
 
     Raises ``LimitError`` before anything is decoded, ``MissingObjectError`` or
     ``CorruptObjectError``; pieces given before that are right, but the caller must discard them.
     """
-    storage.allowance.charge(manifest, storage.store.size, storage.settings.expand_limit)
-    digest = blake3()
-    reader = _ChunkReader(storage, manifest)
-    storage.progress.start(f"restoring {name}", manifest.size)
-    groups = batches(placements(manifest), lambda place: place.stop - place.start, BATCH)
+    reader = _ChunkReader(storage, manifest, name)
+    groups = batches(placements(manifest), _length, BATCH)
     for pieces in in_order(reader.read, groups, storage.settings.workers):
         for piece in pieces:
-            digest.update(piece)
             storage.progress.advance(piece.nbytes)
             yield piece
-    if digest.hexdigest() != manifest.hash:
-        raise CorruptObjectError(
-            "the rebuilt file does not have the hash that its manifest names", path=name
-        )
-    reader.remember()
-    storage.progress.finish()
+    reader.finish()
+
+
+def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name: str = "") -> None:
+    """Write the file that ``manifest`` describes to ``file``, which is empty, in any order.
+
+    Each worker decodes and writes in its place; nothing waits for what comes before it. Raises
+    what ``smudge`` does, and ``OSError``; the caller must discard the file then.
+    """
+    reader = _ChunkReader(storage, manifest, name)
+    os.ftruncate(file.fileno(), manifest.size)
+
+    def write(group: list[tuple[int, Placement]]) -> int:
+        pieces = reader.read([place for _, place in group])
+        write_at(file, group[0][0], pieces)
+        return sum(piece.nbytes for piece in pieces)
+
+    groups = list(batches(_with_offsets(manifest), lambda item: _length(item[1]), BATCH))
+    # The largest first: a large one begun last would keep one worker busy and the others idle.
+    groups.sort(key=lambda group: -sum(_length(place) for _, place in group))
+    for written in in_order(write, groups, storage.settings.workers):
+        storage.progress.advance(written)
+    reader.finish()
+
+
+def _length(place: Placement) -> int:
+    return place.stop - place.start
+
+
+def _with_offsets(manifest: Manifest) -> Iterator[tuple[int, Placement]]:
+    offset = 0
+    for place in placements(manifest):
+        yield offset, place
+        offset += _length(place)
 
 
 class _ChunkReader:
     """Decodes chunks; skeleton chunks, which serve many placements, are kept a while."""
 
-    def __init__(self, storage: StorageContext, manifest: Manifest) -> None:
-        self._workshop = storage
+    def __init__(self, storage: StorageContext, manifest: Manifest, name: str) -> None:
+        storage.allowance.charge(manifest, storage.store.size, storage.settings.expand_limit)
+        storage.progress.start(f"restoring {name}", manifest.size)
+        self._storage = storage
         self._skeleton = {chunk.hash for chunk in manifest.skeleton}
         self._kept: OrderedDict[str, memoryview] = OrderedDict()
         self._lock = threading.Lock()
@@ -65,16 +88,16 @@ class _ChunkReader:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
         try:
-            decoded = chunk_codec.decode(self._workshop.store, chunk)
+            decoded = chunk_codec.decode(self._storage.store, chunk)
         except CorruptObjectError:
             # Whatever was verified once: adding the content again must mend it.
-            self._workshop.index.forget(ref.oid for ref in chunk.chain)
+            self._storage.index.forget(ref.oid for ref in chunk.chain)
             raise
         data = decoded.data.data
         longer = sum(row.raw_length for row in decoded.locations) - chunk.length * len(chunk.chain)
         with self._lock:
             if longer > 0:  # bases are longer than a manifest can say
-                self._workshop.allowance.spend(longer, self._workshop.settings.expand_limit)
+                self._storage.allowance.spend(longer, self._storage.settings.expand_limit)
             self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
             if chunk.hash in self._skeleton:
                 self._kept[chunk.hash] = data
@@ -82,7 +105,8 @@ class _ChunkReader:
                     self._kept.popitem(last=False)
         return data
 
-    def remember(self) -> None:
+    def finish(self) -> None:
         """Let the index know what was verified, so that adding the same bytes costs nothing."""
         oids = {row.ref.oid for row in self._locations.values()}
-        self._workshop.index.add(self._locations.values(), self._workshop.store.stamps(oids))
+        self._storage.index.add(self._locations.values(), self._storage.store.stamps(oids))
+        self._storage.progress.finish()

@@ -14,7 +14,7 @@ import shutil
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import IO, BinaryIO
 from git_theta.core import buffers
 from git_theta.core.buffers import new_array
 from git_theta.core.file_watch import FileWatch
+from git_theta.core.layout import Buffer
 from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import ChangedError, StoreError
 
@@ -106,16 +107,31 @@ def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def write_all(file: IO[bytes], buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+def write_all(file: IO[bytes], buffers: Sequence[Buffer]) -> None:
     """Write ``buffers`` one after another, without joining them where the system can gather."""
     if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
         file.writelines(buffers)
         file.flush()
         return
     file.flush()
+    _gather(buffers, lambda pieces, _: os.writev(file.fileno(), pieces))
+
+
+def write_at(file: BinaryIO, offset: int, buffers: Sequence[Buffer]) -> None:
+    """Write ``buffers`` one after another from ``offset`` on; safe for use by several threads."""
+    _gather(buffers, lambda pieces, done: os.pwritev(file.fileno(), pieces, offset + done))
+
+
+def _gather(
+    buffers: Sequence[Buffer],
+    write: Callable[[list[memoryview], int], int],
+) -> None:
+    """Call ``write`` with what is left, and how much is done, until all of it is written."""
     queue = deque(memoryview(buffer).cast("B") for buffer in buffers)
+    done = 0
     while queue:
-        written = os.writev(file.fileno(), list(islice(queue, _GATHERED)))
+        written = write(list(islice(queue, _GATHERED)), done)
+        done += written
         while queue and written >= len(queue[0]):
             written -= len(queue.popleft())
         if written:
@@ -139,14 +155,20 @@ def cpu_count() -> int:
 
 @contextmanager
 def atomic_file(
-    target: Path, mode: int = 0o666, *, scratch: Path | None = None, sync_name: bool = True
+    target: Path,
+    mode: int = 0o666,
+    *,
+    scratch: Path | None = None,
+    sync_content: bool = True,
+    sync_name: bool = True,
 ) -> Iterator[BinaryIO]:
     """Write a file that appears whole, synced and under its name, or not at all.
 
     The temporary file lies in ``scratch`` (on the same file system; the target's folder by
     default) and is removed on any failure. The process's umask is taken from ``mode``, as for any
     new file. With ``sync_name=False`` the caller makes the name durable by ``sync_path``, once
-    for many files. ``OSError`` becomes a ``StoreError`` that says what to do.
+    for many files; with ``sync_content=False`` a power cut may leave it empty, which is for files
+    that can be made again. ``OSError`` becomes a ``StoreError`` that says what to do.
     """
     temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
@@ -155,7 +177,8 @@ def atomic_file(
         with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync_content:
+                os.fsync(file.fileno())
         adjust(temporary)
         temporary.replace(target)
         if sync_name:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta import manifest, transfer
-from git_theta.checkpoint import smudge
+from git_theta.checkpoint import smudge_to
 from git_theta.core.system import atomic_file
 from git_theta.errors import ChangedError, ThetaError, naming
 from git_theta.git import hooks, worktree
@@ -99,9 +99,10 @@ def _pending(workspace: Workspace) -> Path:
 
 def _write(workspace: Workspace, stub: Stub) -> None:
     file = _file(workspace, stub.path)
-    with atomic_file(file, mode=file.stat().st_mode & 0o7777) as output:
-        for piece in smudge(stub.described, workspace.storage, stub.path):
-            output.write(piece)
+    mode = file.stat().st_mode & 0o7777
+    # Not synced, as Git does not sync what it checks out: it can be checked out again.
+    with atomic_file(file, mode, sync_content=False, sync_name=False) as output:
+        smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")
 

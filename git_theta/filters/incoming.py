@@ -18,12 +18,11 @@ from tempfile import NamedTemporaryFile
 
 from git_theta import formats
 from git_theta.checkpoint import Cleaned, StorageContext, clean, smudge, store
-from git_theta.checkpoint.chunking import SKELETON, RawChunk, SourceStream, raw_chunks
+from git_theta.checkpoint.chunking import SourceStream
 from git_theta.checkpoint.parents import Parent
+from git_theta.checkpoint.verify import is_file_of
 from git_theta.core.buffers import new_array
-from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer, Layout, Source
-from git_theta.core.parallel import in_order
 from git_theta.core.sharing import make_folder
 from git_theta.core.system import FileSource, store_error
 from git_theta.errors import ChangedError
@@ -128,7 +127,7 @@ def clean_incoming(
         if source and watch and not only_compares and watch.suspects():
             if watch.size() != described.size:
                 raise _changed()
-            _check_same(source, guess.layout, described, storage)
+            _check_same(source, described, storage.settings.workers)
     if stream.agrees and stream.position == guess.size:
         return Cleaned(described, guess.warning)
     return _clean_again(described, name, storage, parents)
@@ -154,25 +153,14 @@ def _opened(file: Path) -> Iterator[FileSource | None]:
         yield source
 
 
-def _check_same(
-    source: FileSource, layout: Layout, described: Manifest, storage: StorageContext
-) -> None:
+def _check_same(source: FileSource, described: Manifest, workers: int) -> None:
     """Compare what was stored with the file as it is now.
 
     Each byte was the same at two times, one before the file was read to its end, one after it:
     the manifest is what the file was in between. Only then is it not a mixture.
     """
-    expected = {(SKELETON, at): chunk.hash for at, chunk in enumerate(described.skeleton)}
-    for owner, entry in enumerate(described.tensors):
-        expected |= {(owner, at): chunk.hash for at, chunk in enumerate(entry.chunks)}
-
-    def is_same(piece: RawChunk) -> bool:
-        return content_hash(piece.data) == expected.get((piece.owner, piece.number))
-
-    pieces = raw_chunks(SourceStream(source), layout, storage.settings.chunk_size)
-    raw = (piece for piece in pieces if isinstance(piece, RawChunk))
     try:
-        same = all(in_order(is_same, raw, storage.settings.workers))
+        same = is_file_of(described, SourceStream(source), workers)
     except ChangedError as error:
         raise _changed() from error
     if not same:

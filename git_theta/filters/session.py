@@ -11,6 +11,7 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
+from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.layout import Buffer
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
@@ -137,9 +138,23 @@ class Session:
         parent = parse(text)
         return (
             parent is not None
-            and parent.hash == cleaned.hash
+            and self._is_same_file(parent, cleaned)
             and not self._workspace.storage.unsound(parent.objects())
         )
+
+    def _is_same_file(self, parent: Manifest, cleaned: Manifest) -> bool:
+        """Tell equal files apart from equal cuts.
+
+        Another ``theta.chunkSize``, or a format that is not installed here, cuts a file at other
+        places; it is not modified for that.
+        """
+        if parent.hash == cleaned.hash:
+            return True
+        if parent.size != cleaned.size or cut_alike(parent, cleaned):
+            return False
+        storage = self._workspace.storage
+        stream = Packets(smudge(cleaned, storage))
+        return is_file_of(parent, stream, storage.settings.workers)
 
     # --- smudge: from git to the work tree -------------------------------------------------------
 

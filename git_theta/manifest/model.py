@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from blake3 import blake3
 
 from git_theta.core.hashes import Ref
 
@@ -54,15 +57,22 @@ class AliasEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checkpoint: its skeleton, its tensors in file order, its size in bytes and BLAKE3 hash."""
+    """A checkpoint: its size in bytes, its skeleton, and its tensors in file order.
+
+    ``hash`` is the file's identity: BLAKE3 over its chunks' content hashes and where they lie.
+    Equal hashes are equal files; equal files that are cut differently have different hashes.
+    """
 
     format: str
     size: int
-    hash: str
     skeleton: tuple[Chunk, ...]
     tensors: tuple[TensorEntry, ...]
     aliases: tuple[AliasEntry, ...] = ()
     recipe: Mapping[str, Any] | None = None
+    hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hash", _identity(self.tensors, self.skeleton))
 
     def chunks(self) -> Iterator[Chunk]:
         """Every chunk, the skeleton's first."""
@@ -96,3 +106,20 @@ def objects_of(manifests: Iterable[Manifest]) -> list[dict[str, int]]:
         else:
             groups.append(objects)
     return groups
+
+
+_PLACE = struct.Struct("<QQ")
+
+
+def _identity(tensors: tuple[TensorEntry, ...], skeleton: tuple[Chunk, ...]) -> str:
+    """Hash what determines the file (docs/spec.md, Identity).
+
+    Chunks are verified by their own hashes whenever they are written or read, so neither
+    direction reads every byte a second time for the file's sake (0.33 s a GB on one core).
+    """
+    digest = blake3()
+    for tensor in tensors:
+        hashes = "".join([chunk.hash for chunk in tensor.chunks])
+        digest.update(_PLACE.pack(tensor.gap, len(tensor.chunks)) + bytes.fromhex(hashes))
+    digest.update(bytes.fromhex("".join([chunk.hash for chunk in skeleton])))
+    return digest.hexdigest()

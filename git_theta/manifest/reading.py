@@ -34,9 +34,12 @@ def parse(data: bytes) -> Manifest:
         raise ManifestError(f"manifest of {len(data)} bytes is larger than {text.MAX_BYTES}")
     if data.count(b"\n") > MAX_TENSORS + _OTHER_LINES:
         raise ManifestError(f"malformed manifest: it has more than {MAX_TENSORS:,} tensors")
-    manifest = _Reader(data).manifest()
+    reader = _Reader(data)
+    manifest = reader.manifest()
     _check_names(manifest)
     _check_sizes(manifest)
+    if manifest.hash != reader.identity:
+        _fail("the hash of the file is not that of its chunks")
     return manifest
 
 
@@ -60,7 +63,8 @@ def _check_version(data: bytes) -> None:
 class _Reader:
     """Takes one line after another, so that never more than one is held as JSON.
 
-    Each line is written again and compared: that is what "one valid encoding" means.
+    Each line is written again and compared: that is what "one valid encoding" means. ``identity``
+    is the hash that the first line names.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -69,24 +73,20 @@ class _Reader:
         self._row: dict[str, Any] = {}
         self._line = b""
         self._sizes: dict[str, int] = {}
+        self.identity = ""
 
     def manifest(self) -> Manifest:
         self._next()
-        header = Manifest(
-            format=_typed(self._row, "format", str),
-            size=_number(self._row.get("size"), "size"),
-            hash=_hash(self._row.get("hash"), "the file"),
-            skeleton=(),
-            tensors=(),
-        )
-        self._check(text.header_line, header)
+        form, size = _typed(self._row, "format", str), _number(self._row.get("size"), "size")
+        self.identity = _hash(self._row.get("hash"), "the file")
+        self._check(text.header_line, (form, size, self.identity))
         if not self._next():
             _fail("the skeleton is missing")
         skeleton = self._chunks(_typed(self._row, "skeleton", list), "the skeleton")
         self._check(text.skeleton_line, skeleton)
         recipe = self._recipe() if self._next() and "recipe" in self._row else None
         tensors, aliases = tuple(self._tensors()), tuple(self._aliases())
-        return Manifest(header.format, header.size, header.hash, skeleton, tensors, aliases, recipe)
+        return Manifest(form, size, skeleton, tensors, aliases, recipe)
 
     def _next(self) -> bool:
         """Go to the next line; false at the end, where the row is empty."""

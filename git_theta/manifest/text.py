@@ -29,7 +29,8 @@ def is_manifest(head: bytes) -> bool:
 
 def dump(manifest: Manifest) -> bytes:
     """Return the manifest's text; ``parse`` gives an equal manifest back."""
-    lines = [header_line(manifest), skeleton_line(manifest.skeleton)]
+    header = header_line((manifest.format, manifest.size, manifest.hash))
+    lines = [header, skeleton_line(manifest.skeleton)]
     if manifest.recipe is not None:
         lines.append(recipe_line(manifest.recipe))
     lines += map(tensor_line, manifest.tensors)
@@ -37,16 +38,10 @@ def dump(manifest: Manifest) -> bytes:
     return b"".join(lines)
 
 
-def header_line(manifest: Manifest) -> bytes:
-    """Return the first line: what file this is."""
-    return _line(
-        {
-            "git-theta": VERSION,
-            "format": manifest.format,
-            "size": manifest.size,
-            "hash": manifest.hash,
-        }
-    )
+def header_line(header: tuple[str, int, str]) -> bytes:
+    """Return the first line: format, size in bytes and identity of the file."""
+    form, size, identity = header
+    return _line({"git-theta": VERSION, "format": form, "size": size, "hash": identity})
 
 
 def skeleton_line(chunks: Iterable[Chunk]) -> bytes:

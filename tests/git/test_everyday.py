@@ -207,3 +207,13 @@ def test_git_gc_and_lfs_prune_lose_nothing(model):
     assert model.read("model.safetensors") == THIRD
     model.git("checkout", "-q", "-f", "HEAD~1")
     assert model.read("model.safetensors") == FIRST
+
+
+def test_another_chunk_size_modifies_nothing(model):
+    content = checkpoints.safetensors(checkpoints.tensors(rows=2000))
+    model.commit_files({"model.safetensors": content})
+    model.git("config", "theta.chunkSize", "65536")
+    (model.path / "model.safetensors").touch()
+    assert model.git("status", "--porcelain") == ""
+    model.write("model.safetensors", content[:-1] + b"!")
+    assert model.git("status", "--porcelain") == " M model.safetensors"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+
+from blake3 import blake3
+
 from git_theta import manifest
 from git_theta.core.hashes import Ref
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
 
-SKELETON, FIRST, SECOND, FILE = (digit * 64 for digit in "0123")
+SKELETON, FIRST, SECOND = (digit * 64 for digit in "012")
+FILE = "57a57c52efdfb422fa1fc79018f0688f38b8c60518e195a212b9139e67b41904"
+NOTHING = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 PACK, LARGE, BASE = ("ab" * 32, "cd" * 32, "ef" * 32)
 NAME = 'emb\u00e9dding."weight"'
 
 MANIFEST = Manifest(
     format="torch",
     size=134217760,
-    hash=FILE,
     skeleton=(Chunk(20, SKELETON, (Ref(PACK, 300, 0, 120),)),),
     tensors=(
         TensorEntry(
@@ -68,6 +73,14 @@ def test_reads_these_bytes() -> None:
     assert manifest.parse(TEXT) == MANIFEST
 
 
+def test_the_identity_is_what_the_specification_says() -> None:
+    # Gap and number of chunks of each tensor, its chunks' hashes; then the skeleton's.
+    listed = struct.pack("<QQ", 16, 2) + bytes.fromhex(FIRST + SECOND)
+    listed += struct.pack("<QQ", 0, 1) + bytes.fromhex(FIRST)
+    listed += struct.pack("<QQ", 0, 0)
+    assert blake3(listed + bytes.fromhex(SKELETON)).hexdigest() == FILE
+
+
 def test_magic() -> None:
     assert manifest.MAGIC == b'{"git-theta":1,'
     assert TEXT.startswith(manifest.MAGIC)
@@ -75,7 +88,7 @@ def test_magic() -> None:
 
 
 def test_the_smallest_manifest() -> None:
-    empty = Manifest("opaque", 0, FILE, (), ())
-    text = f'{{"git-theta":1,"format":"opaque","size":0,"hash":"{FILE}"}}\n{{"skeleton":[]}}\n'
+    empty = Manifest("opaque", 0, (), ())
+    text = f'{{"git-theta":1,"format":"opaque","size":0,"hash":"{NOTHING}"}}\n{{"skeleton":[]}}\n'
     assert manifest.dump(empty) == text.encode()
     assert manifest.parse(text.encode()) == empty

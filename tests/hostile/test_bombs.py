@@ -57,7 +57,7 @@ def stored(storage: StorageContext, raw: bytes, base: str | None = None, **parts
 def checkpoint(*chunks: Chunk) -> Manifest:
     size = sum(chunk.length for chunk in chunks)
     tensor = TensorEntry("w", "U8", (size,), 0, chunks)
-    return Manifest("opaque", size, "0" * 64, (), (tensor,))
+    return Manifest("opaque", size, (), (tensor,))
 
 
 def test_a_small_frame_that_is_named_often(storage):

@@ -13,6 +13,8 @@ from git_theta import manifest
 from git_theta.errors import ManifestError, UnsupportedVersionError
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
+# Of `rows()`: gap and number of chunks of each tensor with its chunks' hashes, then the skeleton's.
+IDENTITY = "ff3e44c328c0c041469cfdb36177fccf80bbae6849e8b516b117fa1db4a93a88"
 
 ONE = [12, A, [C, 100, 5, 9]]
 
@@ -22,7 +24,7 @@ Rows = list[dict[str, Any]]
 def rows() -> Rows:
     """A sound manifest: two tensors, an alias and a recipe."""
     return [
-        {"git-theta": 1, "format": "safetensors", "size": 30, "hash": A},
+        {"git-theta": 1, "format": "safetensors", "size": 30, "hash": IDENTITY},
         {"skeleton": [[10, B, [C, 100]]]},
         {"recipe": {"strategy": "average"}},
         {
@@ -89,6 +91,8 @@ CHANGES: list[tuple[Callable[[Rows], None], str]] = [
     (put(0, "hash", A.upper()), "hash of the file"),
     (put(0, "hash", "../../../../etc/passwd"), "hash of the file"),
     (put(0, "hash", None), "hash of the file"),
+    (put(0, "hash", A), "the hash of the file is not that of its chunks"),
+    (put(3, "chunks", [[12, B, [C, 100, 5, 9]]]), "the hash of the file is not that of its chunks"),
     (put(0, "format", 7), "'format' is not a str"),
     (drop(0, "format"), "'format' is not a str"),
     (put(0, "extra", 1), "line 1 is not in its one valid encoding"),

@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Literal
 
-from blake3 import blake3
-
 from git_theta import manifest
 from git_theta.adapters import Names, Parameter, Update, read_adapter, read_sparse
 from git_theta.checkpoint import clean
+from git_theta.checkpoint.chunking import SourceStream
+from git_theta.checkpoint.verify import is_file_of
 from git_theta.commands.listing import read_checkpoint
 from git_theta.commands.update.apply import write_updated
 from git_theta.commands.update.check import check_is_merged
@@ -60,7 +60,7 @@ def add(
     mode = staging.mode_of(workspace.repo, path) or "100644"
     with FileSource(file) as source:
         _check_is_file(source, path)
-        applied = _hash(source) == base.hash
+        applied = _is_base(workspace, source, base)
         if applied:
             after = _apply(workspace, path, file, source, base, updates)
         else:
@@ -122,11 +122,9 @@ def _check_is_file(source: Source, path: str) -> None:
         )
 
 
-def _hash(source: Source) -> str:
-    digest = blake3()
-    for offset in range(0, source.size, _COPY):
-        digest.update(source.read(offset, min(_COPY, source.size - offset)))
-    return digest.hexdigest()
+def _is_base(workspace: Workspace, source: Source, base: Manifest) -> bool:
+    workers = workspace.storage.settings.workers
+    return source.size == base.size and is_file_of(base, SourceStream(source), workers)
 
 
 def _store(

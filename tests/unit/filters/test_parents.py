@@ -19,7 +19,7 @@ def made(number: int) -> bytes:
     data = number.to_bytes(8, "little")
     chunk = Chunk(8, content_hash(data), (Ref(content_hash(data), 100, 0, 100),))
     entry = TensorEntry(f"tensor.{number}", "U8", (8,), 0, (chunk,))
-    return manifest.dump(Manifest("opaque", 8, content_hash(data), (), (entry,)))
+    return manifest.dump(Manifest("opaque", 8, (), (entry,)))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ SECOND = TensorEntry(
     "second", "U8", (5,), 0, (Chunk(4, "c" * 64, (REFS[2],)), Chunk(1, "d" * 64, (REFS[3],)))
 )
 TIED = AliasEntry("tied", "F32", (3,), "first")
-MANIFEST = Manifest("safetensors", 25, "e" * 64, (SKELETON,), (FIRST, SECOND), (TIED,))
+MANIFEST = Manifest("safetensors", 25, (SKELETON,), (FIRST, SECOND), (TIED,))
 
 
 def test_chunks_the_skeleton_first() -> None:
