@@ -75,7 +75,7 @@ def test_more_tensors_than_any_model_has_are_stored_as_bytes():
 
 
 def test_a_manifest_of_a_million_tensors_is_refused_at_once():
-    head = Manifest("opaque", 0, "0" * 64, (), ())
+    head = Manifest("opaque", 0, (), ())
     text = manifest.dump(head) + b"".join(
         b'{"name":"%d","dtype":"U8","shape":[0],"chunks":[]}\n' % n for n in range(1_000_000)
     )
@@ -89,7 +89,7 @@ def one(oid: str, size: int, other: str) -> Manifest:
     chunks = tuple(
         Chunk(1, "a" * 64, (ref,)) for ref in (Ref(oid, size, 0, 1), Ref(other, 5, 0, 1))
     )
-    return Manifest("opaque", 2, "0" * 64, (), (TensorEntry("w", "U8", (2,), 0, chunks),))
+    return Manifest("opaque", 2, (), (TensorEntry("w", "U8", (2,), 0, chunks),))
 
 
 def test_a_wrong_size_is_kept_from_its_neighbours():
