@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from git_theta.cli.text import print_json
+from git_theta.cli.text import print_json, printable
 from git_theta.git import Repository, attributes
 
 
@@ -33,8 +33,16 @@ def command(patterns: tuple[str, ...], as_json: bool) -> None:
         return
     for pattern in patterns:
         how = "Tracking" if pattern in added else "Tracked already:"
-        click.echo(f"{how} {pattern}")
+        click.echo(f"{how} {printable(pattern)}{_remark(folder, pattern)}")
     if patterns:
         click.echo("Next: git add .gitattributes, then the files")
     else:
         click.echo("\n".join(attributes.patterns(folder)))
+
+
+def _remark(folder: Path, pattern: str) -> str:
+    if attributes.matches(folder, pattern):
+        return ""
+    if attributes.matches(folder, attributes.without_classes(pattern)):
+        return " (its brackets taken as they are: as a set, no file matches)"
+    return " (no file matches it yet)"

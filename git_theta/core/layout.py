@@ -70,12 +70,14 @@ class Alias:
 class Layout:
     """Where the tensors of a file lie: spans ordered by start, disjoint, unique in name.
 
-    The bytes in no span are the file's skeleton.
+    The bytes in no span are the file's skeleton. ``remark`` says, in one line, what other readers
+    of the format may find wrong with the file.
     """
 
     format: str
     spans: tuple[TensorSpan, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

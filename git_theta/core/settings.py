@@ -24,6 +24,7 @@ _DIGITS = 18
 _SHOWN = 80
 _PREFIX, _VARIABLE = "theta.", "GIT_THETA_"
 _TEAM_FILE = ".theta.toml"
+_LFS_SKIPS = "GIT_LFS_SKIP_SMUDGE"
 
 # Keys below ``theta.`` that are no settings of this module, and keys of ``.theta.toml``.
 _MERGE_KEYS = ("merge.strategy",)
@@ -91,7 +92,12 @@ def load(
     Raises ``SettingsError`` naming the setting, its value and where it comes from.
     """
     check_shared(team or {})
-    found = {**_shared(team or {}), **_configured(config), **_overridden(environ or {})}
+    found = {
+        **_shared(team or {}),
+        **_configured(config),
+        **_of_lfs(environ or {}),
+        **_overridden(environ or {}),
+    }
     values = {
         each.name: _value(each, *found[each.name])
         for each in fields(Settings)
@@ -152,6 +158,13 @@ def _shared(team: Mapping[str, Any]) -> Found:
 def _overridden(environ: Mapping[str, str]) -> Found:
     written = ((key, key.removeprefix(_VARIABLE), value) for key, value in environ.items())
     return _matching(row for row in written if row[0].startswith(_VARIABLE))
+
+
+def _of_lfs(environ: Mapping[str, str]) -> Found:
+    """What people and CI images set for git-lfs, and mean for every large file."""
+    value = environ.get(_LFS_SKIPS, "").lower()
+    # The words that git-lfs takes (config/environment.go).
+    return {"smudge": (_LFS_SKIPS, "false")} if value in {"true", "1", "on", "yes", "t"} else {}
 
 
 def _matching(written: Iterable[tuple[str, str, Any]]) -> Found:

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def scan(source: Source, name: str) -> tuple[Layout, str | None]:
-    """Return where the tensors of a file called ``name`` lie, and a warning if none is found.
+    """Return where the tensors of a file called ``name`` lie, and a warning if there is one.
 
     The content decides; the name decides between formats that both claim it, and which of them
     explains what is wrong. A file that no format can read is opaque: it has no spans, it is
@@ -32,7 +32,7 @@ def scan(source: Source, name: str) -> tuple[Layout, str | None]:
     for plugin in _candidates(source, name, complaints):
         layout = _guarded(plugin, partial(_read, plugin, source), complaints)
         if layout is not None:
-            return layout, None
+            return layout, layout.remark
     known = ", ".join(registry.names("formats"))
     reason = "; ".join(complaints) or f"no format recognises it (known: {known})"
     return Layout(OPAQUE), f"{reason}. It is stored whole and comes back exactly, byte for byte"

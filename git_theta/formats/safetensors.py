@@ -55,7 +55,7 @@ class _Safetensors:
         # An empty tensor may stand anywhere among the others' edges: before the one that it
         # shares its start with, it overlaps nothing.
         spans.sort(key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(spans))
+        return Layout(self.name, tuple(spans), remark=_remark(spans, start, source.size))
 
     def extras(self, source: Source) -> bytes:
         """Return the metadata."""
@@ -160,6 +160,20 @@ def _span(name: str, entry: Any, start: int) -> TensorSpan:
     if not 0 <= begin <= end:
         _fail(name, f"has data_offsets {quote(str(offsets))}")
     return TensorSpan(name, kind, tuple(shape), start + begin, end - begin)
+
+
+def _remark(spans: Sequence[TensorSpan], start: int, size: int) -> str | None:
+    """Tell of bytes that are in no tensor: the reference implementation loads no such file."""
+    spare = size - start - sum(span.length for span in spans)
+    if spare <= 0:
+        return None
+    end = max((span.start + span.length for span in spans), default=start)
+    where = "behind its tensors" if end + spare == size else "between its tensors"
+    count = "1 byte lies" if spare == 1 else f"{spare:,} bytes lie"
+    return (
+        f"{count} {where}, so that the safetensors library does not load it. "
+        "It is kept exactly, byte for byte"
+    )
 
 
 def _fail(name: str, what: str) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from git_theta.core.system import atomic_file
 from git_theta.errors import UsageError
+from git_theta.git import command
 from git_theta.git.command import decode, encode
 from git_theta.git.repository import Repository
 
@@ -70,25 +71,57 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def track(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Make what ``patterns`` match in ``folder`` checkpoints; return the new ones.
+    """Make what ``patterns`` match in ``folder`` checkpoints; return those that were not yet.
 
-    A line of ours that a later one overrides moves behind it. Raises ``UsageError`` for a
-    pattern that git cannot take.
+    A line of ours that a later one overrides moves behind it. Brackets are taken as they are
+    where files match only so. Raises ``UsageError`` for a pattern that git cannot take.
     """
     file = _File.read(folder / FILE)
-    added = [pattern for pattern in patterns if file.track(escape(pattern))]
+    written = {pattern: escape(_as_meant(folder, pattern)) for pattern in patterns}
+    added = [pattern for pattern, text in written.items() if file.track(text)]
     if added:
         file.write()
     return added
 
 
 def untrack(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Undo ``track``; return the patterns that were tracked here."""
+    """The opposite; return the patterns that were tracked here."""
     file = _File.read(folder / FILE)
-    removed = [pattern for pattern in patterns if file.untrack(escape(pattern))]
+    removed = [
+        pattern
+        for pattern in patterns
+        # What ``track`` may have written for it; every line goes.
+        if sum(file.untrack(escape(text)) for text in {pattern, without_classes(pattern)})
+    ]
     if removed:
         file.write()
     return removed
+
+
+def without_classes(pattern: str) -> str:
+    """Return a pattern whose brackets stand for themselves, which git takes for a set."""
+    return re.sub(r"(?<!\\)([\[\]])", r"\\\1", pattern)
+
+
+def _as_meant(folder: Path, pattern: str) -> str:
+    """Return ``my model \\[v1\\]/*`` for ``my model [v1]/*`` where there is such a folder."""
+    plain = without_classes(pattern)
+    if plain == pattern or matches(folder, pattern) or not matches(folder, plain):
+        return pattern
+    return plain
+
+
+def matches(folder: Path, pattern: str) -> bool:
+    """Return whether any file in ``folder``, tracked or not, matches a pattern."""
+    glob = pattern.removeprefix("./").lstrip("/")
+    glob = f"{glob}**" if glob.endswith("/") else glob
+    # As in an attributes file: without a slash, the last part of the path is meant.
+    anywhere = glob if "/" in glob or pattern.startswith("/") else f"**/{glob}"
+    asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = command.run([*asked, "--", f":(glob){anywhere}"], cwd=folder, check=False)
+    # To a pathspec a path also matches itself, letter by letter.
+    itself = {glob} if without_classes(glob) != glob else set()
+    return bool(set(decode(found).split("\0")) - {""} - itself)
 
 
 def patterns(folder: Path) -> list[str]:

@@ -198,6 +198,27 @@ def test_fetch(model, theta, remote, tmp_path):
     assert theta(clone, "fetch", "nowhere").returncode == 2
 
 
+def test_a_clone_that_skips_large_files_is_completed_later(model, theta, remote, tmp_path):
+    model.commit_files({"m.safetensors": FIRST})
+    model.git("push", "-q", str(remote.path), "main")
+    skip = {"GIT_LFS_SKIP_SMUDGE": "1"}
+    model.git("clone", "-q", str(remote.path), str(tmp_path / "clone"), env=skip)
+    clone = Repo(tmp_path / "clone")
+    assert manifest.is_manifest(clone.read("m.safetensors"))
+    assert not list((clone.path / ".git").glob("theta/objects/*/*"))
+    assert clone.process("status", "--porcelain", env=skip).stdout == b""
+    done = theta(clone, "checkout", env=skip)
+    assert done.returncode == 0, done.stderr
+    assert clone.read("m.safetensors") == FIRST
+
+
+def test_track_says_what_a_pattern_matches(repo, theta):
+    repo.write("my model [v1]/a.bin", b"")
+    shown = theta(repo, "track", "my model [v1]/*.bin", "*.pt", "*.bin").stdout.splitlines()
+    assert shown[0].startswith("Tracking my model [v1]/*.bin (its brackets taken as they are")
+    assert shown[1:3] == ["Tracking *.pt (no file matches it yet)", "Tracking *.bin"]
+
+
 def _findings(done) -> dict[str, dict[str, object]]:
     return {finding["check"]: finding for finding in _json(done) if not finding["ok"]}
 

@@ -75,7 +75,10 @@ def scanned(data: bytes, *names: str) -> Layout:
     for name in names or ("x.safetensors", "x.pt"):
         layout, warning = scan(MemorySource(data), name)
         check_layout(layout, len(data))
-        assert (layout.format == "opaque") is (warning is not None or not data)
+        if layout.format == "opaque":
+            assert warning is not None or not data
+        else:
+            assert warning == layout.remark
         assert " failed: " not in (warning or "")
     return layout
 

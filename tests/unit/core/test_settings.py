@@ -113,3 +113,17 @@ def test_unknown_settings_are_left_alone() -> None:
 def test_workers() -> None:
     assert Settings(threads=3).workers == 3
     assert Settings(threads=0).workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "smudge"),
+    [
+        ({"GIT_LFS_SKIP_SMUDGE": "1"}, False),
+        ({"GIT_LFS_SKIP_SMUDGE": "True"}, False),
+        ({"GIT_LFS_SKIP_SMUDGE": "0"}, True),
+        ({"GIT_LFS_SKIP_SMUDGE": "what?"}, True),
+        ({"GIT_LFS_SKIP_SMUDGE": "1", "GIT_THETA_SMUDGE": "true"}, True),
+    ],
+)
+def test_git_lfs_s_variable_is_honoured(environ: dict[str, str], smudge: bool) -> None:
+    assert settings.load({"theta.smudge": "true"}, {}, environ).smudge is smudge

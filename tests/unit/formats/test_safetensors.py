@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from git_theta.core.layout import Layout, TensorSpan
 from git_theta.formats import scan
@@ -19,7 +21,7 @@ A = {"a": entry("F32", [2], 0, 8)}
 
 def read(data: bytes) -> Layout:
     layout, warning = scan(MemorySource(data), "model.safetensors")
-    assert warning is None
+    assert warning == layout.remark
     return layout
 
 
@@ -97,6 +99,29 @@ def test_what_is_unusual_is_read(header: dict | str, size: int):
     expected = json.loads(header) if isinstance(header, str) else header
     layout = read(safetensors(header, bytes(size)))
     assert {span.name for span in layout.spans} == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "remark"),
+    [
+        (A, 8, None),
+        (A, 20, "12 bytes lie behind its tensors"),
+        ({"a": entry("F32", [1], 4, 8)}, 8, "4 bytes lie between its tensors"),
+        ({"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 3, 4)}, 4, "2 bytes lie between"),
+        ({}, 0, None),
+        ({}, 1, "1 byte lies behind"),
+    ],
+)
+def test_what_the_safetensors_library_refuses_is_read_and_said_to_be_so(header, size, remark):
+    content = safetensors(header, bytes(size))
+    _, warning = scan(MemorySource(content), "m.safetensors")
+    assert (warning is None) == (remark is None)
+    if remark is None:
+        load(content)
+    else:
+        assert warning.startswith(remark)
+        with pytest.raises(SafetensorError):
+            load(content)
 
 
 def test_lone_surrogates_in_names_are_kept():

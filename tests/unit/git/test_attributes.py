@@ -179,6 +179,43 @@ def test_git_matches_what_was_meant(pattern, path, repo, found):
     assert attributes.effective(found, [path]) == {path: "unspecified"}
 
 
+def test_brackets_that_match_only_as_they_are_stand_for_themselves(repo, found):
+    repo.write("my model [v1]/a.bin", b"")
+    assert attributes.track(repo.path, ["my model [v1]/*.bin"]) == ["my model [v1]/*.bin"]
+    assert attributes.effective(found, ["my model [v1]/a.bin", "my model v/a.bin"]) == {
+        "my model [v1]/a.bin": "theta",
+        "my model v/a.bin": "unspecified",
+    }
+    assert attributes.track(repo.path, ["my model [v1]/*.bin"]) == []
+    assert attributes.untrack(repo.path, ["my model [v1]/*.bin"]) == ["my model [v1]/*.bin"]
+    assert content(repo.path) == b""
+
+
+@pytest.mark.parametrize("existing", ["shard-1.pt", "nothing.txt"])
+def test_brackets_are_a_set_where_it_matches_or_nothing_does(existing, repo, found):
+    repo.write(existing, b"")
+    repo.write("sub/shard-2.pt", b"") if existing == "shard-1.pt" else None
+    attributes.track(repo.path, ["shard-[0-9].pt"])
+    assert attributes.effective(found, ["sub/shard-2.pt"]) == {"sub/shard-2.pt": "theta"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.pt", True),
+        ("sub/", True),
+        ("./sub/*.pt", True),
+        ("/*.pt", False),
+        ("*.bin", False),
+        ("sub/[v1].pt", False),
+        ("sub/\\[v1\\].pt", True),
+    ],
+)
+def test_what_a_pattern_matches(pattern, expected, repo):
+    repo.write("sub/[v1].pt", b"")
+    assert attributes.matches(repo.path, pattern) is expected
+
+
 @pytest.mark.parametrize("pattern", ["", "!*.pt", "two\nlines", "/../up.pt"])
 def test_what_git_cannot_take_is_refused_before_anything_is_written(pattern, tmp_path):
     with pytest.raises(UsageError, match="is not a pattern"):
