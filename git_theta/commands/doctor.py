@@ -16,7 +16,9 @@ from git_theta.errors import NotARepositoryError, ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
 from git_theta.git.lfs import Lfs
+from git_theta.git.remotes import find_remote
 from git_theta.merge.rules.rules import rules_of
+from git_theta.transfer.doubts import last_seen, objects_in_doubt
 from git_theta.workspace import Workspace, open_workspace
 
 # `rev-parse --path-format` came with 2.31, `merge-tree --write-tree` with 2.38.
@@ -173,6 +175,17 @@ def _whole_files(repo: Repository) -> Iterator[Finding]:
 def _checkpoints() -> Iterator[Finding]:
     with open_workspace() as workspace:
         yield _left_manifests(workspace)
+        for name in workspace.repo.remotes():
+            yield from _remote(workspace, name)
+
+
+def _remote(workspace: Workspace, name: str) -> Iterator[Finding]:
+    repo = workspace.repo
+    count = len(objects_in_doubt(workspace, find_remote(repo, name), last_seen(repo, name)))
+    if count:
+        objects = f"{count} object{'s' if count > 1 else ''}"
+        detail = f"{name} may lack {objects} of its commits: no push from here uploaded them"
+        yield Finding("remotes", False, detail, f"git theta fsck --remote {name}")
 
 
 def _left_manifests(workspace: Workspace) -> Finding:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+from git_theta.errors import GitError
 from git_theta.git import command
 from git_theta.git.command import Result, decode
 
@@ -116,6 +117,8 @@ def of_history(
 
 
 def _feed(walker: subprocess.Popen[bytes], revisions: Sequence[str]) -> None:
+    if any("\n" in revision for revision in revisions):
+        raise GitError("a revision with a line break cannot be walked")
     # rev-list reads all of its input before it writes anything, so this cannot block for ever.
     assert walker.stdin
     assert walker.stdout

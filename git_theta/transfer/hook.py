@@ -11,7 +11,8 @@ from git_theta.git import Repository, pointer_refs, pointers
 from git_theta.git.command import decode
 from git_theta.git.remotes import Remote, find_remote, refs_of
 from git_theta.transfer import records
-from git_theta.transfer.needs import history_entries, needed_objects, read_manifests, silent
+from git_theta.transfer.doubts import last_seen, objects_in_doubt
+from git_theta.transfer.needs import history_entries, needed_objects
 from git_theta.transfer.upload import Uploaded, inspect, name_objects, put
 from git_theta.workspace import Workspace
 
@@ -90,8 +91,8 @@ def before_push(
     sent |= _put_what_is_here(workspace, remote, arriving.keys() - needed.keys(), arriving)
 
     followed = tips + [u.remote for u in updates if not u.creates]
-    followed += [] if updates else _tracked(repo, name)
-    doubtful = _doubtful(workspace, remote, followed, needed)
+    followed += [] if updates else last_seen(repo, name)
+    doubtful = objects_in_doubt(workspace, remote, followed, needed)
     sent |= _put_what_is_here(workspace, remote, doubtful, doubtful)
 
     unnamed = {**needed, **doubtful}
@@ -120,37 +121,6 @@ def _not_here(repo: Repository, remote: Remote) -> set[str]:
     """Return the pointer refs of a remote that a push with `--mirror` deletes."""
     here = decode(repo.git("for-each-ref", "--format=%(refname)", pointer_refs.NAMESPACE)).split()
     return set(refs_of(repo, remote, f"{pointer_refs.NAMESPACE}*")) - set(here)
-
-
-def _tracked(repo: Repository, name: str) -> list[str]:
-    """Return the commits that a remote's branches were last seen at."""
-    if name not in repo.remotes():
-        return []
-    listed = repo.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/")
-    lines = (line.split(" ", 1) for line in decode(listed).splitlines())
-    return [id_ for id_, ref in lines if ref.startswith(f"refs/remotes/{name}/")]
-
-
-def _doubtful(
-    workspace: Workspace, remote: Remote, tips: Sequence[str], needed: Iterable[str]
-) -> dict[str, int]:
-    """Return objects that commits of the remote need and that are here, but perhaps not there.
-
-    A push with `--no-verify`, or before the hook was there, moved the branch without them. Only
-    objects that this repository neither uploaded there nor got from there are in doubt, and only
-    commits are looked at that no push has looked at.
-    """
-    repo, known = workspace.repo, records.load(workspace.repo, remote)
-    candidates = set(workspace.store.oids()) - known.objects - set(needed)
-    if not candidates:
-        return {}
-    found: dict[str, int] = {}
-    entries = repo.local_entries(history_entries(repo, tips, known.commits))
-    for _, manifest in read_manifests(repo, entries, silent):
-        found |= {oid: size for oid, size in manifest.objects().items() if oid in candidates}
-        if len(found) == len(candidates):
-            break
-    return found
 
 
 def _put_what_is_here(

@@ -214,6 +214,18 @@ def test_objects_can_be_pushed_at_any_time(shared, remote, theta):
     assert "Nothing to upload" in theta(shared, "push", "origin", "--all").stdout
 
 
+def test_doctor_names_a_remote_that_may_lack_objects(shared, theta, tmp_path, remote):
+    shared.git("push", "-q", "--no-verify", "origin", "main")
+    done = theta(shared, "doctor")
+    assert done.returncode == 1
+    assert "git theta fsck --remote origin" in done.stdout
+    shared.git("push", "-q", "origin", "main")  # nothing to push, but the hook runs
+    assert is_whole(remote)
+    assert "--remote" not in theta(shared, "doctor").stdout
+    clone = Repo.clone(remote.path, tmp_path / "clone")
+    assert "--remote" not in theta(clone, "doctor").stdout
+
+
 def test_only_what_a_ref_needs_is_pushed(shared, remote, theta):
     assert theta(shared, "push", "origin", "main~1").returncode == 0
     assert objects_of(remote) == needed(shared, "main~1")
