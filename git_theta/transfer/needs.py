@@ -51,9 +51,14 @@ def read_manifests(
 def _located(
     repo: Repository, unread: dict[str, tuple[Entry, ManifestError]], tracked: TrackedPaths
 ) -> Iterator[tuple[Entry, ManifestError]]:
-    """Return those that the filter tracks, with a commit that says so."""
-    unknown = {blob for blob, (entry, _) in unread.items() if entry.commit is None}
-    yield from (pair for blob, pair in unread.items() if blob not in unknown)
+    """Return those that the filter tracks, now or in a commit that has them."""
+    known = {
+        blob
+        for blob, (entry, _) in unread.items()
+        if entry.commit or tracked.covers_now(entry.path)
+    }
+    unknown = unread.keys() - known
+    yield from (unread[blob] for blob in unread if blob in known)
     yield from ((place, unread[place.blob][1]) for place in _places(repo, unknown, tracked))
 
 

@@ -417,4 +417,4 @@ def test_what_only_begins_like_a_manifest_stops_no_gc(model, theta):
     model.commit_files({"notes.txt": b'{"git-theta":1,"format":1}\n'})
     done = theta(model, "gc", "--older-than", "0")
     assert done.returncode == 0
-    assert "notes.txt" in done.stderr
+    assert done.stderr == ""
