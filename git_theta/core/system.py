@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,9 @@ from git_theta.errors import ChangedError, StoreError
 
 # Buffers that one system call takes (IOV_MAX on Linux and macOS).
 _GATHERED = 1024
+
+# NVIDIA's, AMD's, and those of either under Windows' Linux.
+_GPU_DEVICES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 # A new file: never one that is there already.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -144,6 +148,11 @@ def enlarge_pipe(file: IO[bytes], size: int) -> None:
         return
     with suppress(OSError):  # not a pipe, not a file, or above what a user may have
         fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, size)
+
+
+def may_have_gpu() -> bool:
+    """Tell whether torch could find a GPU here: on Linux a driver makes one of these devices."""
+    return sys.platform != "linux" or any(device.exists() for device in _GPU_DEVICES)
 
 
 def cpu_count() -> int:

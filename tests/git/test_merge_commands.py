@@ -403,6 +403,19 @@ def test_strategies_are_listed_without_torch(theta, repo, tmp_path):
     assert {k: rows[0][k] for k in ("name", "same_as")} == {"name": "take", "same_as": None}
     assert all(row["summary"].endswith(".") for row in rows)
     assert "whose tensor it is" in ok(theta(repo, "strategies", "take", env=env))
+    assert "HYPERPARAMETER" in ok(theta(repo, "strategies", "ties", env=env))
+
+
+def test_a_merge_is_planned_and_checked_without_torch(branches, theta, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('slow')")
+    env = {"PYTHONPATH": str(tmp_path)}
+    asked = ("merge", "one", "two", "--dry-run", "--strategy", "ties")
+    done = theta(branches, *asked, "-p", "density=0.3", env=env | {"GIT_THETA_DEVICE": "cpu"})
+    assert f"{PATH}: 4 tensors\n" in ok(done)
+    assert "1 merged with ties (density=0.3)" in done.stdout
+    assert "MB, on CPU" in done.stdout or "KB, on CPU" in done.stdout
+    done = theta(branches, *asked, "-p", "dens=0.3", env=env)
+    assert "ties has no hyperparameter 'dens'" in done.stderr
 
 
 def test_a_strategy_that_is_broken_hides_no_other(theta, repo, tmp_path):

@@ -31,6 +31,7 @@ from dataclasses import replace
 from git_theta import manifest
 from git_theta.errors import naming
 from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.recipe import recipe_of
 
 # Small chunks are decoded together: a task costs about 50 us.
@@ -93,7 +94,8 @@ def _engine(
     if not plan.merges and not plan.units:
         return None
     # Imported here: torch costs 3 s, and most merges are decided without it.
-    from git_theta.merge.compute.engine import Engine
+    with needing_torch("merging tensors"):
+        from git_theta.merge.compute.engine import Engine
 
     return Engine(plan, workspace.storage, reader, prepasses)
 

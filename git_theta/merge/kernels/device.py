@@ -7,9 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from git_theta.errors import SettingsError
+from git_theta.merge.kernels.lazy_torch import torch
 
 # On a CPU a slice and its temporaries stay in the cache. On a GPU it is large beside the 10 us that
 # starting an operation takes, and small enough for several to be on their way.

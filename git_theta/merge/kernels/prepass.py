@@ -10,20 +10,21 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
-from typing import Protocol, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from git_theta.core.parallel import batches
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import dots, row_dots
 from git_theta.merge.kernels.slices import Inputs, Slice, each
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 R = TypeVar("R")
 # Elements: enough for every thread to have some slices.
 _BATCH = 1 << 22
 
-Vectors = Callable[[Slice], Sequence[Tensor]]
+Vectors = Callable[[Slice], Sequence["Tensor"]]
 
 
 class Model(Protocol):

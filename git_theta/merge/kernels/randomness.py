@@ -11,10 +11,14 @@ modulo 2^32 is the same on every device.
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
-import torch
 from blake3 import blake3
-from torch import Tensor
+
+from git_theta.merge.kernels.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RUN = 1 << 20
 

@@ -12,9 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from git_theta.merge.kernels.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 # Elements that one tree adds; slices are multiples of it.
 BLOCK = 1 << 16

@@ -9,12 +9,14 @@ the long vectors are read once for the products and once for the result. Functio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import tree_sum
 from git_theta.merge.kernels.trigonometry import acos, cos, sin
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Beyond this the arc is as good as straight, or, near -1, has no direction.
 _STRAIGHT = 0.9995

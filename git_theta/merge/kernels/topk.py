@@ -13,13 +13,15 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, Vectors, each_slice
 from git_theta.merge.kernels.reductions import above, below
 from git_theta.merge.kernels.slices import Slice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Filling and adding up 65536 counts takes as long as counting so many numbers.
 _FEW = 1 << 16

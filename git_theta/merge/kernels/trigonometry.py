@@ -8,9 +8,13 @@ multiply-add. These use the basic operations only; their error is below 4 units 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from git_theta.merge.kernels.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 # Taylor series, in x², highest power first: sine to x^23 (error 1e-19 at pi/2), arc tangent to
 # x^27 (error 1e-22 at 0.2).

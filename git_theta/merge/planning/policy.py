@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from git_theta.errors import MissingToolError
@@ -84,12 +85,19 @@ def method_lookup(versions: Versions) -> Lookup:
 
 
 def _bind(rule: Rule, versions: Versions) -> Method:
-    try:
+    with needing_torch(f"the merge strategy {rule.strategy}"):
         return rule.bind(versions.names)
+
+
+@contextmanager
+def needing_torch(what: str) -> Iterator[None]:
+    """Raise ``MissingToolError`` in the body where torch is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingToolError(
-            f"the merge strategy {rule.strategy} needs torch, which is not installed",
+            f"{what} needs torch, which is not installed",
             hint='pip install "git-theta[merge]"',
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from git_theta.checkpoint.reader import BUDGET
+from git_theta.core.system import may_have_gpu
 from git_theta.merge.planning.actions import Conflict, Drop, Merge, Plan, Take, UnitMember
 from git_theta.merge.rules.rules import Rule
 
@@ -82,6 +83,9 @@ def _memory(weights: Sequence[int]) -> int:
 
 
 def _device(name: str) -> str:
+    """Return where a merge will compute, without torch where that is known."""
+    if name == "cpu" or (name == "auto" and not may_have_gpu()):
+        return "cpu"
     from git_theta.merge.kernels.device import device_named
 
     return str(device_named(name))

@@ -26,6 +26,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from git_theta.errors import MergeError
@@ -202,7 +203,7 @@ def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
 
     def decorate(function: Callable[..., Any]) -> Strategy:
         signature = inspect.signature(function).parameters.values()
-        hints = get_type_hints(function, include_extras=True)
+        hints = _hints(function)
         inputs = [argument for argument in signature if argument.kind is not argument.KEYWORD_ONLY]
         for argument in inputs:
             if argument.name not in INPUTS:
@@ -222,3 +223,12 @@ def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
         )
 
     return decorate
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of the keyword-only arguments; those of the inputs name tensors, that is torch."""
+    names = inspect.getfullargspec(function).kwonlyargs
+    annotated = {name: function.__annotations__[name] for name in names}
+    return get_type_hints(
+        SimpleNamespace(__annotations__=annotated), function.__globals__, include_extras=True
+    )

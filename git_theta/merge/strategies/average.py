@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.errors import MergeError
 from git_theta.merge.kernels.reductions import quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import Weights
 from git_theta.merge.rules.strategy import strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _nonzero_sum(values: Mapping[str, Any]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
@@ -19,6 +17,9 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Gamma = Annotated[float, Range(0, 1), "share of the largest elements that is dropped"]
 Cuts = Sequence[tuple[MagnitudeThreshold, ...]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.rules.strategy import strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @strategy(paper="arXiv:2205.12647", ordered=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated
 
 from git_theta.merge.kernels.randomness import uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
@@ -18,6 +16,9 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rescale = Annotated[bool, "divide what is kept by the density"]
 

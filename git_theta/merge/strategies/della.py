@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.errors import MergeError
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.randomness import uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, below, weighted_sum
 from git_theta.merge.rules.hyperparameters import (
@@ -21,6 +19,9 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Epsilon = Annotated[float, Range(0, 0.5), "how far the keep probability strays from the density"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from torch import Tensor
-
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, squared_norms
 from git_theta.merge.kernels.reductions import quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import Range, Shares, Words, positive_sum
 from git_theta.merge.rules.strategy import Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:

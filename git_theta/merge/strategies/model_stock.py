@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.errors import MergeError
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, gram, row_gram
 from git_theta.merge.kernels.reductions import tree_sum, weighted_sum
 from git_theta.merge.kernels.sphere import cosines
 from git_theta.merge.rules.strategy import Prepass, Scope, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Nearer to 0 the denominator of t is the rounding of a cosine.
 _SMALLEST = 1e-6

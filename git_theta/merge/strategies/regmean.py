@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated
 
 from git_theta.errors import MergeError
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @strategy(paper="arXiv:2212.09849", slicing="tensor", reproducible=False)

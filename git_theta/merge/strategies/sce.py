@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels.prepass import Model, squared_norms
 from git_theta.merge.kernels.reductions import (
@@ -18,6 +16,9 @@ from git_theta.merge.kernels.reductions import (
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def variance(deltas: Sequence[Tensor]) -> Tensor:

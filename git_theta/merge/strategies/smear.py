@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels.prepass import Model, grams
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Routing = Annotated[
     Sequence[tuple[str, Sequence[float]]],

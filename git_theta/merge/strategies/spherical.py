@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels.prepass import Model, gram, row_gram
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.kernels.sphere import arc, karcher_mean, projected_mean
 from git_theta.merge.rules.hyperparameters import Range, Shares, positive_sum
 from git_theta.merge.rules.strategy import Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Values = Mapping[str, Any]
 Coefficients = Sequence[float]

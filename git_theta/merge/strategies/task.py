@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.rules.hyperparameters import Scale, Weights
 from git_theta.merge.rules.strategy import strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @strategy(paper="arXiv:2212.04089", slicing="element")

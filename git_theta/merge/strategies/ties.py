@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, kept
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Density, Scale, Shares, positive_sum
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[MagnitudeThreshold]]:
