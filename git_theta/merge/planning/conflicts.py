@@ -76,10 +76,9 @@ def pattern_of(name: str) -> str:
 def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
     """Conflicts of one pattern and reason together, in their natural order."""
     groups: dict[tuple[str, str], list[Conflict]] = {}
-    for conflict in conflicts:
+    for conflict in sorted(conflicts, key=lambda each: natural_order(each.name)):
         groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
-    kinds = [(pattern, group) for (pattern, _), group in groups.items()]
-    return sorted(kinds, key=lambda kind: natural_order(kind[0]))
+    return [(pattern, group) for (pattern, _), group in groups.items()]
 
 
 def conflict_error(

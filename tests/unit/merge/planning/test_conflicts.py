@@ -26,5 +26,5 @@ def test_layers_are_alike(name, pattern):
 def test_conflicts_of_one_kind_stand_together():
     given = [("h.1.w", "x"), ("b", "x"), ("h.0.w", "x"), ("h.2.w", "y")]
     first, bias, last, other = (Conflict(name, reason) for name, reason in given)
-    expected = [("h.*.w", [first, last]), ("b", [bias]), ("h.*.w", [other])]
+    expected = [("b", [bias]), ("h.*.w", [last, first]), ("h.*.w", [other])]
     assert by_kind([first, bias, last, other]) == expected
