@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,6 +152,17 @@ def test_a_hook_that_git_runs_often_waits_for_its_file(found, program, repo, log
     (repo.path / ".git" / hooks.PENDING).write_bytes(b"a\0")
     repo.git("reset", "-q", "--hard", "HEAD")
     assert "theta hook post-index-change" in log.read_text()
+
+
+def test_a_hook_that_has_nothing_to_do_costs_next_to_nothing(found, program, repo):
+    hooks.install(found, program)
+    hook = repo.path / ".git/hooks/post-index-change"
+    times = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        subprocess.run([hook, "1", "0"], cwd=repo.path, check=True)
+        times.append(time.perf_counter() - begun)
+    assert min(times) < 0.02  # starting Python alone takes longer; others may keep the machine busy
 
 
 def test_a_users_hook_runs_first_with_the_same_input(found, program, push, log, hook, remote):
