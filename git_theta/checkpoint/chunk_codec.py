@@ -272,5 +272,5 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, store
 def _corrupt(ref: Ref, why: str) -> CorruptObjectError:
     return CorruptObjectError(
         f"object {ref.oid} is corrupt at {ref.offset}: {why}",
-        hint="git theta fsck, which names the checkpoints that need it",
+        hint="git theta fsck --repair  (names every checkpoint that needs it, and restores it)",
     )

@@ -263,9 +263,10 @@ class ObjectStore:
         """
         self._activity.begin()
         for oid in oids:
-            if oid not in self._used:
-                self._touch(oid)
-                self._used.add(oid)
+            with self._soundness.checking(oid):
+                if oid not in self._used:
+                    self._touch(oid)
+                    self._used.add(oid)
 
     def _touch(self, oid: str) -> None:
         path = self.path(oid)

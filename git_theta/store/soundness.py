@@ -79,5 +79,5 @@ def corrupt(file: Path, what: str) -> CorruptObjectError:
     return CorruptObjectError(
         f"object is corrupt: {what}",
         path=str(file),
-        hint="git theta fsck  (names every checkpoint that needs it)",
+        hint="git theta fsck --repair  (names every checkpoint that needs it, and restores it)",
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_theta.core.hashes import Ref
 from git_theta.errors import CorruptObjectError, MissingObjectError, StoreError
 from git_theta.store import ObjectStore
 from git_theta.store.activity import oldest
+from git_theta.store.soundness import check
 from tests.support.failures import (
     kill_when,
     largest_file,
@@ -121,6 +123,7 @@ def damage(store: ObjectStore, oid: str, data: bytes) -> None:
 
 
 class TestRead:
+    @settings(deadline=None)  # a write waits for the disk
     @given(data=st.binary(min_size=1, max_size=200), cuts=st.tuples(st.integers(0), st.integers(0)))
     def test_any_range(
         self, tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: tuple[int, int]
@@ -221,6 +224,21 @@ class TestSound:
         assert later.stamps([ref.oid]) != store.stamps([ref.oid])
         status = store.path(ref.oid).stat()
         assert later.stamps([ref.oid])[ref.oid].mtime == status.st_mtime_ns > 1
+
+    def test_threads_hash_it_once(self, store: ObjectStore, monkeypatch) -> None:
+        ref = store.write([bytes(1 << 20)])
+        hashed = []
+
+        def counting(file: Path, oid: str, size: int | None) -> os.stat_result:
+            hashed.append(oid)
+            return check(file, oid, size)
+
+        monkeypatch.setattr("git_theta.store.objects.check", counting)
+        later = ObjectStore(store.root)
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lambda _: later.use(ref.oid, 1 << 20), range(64)))
+        assert later.use(ref.oid, 1 << 20)
+        assert hashed == [ref.oid]
 
     def test_unreadable(self, store: ObjectStore) -> None:
         ref = store.write([b"abcdef"])
