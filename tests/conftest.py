@@ -15,6 +15,9 @@ from tests.support.servers import Server
 
 # As in git_theta.__main__, for the same reason; workers of pytest-xdist read it when they start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Torch's threads on a few numbers, waiting for each other on two busy cores: 42 s instead of
+# 2.6 s for a test of statistics. What depends on their number sets it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _REAL_HOME = Path.home()
 _numbers = itertools.count()
