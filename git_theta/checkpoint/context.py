@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from git_theta.checkpoint.limits import Allowance
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.settings import Settings
+from git_theta.manifest import Chunk
 from git_theta.store import Index, ObjectStore
 
 _BATCH = 32 << 20
@@ -23,6 +24,13 @@ class StorageContext:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=NullProgress)
     allowance: Allowance = field(default_factory=Allowance)
+
+    def charge(self, chunks: Iterable[Chunk], times: int = 1) -> None:
+        """Account for chunks that are about to be decoded, so many ``times``.
+
+        Raises ``LimitError`` where they are far more than what is stored of them.
+        """
+        self.allowance.charge(chunks, self.store.size, self.settings.expand_limit, times)
 
     def unsound(self, objects: Mapping[str, int]) -> dict[str, int]:
         """Return those of ``objects`` (oid to bytes) that are not here, or not whole.

@@ -45,30 +45,36 @@ class Allowance:
     _stored: int = 0
     _decoded: int = 0
 
-    def charge(self, manifest: Manifest, size_of: Callable[[str], int | None], limit: int) -> None:
-        """Account for all of a checkpoint, before it is decoded.
+    def charge(
+        self,
+        chunks: Iterable[Chunk],
+        size_of: Callable[[str], int | None],
+        limit: int,
+        times: int = 1,
+    ) -> None:
+        """Account for chunks before they are decoded, each so many ``times``.
 
         ``size_of`` tells the size of an object that is here; one of another size pays for nothing.
         Raises ``LimitError`` where this and what came before is over ``limit`` bytes beyond
         ``RATIO`` times what is stored, ``MissingObjectError`` where it is not here.
         """
-        chunks = list(manifest.chunks())
-        refs = {ref for chunk in chunks for ref in chunk.chain} - self._paid
+        wanted = list(chunks)
+        refs = {ref for chunk in wanted for ref in chunk.chain} - self._paid
         sizes = {oid: size_of(oid) for oid in {ref.oid for ref in refs}}
         if missing := min((oid for oid, size in sizes.items() if size is None), default=None):
             raise MissingObjectError(f"object {missing} is not here", hint="git theta fetch")
         here = {ref for ref in refs if sizes[ref.oid] == ref.size}
         self._paid |= here
         self._stored += sum(ref.length for ref in here)
-        self.spend(_declared(chunks), limit)
+        self.spend(times * _declared(wanted), limit)
 
     def spend(self, decoded: int, limit: int) -> None:
         """Account for bytes that are decoded; raises as ``charge`` does."""
         self._decoded += decoded
         if self._decoded > RATIO * self._stored + limit:
             raise LimitError(
-                f"decoding it takes {self._decoded:,} bytes, but {self._stored:,} are stored for "
-                f"it: over {RATIO:,} times as many, and theta.expandLimit={limit} more",
+                f"it costs as much as decoding {self._decoded:,} bytes, and {self._stored:,} are "
+                f"stored for it: over {RATIO:,} times as many, and theta.expandLimit={limit} more",
                 hint="if you trust this repository: git config theta.expandLimit "
                 f"{-(-self._decoded >> 30)}g",
             )

@@ -71,7 +71,7 @@ class _ChunkReader:
     """Decodes chunks; skeleton chunks, which serve many placements, are kept a while."""
 
     def __init__(self, storage: StorageContext, manifest: Manifest, name: str) -> None:
-        storage.allowance.charge(manifest, storage.store.size, storage.settings.expand_limit)
+        storage.charge(manifest.chunks())
         storage.progress.start(f"restoring {name}", manifest.size)
         self._storage = storage
         self._skeleton = {chunk.hash for chunk in manifest.skeleton}

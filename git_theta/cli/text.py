@@ -14,6 +14,7 @@ from git_theta.cli.terminal import visible
 if TYPE_CHECKING:
     from git_theta.commands.comparison import Difference
 
+_WIDEST = 120
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -34,7 +35,11 @@ def plural(count: int, noun: str) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Return aligned columns of printable cells, those numbered in ``right`` to the right."""
     lines = [[printable(cell) for cell in line] for line in (header, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    # A name of 64 KiB must not make each of 250,000 lines as long.
+    widths = [
+        max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST or line is lines[0])
+        for column in range(len(header))
+    ]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if column in right else cell.ljust(width)

@@ -134,7 +134,7 @@ class _Reader:
             self._next()
 
     def _tensor(self, row: dict[str, Any]) -> TensorEntry:
-        name = _typed(row, "name", str)
+        name = _name(row)
         return TensorEntry(
             name=name,
             dtype=_typed(row, "dtype", str),
@@ -181,6 +181,13 @@ def _typed(row: dict[str, Any], key: str, kind: type) -> Any:
     return value
 
 
+def _name(row: dict[str, Any]) -> str:
+    name: str = _typed(row, "name", str)
+    if len(name) > text.MAX_NAME:
+        _fail(f"a name has more than {text.MAX_NAME:,} characters")
+    return name
+
+
 def _number(value: Any, what: str) -> int:
     if type(value) is not int or not 0 <= value < text.MAX_INT:
         _fail(f"a {what} is not a number from 0 to 2^62")
@@ -211,7 +218,7 @@ def _strides(row: dict[str, Any]) -> tuple[int, ...] | None:
 
 def _alias(row: dict[str, Any]) -> AliasEntry:
     return AliasEntry(
-        name=_typed(row, "name", str),
+        name=_name(row),
         dtype=_typed(row, "dtype", str),
         shape=_numbers(row.get("shape"), "shape", _number),
         of=_typed(row, "of", str),

@@ -20,6 +20,7 @@ MAX_CHAIN = 64
 MAX_DIMENSIONS = 64
 MAX_INT = 1 << 62
 MAX_DEPTH = 64
+MAX_NAME = 1 << 16
 
 
 def is_manifest(head: bytes) -> bool:

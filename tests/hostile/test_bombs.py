@@ -83,25 +83,25 @@ def test_a_command_has_one_allowance_for_all_its_files():
     one = checkpoint(Chunk(1 << 20, "b" * 64, (ref,)))
     allowance = Allowance()
     for _ in range(10):
-        allowance.charge(one, {ref.oid: 100}.get, limit=10 << 20)
+        allowance.charge(one.chunks(), {ref.oid: 100}.get, limit=10 << 20)
     with pytest.raises(LimitError):  # the same object pays once
-        allowance.charge(one, {ref.oid: 100}.get, limit=10 << 20)
+        allowance.charge(one.chunks(), {ref.oid: 100}.get, limit=10 << 20)
 
 
 def test_what_is_not_here_pays_for_nothing():
     ref = Ref("a" * 64, 1 << 40, 0, 1 << 40)
     one = checkpoint(Chunk(1 << 20, "b" * 64, (ref,)))
     with pytest.raises(MissingObjectError):
-        Allowance().charge(one, lambda oid: None, limit=0)
+        Allowance().charge(one.chunks(), lambda oid: None, limit=0)
     with pytest.raises(LimitError):
-        Allowance().charge(one, lambda oid: 5, limit=0)
+        Allowance().charge(one.chunks(), lambda oid: 5, limit=0)
 
 
 def test_models_pay_for_themselves():
     """Chains of 8, all bases a tenth of what they decode to, and a copy of the whole file."""
     refs = tuple(Ref(f"{n:064x}", 10_000, 0, 10_000) for n in range(8))
     one = checkpoint(*[Chunk(100_000, "b" * 64, refs)] * 2)
-    Allowance().charge(one, lambda oid: 10_000, limit=0)
+    Allowance().charge(one.chunks(), lambda oid: 10_000, limit=0)
     assert RATIO * 80_000 > 16 * 100_000
 
 
@@ -289,3 +289,24 @@ def test_a_crowd_of_contributors_is_refused():
     recipe["contributors"] *= 100
     with pytest.raises(MergeError, match="25,600 contributors"):
         check_recipe(recipe)
+
+
+def test_a_merge_of_nearly_nothing_is_refused_before_it_begins(model):
+    def constant(value: float) -> bytes:
+        return checkpoints.safetensors({"w": np.full((1 << 18,), value, np.float32)})
+
+    model.commit_files({"m.safetensors": constant(0)}, "base")
+    model.git("branch", "theirs")
+    model.commit_files({"m.safetensors": constant(1)}, "ours")
+    model.git("checkout", "-q", "theirs")
+    model.commit_files({"m.safetensors": constant(2)}, "theirs")
+    model.git("config", "theta.merge.strategy", "average")
+    model.git("config", "theta.expandLimit", "0")
+    done = model.process("merge", "main")
+    assert done.returncode == 1
+    assert b"theta.expandLimit=0 more" in done.stderr
+    assert model.read("m.safetensors") == constant(2)
+    model.git("config", "theta.expandLimit", "1g")
+    model.git("merge", "--abort")
+    model.git("merge", "-q", "main")
+    assert model.read("m.safetensors") == constant(1.5)

@@ -111,6 +111,7 @@ CHANGES: list[tuple[Callable[[Rows], None], str]] = [
     (lambda lines: lines.append({}), "'name' is not a str"),
     # tensors
     (drop(3, "name"), "'name' is not a str"),
+    (put(3, "name", "x" * 65_537), "a name has more than 65,536 characters"),
     (put(3, "name", "two"), "stands twice"),
     (put(3, "name", "tied"), "stands twice"),
     (put(3, "name", "three"), "an alias names a tensor that is not there"),

@@ -63,6 +63,11 @@ def test_a_cell_is_one_line():
     assert text.table(("NAME", ""), [("a\nb\x1b", "c")]) == "NAME\na\\nb\\x1b  c"
 
 
+def test_a_long_name_does_not_widen_other_lines():
+    printed = text.table(("NAME", "N"), [("x" * 10_000, "1"), ("short", "2")], right=(1,))
+    assert [len(line) for line in printed.splitlines()] == [8, 10_003, 8]
+
+
 def test_a_progress_bar_takes_names_as_they_are():
     from rich.console import Console
 

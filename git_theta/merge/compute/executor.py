@@ -38,6 +38,10 @@ from git_theta.merge.recipe import recipe_of
 _BATCH = 4 << 20
 
 
+# A merge holds whole tensors, and computes with them as float32.
+_COPIES = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Executed:
     """The merged checkpoint, its objects stored, and what the user should know.
@@ -63,10 +67,12 @@ def execute(plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None
         return Executed(versions.manifest(plan.whole.side))
     reader = Reader(workspace.storage)
     transfer.fetch(workspace, _objects(_skeletons(plan)))
+    workspace.storage.charge(_skeletons(plan))
     assembly = assemble(plan, reader.skeleton)
     if assembly.verbatim:
         return Executed(assembly.verbatim, None, assembly.notes)
     transfer.fetch(workspace, _objects(_needed(plan)))
+    workspace.storage.charge(_needed(plan), _COPIES)
     engine = _engine(plan, workspace, reader, {} if prepasses is None else prepasses)
     works = list(_works(plan, assembly, reader, engine))
     merged = _merge(plan, assembly, works, workspace)

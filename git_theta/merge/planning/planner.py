@@ -44,6 +44,7 @@ def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
         transfer.fetch(
             workspace, {ref.oid: ref.size for chunk in entry.chunks for ref in chunk.chain}
         )
+        workspace.storage.charge(entry.chunks)
         return reader.digest(entry)
 
     return plan(versions, policy, digest)

@@ -22,6 +22,7 @@ def layout(*spans: TensorSpan, aliases: tuple[Alias, ...] = ()) -> Layout:
 def test_limits_are_those_of_a_manifest():
     assert text.MAX_DIMENSIONS == checks.MAX_DIMENSIONS
     assert text.MAX_INT == checks.MAX_INT
+    assert text.MAX_NAME == checks.MAX_NAME
     # 250 bytes a line, and six bytes for a character that JSON escapes.
     assert 250 * MAX_TENSORS + 6 * checks.MAX_NAMES < text.MAX_BYTES
 
