@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from git_theta.cli.arguments import scope_options
 from git_theta.cli.executable import executable
-from git_theta.cli.scope import scope_options
 from git_theta.errors import NotARepositoryError, UntrustedRepositoryError
 from git_theta.git import Repository, config, hooks
 from git_theta.git.lfs import Lfs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from git_theta.cli.arguments import scope_options
 from git_theta.cli.install import repository_here
-from git_theta.cli.scope import scope_options
 from git_theta.git import config, hooks
 
 
