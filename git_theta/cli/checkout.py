@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural, printable
+from git_theta.core.shell import as_typed
 from git_theta.errors import UsageError
 from git_theta.filters.deferred import checkout_deferred, stubs
 from git_theta.git import Repository, revisions
@@ -47,7 +46,7 @@ def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
     inside = revisions.path_in(repo, path)
     found = [name for name in tracked if inside in (".", name) or name.startswith(f"{inside}/")]
     if inside in found and not (repo.top / inside).exists():
-        hint = f"git checkout -- {shlex.quote(path)}"
+        hint = f"git checkout -- {as_typed(path)}"
         raise UsageError("the file is gone", path=path, hint=hint)
     if found:
         return found

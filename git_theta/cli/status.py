@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 import click
 
@@ -11,6 +10,7 @@ from git_theta.cli import whole_files
 from git_theta.cli.text import flat, plural, print_json, printable, tensor_changes
 from git_theta.commands.status import Change, Conflict, changes
 from git_theta.commands.whole_files import in_index
+from git_theta.core.shell import as_typed
 from git_theta.errors import ConflictError
 from git_theta.git import Repository
 
@@ -52,7 +52,7 @@ def command(as_json: bool) -> None:
 def _lines(row: Change, prefix: str) -> list[str]:
     """Return what there is to say of a checkpoint, with paths as they are typed in the folder."""
     path = os.path.relpath(row.path, prefix)
-    name, typed = printable(path), printable(shlex.quote(path))
+    name, typed = printable(path), printable(as_typed(path))
     lines = [f"{name}: {_conflict(row.conflict, typed)}"] if row.conflict else []
     if row.staged not in ("unchanged", "conflict"):
         named = f"{printable(os.path.relpath(row.before, prefix))} -> {name}"

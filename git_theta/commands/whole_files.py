@@ -5,10 +5,10 @@ Somebody committed them without git-theta, or before their path was tracked.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from git_theta.core.shell import as_typed
 from git_theta.git import Entry, Repository, attributes, entries
 from git_theta.git.command import decode
 from git_theta.git.lfs_files import LONGEST, file_command, is_pointer
@@ -30,7 +30,7 @@ class WholeFile:
 
 def remedy(repo: Repository, file: WholeFile, typed: str) -> str:
     """Return the command that has git-theta store a file, called ``typed`` in this folder."""
-    word = shlex.quote(typed)
+    word = as_typed(typed)
     if file.is_pointer:
         return f"{file_command(repo, file.path, typed)}, then git add {word}"
     return f"git add --renormalize -- {word}, then commit it"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-
 from git_theta import manifest
+from git_theta.core.shell import as_typed
 from git_theta.errors import ManifestError, MergeError
 from git_theta.git import Repository, conflict, operation
 from git_theta.git.conflict import OURS, THEIRS
@@ -40,7 +39,7 @@ def _hash(text: bytes) -> str | None:
 
 def _warning(repo: Repository, path: str, command: str | None) -> MergeError:
     ours, theirs = conflict.sides(repo)
-    name = shlex.quote(path)
+    name = as_typed(path)
     undo = f"git checkout --merge -- {name}"
     if command == "commit":
         undo = "git reset --keep HEAD~, git merge again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -13,6 +12,7 @@ from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.layout import Buffer
+from git_theta.core.shell import as_typed
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.conflicts import dropped_side
@@ -95,7 +95,7 @@ class Session:
         return PointerError(
             "a Git LFS pointer stands here, but the path is tracked by git-theta",
             path=path,
-            hint=f"{file_command(self._workspace.repo, path)}, then git add {shlex.quote(path)}",
+            hint=f"{file_command(self._workspace.repo, path)}, then git add {as_typed(path)}",
         )
 
     def _file(self, path: str) -> Path:
@@ -244,5 +244,6 @@ def _marker_error(path: str) -> MergeError:
     return MergeError(
         "git merged the manifest as text and left conflict markers in it",
         path=path,
-        hint=f"git theta resolve {path}, or git merge --abort, then git theta merge BRANCH...",
+        hint=f"git theta resolve {as_typed(path)}, "
+        "or git merge --abort, then git theta merge BRANCH...",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from git_theta.core.shell import as_typed
 from git_theta.errors import MergeError
 from git_theta.git.command import decode
 from git_theta.git.merge_heads import common_commit, current_branch
@@ -27,7 +28,7 @@ def stages(repo: Repository, path: str) -> dict[int, bytes]:
             raise MergeError(
                 f"{verb} it, the other side deleted it",
                 path=path,
-                hint=f"git add {path} keeps it, git rm {path} removes it",
+                hint=f"git add {as_typed(path)} keeps it, git rm {as_typed(path)} removes it",
             )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from git_theta.core.shell import as_typed
 from git_theta.git.repository import Repository
 
 PREFIX = b"version https://git-lfs.github.com/spec/"
@@ -26,9 +27,9 @@ def file_command(repo: Repository, path: str, typed: str | None = None) -> str:
     repository or user (git-lfs 3.3); `git lfs smudge` does it always. ``typed`` is the path as it
     is typed in the current folder.
     """
-    word = shlex.quote(typed or path)
+    word = as_typed(typed or path)
     installed = repo.config_value("filter.lfs.process")
     if installed and _PLAIN.fullmatch(path) and is_pointer(repo.read_blob(f"HEAD:{path}", LONGEST)):
         return f"git lfs pull --include {shlex.quote(path)}"
-    spare = shlex.quote(f"{typed or path}.tmp")
+    spare = as_typed(f"{typed or path}.tmp")
     return f"git lfs smudge < {word} > {spare} && mv {spare} {word}"

@@ -71,7 +71,7 @@ def absent_blobs(repo: Repository) -> set[str]:
     """
     head = ["HEAD"] if repo.resolve("HEAD") else []
     walk = ("rev-list", "--objects", "--missing=print", "--no-walk", "--indexed-objects")
-    listed = decode(repo.git(*walk, *head)).split("\n")
+    listed = decode(repo.git(*walk, *head, "--")).split("\n")  # a file may be called HEAD
     return {line[1:] for line in listed if line.startswith("?")}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta.adapters import CONFIG_FILE
+from git_theta.core.shell import as_typed
 from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch
@@ -85,7 +86,7 @@ def _check_config(plan: Plan) -> None:
         raise MergeError(
             f"the merged adapter needs another {CONFIG_FILE}, which git alone cannot make; "
             "the file in the work tree is ours",
-            hint=f"git theta resolve {plan.versions.path} writes both",
+            hint=f"git theta resolve {as_typed(plan.versions.path)} writes both",
         )
 
 

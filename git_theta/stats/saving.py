@@ -12,6 +12,7 @@ from torch import Tensor
 
 from git_theta import formats, manifest
 from git_theta.core.layout import Alias, Layout, TensorSpan
+from git_theta.core.shell import as_typed
 from git_theta.core.system import FileSource, atomic_file
 from git_theta.errors import FormatError, UsageError, naming
 from git_theta.formats.safetensors import header
@@ -120,7 +121,7 @@ def _layout(path: Path) -> Layout:
                 raise UsageError(
                     "the file is still a manifest",
                     path=str(path),
-                    hint=f"git theta checkout {path}",
+                    hint=f"git theta checkout {as_typed(str(path))}",
                 )
             layout, warning = formats.scan(source, path.name)
     except FileNotFoundError:

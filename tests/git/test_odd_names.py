@@ -133,6 +133,22 @@ def test_the_life_of_a_checkpoint_with_an_odd_name(name: str, life: Life):
     assert touched == ["merge", "ours", "theirs", "first"]
 
 
+def test_what_status_proposes_can_be_typed(life: Life):
+    life.repo.write("--help", FIRST)
+    proposed = life.theta("status").partition("the file differs from the index: ")[2].strip()
+    try:
+        subprocess.run(["sh", "-c", proposed], cwd=life.repo.path, check=True)
+        assert life.repo.git("diff", "--cached", "--name-only") == "--help"
+    finally:
+        life.repo.git("reset", "-q", "--hard")
+
+
+def test_a_manifest_with_an_odd_name_is_completed(life: Life):
+    life.repo.write("--help", life.repo.git("show", "HEAD:--help").encode() + b"\n")
+    life.theta("checkout", "--", "--help")
+    assert life.repo.read("--help") == MERGED
+
+
 @pytest.mark.parametrize("name", ["--help", NAMES["not UTF-8"], NAMES["line break"]])
 def test_one_with_an_odd_name_is_found(name: str, life: Life):
     assert "layer.0.bias" in life.theta("show", f"HEAD:{name}")

@@ -23,6 +23,7 @@ from git_theta.commands.update.apply import write_updated
 from git_theta.commands.update.check import check_is_merged
 from git_theta.core.layout import Source
 from git_theta.core.sharing import make_folder
+from git_theta.core.shell import as_typed
 from git_theta.core.system import FileSource, atomic_file
 from git_theta.errors import UsageError
 from git_theta.git import staging, worktree
@@ -118,7 +119,7 @@ def _parameters(base: Manifest) -> dict[str, Parameter]:
 def _check_is_file(source: Source, path: str) -> None:
     if source.size and manifest.is_manifest(source.read(0, min(16, source.size))):
         raise UsageError(
-            "the file is still a manifest", path=path, hint=f"git theta checkout {path}"
+            "the file is still a manifest", path=path, hint=f"git theta checkout {as_typed(path)}"
         )
 
 

@@ -12,6 +12,7 @@ from git_theta.checkpoint import chunk_codec
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Source, TensorSpan
 from git_theta.core.registry import Bytes
+from git_theta.core.shell import as_typed
 from git_theta.encodings.rounding import FORMATS, widen
 from git_theta.errors import UsageError
 from git_theta.manifest import Manifest, TensorEntry
@@ -41,7 +42,8 @@ def check_is_merged(
             "the file is neither the version in the index nor that with the update merged into "
             f"it; the update does not explain {', '.join(strange[:3])}",
             path=path,
-            hint=f"git add {path} stores it as it is, git checkout {path} starts again",
+            hint=f"git add {as_typed(path)} stores it as it is, "
+            f"git checkout {as_typed(path)} starts again",
         )
 
 
