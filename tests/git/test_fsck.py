@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, 
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Encoded, Part
 from git_theta.errors import UsageError
-from git_theta.manifest import Chunk, Manifest
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.store import ObjectStore
 from git_theta.testing.formats import MemorySource
 from git_theta.workspace import Workspace, open_workspace
@@ -307,20 +306,11 @@ def lying_frame(content: bytes, claimed: bytes, encoding: int = 0) -> list[bytes
     return [bytes(buffer) for buffer in encode_frame(frame)]
 
 
-def opaque(claimed: bytes, ref: Ref, **changes: object) -> bytes:
-    row = [len(claimed), content_hash(claimed), [ref.oid, ref.size]]
-    lines = [
-        {
-            "git-theta": 1,
-            "format": "opaque",
-            "size": len(claimed),
-            "hash": content_hash(claimed),
-            **changes,
-        },
-        {"skeleton": []},
-        {"name": "data", "dtype": "U8", "shape": [len(claimed)], "chunks": [row]},
-    ]
-    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+def opaque(claimed: bytes, *chain: Ref, hash_: str | None = None) -> bytes:
+    """Return the manifest of a file of one chunk, whose content hash is that of ``claimed``."""
+    chunk = Chunk(len(claimed), hash_ or content_hash(claimed), chain)
+    tensor = TensorEntry("data", "U8", (len(claimed),), 0, (chunk,))
+    return manifest.dump(Manifest("opaque", len(claimed), (), (tensor,)))
 
 
 class TestWrongFrames:
@@ -358,11 +348,7 @@ class TestWrongFrames:
         one = top(workspace, ":other.safetensors", "layer.0.weight")
         two = top(workspace, ":other.safetensors", "layer.1.weight")
         chunk = entry_named(described(workspace, ":other.safetensors"), "layer.0.weight").chunks[0]
-        text = json.dumps([chunk.length, chunk.hash, [one.oid, one.size], [two.oid, two.size]])
-        lines = opaque(bytes(chunk.length), one, hash=chunk.hash).splitlines()
-        made = json.loads(lines[2]) | {"chunks": [json.loads(text)]}
-        lines[2] = json.dumps(made, separators=(",", ":")).encode()
-        commit_manifest(workspace, b"\n".join(lines) + b"\n")
+        commit_manifest(workspace, opaque(bytes(chunk.length), one, two, hash_=chunk.hash))
         problem = only(check(workspace))
         assert problem.kind == "corrupt"
         assert {use.checkpoint for use in problem.uses} == {
@@ -384,14 +370,15 @@ class TestWrongManifests:
         assert problem.kind == "manifest"
         assert "upgrade" in problem.fix
 
-    def test_a_file_hash_that_is_wrong_is_found_by_rebuilding(self, workspace: Workspace) -> None:
+    def test_a_file_hash_that_is_wrong(self, workspace: Workspace) -> None:
         content = b"some content"
         ref = workspace.store.write(lying_frame(content, content))
-        commit_manifest(workspace, opaque(content, ref, hash="0" * 64))
-        assert check(workspace).ok
-        problem = only(check(workspace, full=True))
+        text = opaque(content, ref)
+        identity = manifest.parse(text).hash.encode()
+        commit_manifest(workspace, text.replace(identity, b"0" * 64))
+        problem = only(check(workspace))
         assert problem.kind == "manifest"
-        assert "rebuilt file" in problem.detail
+        assert "the hash of the file" in problem.detail
 
     def test_a_size_that_the_object_does_not_have(self, workspace: Workspace) -> None:
         content = b"some content"
