@@ -9,7 +9,7 @@ from subprocess import PIPE
 from tempfile import TemporaryDirectory
 
 from git_theta.errors import GitError, MergeError
-from git_theta.git import command
+from git_theta.git import command, revisions
 from git_theta.git.command import decode, encode
 from git_theta.git.merge_heads import Head, Heads, current_branch
 from git_theta.git.repository import Repository
@@ -42,7 +42,7 @@ def check_unmoved(repo: Repository, heads: Heads) -> None:
     """Refuse to go on where a branch moved since its commit was read, or another is current."""
     _check_head(repo, heads.head)
     for head in heads.others:
-        if repo.resolve(f"{head.name}^{{commit}}") != head.commit:
+        if revisions.commit_of(repo, head.name) != head.commit:
             raise _moved(f"{head.name} moved from {head.commit[:12]}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from git_theta.errors import MergeError, UsageError
+from git_theta.git import revisions
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
@@ -68,10 +69,9 @@ def current_branch(repo: Repository) -> str:
 
 
 def _commit(repo: Repository, name: str) -> str:
-    found = repo.resolve(f"{name}^{{commit}}")
-    if found is None:
+    if not revisions.is_revision(repo, name):
         raise UsageError(f"{name}: no such branch or commit", hint="git branch -a lists branches")
-    return found
+    return revisions.commit_of(repo, name)
 
 
 def _bases(repo: Repository, contributors: Sequence[Head]) -> list[str]:

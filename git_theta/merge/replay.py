@@ -10,7 +10,7 @@ from typing import Any
 from git_theta import manifest
 from git_theta.core.layout import natural_order
 from git_theta.errors import MergeError, SettingsError, UsageError, naming
-from git_theta.git import Repository
+from git_theta.git import Repository, revisions
 from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
 from git_theta.merge.compute.executor import execute
@@ -46,9 +46,7 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
     names is in no commit here.
     """
     repo = workspace.repo
-    commit = repo.resolve(f"{rev}^{{commit}}")
-    if commit is None:
-        raise UsageError(f"{rev}: no such commit", hint="git log --oneline lists them")
+    commit = revisions.commit_of(repo, rev)
     parents = parents_of(repo, commit)
     before = {entry.blob for parent in parents for entry in repo.tree(parent)}
     fresh = (entry for entry in repo.tree(commit) if entry.blob not in before)
