@@ -102,8 +102,8 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",
-        "delta": "git_theta.encodings.delta:ENCODING",
         "sparse": "git_theta.encodings.sparse:ENCODING",
+        "delta": "git_theta.encodings.delta:ENCODING",
         "low-rank": "git_theta.encodings.low_rank:ENCODING",
         "ia3": "git_theta.encodings.ia3:ENCODING",
     },

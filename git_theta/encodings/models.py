@@ -143,15 +143,10 @@ def to_bytes(model: Model) -> bytes:
     literals = b"" if model.literals is None else model.literals.values.astype("<u2").tobytes()
     bounds = np.flatnonzero(np.diff(model.contexts)) + 1
     head = bytes([model.shift, model.lanes.bit_length() - 1, bool(literals), bounds.size])
-    rows = b"".join(map(_row_bytes, model.frequencies.astype(np.int64)))
-    return head + literals + bytes(bounds.tolist()) + rows
-
-
-def _row_bytes(row: NDArray[np.int64]) -> bytes:
-    count = int(np.flatnonzero(row)[-1]) + 1
-    codes = _shorten(row[:count])
-    codes[row.argmax()] = _REST
-    return bytes([count]) + bytes(codes.tolist())
+    codes = _shorten(model.frequencies.astype(np.int64)).astype(np.uint8)
+    codes[np.arange(len(codes)), model.frequencies.argmax(axis=1)] = _REST
+    rows = (row.tobytes().rstrip(b"\0") for row in codes)
+    return head + literals + bytes(bounds.tolist()) + b"".join(bytes([len(r)]) + r for r in rows)
 
 
 def from_bytes(stored: bytes, word: int) -> Model:
@@ -174,15 +169,15 @@ def _read(stored: bytes, word: int) -> Model:
     bounds = np.array([0, *stored[position : position + more]], np.intp)
     if bounds.size != more + 1 or (np.diff(bounds) <= 0).any() or more >= MAX_CONTEXTS:
         raise ValueError("its contexts")
-    frequencies = np.zeros((bounds.size, TOKENS), np.int64)
     position += more
-    for row in frequencies:
+    codes = np.zeros((bounds.size, TOKENS), np.uint8)
+    for row in codes:
         count = stored[position]
-        row[:count] = _read_row(stored[position + 1 : position + 1 + count], count)
+        row[:count] = np.frombuffer(stored, np.uint8, count, position + 1)
         position += 1 + count
     if position != len(stored):
         raise ValueError("its length")
-    return Model(shift, _contexts(bounds), frequencies.astype(np.uint16), 1 << lanes, literals)
+    return Model(shift, _contexts(bounds), _read_frequencies(codes), 1 << lanes, literals)
 
 
 def _read_literals(stored: bytes, word: int) -> Literals:
@@ -194,13 +189,13 @@ def _read_literals(stored: bytes, word: int) -> Literals:
     return Literals(values)
 
 
-def _read_row(stored: bytes, count: int) -> NDArray[np.int64]:
-    codes = np.frombuffer(stored, np.uint8).astype(np.int64)
-    if codes.size != count or count > TOKENS or np.count_nonzero(codes == _REST) != 1:
+def _read_frequencies(codes: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    largest = codes == _REST
+    if (largest.sum(axis=1) != 1).any():
         raise ValueError("its frequencies")
-    row = _expand(np.where(codes == _REST, 0, codes))
-    rest = TOTAL - int(row.sum())
-    if rest < 1:
+    found = _expand(np.where(largest, 0, codes).astype(np.int64))
+    rest = TOTAL - found.sum(axis=1)
+    if (rest < 1).any():
         raise ValueError("its frequencies are too large")
-    row[codes == _REST] = rest
-    return row
+    found[largest] = rest
+    return found.astype(np.uint16)

@@ -171,7 +171,9 @@ def _declared(
 
 def _address(array: Words) -> int:
     assert array.flags.c_contiguous
-    return int(array.ctypes.data)
+    # A third of the time of array.ctypes, which matters for small tensors.
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _lookup(literals: Literals | None) -> int | None:
