@@ -85,6 +85,10 @@ class FineTunes:
         """Every weight, from the LoRA fine-tune on."""
         return self._get("dense", lambda: self.lora().file)
 
+    def next(self) -> FineTune:
+        """As many steps more, from the dense fine-tune on."""
+        return self._get("next", lambda: self.dense().file)
+
     def sparse(self) -> FineTune:
         """Half a percent of the weights, from the LoRA fine-tune on."""
         return self._get("sparse", lambda: self.lora().file)

@@ -105,6 +105,7 @@ def _ia3(encoder: Encoder, steps: int, adapter: Path) -> list[float]:
 
 RECIPES: dict[str, Callable[[Encoder, int, Path], list[float]]] = {
     "dense": _dense,
+    "next": _dense,
     "sparse": _sparse,
     "lora": _lora,
     "ia3": _ia3,
