@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,16 +12,20 @@ from git_theta.checkpoint.chunking import SKELETON, RawChunk
 from git_theta.checkpoint.parents import Chain, Parent, Parents
 from git_theta.codec import estimate
 from git_theta.core import registry
+from git_theta.core.hashes import Ref
 from git_theta.core.layout import Geometry, Layout
 from git_theta.core.settings import Settings
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, Manifest
-from git_theta.store import Index, Location, ObjectStore
+from git_theta.store import Index, Location, ObjectStore, ReadAhead
 
 # A link costs a read and a decode, so it must save this share of the bytes.
 _GAIN_PER_LINK = 0.02
 _SAMPLE = 64 << 10
 _SAMPLES = 4
+
+Located = Mapping[str, Sequence[Location]]
+"""By content hash, where the index says that it is stored."""
 
 
 class Bases:
@@ -40,25 +44,39 @@ class Bases:
         settings: Settings,
     ) -> None:
         self._store = store
+        self._frames = ReadAhead(store)
+        # A pack holds thousands of chunks: it is looked at once.
+        self._usable: set[tuple[str, int]] = set()
         self._index = index
         self._layout = layout
         self._parents = Parents(parents)
         self._max_depth = settings.max_depth
         self._max_cost = settings.max_cost
 
-    def known(self, hash_: str) -> Chain | None:
+    def locate(self, hashes: Iterable[str]) -> Located:
+        """Return where the contents ``hashes`` are stored, and all that these are based on."""
+        located: dict[str, Sequence[Location]] = {}
+        wanted = set(hashes)
+        while wanted:
+            found = self._index.find_many(wanted)
+            located.update({hash_: found.get(hash_, ()) for hash_ in wanted})
+            rows = [row for places in found.values() for row in places]
+            self._store.trust({row.ref.oid: row.stamp for row in rows if row.stamp})
+            wanted = {row.base for row in rows if row.base} - located.keys()
+        return located
+
+    def known(self, hash_: str, located: Located) -> Chain | None:
         """Return a chain that is verified, here and whole, and decodes to content ``hash_``.
 
         The one that the closest parent uses where it can be, so that an unchanged tensor leaves
-        its line in the manifest unchanged.
+        its line in the manifest unchanged. ``located`` is what ``locate`` found.
         """
-        locations = self._locations(hash_)
-        if not locations:
+        if not located[hash_]:
             return None
         preferred = self._parents.chain_of(hash_)
-        if preferred and self._is_verified(preferred, locations) and self._use(preferred):
+        if preferred and _is_verified(preferred, hash_, located) and self._use(preferred):
             return preferred
-        chains = (self._resolve(location) for location in locations)
+        chains = (_resolve(location, located) for location in located[hash_])
         return next((chain for chain in chains if chain and self._use(chain)), None)
 
     def find(self, raw: RawChunk, hash_: str) -> Base | None:
@@ -92,7 +110,7 @@ class Bases:
         try:
             if not self._use(chain):
                 return None
-            return chunk_codec.decode_bases(self._store, chain)
+            return chunk_codec.decode_bases(self._frames, chain)
         except ThetaError:
             return None
 
@@ -111,33 +129,37 @@ class Bases:
             if raw.number < len(piece):
                 yield piece[raw.number]
 
-    def _is_verified(self, chain: Chain, locations: Sequence[Location]) -> bool:
-        for link, ref in enumerate(chain):
-            found = next((row for row in locations if row.ref == ref), None)
-            if found is None:
-                return False
-            if found.base is None:
-                return link == len(chain) - 1
-            locations = self._locations(found.base)
-        return False
-
-    def _resolve(self, location: Location) -> Chain | None:
-        chain = [location.ref]
-        while location.base is not None:
-            below = self._locations(location.base)
-            if not below or below[0].depth >= location.depth:
-                return None
-            location = below[0]
-            chain.append(location.ref)
-        return tuple(chain)
-
-    def _locations(self, hash_: str) -> list[Location]:
-        found = self._index.find(hash_)
-        self._store.trust({row.ref.oid: row.stamp for row in found if row.stamp})
-        return found
-
     def _use(self, chain: Chain) -> bool:
-        return all(self._store.use(ref.oid, ref.size) for ref in chain)
+        return all((ref.oid, ref.size) in self._usable or self._use_object(ref) for ref in chain)
+
+    def _use_object(self, ref: Ref) -> bool:
+        is_usable = self._store.use(ref.oid, ref.size)
+        if is_usable:
+            self._usable.add((ref.oid, ref.size))
+        return is_usable
+
+
+def _is_verified(chain: Chain, hash_: str, located: Located) -> bool:
+    locations = located[hash_]
+    for link, ref in enumerate(chain):
+        found = next((row for row in locations if row.ref == ref), None)
+        if found is None:
+            return False
+        if found.base is None:
+            return link == len(chain) - 1
+        locations = located[found.base]
+    return False
+
+
+def _resolve(location: Location, located: Located) -> Chain | None:
+    chain = [location.ref]
+    while location.base is not None:
+        below = located[location.base]
+        if not below or below[0].depth >= location.depth:
+            return None
+        location = below[0]
+        chain.append(location.ref)
+    return tuple(chain)
 
 
 def _is_as_good(bottom: Base, top: Base, raw: RawChunk) -> bool:

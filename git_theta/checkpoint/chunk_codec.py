@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from git_theta.core.layout import Buffer, Encoded, Geometry
 from git_theta.core.registry import Bytes, ComparesWhileDecoding, Encoding
 from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
 from git_theta.manifest import Chunk
-from git_theta.store import Location, ObjectStore
+from git_theta.store import Location
 
 # A chain costs a decode and a read per link, so a base must save at least this share of the bytes
 # for every link that it adds.
@@ -27,13 +27,24 @@ _GAIN_PER_LINK = 0.02
 # Weights resemble each other all over a tensor, so that an eighth of the usual sample does.
 _WEIGHTS_BLOCKS = 8
 
-
 # Of the raw bytes: what an encoding brings a chunk to so far is not worth further trials, which
 # take longer. It mostly is sparse, tried first, for a step that changed one weight in 150.
 _ENOUGH = 1 / 200
 
+# Below so many raw bytes, looking for factors takes twice as long as all else, and saves little.
+_SMALL = 16 << 10
+_CHEAP = ("sparse", "delta")
+
 # Bytes of a frame: its parts as they are, and headers.
 _LONGEST = parts_limit(MAX_RAW) + (1 << 20)
+
+
+class Frames(Protocol):
+    """Where frames are read, such as an ``ObjectStore``."""
+
+    def read(self, ref: Ref) -> memoryview:
+        """Return the bytes of ``ref``; see ``ObjectStore.read``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +154,16 @@ def _against_a_base(
     """Encodings that apply, and what each costs in bytes, until one takes next to nothing."""
     if suggestion and suggestion.encoding and (known := suggestion.encode(raw, base, geometry)):
         yield _cost(known), registry.encoding_named(suggestion.encoding), known
-    for encoding in registry.encodings():
+    for encoding in _worth_trying(raw.size):
         if encoding.needs_base and (encoded := encoding.encode(raw, base, geometry)):
             cost = _cost(encoded)
             yield cost, encoding, encoded
             if cost < _ENOUGH * raw.size:
                 break
+
+
+def _worth_trying(length: int) -> Iterable[Encoding]:
+    return map(registry.encoding_named, _CHEAP) if length < _SMALL else registry.encodings()
 
 
 def _cost(encoded: Encoded) -> int:
@@ -180,7 +195,7 @@ class DecodedChunk:
     locations: tuple[Location, ...]
 
 
-def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
+def decode(store: Frames, chunk: Chunk) -> DecodedChunk:
     """Rebuild a chunk from its chain, verifying every link.
 
     Raises ``MissingObjectError``, ``CorruptObjectError`` (naming the object at fault) or
@@ -189,7 +204,7 @@ def decode(store: ObjectStore, chunk: Chunk) -> DecodedChunk:
     return _decode(store, chunk, {}, set())
 
 
-def decode_each(store: ObjectStore, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk]:
+def decode_each(store: Frames, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk]:
     """Yield several chunks in turn; what their chains have in common is decoded once.
 
     Fine-tunes of one model are differences to the same base.
@@ -205,7 +220,7 @@ def _lower_parts(chain: Chain) -> Iterator[Chain]:
 
 
 def _decode(
-    store: ObjectStore, chunk: Chunk, known: dict[Chain, Link], shared: Set[Chain]
+    store: Frames, chunk: Chunk, known: dict[Chain, Link], shared: Set[Chain]
 ) -> DecodedChunk:
     locations = []
     for link in _links(store, chunk.chain, known, shared):
@@ -216,7 +231,7 @@ def _decode(
     return DecodedChunk(data, tuple(locations))
 
 
-def decode_bases(store: ObjectStore, chain: Chain) -> tuple[Base, Base]:
+def decode_bases(store: Frames, chain: Chain) -> tuple[Base, Base]:
     """Return what lies at the bottom and at the top of ``chain``, to encode against."""
     bottom = top = None
     for data, location in _links(store, chain, {}, set()):
@@ -228,7 +243,7 @@ def decode_bases(store: ObjectStore, chain: Chain) -> tuple[Base, Base]:
 
 
 def _links(
-    store: ObjectStore, chain: Chain, known: dict[Chain, Link], shared: Set[Chain]
+    store: Frames, chain: Chain, known: dict[Chain, Link], shared: Set[Chain]
 ) -> Iterator[Link]:
     """Yield the content of each link of a chain, from the bottom up, verified.
 
@@ -243,7 +258,7 @@ def _links(
         yield link
 
 
-def _link(store: ObjectStore, ref: Ref, below: Link | None, depth: int) -> Link:
+def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
     data, location = below or (None, None)
     try:
         if ref.length > _LONGEST:

@@ -16,7 +16,7 @@ from git_theta.core.parallel import batches, in_order
 from git_theta.core.system import write_at
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest
-from git_theta.store import Location
+from git_theta.store import Location, ReadAhead
 
 
 def smudge(manifest: Manifest, storage: StorageContext, name: str = "") -> Iterator[memoryview]:
@@ -74,6 +74,7 @@ class _ChunkReader:
         storage.charge(manifest.chunks())
         storage.progress.start(f"restoring {name}", manifest.size)
         self._storage = storage
+        self._frames = ReadAhead(storage.store)
         self._skeleton = {chunk.hash for chunk in manifest.skeleton}
         self._kept: OrderedDict[str, memoryview] = OrderedDict()
         self._lock = threading.Lock()
@@ -88,7 +89,7 @@ class _ChunkReader:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
         try:
-            decoded = chunk_codec.decode(self._storage.store, chunk)
+            decoded = chunk_codec.decode(self._frames, chunk)
         except CorruptObjectError:
             # Whatever was verified once: adding the content again must mend it.
             self._storage.index.forget(ref.oid for ref in chunk.chain)

@@ -79,8 +79,11 @@ def _common(new: Words, old: Words) -> Literals | None:
     here = np.ascontiguousarray(new[::step]), np.ascontiguousarray(old[::step])
     found = np.empty_like(here[0])
     kernels.difference(*here, found)
-    counts = np.bincount(found[found < 1 << 16].astype(np.intp), minlength=LITERALS)
-    common = np.sort(np.argsort(-counts, kind="stable")[:LITERALS])
+    values, counts = np.unique(found[found < 1 << 16], return_counts=True)
+    common = np.sort(values[np.argsort(-counts, kind="stable")[:LITERALS]].astype(np.intp))
+    # Where there are fewer, the smallest of the others fill up the table.
+    others = np.setdiff1d(np.arange(2 * LITERALS), common)
+    common = np.sort(np.concatenate([common, others[: LITERALS - common.size]]))
     if common[-1] == LITERALS - 1:
         return None
     return Literals(common.astype(np.uint64))

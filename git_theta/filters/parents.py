@@ -39,7 +39,7 @@ class KnownCheckpoints:
 
         A checkpoint that was renamed, or split into other shards, is found there by its tensors.
         """
-        yield from filter(None, map(self._of_text, texts))
+        yield from filter(None, map(self.parent, texts))
         for entry in self._in_head():
             if entry.path != path and (parent := self._of_entry(entry)):
                 yield parent
@@ -60,7 +60,8 @@ class KnownCheckpoints:
             self._keep(entry.blob, text)
         return self._get(entry.blob)
 
-    def _of_text(self, text: bytes) -> Parent | None:
+    def parent(self, text: bytes) -> Parent | None:
+        """Return the manifest ``text``, ``None`` where it is damaged or of a newer version."""
         if text not in self._parents:
             self._keep(text, text)
         return self._get(text)

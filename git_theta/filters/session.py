@@ -17,7 +17,7 @@ from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
-from git_theta.filters.parents import KnownCheckpoints, parse
+from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git.filter_server import SmudgeRequest
 from git_theta.git.lfs_files import LONGEST, PREFIX, file_command, is_pointer
 from git_theta.manifest import Manifest
@@ -107,7 +107,7 @@ class Session:
         return None if path in self._written else self._answered
 
     def _cleaned(self, path: str, content: Packets) -> bytes:
-        texts = list(self._texts(path))
+        texts = list(dict.fromkeys(self._texts(path)))
         file, storage = self._file(path), self._workspace.storage
         parents, since = self._known.parents(path, texts), self._since(path)
         result = clean_incoming(content, file, path, storage, parents, since, self._only_compares)
@@ -135,11 +135,11 @@ class Session:
 
         Else adding a file again could not mend what was lost.
         """
-        parent = parse(text)
+        parent = self._known.parent(text)
         return (
             parent is not None
-            and self._is_same_file(parent, cleaned)
-            and not self._workspace.storage.unsound(parent.objects())
+            and self._is_same_file(parent.manifest, cleaned)
+            and not self._workspace.storage.unsound(parent.manifest.objects())
         )
 
     def _is_same_file(self, parent: Manifest, cleaned: Manifest) -> bool:

@@ -3,6 +3,7 @@
 from git_theta.store.index import Index
 from git_theta.store.objects import ObjectStore
 from git_theta.store.packs import PackWriter
+from git_theta.store.read_ahead import ReadAhead
 from git_theta.store.rows import Location, Stamp
 
-__all__ = ["Index", "Location", "ObjectStore", "PackWriter", "Stamp"]
+__all__ = ["Index", "Location", "ObjectStore", "PackWriter", "ReadAhead", "Stamp"]

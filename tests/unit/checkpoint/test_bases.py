@@ -124,5 +124,27 @@ def test_parents_are_not_locked_while_one_is_decoded(storage, monkeypatch):
     monkeypatch.setattr("git_theta.checkpoint.bases.Parents", lambda given: parents)
     data = checkpoints.safetensors(_moved(_arrays(), 1e-5, 1), note="another header")
     clean(MemorySource(data), "m.safetensors", storage, [first])
-    assert len(free) >= 2, "a tensor and the skeleton"
+    assert free, "a tensor has a base"
     assert all(free)
+
+
+def test_small_tensors_cost_neither_a_base_nor_a_query_each(storage, monkeypatch):
+    def small(seed):
+        rng = np.random.default_rng(seed)
+        return {f"bias.{n}": rng.standard_normal(280).astype("f4") for n in range(100)}
+
+    first = _clean(storage, small(0))
+    queries = []
+    find_many = storage.index.find_many
+    monkeypatch.setattr(
+        storage.index, "find_many", lambda keys: queries.append(1) or find_many(keys)
+    )
+    decoded = []
+    decode = chunk_codec.decode_bases
+    monkeypatch.setattr(
+        chunk_codec, "decode_bases", lambda *given: decoded.append(1) or decode(*given)
+    )
+    second = _clean(storage, small(1), first)
+    assert len(decoded) <= 1, "the skeleton's"
+    assert len(queries) <= 3
+    assert {len(chunk.chain) for entry in second.tensors for chunk in entry.chunks} == {1}
