@@ -86,20 +86,10 @@ class Faults:
         ``subprocess.TimeoutExpired`` when one of them hangs.
         """
         self._counter.write_bytes(bytes(8))
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        first = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=self._environment(root, environment, at, "stop"),
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            **quiet,
-        )
+        first = _start(command, cwd, self._environment(root, environment, at, "stop"))
         try:
             _wait_until_stopped(first)
-            second = subprocess.Popen(
-                other, cwd=cwd, env=dict(environment), stderr=subprocess.DEVNULL, **quiet
-            )
+            second = _start(other, cwd, environment)
             with suppress(subprocess.TimeoutExpired):
                 second.wait(_PATIENCE)
         finally:
@@ -118,6 +108,22 @@ class Faults:
             "FAULT_AT": str(at),
             "FAULT_ACTION": action,
         }
+
+
+def _start(
+    command: Sequence[str], cwd: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, so that a signal for one reaches no other."""
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=nothing,
+        stdout=nothing,
+        stderr=nothing,
+        start_new_session=True,
+    )
 
 
 def _wait_until_stopped(first: subprocess.Popen[bytes]) -> None:
