@@ -142,6 +142,15 @@ def _gather(
             queue[0] = queue[0][written:]
 
 
+def read_into(file: IO[bytes] | io.FileIO, buffers: Sequence[memoryview]) -> int:
+    """Read once into ``buffers``, the first one at least; return how many bytes, 0 at the end."""
+    if hasattr(os, "readv") and isinstance(file, io.FileIO):
+        return os.readv(file.fileno(), buffers)
+    data = file.read(len(buffers[0]))
+    buffers[0][: len(data)] = data
+    return len(data)
+
+
 def enlarge_pipe(file: IO[bytes], size: int) -> None:
     """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
     if not hasattr(fcntl, "F_SETPIPE_SZ"):

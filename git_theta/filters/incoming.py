@@ -26,7 +26,12 @@ from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.sharing import make_folder
 from git_theta.core.system import FileSource, store_error
 from git_theta.errors import ChangedError
+from git_theta.git.pktline import Content
 from git_theta.manifest import Manifest
+
+# Bytes that are read where they are wanted, without a packet's memory between; fewer are cheaper to
+# cut out of a whole packet.
+_DIRECT = 64 << 10
 
 
 class Packets:
@@ -34,6 +39,7 @@ class Packets:
 
     def __init__(self, packets: Iterator[Buffer]) -> None:
         self._packets = packets
+        self._direct = packets.readinto if isinstance(packets, Content) else None
         self._rest = memoryview(b"")
 
     def take(self, length: int) -> Buffer:
@@ -42,7 +48,11 @@ class Packets:
             piece, self._rest = self._rest[:length], self._rest[length:]
             return piece
         buffer, position = new_array(length).data, 0
-        while position < length and (self._rest or self._next()):
+        while position < length:
+            if self._direct and not self._rest and length - position >= _DIRECT:
+                position += self._direct(buffer[position:])
+            if position < length and not self._rest and not self._next():
+                break
             piece = self._rest[: length - position]
             buffer[position : position + len(piece)] = piece
             position += len(piece)
@@ -55,13 +65,7 @@ class Packets:
 
     def push_back(self, data: Buffer) -> None:
         """Let ``data`` come again, before everything else."""
-        self._packets = _after(bytes(self._rest), self._packets)
-        self._rest = memoryview(data)
-
-
-def _after(first: bytes, rest: Iterable[Buffer]) -> Iterator[Buffer]:
-    yield first
-    yield from rest
+        self._rest = memoryview(bytes(data) + bytes(self._rest))
 
 
 class _Recorded:

@@ -27,27 +27,66 @@ class DisconnectedError(GitError):
 
 
 class PacketReader:
-    """Packets from a file; a pipe is read in pieces of up to 1 MiB."""
+    """Packets from a file. A pipe is read straight into the memory where a payload is wanted."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = _with_large_buffer(file)
+        self._file = _unbuffered(file)
+        self._header = bytearray(4)
+        self._held = 0  # bytes of the next header that were read already
+        self._left = 0  # bytes of the payload that were not
 
     def packet(self) -> bytes | None:
-        """Return the next payload, ``None`` for a flush packet.
+        """Return the next payload, or the rest of one; ``None`` for a flush packet.
 
         Raises ``EOFError`` where the stream ends between packets, ``DisconnectedError`` where it
         ends inside one, ``GitError`` when the bytes are no packet.
         """
-        header = self._file.read(4)
-        if header == _FLUSH:
+        if not self._left and not self._begin():
             return None
-        if not header:
-            raise EOFError
-        length = _payload_length(header)
-        payload = self._file.read(length)
-        if len(payload) < length:
-            raise DisconnectedError("git ended in the middle of a packet")
-        return payload
+        payload = bytearray(self._left)
+        self._receive(memoryview(payload))
+        return bytes(payload)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read payloads into ``buffer`` until it is full or a flush packet comes.
+
+        Returns how many bytes that are: fewer than the buffer has only where all is read.
+        """
+        done = 0
+        while done < len(buffer):
+            if not self._left and not self._begin():
+                break
+            step = min(self._left, len(buffer) - done)
+            self._receive(buffer[done : done + step])
+            done += step
+        return done
+
+    def _begin(self) -> bool:
+        """Read a header; return false for a flush packet."""
+        while self._held < len(self._header):
+            count = system.read_into(self._file, [memoryview(self._header)[self._held :]])
+            if not count and not self._held:
+                raise EOFError
+            if not count:
+                raise DisconnectedError("git ended in the middle of a packet")
+            self._held += count
+        self._held = 0
+        if self._header == _FLUSH:
+            return False
+        self._left = _payload_length(bytes(self._header))
+        return True
+
+    def _receive(self, view: memoryview) -> None:
+        """Fill ``view`` from the payload; with its last bytes comes the header after it."""
+        while view:
+            rest = [memoryview(self._header)] if len(view) == self._left else []
+            count = system.read_into(self._file, [view, *rest])
+            if not count:
+                raise DisconnectedError("git ended in the middle of a packet")
+            taken = min(count, len(view))
+            self._left -= taken
+            self._held = count - taken
+            view = view[taken:]
 
     def line(self) -> str | None:
         """Return the next payload as text without its line break, ``None`` for a flush packet."""
@@ -83,10 +122,20 @@ class Content(Iterator[bytes]):
             raise StopIteration
         return payload
 
+    def readinto(self, buffer: memoryview) -> int:
+        """Read into ``buffer``; fewer bytes than it has, or none, only at the end."""
+        try:
+            done = 0 if self.done else self._reader.readinto(buffer)
+        except EOFError:
+            raise DisconnectedError("git ended in the middle of a file") from None
+        self.done = self.done or done < len(buffer)
+        return done
+
     def drain(self) -> None:
         """Read what is left and forget it: git reads no answer before it has sent all."""
-        for _ in self:
-            pass
+        scratch = memoryview(bytearray(MAX_PAYLOAD))
+        while not self.done:
+            self.readinto(scratch)
 
 
 class PacketWriter:
@@ -124,17 +173,15 @@ class PacketWriter:
 
 
 def _payload_length(header: bytes) -> int:
-    if len(header) < 4:
-        raise DisconnectedError("git ended in the middle of a packet")
     length = int(header, 16) if _HEX.issuperset(header) else -1
     if not 4 <= length <= MAX_PAYLOAD + 4:
         raise GitError(f"this is no packet of the filter protocol: {header!r}")
     return length - 4
 
 
-def _with_large_buffer(file: IO[bytes]) -> IO[bytes]:
-    """Return the same stream, read in larger pieces where it is a pipe: 1.3 times as fast."""
+def _unbuffered(file: IO[bytes]) -> IO[bytes] | io.FileIO:
+    """Return the same stream without the buffer of Python, where it is a pipe."""
     if not isinstance(file, io.BufferedReader):
         return file
     system.enlarge_pipe(file, _BUFFER)
-    return io.BufferedReader(io.FileIO(file.fileno(), closefd=False), _BUFFER)
+    return io.FileIO(file.fileno(), closefd=False)

@@ -146,3 +146,37 @@ def test_a_reader_that_is_gone_is_a_disconnection():
     os.close(read_end)
     with os.fdopen(write_end, "wb") as file, pytest.raises(DisconnectedError):
         PacketWriter(file).data(b"x" * 100)
+
+
+@pytest.mark.parametrize("is_pipe", [True, False])
+def test_payloads_are_read_where_they_are_wanted(is_pipe):
+    content = os.urandom(5 * MAX_PAYLOAD + 77)
+    data = written(lambda packets: (packets.data(content), packets.end(), packets.lines("next")))
+    if is_pipe:
+        output, source = os.pipe()
+        writer = threading.Thread(target=lambda: (os.write(source, data), os.close(source)))
+        # In pieces that end anywhere: a pipe holds less than all of it.
+        writer.start()
+        file = os.fdopen(output, "rb")
+    else:
+        file = io.BytesIO(data)
+    packets = PacketReader(file)
+    came, received = Content(packets), bytearray()
+    for size in [3, MAX_PAYLOAD, 1, 2 * MAX_PAYLOAD + 5, 10 * MAX_PAYLOAD]:
+        buffer = memoryview(bytearray(size))
+        count = came.readinto(buffer)
+        received += buffer[:count]
+        assert (count < size) == came.done
+        if size == 3:
+            received += next(came)  # what is left of the packet at hand
+    assert received == content
+    assert came.readinto(memoryview(bytearray(5))) == 0
+    assert list(packets.lines()) == ["next"], "nothing beyond the end was taken"
+    if is_pipe:
+        writer.join()
+        file.close()
+
+
+def test_a_file_that_ends_early_fills_no_buffer():
+    with pytest.raises(DisconnectedError, match="middle of a file"):
+        Content(reader(b"0005a")).readinto(memoryview(bytearray(9)))
