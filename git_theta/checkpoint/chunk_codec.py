@@ -231,6 +231,11 @@ def _decode(
     return DecodedChunk(data, tuple(locations))
 
 
+def decode_links(store: Frames, chain: Chain) -> Iterator[Link]:
+    """Yield the content of each link of ``chain``, from the bottom up, verified."""
+    return _links(store, chain, {}, set())
+
+
 def decode_bases(store: Frames, chain: Chain) -> tuple[Base, Base]:
     """Return what lies at the bottom and at the top of ``chain``, to encode against."""
     bottom = top = None

@@ -66,17 +66,23 @@ class Allowance:
         here = {ref for ref in refs if sizes[ref.oid] == ref.size}
         self._paid |= here
         self._stored += sum(ref.length for ref in here)
-        self.spend(times * _declared(wanted), limit)
+        decoded = times * _declared(wanted)
+        self._check(self._decoded + decoded, limit)
+        # Only now: what is refused costs nothing, and the next checkpoint may be an honest one.
+        self._decoded += decoded
 
     def spend(self, decoded: int, limit: int) -> None:
-        """Account for bytes that are decoded; raises as ``charge`` does."""
+        """Account for bytes that were decoded; raises as ``charge`` does."""
         self._decoded += decoded
-        if self._decoded > RATIO * self._stored + limit:
+        self._check(self._decoded, limit)
+
+    def _check(self, decoded: int, limit: int) -> None:
+        if decoded > RATIO * self._stored + limit:
             raise LimitError(
-                f"it costs as much as decoding {self._decoded:,} bytes, and {self._stored:,} are "
+                f"it costs as much as decoding {decoded:,} bytes, and {self._stored:,} are "
                 f"stored for it: over {RATIO:,} times as many, and theta.expandLimit={limit} more",
                 hint="if you trust this repository: git config theta.expandLimit "
-                f"{-(-self._decoded >> 30)}g",
+                f"{-(-decoded >> 30)}g",
             )
 
 

@@ -95,10 +95,8 @@ class _ChunkReader:
             self._storage.index.forget(ref.oid for ref in chunk.chain)
             raise
         data = decoded.data.data
-        longer = sum(row.raw_length for row in decoded.locations) - chunk.length * len(chunk.chain)
         with self._lock:
-            if longer > 0:  # bases are longer than a manifest can say
-                self._storage.allowance.spend(longer, self._storage.settings.expand_limit)
+            self._storage.charge_bases(chunk, decoded.locations)
             self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
             if chunk.hash in self._skeleton:
                 self._kept[chunk.hash] = data

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from git_theta import manifest
 from git_theta.checkpoint import clean
-from git_theta.codec import Frame, encode_frame
+from git_theta.codec import MAX_RAW, Frame, encode_frame
 from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, repair
+from git_theta.commands.fsck.check import _culprit
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Encoded, Part
 from git_theta.errors import UsageError
@@ -355,6 +359,64 @@ class TestWrongFrames:
             ":made.safetensors",
             "HEAD:made.safetensors",
         }
+
+
+def frugal(workspace: Workspace, limit: int) -> Workspace:
+    settings = replace(workspace.storage.settings, expand_limit=limit)
+    return replace(workspace, storage=replace(workspace.storage, settings=settings))
+
+
+def bomb(workspace: Workspace, path: str, value: int, length: int = MAX_RAW) -> Ref:
+    """Commit a checkpoint that is one number everywhere: a frame of some 100 bytes."""
+    content = bytes([value]) * length
+    ref = workspace.store.write(lying_frame(content, content))
+    assert ref.length < 200
+    stage(workspace, opaque(content, ref), path)
+    commit(workspace)
+    return ref
+
+
+class TestCosts:
+    """A frame of 100 bytes decodes to 64 MiB, and a repository may name thousands."""
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_a_bomb_is_named_and_the_rest_is_checked(
+        self, workspace: Workspace, full: bool
+    ) -> None:
+        bomb(workspace, "bomb.safetensors", 1)
+        damaged = top(workspace, ":other.safetensors", "layer.0.weight")
+        rewrite(workspace.store, damaged.oid, b"x" * damaged.size)
+        found = {p.kind: p for p in check(frugal(workspace, 0), full=full).problems}
+        assert found.keys() == {"corrupt", "manifest"}
+        assert "theta.expandLimit=0" in found["manifest"].detail
+        assert found["manifest"].fix == (
+            "if you trust this repository: git config theta.expandLimit 1g"
+        )
+        assert Use("HEAD:bomb.safetensors", None) in found["manifest"].uses
+
+    def test_what_is_too_much_all_together_is_not_looked_at(self, workspace: Workspace) -> None:
+        for value in range(3):
+            bomb(workspace, f"{value}.safetensors", value, 1 << 20)
+        report = check(frugal(workspace, 1 << 20))
+        assert report.ok
+        assert re.match(r"chunks of [12] checkpoints?: .*expandLimit", report.skipped[0])
+        assert check(frugal(workspace, 4 << 20)).skipped == ()
+
+    def test_the_index_is_rebuilt_without_them(self, workspace: Workspace) -> None:
+        ref = bomb(workspace, "bomb.safetensors", 1)
+        rebuilt = rebuild_index(frugal(workspace, 0))
+        assert list(rebuilt.rejected) == [ref.oid]
+        assert rebuilt.frames == len(list(workspace.store.oids())) - 1
+
+    def test_a_broken_chain_is_decoded_link_by_link(self, workspace: Workspace) -> None:
+        """64 links took 2,080 decodings to find the one that was broken."""
+        bottom = workspace.store.write(lying_frame(b"content", b"content"))
+        chain = (bottom,) * 40
+        commit_manifest(workspace, opaque(b"content", *chain))
+        broken = Chunk(7, content_hash(b"content"), chain)
+        with patch.object(workspace.store, "read", wraps=workspace.store.read) as read:
+            assert _culprit(workspace.store, broken) == bottom
+        assert read.call_count == 2
 
 
 class TestWrongManifests:

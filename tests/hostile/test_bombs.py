@@ -88,6 +88,15 @@ def test_a_command_has_one_allowance_for_all_its_files():
         allowance.charge(one.chunks(), {ref.oid: 100}.get, limit=10 << 20)
 
 
+def test_what_is_refused_is_not_decoded_and_costs_the_next_nothing():
+    ref = Ref("a" * 64, 100, 0, 100)
+    bomb, honest = (checkpoint(Chunk(n, "b" * 64, (ref,))) for n in (8 << 20, 1 << 20))
+    allowance = Allowance()
+    with pytest.raises(LimitError, match="8,388,608"):
+        allowance.charge(bomb.chunks(), {ref.oid: 100}.get, limit=1 << 20)
+    allowance.charge(honest.chunks(), {ref.oid: 100}.get, limit=1 << 20)
+
+
 def test_what_is_not_here_pays_for_nothing():
     ref = Ref("a" * 64, 1 << 40, 0, 1 << 40)
     one = checkpoint(Chunk(1 << 20, "b" * 64, (ref,)))

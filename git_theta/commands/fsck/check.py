@@ -8,17 +8,20 @@ first manifest that needs it is left, so no later step has to come back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from git_theta import manifest
 from git_theta.checkpoint import chunk_codec, smudge
+from git_theta.checkpoint.limits import Allowance, excess
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
 from git_theta.errors import (
     CorruptObjectError,
+    LimitError,
     ManifestError,
     MissingObjectError,
     ThetaError,
@@ -60,7 +63,8 @@ class _Case:
 
 class _Checker:
     def __init__(self, workspace: Workspace, scope: Scope, full: bool) -> None:
-        self._workshop = workspace.storage
+        # Each pass over what is here may cost as much.
+        self._workshop = replace(workspace.storage, allowance=Allowance())
         self._store = workspace.store
         self._scope = scope
         self._full = full
@@ -71,6 +75,7 @@ class _Checker:
         self._bad_objects: dict[str, _Case] = {}
         self._bad_chunks: dict[Chunk, _Case] = {}
         self._bad_manifests: list[_Case] = []
+        self._costly: list[LimitError] = []
 
     def report(self) -> Report:
         cases = [*self._bad_objects.values(), *self._bad_chunks.values(), *self._bad_manifests]
@@ -82,7 +87,7 @@ class _Checker:
             stored=sum(self._sizes.values()),
             absent=len(cases) - len(serious),
             problems=tuple(replace(case.problem, uses=tuple(case.uses)) for case in serious),
-            skipped=tuple(self._scope.skipped),
+            skipped=(*self._scope.skipped, *self._left_out()),
         )
 
     def run(self) -> None:
@@ -105,8 +110,11 @@ class _Checker:
         except ManifestError as error:
             self._blame_manifest(found, error)
             return
-        if not (self._full and self._rebuild(found, described)):
-            self._chunks(described)
+        try:
+            if not (self._full and self._rebuild(found, described)):
+                self._chunks(described)
+        except LimitError as error:
+            self._refuse(found, described, error)
         self._contents.update(chunk.hash for chunk in described.chunks())
         self._concern(found, described)
 
@@ -141,11 +149,14 @@ class _Checker:
     # --- frames ----------------------------------------------------------------------------------
 
     def _chunks(self, described: Manifest) -> None:
-        new = (chunk for chunk in dict.fromkeys(described.chunks()) if not self._is_settled(chunk))
+        distinct = dict.fromkeys(described.chunks())
+        new = [chunk for chunk in distinct if not self._is_settled(chunk)]
+        self._workshop.charge(new)
         groups = batches(new, lambda chunk: chunk.length, _BATCH)
         for results in in_order(self._decode, groups, self._workshop.settings.workers):
             for chunk, locations, problem in results:
                 self._frames.update((location.ref, location) for location in locations)
+                self._workshop.charge_bases(chunk, locations)
                 if problem is not None:
                     self._bad_chunks[chunk] = _Case(problem)
                 self._workshop.progress.advance(chunk.length)
@@ -190,6 +201,8 @@ class _Checker:
             self._chunks(described)
             if not any(self._damaged(described)):
                 self._blame_manifest(found, error)
+        except LimitError:
+            raise
         except ThetaError:
             return False
         return True
@@ -217,6 +230,20 @@ class _Checker:
                 if chunk in self._bad_chunks:
                     yield self._bad_chunks[chunk], name
 
+    def _refuse(self, found: Found, described: Manifest, error: LimitError) -> None:
+        """Blame a checkpoint that nobody could check out; others cost too much all together."""
+        if excess(described) > self._workshop.settings.expand_limit:
+            self._blame_manifest(found, error)
+        else:
+            self._costly.append(error)
+
+    def _left_out(self) -> list[str]:
+        if not self._costly:
+            return []
+        count, last = len(self._costly), self._costly[-1]
+        what = f"chunks of {count} checkpoint{'s' if count > 1 else ''}"
+        return [f"{what}: {last.message}; {last.hint}"]
+
     def _blame_manifest(self, found: Found, error: ThetaError) -> None:
         uses = {Use(name, None): None for name in self._scope.names(found)}
         fix = error.hint or "git theta show, or restore the file from an older commit"
@@ -225,10 +252,9 @@ class _Checker:
 
 
 def _culprit(store: ObjectStore, chunk: Chunk) -> Ref:
-    """The deepest link of a chain that does not decode."""
-    for first in reversed(range(len(chunk.chain))):
-        try:
-            chunk_codec.decode_bases(store, chunk.chain[first:])
-        except ThetaError:
-            return chunk.chain[first]
-    return chunk.chain[0]
+    """Return the deepest link of a chain that does not decode."""
+    sound = 0
+    with suppress(ThetaError):
+        for _ in chunk_codec.decode_links(store, chunk.chain):
+            sound += 1
+    return chunk.chain[max(0, len(chunk.chain) - 1 - sound)]

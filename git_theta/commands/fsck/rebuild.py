@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint.limits import Allowance
 from git_theta.codec import Header, iter_headers
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.system import FileSource
-from git_theta.errors import ThetaError
+from git_theta.errors import LimitError, ThetaError
 from git_theta.manifest import Chunk
 from git_theta.store import Location
 from git_theta.workspace import Workspace
@@ -57,6 +58,7 @@ def rebuild_index(workspace: Workspace) -> Rebuilt:
 class _Rebuilder:
     def __init__(self, workspace: Workspace) -> None:
         self._store = workspace.store
+        self._storage = replace(workspace.storage, allowance=Allowance())
         self._workers = workspace.storage.settings.workers
         self._progress = workspace.storage.progress
         self._chains: dict[str, tuple[Ref, ...]] = {}
@@ -97,12 +99,22 @@ class _Rebuilder:
             if not level:
                 break
             self.waiting = [frame for frame in self.waiting if self._below(frame) is None]
-            groups = batches(level, lambda frame: frame.header.raw_length, _BATCH)
+            groups = batches(
+                filter(self._is_paid, level), lambda frame: frame.header.raw_length, _BATCH
+            )
             found: dict[str, tuple[Ref, ...]] = {}
             for results in in_order(self._decode, groups, self._workers):
                 for frame, location in results:
                     self._take(frame, location, found)
             self._chains = found | self._chains
+
+    def _is_paid(self, frame: _Frame) -> bool:
+        try:
+            self._storage.charge([frame.chunk(self._below(frame) or ())])
+        except LimitError as error:
+            self.rejected[frame.ref.oid] = error.message
+            return False
+        return True
 
     def _below(self, frame: _Frame) -> tuple[Ref, ...] | None:
         """Return the chain that a frame stands on, if it is verified."""

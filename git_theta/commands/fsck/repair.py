@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint import chunk_codec
 from git_theta.checkpoint.chunk_codec import Base
 from git_theta.checkpoint.chunking import geometries, placements
+from git_theta.checkpoint.limits import Allowance
 from git_theta.commands.fsck.report import Report
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Geometry
@@ -159,6 +160,7 @@ class _Contents:
     def __init__(self, workspace: Workspace, lost: Mapping[str, int], roots: list[Path]) -> None:
         self._repo = workspace.repo
         self._store = workspace.store
+        self._storage = replace(workspace.storage, allowance=Allowance())
         self._lost = lost
         self._roots = roots
         self._frames: dict[str, dict[int, _Frame]] = {oid: {} for oid in lost}
@@ -237,6 +239,7 @@ class _Contents:
         # Other frames of it first; of a damaged object most frames may be right.
         for other in self._chunks.get(chunk.hash, ()):
             try:
+                self._storage.charge([other])
                 return chunk_codec.decode(self._store, other).data.data
             except ThetaError:
                 continue
