@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from git_theta.cli.exit_handling import complain
@@ -9,7 +11,7 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.text import plural, printable
 from git_theta.core.shell import as_typed
 from git_theta.errors import UsageError
-from git_theta.filters.deferred import checkout_deferred, stubs
+from git_theta.filters.deferred import checkout_deferred
 from git_theta.git import Repository, revisions
 from git_theta.workspace import open_workspace
 
@@ -31,7 +33,7 @@ def command(paths: tuple[str, ...]) -> None:
         repo = workspace.repo
         tracked = dict.fromkeys(entry.path for entry, _ in repo.manifests(repo.index()))
         chosen = [name for path in paths for name in _below(repo, tracked, path)] or list(tracked)
-        done = checkout_deferred(workspace, stubs(workspace, chosen))
+        done = checkout_deferred(workspace, chosen)
     for name in done:
         click.echo(f"Restored {printable(name)}")
     if not done:
@@ -51,7 +53,7 @@ def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
     if found:
         return found
     if revisions.is_revision(repo, path):
-        hint = f"git checkout {path} switches to a commit; this command takes paths"
+        hint = f"git checkout {shlex.quote(path)} switches to a commit; this command takes paths"
     else:
         hint = "git theta ls-files lists the checkpoints"
     raise UsageError(f"{path}: no checkpoint is there in the index", hint=hint)

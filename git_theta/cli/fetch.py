@@ -33,10 +33,14 @@ def command(revs: tuple[str, ...], everything: bool) -> None:
     with open_workspace(progress=Meter()) as workspace:
         repo = workspace.repo
         entries = repo.range_entries(["--all"], []) if everything else _entries(repo, revs)
-        objects = transfer.needed_objects(repo, entries, complain)
-        missing = {o: size for o, size in objects.items() if not workspace.store.has(o)}
-        transfer.fetch(workspace, missing)
-    click.echo(f"Downloaded {plural(len(missing), 'object')} ({human(sum(missing.values()))})")
+        found = [each for _, each in transfer.read_manifests(repo, entries, complain)]
+        oids = {oid for each in found for oid in each.objects()}
+        missing = {oid for oid in oids if not workspace.store.has(oid)}
+        problems = transfer.fetch_each(workspace, found)
+        came = [size for oid in missing if (size := workspace.store.size(oid)) is not None]
+    click.echo(f"Downloaded {plural(len(came), 'object')} ({human(sum(came))})")
+    if problems:
+        raise problems[0]
 
 
 def _entries(repo: Repository, revs: tuple[str, ...]) -> list[Entry]:

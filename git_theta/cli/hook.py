@@ -13,7 +13,7 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.push import tell_uploaded
 from git_theta.commands.whole_files import in_index, in_range
 from git_theta.core.system import ancestors
-from git_theta.filters.deferred import checkout_deferred, stubs, take_deferred
+from git_theta.filters.deferred import checkout_deferred, take_deferred
 from git_theta.git import Repository
 from git_theta.git.command import decode
 from git_theta.git.staging import staged_paths
@@ -81,5 +81,4 @@ def pre_commit() -> None:
 def post_index_change(flags: tuple[str, ...]) -> None:
     """Write the large checkpoints of a checkout."""
     with open_workspace(progress=Meter()) as workspace:
-        paths = take_deferred(workspace)
-        checkout_deferred(workspace, stubs(workspace, paths))
+        checkout_deferred(workspace, take_deferred(workspace))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -148,7 +149,8 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
                 False,
                 f"{folder / attributes.FILE}: line {later.number} ({later.text.strip()}) "
                 f"takes the effect from line {ours.number}",
-                f'git theta track "{pattern}" in {folder}, which moves ours behind it',
+                f"git theta track {shlex.quote(pattern)} in {shlex.quote(str(folder))}, "
+                "which moves ours behind it",
             )
 
 
@@ -174,7 +176,7 @@ def _whole_files(repo: Repository) -> Iterator[Finding]:
 
 def _checkpoints() -> Iterator[Finding]:
     with open_workspace() as workspace:
-        yield _left_manifests(workspace)
+        yield from _left_manifests(workspace)
         for name in workspace.repo.remotes():
             yield from _remote(workspace, name)
 
@@ -185,13 +187,17 @@ def _remote(workspace: Workspace, name: str) -> Iterator[Finding]:
     if count:
         objects = f"{count} object{'s' if count > 1 else ''}"
         detail = f"{name} may lack {objects} of its commits: no push from here uploaded them"
-        yield Finding("remotes", False, detail, f"git theta fsck --remote {name}")
+        yield Finding("remotes", False, detail, f"git theta fsck --remote {shlex.quote(name)}")
 
 
-def _left_manifests(workspace: Workspace) -> Finding:
+def _left_manifests(workspace: Workspace) -> Iterator[Finding]:
     paths = [entry.path for entry, _ in workspace.repo.manifests(workspace.repo.index())]
-    left = [stub.path for stub in stubs(workspace, paths)]
-    if not left:
-        return Finding("checkpoints", True, f"{len(paths)} in the index")
-    detail = f"still manifests in the work tree: {', '.join(left[:3])}"
-    return Finding("checkpoints", False, detail, "git theta checkout")
+    broken: list[ThetaError] = []
+    left = [stub.path for stub in stubs(workspace, paths, broken.append)]
+    for error in broken:
+        yield Finding("checkpoints", False, f"{error.path}: {error.message}", error.hint)
+    if left:
+        detail = f"still manifests in the work tree: {', '.join(left[:3])}"
+        yield Finding("checkpoints", False, detail, "git theta checkout")
+    elif not broken:
+        yield Finding("checkpoints", True, f"{len(paths)} in the index")

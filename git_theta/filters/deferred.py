@@ -8,7 +8,7 @@ disk, chunk by chunk.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,13 @@ from pathlib import Path
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge_to
 from git_theta.core.system import atomic_file
-from git_theta.errors import ChangedError, ThetaError, naming
+from git_theta.errors import ChangedError, ThetaError
 from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
+
+_SHOWN = 5
+"""Further files that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +34,36 @@ class Stub:
     described: Manifest
 
 
-def stubs(workspace: Workspace, paths: Iterable[str]) -> Iterator[Stub]:
-    """Those of ``paths`` whose file in the work tree is a manifest."""
+def stubs(
+    workspace: Workspace, paths: Iterable[str], complain: Callable[[ThetaError], None]
+) -> Iterator[Stub]:
+    """Yield those of ``paths`` whose file in the work tree is a manifest.
+
+    One that cannot be read is told to ``complain``, and the others follow.
+    """
     for path in paths:
         file = _file(workspace, path)
         text = _read_manifest(file) if _is_inside(workspace, file) else None
         if text is None:
             continue
-        with naming(path):
-            yield Stub(path, text, manifest.parse(text))
+        try:
+            described = manifest.parse(text)
+        except ThetaError as error:
+            complain(error.at(path))
+            continue
+        yield Stub(path, text, described)
 
 
-def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
-    """Replace each stub by its file; what they lack is fetched in one go. Gives their paths.
+def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
+    """Replace each manifest at ``paths`` by its file; return the paths of those.
 
-    Each file appears whole or not at all, and git then knows that it is unmodified. Where one
-    cannot be had, the others are written, and the first error is raised.
+    What they lack is fetched in one go. Each file appears whole or not at all, and git then knows
+    that it is unmodified. Where one cannot be had, the others are written, and the first error is
+    raised, with the others as details.
     """
-    waiting = list(found)
-    problems: list[ThetaError] = []
-    for objects in manifest.objects_of(stub.described for stub in waiting):
-        with _gathering(problems):
-            transfer.fetch(workspace, objects)
+    problems = list[ThetaError]()
+    waiting = list(stubs(workspace, paths, problems.append))
+    problems += transfer.fetch_each(workspace, (stub.described for stub in waiting))
     done: list[str] = []
     for stub in waiting:
         with _gathering(problems, stub.path):
@@ -60,17 +71,20 @@ def checkout_deferred(workspace: Workspace, found: Iterable[Stub]) -> list[str]:
             done.append(stub.path)
     worktree.refresh(workspace.repo, done)
     if problems:
-        raise problems[0]
+        first, *others = problems
+        named = [f"{error.path}: {error.message}" for error in others if error.path]
+        first.details = (*first.details, *named[:_SHOWN])
+        raise first
     return done
 
 
 @contextmanager
-def _gathering(problems: list[ThetaError], path: str | None = None) -> Iterator[None]:
+def _gathering(problems: list[ThetaError], path: str) -> Iterator[None]:
     """Keep an error, of the file at ``path``, instead of raising it."""
     try:
         yield
     except ThetaError as error:
-        problems.append(error.at(path) if path else error)
+        problems.append(error.at(path))
 
 
 def defer(workspace: Workspace, path: str) -> None:

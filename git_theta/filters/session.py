@@ -208,11 +208,8 @@ class Session:
         """
         if not self._announced:
             self._announced = True
-            for objects in manifest.objects_of(self._waiting.values()):
-                try:
-                    transfer.fetch(self._workspace, objects)
-                except ThetaError as error:
-                    self._warn(error)  # each file that cannot be rebuilt will say so itself
+            for error in transfer.fetch_each(self._workspace, self._waiting.values()):
+                self._warn(error)  # each file that cannot be rebuilt will say so itself
             whole = [path for path, found in self._waiting.items() if self._is_here(found)]
             if whole:
                 return whole

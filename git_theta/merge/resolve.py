@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.filters.deferred import checkout_deferred, stubs
+from git_theta.filters.deferred import checkout_deferred
 from git_theta.git import Repository, staging, worktree
 from git_theta.git.conflict import BASE, OURS, THEIRS, commits, sides, stages
 from git_theta.git.operation import under_way
@@ -103,4 +103,4 @@ def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions
 def _settle(workspace: Workspace, path: str, text: bytes) -> None:
     """Make the merged version what index and work tree have."""
     staging.write(workspace.repo, path, text)
-    checkout_deferred(workspace, stubs(workspace, [path]))
+    checkout_deferred(workspace, [path])

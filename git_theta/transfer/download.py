@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from git_theta import manifest
 from git_theta.errors import (
     CorruptObjectError,
     MissingObjectError,
@@ -15,6 +16,7 @@ from git_theta.errors import (
 from git_theta.git.lfs import Lfs
 from git_theta.git.lfs_storage import Neighbour, alternates
 from git_theta.git.remotes import Remote, fetch_remote
+from git_theta.manifest import Manifest
 from git_theta.transfer import records
 from git_theta.workspace import Workspace
 
@@ -31,6 +33,20 @@ def fetch(
     """
     missing = {oid: size for oid, size in objects.items() if not workspace.store.has(oid)}
     fetch_anew(workspace, missing, remotes)
+
+
+def fetch_each(workspace: Workspace, manifests: Iterable[Manifest]) -> list[ThetaError]:
+    """Fetch what several checkpoints need, in as few goes as can be; return what went wrong.
+
+    One that states a wrong size of an object stops no other.
+    """
+    problems = list[ThetaError]()
+    for objects in manifest.objects_of(manifests):
+        try:
+            fetch(workspace, objects)
+        except ThetaError as error:
+            problems.append(error)
+    return problems
 
 
 def fetch_anew(

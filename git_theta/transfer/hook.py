@@ -84,7 +84,8 @@ def before_push(
     remote = find_remote(repo, name, url)
     tips = [u.local for u in updates if not u.deletes and not u.names_objects]
     there = _commits_there(repo, remote, updates) if tips else []
-    needed = needed_objects(repo, history_entries(repo, tips, there), warn)
+    entries = history_entries(repo, tips, there)
+    needed = needed_objects(repo, entries, warn, workspace.store.size)
     sent = put(workspace, remote, needed)
     pushed = (u.local for u in updates if u.names_objects and not u.deletes)
     arriving = pointers.named_by(repo, pushed)

@@ -100,12 +100,21 @@ def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:
 
 
 def needed_objects(
-    repo: Repository, entries: Iterable[Entry], warn: Warn = silent
+    repo: Repository,
+    entries: Iterable[Entry],
+    warn: Warn = silent,
+    size_of: Callable[[str], int | None] = lambda oid: None,
 ) -> dict[str, int]:
-    """Return every object that the manifests among ``entries`` need: oid to bytes."""
+    """Return every object that the manifests among ``entries`` need: oid to bytes.
+
+    Where they disagree on the size of one, the size that ``size_of`` tells counts, else the first:
+    a manifest that states a wrong one must not stop the others.
+    """
     needed: dict[str, int] = {}
     for _, found in read_manifests(repo, entries, warn):
-        needed.update(found.objects())
+        for oid, size in found.objects().items():
+            if needed.setdefault(oid, size) != size == size_of(oid):
+                needed[oid] = size
     return needed
 
 

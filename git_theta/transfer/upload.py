@@ -45,7 +45,7 @@ def push(workspace: Workspace, name: str, tips: Iterable[str], warn: Warn) -> Up
     remote = find_remote(workspace.repo, name)
     commits = list(tips)
     found = workspace.repo.local_entries(history_entries(workspace.repo, commits))
-    needed = needed_objects(workspace.repo, found, warn)
+    needed = needed_objects(workspace.repo, found, warn, workspace.store.size)
     try:
         sent = put(workspace, remote, needed)
     except (MissingObjectError, CorruptObjectError):

@@ -118,7 +118,7 @@ def test_track_and_untrack(theta, repo):
 def test_ls_files(model, theta):
     model.commit_files({"a.safetensors": FIRST, "notes.txt": b"text"})
     model.commit_files({"sub/b.pt": checkpoints.torch_zip(BASE)})
-    rows = _json(theta(model, "ls-files", "--json"))
+    rows = _json(theta(model, "ls-files", "--json"))["checkpoints"]
     assert [(row["path"], row["format"], row["tensors"]) for row in rows] == [
         ("a.safetensors", "safetensors", 4),
         ("sub/b.pt", "torch", 4),
@@ -126,7 +126,7 @@ def test_ls_files(model, theta):
     assert rows[0]["size"] == len(FIRST)
     assert rows[0]["missing"] == 0
     assert "a.safetensors" in theta(model, "ls-files").stdout
-    assert len(_json(theta(model, "ls-files", "HEAD~1", "--json"))) == 1
+    assert len(_json(theta(model, "ls-files", "HEAD~1", "--json"))["checkpoints"]) == 1
     assert theta(model, "ls-files", "nowhere").returncode == 2
 
 
@@ -172,7 +172,7 @@ def test_status(model, theta):
     (model.path / "gone.safetensors").unlink()
     model.write("new.safetensors", checkpoints.safetensors(checkpoints.tensors(9)))
     model.git("add", "new.safetensors")
-    rows = {row["path"]: row for row in _json(theta(model, "status", "--json"))}
+    rows = {row["path"]: row for row in _json(theta(model, "status", "--json"))["checkpoints"]}
     assert (rows["m.safetensors"]["staged"], rows["m.safetensors"]["changed"]) == ("modified", 1)
     assert rows["m.safetensors"]["stored"] > 0
     assert rows["gone.safetensors"]["work_tree"] == "missing"
@@ -279,7 +279,7 @@ def test_doctor_finds_a_line_that_overrides_ours(model, theta):
         file.write("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
     found = _findings(theta(model, "doctor", "--json"))
     fix = found[".gitattributes"]["fix"]
-    assert fix.startswith('git theta track "*.safetensors"')
+    assert fix.startswith("git theta track '*.safetensors'")
     assert theta(model, "track", "*.safetensors").returncode == 0
     assert _findings(theta(model, "doctor", "--json")) == {}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from git_theta import manifest
+from git_theta.errors import ManifestError
 from tests.support import checkpoints
 from tests.support.failures import start
 from tests.support.repo import Repo
@@ -267,6 +268,22 @@ def test_manifests_left_in_the_work_tree_are_restored(model, theta):
     assert done.returncode == 0, done.stderr
     assert model.read("model.safetensors") == FIRST
     assert model.git("diff-files", "--name-only") == ""
+
+
+def test_a_broken_manifest_in_the_work_tree_is_named_and_the_others_are_restored(model, theta):
+    model.commit_files({"a.safetensors": FIRST, "b.safetensors": FIRST})
+    for name in ("a.safetensors", "b.safetensors"):
+        model.write(name, model.git("show", f":{name}").encode() + b"\n")
+    broken = model.read("a.safetensors")[:-20]
+    model.write("a.safetensors", broken)
+    told = theta(model, "doctor").stdout
+    assert "WRONG checkpoints: a.safetensors: " in told
+    assert "still manifests in the work tree: b.safetensors" in told
+    done = theta(model, "checkout")
+    assert done.returncode == ManifestError.exit_code
+    assert done.stderr.count("a.safetensors") == 1
+    assert model.read("a.safetensors") == broken
+    assert model.read("b.safetensors") == FIRST
 
 
 SAVER = """

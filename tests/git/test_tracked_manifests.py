@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
-from git_theta import transfer
+from git_theta import manifest, transfer
+from git_theta.errors import MissingObjectError
 from git_theta.git import Repository
 from git_theta.git.entries import Entry
 from git_theta.git.tracked import TrackedPaths
+from git_theta.manifest import Chunk
 from tests.support import checkpoints
 from tests.support.repo import Repo
 
@@ -44,6 +49,14 @@ def _store_as_it_is(repo: Repo, path: str, content: bytes, attributes: bytes | N
     repo.git("commit", "-q", "-m", path)
 
 
+def _larger(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+    """The same chunks, in objects that are a byte longer than they are."""
+    return tuple(
+        replace(chunk, chain=tuple(replace(ref, size=ref.size + 1) for ref in chunk.chain))
+        for chunk in chunks
+    )
+
+
 @pytest.mark.parametrize("content", [BROKEN, NEWER, None], ids=["broken", "newer", "valid"])
 def test_files_that_are_not_tracked_are_no_manifests(content, pushed, remote, theta):
     pushed.commit_files({"docs/sample.json": content or _sample(pushed)})
@@ -65,6 +78,30 @@ def test_a_broken_one_is_named_and_the_rest_goes_on(pushed, remote, theta, tmp_p
     clone = Repo.clone(remote.path, tmp_path / "clone", "--no-checkout")
     clone.git("checkout", "main", "--", ".gitattributes")
     clone.git("checkout", "main", "--", PATH, "other.safetensors")
+    assert clone.read("other.safetensors") == other
+
+
+def test_one_that_states_a_wrong_size_stops_no_other(pushed, remote, theta, tmp_path):
+    """Its objects are an honest checkpoint's, which must be pushed, fetched and checked out."""
+    other = checkpoints.safetensors(checkpoints.tensors(seed=1))
+    pushed.commit_files({"other.safetensors": other}, "other")
+    found = manifest.parse(pushed.git("show", "HEAD:other.safetensors").encode() + b"\n")
+    tensors = [replace(each, chunks=_larger(each.chunks)) for each in found.tensors]
+    lying = replace(found, tensors=tuple(tensors), skeleton=_larger(found.skeleton))
+    for name in ("a", "z"):  # before and behind the honest one
+        _store_as_it_is(pushed, f"{name}.safetensors", manifest.dump(lying))
+    done = pushed.process("push", "-q", "origin", "main")
+    assert done.returncode == 0, done.stderr
+    clone = Repo.clone(remote.path, tmp_path / "clone", "--no-checkout")
+    clone.git("reset", "-q")
+    assert clone.process("checkout", "main", "--", ".").returncode != 0
+    assert clone.read("other.safetensors") == other
+    shutil.rmtree(clone.path / ".git/theta/objects")
+    done = theta(clone, "fetch")
+    assert done.returncode == MissingObjectError.exit_code
+    assert "Downloaded" in done.stdout
+    (clone.path / "other.safetensors").unlink()
+    clone.git("checkout", "other.safetensors", env={"GIT_ALLOW_PROTOCOL": ""})
     assert clone.read("other.safetensors") == other
 
 
