@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.arguments import PathsAfterDashes
-from git_theta.cli.text import flat, print_json, printable, tensor_changes
+from git_theta.cli.text import flat, print_json, printable, shortened, tensor_changes
 from git_theta.commands.log import Commit, Revision, history
 from git_theta.errors import UsageError
 from git_theta.git import Repository, revisions
@@ -75,4 +75,4 @@ def _rows(row: Revision) -> list[str]:
     path = f"{row.before} -> {row.path}" if row.state == "renamed" else row.path
     first = f"{row.state}: {path}: {tensor_changes(row.state, row.difference)}"
     lines = [first, f"  merged by {row.recipe}"] if row.recipe else [first]
-    return [printable(line) for line in lines]
+    return [shortened(printable(line)) for line in lines]

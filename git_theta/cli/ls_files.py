@@ -29,17 +29,18 @@ def command(rev: str | None, as_json: bool) -> None:
       git theta ls-files
       git theta ls-files HEAD~1
       git theta ls-files v1.0:models
-      git theta ls-files --json | jq '.[].path'
+      git theta ls-files --json | jq '.checkpoints[].path'
     """
     with Repository.discover() as repo:
         entries = _entries(repo, rev)
         rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), entries)
         whole = in_tree(repo, rev, entries) if rev else in_index(repo)
         prefix = "." if rev else os.path.relpath(repo.folder, repo.top)
+        documents = whole_files.documents(repo, whole) if as_json else []
         for line in whole_files.lines(repo, whole, prefix):
             click.echo(printable(line), err=True)
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json({"checkpoints": [asdict(row) for row in rows], "whole_files": documents})
         return
     header = ("PATH", "FORMAT", "TENSORS", "SIZE", "STORED", "MISSING")
     body = [

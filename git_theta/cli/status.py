@@ -36,11 +36,13 @@ def command(as_json: bool) -> None:
     with Repository.discover() as repo:
         rows = changes(repo)
         prefix = os.path.relpath(repo.folder, repo.top)
-        whole = whole_files.lines(repo, in_index(repo), prefix)
+        found = in_index(repo)
+        whole = whole_files.lines(repo, found, prefix)
+        documents = whole_files.documents(repo, found) if as_json else []
     for line in whole:
         click.echo(printable(line), err=True)
     if as_json:
-        print_json([flat(row) for row in rows])
+        print_json({"checkpoints": [flat(row) for row in rows], "whole_files": documents})
     else:
         told = [line for row in rows for line in _lines(row, prefix)]
         for line in told or [f"{plural(len(rows), 'checkpoint')}, nothing changed"]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from git_theta.commands.comparison import Difference
 
 _WIDEST = 120
+_LONGEST = 500
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -70,6 +71,11 @@ def flat(row: Any) -> dict[str, Any]:
 def print_json(value: Any) -> None:
     """Machine-readable output, stable in order."""
     click.echo(json.dumps(value, indent=2))
+
+
+def shortened(line: str) -> str:
+    """Return a line of at most 500 characters; a stranger's recipe may have 256 MiB."""
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4]} ..."
 
 
 def printable(name: str) -> str:

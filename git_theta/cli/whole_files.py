@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from git_theta.cli.text import human, plural
 from git_theta.commands.whole_files import WholeFile, remedy
@@ -21,6 +22,11 @@ def lines(repo: Repository, files: Sequence[WholeFile], folder: str = ".") -> li
     if more := len(files) - _SHOWN:
         told += [f"and {plural(more, 'more file')} like these"] if more > 0 else []
     return told
+
+
+def documents(repo: Repository, files: Sequence[WholeFile]) -> list[dict[str, object]]:
+    """Return a row for each file, as JSON takes it, with the command that mends it."""
+    return [{**asdict(file), "fix": remedy(repo, file, file.path)} for file in files]
 
 
 def _line(repo: Repository, file: WholeFile, path: str) -> str:

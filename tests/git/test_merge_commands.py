@@ -436,7 +436,7 @@ def test_without_torch_the_error_says_what_to_install(branches, theta, tmp_path)
         branches, "merge", "one", "two", "--strategy", "ties", env={"PYTHONPATH": str(tmp_path)}
     )
     assert done.returncode == 11
-    assert 'pip install "git-theta[merge]"' in done.stderr
+    assert 'pip install "theta-vcs[merge]"' in done.stderr
 
 
 # --- with tensors: torch takes seconds to start, so each test here does much ----------------------

@@ -119,7 +119,7 @@ def lived(folder: Path) -> Life:
         json.loads(run(repo, *args, "--json").stdout)
         for args in (["ls-files"], ["status"], ["log"])
     )
-    by_path = [{row["path"]: row for row in rows} for rows in (listed, state)]
+    by_path = [{row["path"]: row for row in rows["checkpoints"]} for rows in (listed, state)]
     return Life(repo, clone, *by_path, logged)
 
 

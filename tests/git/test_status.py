@@ -22,7 +22,10 @@ def status(theta, repo: Repo, code: int = 0) -> str:
 
 
 def rows(theta, repo: Repo) -> dict[str, dict[str, object]]:
-    return {row["path"]: row for row in json.loads(theta(repo, "status", "--json").stdout)}
+    return {
+        row["path"]: row
+        for row in json.loads(theta(repo, "status", "--json").stdout)["checkpoints"]
+    }
 
 
 def test_renames_are_told(model, theta):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_status_and_ls_files_name_them_and_the_way_out(model, theta, whole):
     model.git(*shlex.split(command)[1:])
     assert len(theta(model, "status").stderr.splitlines()) == 1
     assert model.git("show", ":sub/it's.safetensors").startswith('{"git-theta"')
+
+
+@pytest.mark.parametrize("command", [["status"], ["ls-files"], ["ls-files", "HEAD"]])
+def test_a_script_reads_them(command, model, theta, whole):
+    pointer, file = json.loads(theta(model, *command, "--json").stdout)["whole_files"]
+    assert pointer["is_pointer"]
+    assert file["path"] == "sub/it's.safetensors"
+    assert (file["size"], file["commit"]) == (len(FIRST), whole)
+    assert shlex.split(file["fix"])[:3] == ["git", "add", "--renormalize"]
 
 
 def test_they_are_named_as_they_are_typed_in_a_folder(model, theta, whole):
