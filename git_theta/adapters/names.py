@@ -6,6 +6,7 @@ The two often differ in what stands before: an adapter trained on a classifier s
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -90,10 +91,11 @@ class Names:
         shown = candidates[:_SHOWN]
         if len(candidates) > _SHOWN:
             shown += [f"and {len(candidates) - _SHOWN} more"]
+        word = shlex.quote(wanted)
         return UsageError(
             f"{message}; candidates:" if candidates else message,
             details=shown,
-            hint=f"name it with --map {wanted}=NAME, or leave it out with --map {wanted}=",
+            hint=f"name it with --map {word}=NAME, or leave it out with --map {word}=",
         )
 
 

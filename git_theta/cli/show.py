@@ -15,6 +15,7 @@ from git_theta.commands.listing import (
     skeleton_row,
     tensor_rows,
 )
+from git_theta.core.shell import as_typed
 from git_theta.errors import UsageError
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
@@ -48,7 +49,7 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
     if tensor is not None and not chosen:
         raise UsageError(
             f"{checkpoint} has no tensor called {tensor}",
-            hint=f"git theta show {checkpoint} lists them",
+            hint=f"git theta show {as_typed(checkpoint)} lists them",
         )
     if may_differ:
         click.echo(f"{printable(checkpoint)}: {_OTHER}", err=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from git_theta import manifest
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import natural_order
+from git_theta.core.shell import as_typed
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Entry, Repository, revisions
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
@@ -81,17 +83,19 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
     """Return the error for what is no checkpoint, with what was probably meant."""
     if ":" in spec:
         rev = spec.partition(":")[0]
-        hint = f"git theta ls-files {rev}".rstrip() + " lists the checkpoints"
+        hint = f"git theta ls-files {rev and shlex.quote(rev)}".rstrip() + " lists the checkpoints"
         return ManifestError("no file is there", path=spec, hint=hint)
     path = revisions.path_in(repo, spec)
     stages = [entry.stage for entry in repo.index() if entry.path == path]
     if stages:
-        hint = ", ".join(f"git theta show :{stage}:./{spec} ({_STAGES[stage]})" for stage in stages)
+        named = [(shlex.quote(f":{stage}:./{spec}"), _STAGES[stage]) for stage in stages]
+        hint = ", ".join(f"git theta show {word} ({side})" for word, side in named)
         return ManifestError("is in conflict", path=spec, hint=hint)
     if (repo.folder / spec).is_file():
-        return ManifestError("is not in the index", path=spec, hint=f"git add {spec}")
+        return ManifestError("is not in the index", path=spec, hint=f"git add {as_typed(spec)}")
     if revisions.is_revision(repo, spec):
-        hint = f"git theta show {spec}:PATH; git theta ls-files {spec} lists the checkpoints"
+        rev = shlex.quote(spec)
+        hint = f"git theta show {rev}:PATH; git theta ls-files {rev} lists the checkpoints"
         return UsageError(f"{spec} is a revision, not a checkpoint", hint=hint)
     return ManifestError(
         "no file is there", path=spec, hint="git theta ls-files lists the checkpoints"

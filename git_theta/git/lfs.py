@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -237,5 +238,5 @@ def _check_arrival(remote: Remote, neighbour: Neighbour, sizes: Mapping[str, int
 
 def _failed(what: str, remote: Remote, words: str) -> TransferError:
     cause, *more = words.strip().splitlines() or ["git-lfs gave no reason"]
-    hint = f"git lfs env; git ls-remote {remote.title}"
+    hint = f"git lfs env; git ls-remote {shlex.quote(remote.title)}"
     return TransferError(f"cannot {what} {remote.title}: {cause}", details=more, hint=hint)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from git_theta.core.shell import as_typed
 from git_theta.errors import UsageError
 from git_theta.git import command
 from git_theta.git.repository import Repository
@@ -40,7 +41,7 @@ def split(
         raise _unknown(rest[0], reason)
     for word in rest:
         if not (word.startswith(":") or _GLOB.search(word) or _is_file(repo, word)):
-            hint = f"for a file that is gone: git theta log -- {word}"
+            hint = f"for a file that is gone: git theta log -- {as_typed(word)}"
             raise UsageError(f"{word}: no such revision or file", hint=hint)
     return commits, [*rest, *(paths or ())]
 

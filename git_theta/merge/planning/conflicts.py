@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
 from git_theta.core.layout import natural_order
+from git_theta.core.shell import as_typed
 from git_theta.errors import ConflictError
 from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
@@ -94,7 +96,7 @@ def conflict_error(
         f"{number} in conflict; {state}",
         path=path or None,
         details=lines,
-        hint=f"{command or f'git theta resolve {path}'} {_remedy(plan)}",
+        hint=f"{command or f'git theta resolve {as_typed(path)}'} {_remedy(plan)}",
     )
 
 
@@ -109,7 +111,8 @@ def _remedy(plan: Plan) -> str:
         return f"--strategy NAME ({_LISTED})"
     words = ("ours", "theirs") if len(versions.names) == 2 else ()
     names = dict.fromkeys((*words, *versions.names))
-    return f"--rule '{pattern_of(found.name)}=take:side=SIDE', where SIDE is {', '.join(names)}"
+    rule = shlex.quote(f"{pattern_of(found.name)}=take:side=SIDE")
+    return f"--rule {rule}, where SIDE is {', '.join(names)}"
 
 
 def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:

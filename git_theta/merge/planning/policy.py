@@ -99,5 +99,5 @@ def needing_torch(what: str) -> Iterator[None]:
             raise
         raise MissingToolError(
             f"{what} needs torch, which is not installed",
-            hint='pip install "git-theta[merge]"',
+            hint='pip install "theta-vcs[merge]"',
         ) from error

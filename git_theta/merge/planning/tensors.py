@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Literal
@@ -86,8 +87,8 @@ def _check_files(versions: Versions, strategy: str, kind: str) -> None:
             f"{strategy} needs the {kind} statistics of {joined(lacking)}, "
             f"{file.stem}.{kind}.safetensors beside the checkpoint",
             path=versions.path or None,
-            hint=f'git_theta.stats.{kind}(model, batches).save("{file}") in Python makes them, '
-            f"then git add and commit them on each branch (docs/statistics.md)",
+            hint=f"git_theta.stats.{kind}(model, batches).save({json.dumps(str(file))}) in Python "
+            "makes them, then git add and commit them on each branch (docs/statistics.md)",
         )
 
 
