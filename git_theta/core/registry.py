@@ -99,6 +99,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     "formats": {
         "safetensors": "git_theta.formats.safetensors:FORMAT",
         "torch": "git_theta.formats.torch_zip:FORMAT",
+        "numpy": "git_theta.formats.numpy_arrays:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

@@ -22,9 +22,10 @@ ARRAYS = checkpoints.tensors(rows=8192, layers=4)
 SAMPLES: dict[str, Callable[[], bytes]] = {
     "safetensors": lambda: checkpoints.safetensors(ARRAYS, format="pt"),
     "torch": lambda: checkpoints.torch_zip(ARRAYS),
+    "numpy": lambda: checkpoints.npz(ARRAYS),
 }
-# Their files hold more than tensors and names, which only the framework can write.
-WRITTEN_BY_FRAMEWORKS = {"torch"}
+# Their files hold what only the framework can write: a pickle, checksums before the tensors.
+WRITTEN_BY_FRAMEWORKS = {"torch", "numpy"}
 
 
 @cache
@@ -45,6 +46,24 @@ class TestFormats(FormatSuite):
     @pytest.fixture
     def sample(self, plugin: Format) -> bytes:
         return sample_of(plugin.name)
+
+
+class TestSingleArrays(FormatSuite):
+    """An ``.npy`` file is no zip file."""
+
+    can_rebuild = False
+
+    @pytest.fixture
+    def plugin(self) -> Format:
+        return registry.format_named("numpy")
+
+    @pytest.fixture
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        return {"array": ARRAYS["layer.0.weight"]}
+
+    @pytest.fixture
+    def sample(self) -> bytes:
+        return checkpoints.npy(ARRAYS["layer.0.weight"])
 
 
 def test_every_format_has_a_sample() -> None:

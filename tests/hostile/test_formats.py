@@ -28,6 +28,7 @@ from tests.support.formats import (
     entry,
     integer,
     list_of,
+    npy,
     pickled,
     safetensors,
     storage,
@@ -64,7 +65,17 @@ ZIP64 = zip_file(
     [Record(it.name, it.data, zip64=True) for it in torch_records(vector("0", 2), {"0": bytes(8)})],
     zip64=True,
 )
-FILES = {"safetensors": SAFETENSORS, "torch": TORCH, "zip64": ZIP64}
+ARRAY = npy("<f4", "(2, 3)", bytes(range(24)))
+NPZ = zip_file([Record("w.npy", ARRAY), Record("odd.npy", b"deflated", method=8), Record("t", b"")])
+FILES = {
+    "safetensors": SAFETENSORS,
+    "torch": TORCH,
+    "zip64": ZIP64,
+    "npy": ARRAY,
+    "npz": NPZ,
+}
+FORMATS = {"zip64": "torch", "npy": "numpy", "npz": "numpy"}
+OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz"}
 
 
 def scanned(data: bytes, *names: str) -> Layout:
@@ -72,7 +83,7 @@ def scanned(data: bytes, *names: str) -> Layout:
 
     A name makes its format read files that do not look like its own.
     """
-    for name in names or ("x.safetensors", "x.pt"):
+    for name in names or OWN_NAMES.values():
         layout, warning = scan(MemorySource(data), name)
         check_layout(layout, len(data))
         if layout.format == "opaque":
@@ -85,7 +96,9 @@ def scanned(data: bytes, *names: str) -> Layout:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_are_sound(name: str):
-    assert scanned(FILES[name]).format == ("safetensors" if name == "safetensors" else "torch")
+    layout = scanned(FILES[name])
+    assert layout.format == FORMATS.get(name, name)
+    assert layout.spans
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -98,7 +111,7 @@ def test_cut_off_at_every_length(name: str):
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte_wrong(name: str):
     data = FILES[name]
-    own = "x.safetensors" if name == "safetensors" else "x.pt"
+    own = OWN_NAMES[FORMATS.get(name, name)]
     for position in range(len(data)):
         for wrong in (0, 0xFF, data[position] ^ 1):
             scanned(data[:position] + bytes((wrong,)) + data[position + 1 :], own)
@@ -287,6 +300,48 @@ def test_zip64_lies(field: str, lie: int):
 def test_a_tail_full_of_end_records():
     scanned(TORCH + b"PK\x05\x06" * 20_000)
     scanned(b"PK\x03\x04" + b"PK\x05\x06" + b"\xff" * 22 + b"PK\x05\x06" * 16_000)
+
+
+_LITERAL = st.lists(
+    st.sampled_from(["{", "'descr': ", "'<f4'", "'|O'", ", ", "'shape': ", "(", "3, ", ")", "}"])
+    | st.text(max_size=3),
+    max_size=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_LITERAL, st.integers(0, 4), st.integers(0, 1 << 16))
+def test_any_text_as_the_header_of_an_array(parts: list[str], version: int, length: int):
+    text = "".join(parts).encode("utf-8", "replace")
+    scanned(b"\x93NUMPY" + bytes((version, 0)) + length.to_bytes(2, "little") + text, "x.npy")
+    scanned(npy("".join(parts), "(3,)", bytes(12)), "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("descr", "shape"),
+    [
+        ("<f4", "(9223372036854775807, 9223372036854775807)"),
+        ("<U999999999", "(2,)"),
+        ("<f4", f"({'9999999999999999999, ' * 64})"),
+        ("|V0", "(9999999999999999999,)"),
+        ("<f4", f"({' ' * 60_000})"),
+        ("<f4", f"({'1' * 60_000})"),
+        ("<f4" + " " * 60_000, "(1,)"),
+    ],
+)
+def test_arrays_that_ask_for_much(descr: str, shape: str):
+    data = npy(descr, shape, bytes(8))
+    assert scanned(data) == Layout("opaque")
+    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy")
+
+
+def test_python_objects_in_an_array_are_not_run(tmp_path: Path):
+    marker = tmp_path / "marker"
+    run = pickled(call("os", "system", text(f"touch {marker}")))
+    data = npy("|O", "(1,)", run)
+    assert scanned(data) == Layout("opaque")
+    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy")
+    assert not marker.exists()
 
 
 def test_bombs_stay_within_time_and_memory():

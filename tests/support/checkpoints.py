@@ -34,6 +34,20 @@ def torch_zip(arrays: dict[str, np.ndarray] | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def npz(arrays: dict[str, np.ndarray] | None = None) -> bytes:
+    """A file written by ``numpy.savez``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **(tensors() if arrays is None else arrays))
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    """A file written by ``numpy.save``."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=array.dtype.hasobject)
+    return buffer.getvalue()
+
+
 def finetuned(
     arrays: dict[str, np.ndarray] | None = None, scale: float = 1e-3, seed: int = 1
 ) -> dict[str, np.ndarray]:

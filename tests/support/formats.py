@@ -167,6 +167,16 @@ def changed(records: list[Record], name: str, **changes: Any) -> list[Record]:
     return [replace(it, **changes) if it.name.endswith(name) else it for it in records]
 
 
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def npy(descr: str, shape: str, data: bytes) -> bytes:
+    """An ``.npy`` file whose header says this of its array."""
+    literal = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
+    header = literal.encode("utf-8", "replace")
+    return b"\x93NUMPY\2\0" + struct.pack("<I", len(header)) + header + data
+
+
 # --- reading back ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ Signature = tuple[object, ...]
 
 # Where the first checksum in a file stands before what it is of, a stream cannot hold it.
 _TOO_EARLY = "its checksums stand before the tensors, where a merge cannot renew them"
+_TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ class _Choice:
         wanted = {action.name: _signature(action.entry) for action in self._plan.kept}
         fitting = [side for side, v in enumerate(self._sides) if v.structure() == wanted]
         preferred, notes = self._preferred()
-        chosen = next((side for side in preferred if side in fitting), None)
-        if chosen is None:
+        usable = [side for side in preferred if side in fitting]
+        if not usable:
             return self._make(preferred, fitting, notes)
-        return self._use(chosen, notes)
+        # A side whose tensors are the result's needs no checksum renewed.
+        equal = [side for side in usable if side in self._plan.equal_sides()]
+        return self._use((equal or usable)[0], notes)
 
     def _preferred(self) -> tuple[list[int], tuple[str, ...]]:
         """The sides whose extras the result should have."""
@@ -131,7 +135,8 @@ class _Choice:
         verbatim = version.manifest if side in self._plan.equal_sides() else None
         rebuilt = version.rebuilt()
         checksums = {c.start: c for c in version.format.checksums(version.source)}
-        _check_order(rebuilt, checksums)
+        if verbatim is None:
+            _check_renewable(rebuilt, checksums)
         return Assembly(side, rebuilt, checksums, verbatim, notes)
 
     def _make(self, preferred: list[int], fitting: list[int], notes: tuple[str, ...]) -> Assembly:
@@ -163,10 +168,15 @@ def _span(entry: TensorEntry, start: int) -> TensorSpan:
     )
 
 
-def _check_order(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
-    found = (checksums.get(span.start) for span in rebuilt.layout.spans)
-    if any(place < c.start for c in found if c for place in c.places):
-        raise MergeError(_TOO_EARLY, hint="load all sides and torch.save them again")
+def _check_renewable(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
+    """Raise ``MergeError`` unless every checksum of a span stands behind it, and is of it alone."""
+    starts = sorted(checksums)
+    for span in rebuilt.layout.spans:
+        found = checksums[starts[at - 1]] if (at := bisect_right(starts, span.start)) else None
+        if found is None or span.start >= found.start + found.length:
+            continue
+        if found.start != span.start or any(place < found.start for place in found.places):
+            raise MergeError(_TOO_EARLY, hint=_TOO_EARLY_HINT)
 
 
 class FileWriter:

@@ -194,7 +194,7 @@ RECORDS = torch_records(BODY, STORAGES)
     ("data", "reason"),
     [
         pytest.param(b"GGUF and more", "does not begin with a zip record", id="not a zip"),
-        pytest.param(zip_file([Record("arr_0.npy", b"")]), "in a folder", id="npz"),
+        pytest.param(zip_file([Record("data.json", b"")]), "in a folder", id="no folder"),
         pytest.param(zip_file(RECORDS)[:-1], "cut off or not a zip", id="cut off"),
         pytest.param(zip_file(RECORDS[1:]), "'data.pkl' is not there", id="no pickle"),
         pytest.param(

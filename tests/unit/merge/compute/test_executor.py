@@ -341,6 +341,17 @@ def test_checksums_that_come_before_the_tensors(merger):
         merger.execute(merger.versions(*stored, path="m.pt"))
 
 
+def test_checksums_of_more_than_a_tensor(merger):
+    """Those of an ``.npz`` file are of each array's header too: numpy would refuse the result."""
+    files = [checkpoints.npz(with_(**s)) for s in ({}, {"a": BASE["a"] + 1}, {"b": BASE["b"] + 1})]
+    stored = [merger.store(data, "m.npz") for data in files]
+    assert stored[0].format == "numpy"
+    with pytest.raises(MergeError, match="its checksums stand before the tensors"):
+        merger.execute(merger.versions(*stored, path="m.npz"))
+    one_sided = merger.versions(stored[0], stored[0], stored[2], path="m.npz")
+    assert merger.execute(one_sided).manifest is stored[2]
+
+
 def test_opaque_files_are_taken_whole(merger):
     stored = [merger.store(word, "m.bin") for word in (b"base", b"ours", b"theirs")]
     found = merger.versions(*stored)

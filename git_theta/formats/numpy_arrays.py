@@ -1,0 +1,122 @@
+"""NumPy's files: one array (``.npy``), or a zip file of them (``.npz``).
+
+The arrays of ``numpy.savez`` are spans, named by their keys; the array of an ``.npy`` file is
+called ``array``. What is no plain array stays in the skeleton: arrays that
+``numpy.savez_compressed`` deflated, arrays of records, and Python objects, which are a pickle that
+is never read. Format of the arrays: see ``npy_header``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.errors import FormatError
+from git_theta.formats import zip_directory
+from git_theta.formats.npy_header import MAGIC, read_header
+from git_theta.formats.zip_directory import Record
+
+_MEMBER = b".npy"
+_BLOCK = 1 << 20
+
+
+class _NumPy:
+    name = "numpy"
+    suffixes = (".npy", ".npz")
+
+    def matches(self, source: Source) -> bool:
+        """Return whether it begins as an array, or as a zip file whose first record is one."""
+        if _is_single(source):
+            return True
+        first = zip_directory.first_name(source)
+        return first is not None and first.endswith(_MEMBER)
+
+    def scan(self, source: Source) -> Layout:
+        """Return where the arrays lie, from headers alone. Raises ``FormatError``."""
+        if _is_single(source):
+            return Layout(self.name, (_array(source),))
+        records = _records(source)
+        found = (_member(source, record) for record in records)
+        spans = sorted((s for s in found if s), key=lambda span: (span.start, span.length))
+        return Layout(self.name, tuple(spans), remark=_remark(records))
+
+    def extras(self, source: Source) -> bytes:
+        """Return digests of what is no span: other records, and bytes after a single array."""
+        if _is_single(source):
+            array = _array(source)
+            return _digest(source, array.start + array.length, source.size)
+        others = (record for record in _records(source) if _member(source, record) is None)
+        return b"".join(sorted(_extra(source, record) for record in others))
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Return the zip file's, each of a header and its array; a single array has none."""
+        return () if _is_single(source) else zip_directory.checksums(source)
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raises ``FormatError``: zip checksums stand before arrays that are not made yet."""
+        raise FormatError(
+            "arrays cannot be added to a NumPy file, removed from it or given another shape",
+            hint="save all sides as safetensors, in which they can",
+        )
+
+
+FORMAT = _NumPy()
+
+
+def _is_single(source: Source) -> bool:
+    return source.size > len(MAGIC) and source.read(0, len(MAGIC)) == MAGIC
+
+
+def _array(source: Source) -> TensorSpan:
+    span = read_header(source, 0, source.size).span("array")
+    if span is None:
+        raise FormatError("its array holds Python objects, pickled, which are not read here")
+    return span
+
+
+def _records(source: Source) -> list[Record]:
+    first = zip_directory.first_name(source)
+    if first is None or not first.endswith(_MEMBER):
+        raise FormatError("it begins neither as an array nor as a zip file of arrays")
+    return list(zip_directory.read_directory(source).values())
+
+
+def _member(source: Source, record: Record) -> TensorSpan | None:
+    """Return the array that a record holds as it is, if it does."""
+    if not record.plain or not record.name.endswith(_MEMBER):
+        return None
+    start = zip_directory.place(source, record)
+    name = record.name[: -len(_MEMBER)].decode("utf-8", "surrogateescape")
+    try:
+        return read_header(source, start, start + record.length).span(name)
+    except FormatError:
+        return None  # it stays in the skeleton, and the other arrays are found
+
+
+def _remark(records: Sequence[Record]) -> str | None:
+    count = sum(not record.plain and record.name.endswith(_MEMBER) for record in records)
+    if not count:
+        return None
+    arrays = "1 of its arrays is" if count == 1 else f"{count} of its arrays are"
+    return (
+        f"{arrays} compressed, and stored whole when the file changes: "
+        "numpy.savez instead of numpy.savez_compressed lets much less be stored"
+    )
+
+
+def _extra(source: Source, record: Record) -> bytes:
+    start = zip_directory.place(source, record)
+    return record.name + _digest(source, start, start + record.length)
+
+
+def _digest(source: Source, start: int, stop: int) -> bytes:
+    digest = hashlib.sha256()
+    for block in _blocks(source, start, stop):
+        digest.update(block)
+    return digest.digest()
+
+
+def _blocks(source: Source, start: int, stop: int) -> Iterator[bytes]:
+    for offset in range(start, stop, _BLOCK):
+        yield source.read(offset, min(_BLOCK, stop - offset))
