@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from git_theta.adapters.patterns import Matcher, Patterns
-from git_theta.core.system import read_regular
+from git_theta.core.files import read_regular
 from git_theta.errors import FormatError, UsageError, naming
 
 V = TypeVar("V")

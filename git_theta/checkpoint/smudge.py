@@ -11,9 +11,9 @@ from typing import BinaryIO
 from git_theta.checkpoint import chunk_codec
 from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
+from git_theta.core.files import write_at
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
-from git_theta.core.system import write_at
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Location, ReadAhead

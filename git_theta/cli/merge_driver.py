@@ -10,7 +10,7 @@ import click
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
-from git_theta.core.system import atomic_file
+from git_theta.core.files import atomic_file
 from git_theta.merge.driver import Texts, drive
 from git_theta.workspace import open_workspace
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from git_theta.core.files import store_error
 from git_theta.core.sharing import adjust, make_folder
-from git_theta.core.system import store_error
 from git_theta.errors import LockedError
 
 # Where locks do not work, a process is taken for alive for so long.

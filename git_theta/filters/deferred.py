@@ -15,7 +15,7 @@ from pathlib import Path
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge_to
-from git_theta.core.system import atomic_file
+from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest

@@ -22,9 +22,9 @@ from git_theta.checkpoint.chunking import SourceStream
 from git_theta.checkpoint.parents import Parent
 from git_theta.checkpoint.verify import is_file_of
 from git_theta.core.buffers import new_array
+from git_theta.core.files import FileSource, store_error
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.sharing import make_folder
-from git_theta.core.system import FileSource, store_error
 from git_theta.errors import ChangedError
 from git_theta.git.pktline import Content
 from git_theta.manifest import Manifest

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.core.system import atomic_file
+from git_theta.core.files import atomic_file
 from git_theta.errors import UsageError
 from git_theta.git import command
 from git_theta.git.command import decode, encode

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from git_theta.core.files import atomic_file, store_error
 from git_theta.core.locks import exclusive_lock
-from git_theta.core.system import atomic_file, store_error
 from git_theta.errors import HookError
 from git_theta.git import launcher
 from git_theta.git.command import decode

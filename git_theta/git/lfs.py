@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from git_theta.core.files import link_or_copy
 from git_theta.core.locks import exclusive_lock
 from git_theta.core.progress import NullProgress, Progress
-from git_theta.core.system import link_or_copy
 from git_theta.errors import MissingToolError, TransferError
 from git_theta.git import command, lfs_progress, pointers
 from git_theta.git.command import decode

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
-from git_theta.core import system
+from git_theta.core import files
 from git_theta.core.layout import Buffer
 from git_theta.errors import GitError
 from git_theta.git.command import decode, encode
@@ -64,7 +64,7 @@ class PacketReader:
     def _begin(self) -> bool:
         """Read a header; return false for a flush packet."""
         while self._held < len(self._header):
-            count = system.read_into(self._file, [memoryview(self._header)[self._held :]])
+            count = files.read_into(self._file, [memoryview(self._header)[self._held :]])
             if not count and not self._held:
                 raise EOFError
             if not count:
@@ -80,7 +80,7 @@ class PacketReader:
         """Fill ``view`` from the payload; with its last bytes comes the header after it."""
         while view:
             rest = [memoryview(self._header)] if len(view) == self._left else []
-            count = system.read_into(self._file, [view, *rest])
+            count = files.read_into(self._file, [view, *rest])
             if not count:
                 raise DisconnectedError("git ended in the middle of a packet")
             taken = min(count, len(view))
@@ -143,7 +143,7 @@ class PacketWriter:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        system.enlarge_pipe(file, _BUFFER)
+        files.enlarge_pipe(file, _BUFFER)
 
     def lines(self, *texts: str) -> None:
         """One packet for each text, then a flush packet."""
@@ -167,7 +167,7 @@ class PacketWriter:
 
     def _write(self, buffers: list[Buffer]) -> None:
         try:
-            system.write_all(self._file, buffers)
+            files.write_all(self._file, buffers)
         except BrokenPipeError as error:
             raise DisconnectedError("git no longer reads what it asked for") from error
 
@@ -183,5 +183,5 @@ def _unbuffered(file: IO[bytes]) -> IO[bytes] | io.FileIO:
     """Return the same stream without the buffer of Python, where it is a pipe."""
     if not isinstance(file, io.BufferedReader):
         return file
-    system.enlarge_pipe(file, _BUFFER)
+    files.enlarge_pipe(file, _BUFFER)
     return io.FileIO(file.fileno(), closefd=False)

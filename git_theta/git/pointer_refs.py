@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
-from git_theta.core.system import atomic_file
+from git_theta.core.files import atomic_file
 from git_theta.errors import GitError, TransferError
 from git_theta.git import pointers
 from git_theta.git.remotes import Remote, refs_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from git_theta.core.system import atomic_file
+from git_theta.core.files import atomic_file
 from git_theta.git.command import decode, encode
 from git_theta.git.repository import Repository
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from git_theta.core.system import read_regular
+from git_theta.core.files import read_regular
 from git_theta.errors import SettingsError
 
 if sys.version_info >= (3, 11):

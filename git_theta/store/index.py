@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
+from git_theta.core.files import store_error
 from git_theta.core.locks import exclusive_lock
 from git_theta.core.sharing import adjust
-from git_theta.core.system import store_error
 from git_theta.errors import LockedError, StoreError
 from git_theta.store import rows
 from git_theta.store.rows import Location, Stamp

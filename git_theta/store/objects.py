@@ -10,10 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from git_theta.core.hashes import Ref, is_hex256
-from git_theta.core.layout import Buffer
-from git_theta.core.sharing import adjust, make_folder
-from git_theta.core.system import (
+from git_theta.core.files import (
     FileSource,
     atomic_file,
     link_or_copy,
@@ -21,6 +18,9 @@ from git_theta.core.system import (
     store_error,
     sync_path,
 )
+from git_theta.core.hashes import Ref, is_hex256
+from git_theta.core.layout import Buffer
+from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import ChangedError, MissingObjectError, StoreError, ThetaError
 from git_theta.store.activity import Activity
 from git_theta.store.rows import Stamp

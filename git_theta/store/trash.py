@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from git_theta.core.files import store_error
 from git_theta.core.hashes import is_hex256
-from git_theta.core.system import store_error
 
 # Beside the object, in its own folder: a full disk may have no room for another.
 _SUFFIX = ".trash"

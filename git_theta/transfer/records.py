@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from git_theta.core.files import atomic_file
 from git_theta.core.locks import exclusive_lock
-from git_theta.core.system import atomic_file
 from git_theta.git import Repository
 from git_theta.git.remotes import Remote
 

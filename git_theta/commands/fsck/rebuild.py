@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from git_theta.checkpoint import chunk_codec
 from git_theta.checkpoint.limits import Allowance
 from git_theta.codec import Header, iter_headers
+from git_theta.core.files import FileSource
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
-from git_theta.core.system import FileSource
 from git_theta.errors import LimitError, ThetaError
 from git_theta.manifest import Chunk
 from git_theta.store import Location

@@ -19,9 +19,9 @@ from git_theta.checkpoint.chunk_codec import Base
 from git_theta.checkpoint.chunking import geometries, placements
 from git_theta.checkpoint.limits import Allowance
 from git_theta.commands.fsck.report import Report
+from git_theta.core.files import FileSource
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Geometry
-from git_theta.core.system import FileSource
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.git import Repository, worktree
 from git_theta.manifest import Chunk, Manifest

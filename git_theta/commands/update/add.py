@@ -21,10 +21,10 @@ from git_theta.checkpoint.verify import is_file_of
 from git_theta.commands.listing import read_checkpoint
 from git_theta.commands.update.apply import write_updated
 from git_theta.commands.update.check import check_is_merged
+from git_theta.core.files import FileSource, atomic_file
 from git_theta.core.layout import Source
 from git_theta.core.sharing import make_folder
 from git_theta.core.shell import as_typed
-from git_theta.core.system import FileSource, atomic_file
 from git_theta.errors import UsageError
 from git_theta.git import staging, worktree
 from git_theta.manifest import Manifest

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from git_theta.core.system import read_regular
+from git_theta.core.files import read_regular
 from git_theta.errors import MergeError
 from git_theta.merge.rules.hyperparameters import Hyperparameter, Kind
 

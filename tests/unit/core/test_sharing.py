@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from git_theta.core.files import atomic_file
 from git_theta.core.locks import exclusive_lock
 from git_theta.core.sharing import make_folder, share
-from git_theta.core.system import atomic_file
 
 
 @pytest.fixture

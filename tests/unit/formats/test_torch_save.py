@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from git_theta.core.dtypes import DTYPES
+from git_theta.core.files import FileSource
 from git_theta.core.layout import Layout
-from git_theta.core.system import FileSource
 from git_theta.formats import scan
 from git_theta.testing.formats import MemorySource
 from tests.support.formats import tensor_bytes

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from git_theta.core.system import FileSource
+from git_theta.core.files import FileSource
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.zip_directory import first_name, place, read_directory

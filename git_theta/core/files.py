@@ -1,0 +1,271 @@
+"""Files of a POSIX system: positioned reads, durable writes, links.
+
+Linux is tested, macOS is not ruled out. What differs between them (``os.pread``, ``fcntl`` or the
+like) is called here, in ``locks``, ``file_watch`` and ``system`` alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import shutil
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from git_theta.core.buffers import new_array
+from git_theta.core.file_watch import FileWatch
+from git_theta.core.layout import Buffer
+from git_theta.core.sharing import adjust, make_folder
+from git_theta.errors import ChangedError, StoreError
+
+# Buffers that one system call takes (IOV_MAX on Linux and macOS).
+_GATHERED = 1024
+
+# A new file: never one that is there already.
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+
+_FULL = ("no space left on the disk", "free some space, then run the command again")
+_DENIED = ("permission denied", "check its owner and permissions: ls -ld")
+_MEANING: dict[int, tuple[str, str | None]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: ("the file would be larger than is allowed", "check: ulimit -f"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: ("the file system is read-only", "remount it writable, or use another clone"),
+}
+
+
+class FileSource:
+    """A file read by position, safe for use by several threads.
+
+    Positioned reads rather than a memory map: a file that is truncated while it is mapped kills
+    the process, here it is a ``ChangedError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("rb", buffering=0)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        data = _pread(self._file, offset, length)
+        if len(data) != length:
+            raise ChangedError(
+                "the file became shorter while it was read",
+                path=str(self._path),
+                hint="run the command again when nothing writes to it",
+            )
+        return data
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The same as ``read``, for long runs of bytes that need not be ``bytes``."""
+        buffer = new_array(length).data
+        done = 0
+        while done < length:
+            count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)
+            if not count:
+                self.read(offset, length)  # raises
+            done += count
+        return buffer
+
+    def watch(self, since: int | None) -> FileWatch:
+        """Return a watch over the file, whose bytes are read from ``since`` (ns) on."""
+        return FileWatch(self._file, since)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
+    pieces = []
+    while length > 0:
+        # Linux transfers at most 0x7ffff000 bytes a call.
+        piece = os.pread(file.fileno(), min(length, 1 << 30), offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def write_all(file: IO[bytes], buffers: Sequence[Buffer]) -> None:
+    """Write ``buffers`` one after another, without joining them where the system can gather."""
+    if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
+        file.writelines(buffers)
+        file.flush()
+        return
+    file.flush()
+    _gather(buffers, lambda pieces, _: os.writev(file.fileno(), pieces))
+
+
+def write_at(file: BinaryIO, offset: int, buffers: Sequence[Buffer]) -> None:
+    """Write ``buffers`` one after another from ``offset`` on; safe for use by several threads."""
+    _gather(buffers, lambda pieces, done: os.pwritev(file.fileno(), pieces, offset + done))
+
+
+def _gather(
+    buffers: Sequence[Buffer],
+    write: Callable[[list[memoryview], int], int],
+) -> None:
+    """Call ``write`` with what is left, and how much is done, until all of it is written."""
+    queue = deque(memoryview(buffer).cast("B") for buffer in buffers)
+    done = 0
+    while queue:
+        written = write(list(islice(queue, _GATHERED)), done)
+        done += written
+        while queue and written >= len(queue[0]):
+            written -= len(queue.popleft())
+        if written:
+            queue[0] = queue[0][written:]
+
+
+def read_into(file: IO[bytes] | io.FileIO, buffers: Sequence[memoryview]) -> int:
+    """Read once into ``buffers``, the first one at least; return how many bytes, 0 at the end."""
+    if hasattr(os, "readv") and isinstance(file, io.FileIO):
+        return os.readv(file.fileno(), buffers)
+    data = file.read(len(buffers[0]))
+    buffers[0][: len(data)] = data
+    return len(data)
+
+
+def enlarge_pipe(file: IO[bytes], size: int) -> None:
+    """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    with suppress(OSError):  # not a pipe, not a file, or above what a user may have
+        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, size)
+
+
+@contextmanager
+def atomic_file(
+    target: Path,
+    mode: int = 0o666,
+    *,
+    scratch: Path | None = None,
+    sync_content: bool = True,
+    sync_name: bool = True,
+) -> Iterator[BinaryIO]:
+    """Write a file that appears whole, synced and under its name, or not at all.
+
+    The temporary file lies in ``scratch`` (on the same file system; the target's folder by
+    default) and is removed on any failure. The process's umask is taken from ``mode``, as for any
+    new file. With ``sync_name=False`` the caller makes the name durable by ``sync_path``, once
+    for many files; with ``sync_content=False`` a power cut may leave it empty, which is for files
+    that can be made again. ``OSError`` becomes a ``StoreError`` that says what to do.
+    """
+    temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        for folder in {temporary.parent, target.parent}:
+            make_folder(folder)
+        with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
+            yield file
+            file.flush()
+            if sync_content:
+                os.fsync(file.fileno())
+        adjust(temporary)
+        temporary.replace(target)
+        if sync_name:
+            sync_path(target.parent)
+    except OSError as error:
+        raise store_error(error, target) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def remove_stale(folder: Path, age: float) -> None:
+    """Remove what killed processes left in ``folder``, which holds temporary files only.
+
+    A file that has not been written to for ``age`` seconds is nobody's any more.
+    """
+    limit = time.time() - age
+    with suppress(OSError):
+        for file in folder.iterdir():
+            with suppress(OSError):
+                if file.stat().st_mtime < limit:
+                    file.unlink()
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
+    """Make ``target`` a hard link to ``source``, replacing what is there.
+
+    Where links are not possible, ``target`` becomes a copy with ``mode``. Either way it appears
+    whole. Raises ``FileNotFoundError`` when ``source`` is gone, ``StoreError`` when it cannot be
+    read or ``target`` not be written.
+    """
+    temporary = target.parent / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        # A link to a symbolic link would be one more symbolic link.
+        source = source.resolve(strict=True)
+        make_folder(target.parent)
+        os.link(source, temporary)
+        temporary.replace(target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        _copy(source, target, mode)
+    finally:
+        # Renaming one link of a file over another of the same file does nothing.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _copy(source: Path, target: Path, mode: int) -> None:
+    try:
+        reader = source.open("rb")
+    except PermissionError as error:
+        raise store_error(error, source) from error
+    with reader, atomic_file(target, mode) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
+    """Return the bytes of a regular file; ``ValueError`` says why ``path`` is not to be read.
+
+    For files whose names strangers know: a symbolic link may lead out of the repository, and a
+    device or a pipe never ends. Links are followed with ``follow``. Raises ``OSError`` too.
+    """
+    if not follow and path.is_symlink():
+        raise ValueError("it is a symbolic link, not a file")
+    # Opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return data
+
+
+def store_error(error: OSError, path: Path) -> StoreError:
+    """Return what an ``OSError`` while writing means to the user."""
+    message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
+    return StoreError(message, path=str(path), hint=hint)
