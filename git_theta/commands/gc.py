@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from git_theta.git import roots
+from git_theta.git import reachable, roots
 from git_theta.store import activity
 from git_theta.transfer.needs import needed_objects, silent
 from git_theta.workspace import Workspace
@@ -74,7 +74,7 @@ def _older(workspace: Workspace, moment: int) -> dict[str, os.stat_result]:
 
 def _needed(workspace: Workspace, warn: Callable[[str], None] = silent) -> dict[str, int]:
     repo = workspace.repo
-    return needed_objects(repo, repo.all_entries(), warn)
+    return needed_objects(repo, reachable.all_entries(repo), warn)
 
 
 def _remove(workspace: Workspace, unneeded: dict[str, os.stat_result]) -> list[str]:

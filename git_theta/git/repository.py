@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from git_theta.errors import GitError, LockedError
-from git_theta.git import command, entries, roots
+from git_theta.git import command, entries
 from git_theta.git.batch import Batch
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
@@ -227,70 +224,6 @@ class Repository:
     def peel(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return type and id of what each object is, or is a tag of; without those not here."""
         return entries.peel(self.git, ids)
-
-    def all_entries(self, exclude: Sequence[str] = ()) -> Iterator[Entry]:
-        """The blobs that anything here holds on to, most of them once.
-
-        Refs, reflogs, the stash, HEAD and the index of every work tree, operations under way.
-        With ``exclude``, options such as ``--remotes``, without what is in their history, and
-        without indexes (see ``staged``). What a partial clone has not fetched is left out.
-        """
-        here = ["--ignore-missing", "--missing=allow-promisor"]
-        others = ["--not", *exclude] if exclude else ["--indexed-objects"]
-        walk = [*here, "--all", "--reflog", *others]
-        yield from entries.of_history(walk, [], self.top, self._env)
-        for file in roots.indexes(self.common_dir):
-            yield from self._spare_index(file)
-        # Most of what git's files name is in a ref or reflog too.
-        rest = [*here, "--not", "--all", "--reflog", *exclude, "--not"]
-        yield from self._held(roots.held(self.common_dir), rest)
-
-    def staged(self) -> Iterator[Entry]:
-        """The files in the index of any work tree that are not in its HEAD."""
-        for folder in roots.git_dirs(self.common_dir):
-            prefix = "main-worktree" if folder == self.common_dir else f"worktrees/{folder.name}"
-            head = {entry.blob for entry in self.tree(f"{prefix}/HEAD")}
-            if (folder / "index").exists():
-                for entry in self._index_of(folder / "index"):
-                    if entry.blob not in head:
-                        yield entry
-
-    def _index_of(self, file: Path) -> list[Entry]:
-        return entries.of_index(partial(self.git, env={"GIT_INDEX_FILE": str(file)}))
-
-    def _held(self, ids: list[str], options: list[str]) -> Iterator[Entry]:
-        """The blobs in the history of ``ids``, as far as it is still there.
-
-        `git gc` does not keep what ORIG_HEAD names.
-        """
-        try:
-            yield from entries.of_history(options, ids, self.top, self._env)
-        except GitError:
-            listed = self.git(
-                "rev-list", "--ignore-missing", "--stdin", check=False, stdin=_lines(ids)
-            )
-            for tree in {*ids, *decode(listed).split()}:
-                yield from entries.of_tree(self.git, tree)
-
-    def _spare_index(self, file: Path) -> Iterator[Entry]:
-        """The files of an index that git has made for a while; none of one that is gone.
-
-        ``LockedError`` where git is just writing it.
-        """
-        with suppress(FileNotFoundError):
-            if not file.stat().st_size:
-                return
-            if not roots.is_whole(file):
-                raise LockedError(
-                    "git is writing its index",
-                    path=str(file),
-                    hint="run the command again; if no git command is running, remove the file",
-                )
-            yield from self._index_of(file)
-
-
-def _lines(words: Iterable[str]) -> bytes:
-    return "".join(f"{word}\n" for word in words).encode()
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from git_theta import manifest
 from git_theta.core.layout import natural_order
 from git_theta.errors import MergeError, SettingsError, UsageError, naming
-from git_theta.git import Repository, revisions
+from git_theta.git import Repository, reachable, revisions
 from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
 from git_theta.merge.compute.executor import execute
@@ -172,7 +172,7 @@ class _Archive:
         return {_hash_in(text): entry.blob for entry, text in self._repo.manifests(entries)}
 
     def _everywhere(self, hash_: str) -> Iterator[bytes]:
-        found = self._repo.manifests(self._repo.all_entries())
+        found = self._repo.manifests(reachable.all_entries(self._repo))
         return (text for _, text in found if _hash_in(text) == hash_)
 
 

@@ -23,7 +23,7 @@ from git_theta.core.files import FileSource
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Geometry
 from git_theta.errors import ChangedError, ThetaError
-from git_theta.git import Repository, worktree
+from git_theta.git import Repository, reachable, worktree
 from git_theta.manifest import Chunk, Manifest
 from git_theta.workspace import Workspace
 
@@ -181,7 +181,7 @@ class _Contents:
             self._find(path, described, wanted)
 
     def _manifests(self) -> Iterator[tuple[str, Manifest]]:
-        for entry, text in self._repo.manifests(self._repo.all_entries()):
+        for entry, text in self._repo.manifests(reachable.all_entries(self._repo)):
             try:
                 yield entry.path, manifest.parse(text)
             except ThetaError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from git_theta.git import Entry, Repository, attributes, revisions, worktree
+from git_theta.git import Entry, Repository, attributes, reachable, revisions, worktree
 from git_theta.transfer.needs import tracked_manifests
 
 
@@ -55,9 +55,9 @@ class Scope:
         yield True, self._checked_out()
         # Without a remote, refs that a removed one has left prove nothing.
         pushed = ["--remotes"] if self._repo.remotes() else []
-        yield True, self._repo.staged()
-        yield True, self._repo.all_entries(pushed)
-        yield self._everything, self._repo.all_entries()
+        yield True, reachable.staged(self._repo)
+        yield True, reachable.all_entries(self._repo, pushed)
+        yield self._everything, reachable.all_entries(self._repo)
 
     def _checked_out(self) -> list[Entry]:
         # All names first: a manifest is given once, but may stand in both.

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from git_theta.core.kernels import bit_stream, rans
 from git_theta.core.kernels.arrays import (
     LEAST,
     LITERALS,
-    PRECISION,
     TOKENS,
     TOTAL,
     Bytes,
@@ -26,9 +26,6 @@ from git_theta.core.kernels.arrays import (
 )
 
 _BLOCK = 1 << 16
-# With fewer lanes, a loop over Python's integers (0.4 us a word) is faster than numpy's calls
-# (9 us a step).
-_FEW_LANES = 16
 
 
 def split(words: Words, exponent: int, planes: Bytes) -> None:
@@ -133,15 +130,14 @@ def encode(
         differences = _differences(new[block], old[block])
         found = _tokens(differences, model.literals)
         contexts = model.contexts[_keys(old[block], model.shift)]
-        code = _encode_few if model.lanes < _FEW_LANES else _encode_many
-        code(ranges[contexts.astype(np.intp) * TOKENS + found], states, pieces)
+        rans.encode(ranges[contexts.astype(np.intp) * TOKENS + found], states, pieces)
         raw = np.flatnonzero(found >= LITERALS + 4)
         lengths.append((found[raw].astype(np.int64) - LITERALS) // 2 - 1)
-        values.append(differences[raw].astype(np.uint64) & _masks(lengths[-1]))
+        values.append(differences[raw].astype(np.uint64) & bit_stream.masks(lengths[-1]))
     words = np.concatenate([np.zeros(0, np.uint16), *reversed(pieces)])
     if words.size > room:
         return None
-    bits = _pack(np.concatenate(values[::-1]), np.concatenate(lengths[::-1]))
+    bits = bit_stream.pack(np.concatenate(values[::-1]), np.concatenate(lengths[::-1]))
     assert bits.size == (bit_count + 7) // 8
     return Coded(states.astype("<u4"), words.astype("<u2"), bits)
 
@@ -151,8 +147,7 @@ def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> 
     states, used, position = coded.states.astype(np.uint32), 0, 0
     for block in _blocks(old.size):
         contexts = model.contexts[_keys(old[block], model.shift)]
-        code = _decode_few if model.lanes < _FEW_LANES else _decode_many
-        found, used = code(slots, contexts, states, coded.words, used)
+        found, used = rans.decode(slots, contexts, states, coded.words, used)
         if used > coded.words.size:
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
@@ -210,11 +205,6 @@ def _lengths(values: Words) -> Words:
     return lengths
 
 
-def _masks(lengths: Words) -> Words:
-    masks: Words = (np.uint64(1) << lengths.astype(np.uint64)) - np.uint64(1)
-    return masks
-
-
 def _from_tokens(found: Bytes, model: Model, bits: Bytes, position: int) -> tuple[Words, int]:
     """The differences (uint64) of tokens, and the position behind their raw bits."""
     known = np.zeros(256, np.uint64)
@@ -229,116 +219,5 @@ def _from_tokens(found: Bytes, model: Model, bits: Bytes, position: int) -> tupl
     counts = lengths[found[long]]
     ends = position + np.cumsum(counts)
     if long.size and ends[-1] <= 8 * bits.size:
-        differences[long] |= _unpack(bits, ends - counts, counts)
+        differences[long] |= bit_stream.unpack(bits, ends - counts, counts)
     return differences, int(ends[-1]) if long.size else position
-
-
-def _pack(values: Words, lengths: Words) -> Bytes:
-    """Values of so many bits each as one stream, the lowest bit first."""
-    total = int(lengths.sum())
-    # Pieces of up to 32 bits, so that each lies in two words of 32 bits.
-    values = np.stack([values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)], 1).reshape(-1)
-    lengths = np.stack([np.minimum(lengths, 32), np.maximum(lengths - 32, 0)], 1).reshape(-1)
-    places = np.cumsum(lengths) - lengths
-    shifted = values << (places & 31).astype(np.uint64)
-    words = np.zeros(total // 32 + 3, np.uint32)
-    if values.size:
-        starts = np.flatnonzero(np.diff(places >> 5, prepend=-1))
-        targets = (places >> 5)[starts]
-        words[targets] = np.bitwise_or.reduceat(shifted & np.uint64(0xFFFFFFFF), starts)
-        words[targets + 1] |= np.bitwise_or.reduceat(shifted >> np.uint64(32), starts).astype(
-            np.uint32
-        )
-    return words.astype("<u4").view(np.uint8)[: (total + 7) // 8]
-
-
-def _unpack(bits: Bytes, places: Words, lengths: Words) -> Words:
-    whole = np.concatenate([bits, np.zeros(16 + -bits.size % 4, np.uint8)]).view("<u4")
-    words = whole.astype(np.uint64)
-
-    def read(at: Words, count: Words) -> Words:
-        both = words[at >> 5] | words[(at >> 5) + 1] << np.uint64(32)
-        found: Words = both >> (at & 31).astype(np.uint64) & _masks(count)
-        return found
-
-    low = read(places, np.minimum(lengths, 32))
-    high = read(places + np.minimum(lengths, 32), np.maximum(lengths - 32, 0))
-    np.bitwise_or(low, high << np.uint64(32), out=low)
-    return low
-
-
-def _encode_many(ranges: Words, states: Words, pieces: list[Words]) -> None:
-    lanes = states.size
-    frequencies, starts = ranges >> 16, ranges & 0xFFFF
-    for step in reversed(range(0, ranges.size, lanes)):
-        here = slice(step, min(step + lanes, ranges.size))
-        frequency, state = frequencies[here], states[: here.stop - step]
-        full = np.flatnonzero(state >> (32 - PRECISION) >= frequency)
-        pieces.append(state[full].astype(np.uint16))
-        state[full] >>= 16
-        quotient = state // frequency
-        state -= quotient * frequency
-        state += starts[here]
-        state += quotient << PRECISION
-
-
-def _encode_few(ranges: Words, states: Words, pieces: list[Words]) -> None:
-    lanes, held, found = states.size, states.tolist(), []
-    all_ranges = ranges.tolist()
-    for i in reversed(range(len(all_ranges))):
-        state, frequency = held[i % lanes], all_ranges[i] >> 16
-        if state >> (32 - PRECISION) >= frequency:
-            found.append(state & 0xFFFF)
-            state >>= 16
-        quotient, rest = divmod(state, frequency)
-        held[i % lanes] = (quotient << PRECISION) + rest + (all_ranges[i] & 0xFFFF)
-    states[:] = held
-    pieces.append(np.array(found[::-1], np.uint16))
-
-
-def _decode_many(
-    slots: Words, contexts: Bytes, states: Words, words: Words, used: int
-) -> tuple[Bytes, int]:
-    """Tokens, and how many words were used: more than there are where they do not suffice."""
-    lanes, places = states.size, contexts.astype(np.uint32) << PRECISION
-    found = np.empty(contexts.size, np.uint32)
-    index = np.empty(lanes, np.intp)
-    for step in range(0, contexts.size, lanes):
-        here = slice(step, min(step + lanes, contexts.size))
-        state, at, slot = states[: here.stop - step], index[: here.stop - step], found[here]
-        np.bitwise_and(state, TOTAL - 1, out=at, casting="unsafe")
-        at += places[here]
-        slots.take(at, out=slot, mode="clip")
-        state >>= PRECISION
-        state *= (slot >> 20) + 1
-        state += slot >> 8 & (TOTAL - 1)
-        low = np.flatnonzero(state < LEAST)
-        more = words[used : used + low.size]
-        used += low.size
-        if more.size < low.size:
-            break
-        state[low] = state[low] << 16 | more
-    return found.astype(np.uint8), used
-
-
-def _decode_few(
-    slots: Words, contexts: Bytes, states: Words, words: Words, used: int
-) -> tuple[Bytes, int]:
-    lanes, held, found = states.size, states.tolist(), bytearray(contexts.size)
-    lines = [slots[start : start + TOTAL].tolist() for start in range(0, slots.size, TOTAL)]
-    rest = iter(words[used : used + contexts.size].tolist())
-    for i, context in enumerate(contexts.tolist()):
-        state = held[i % lanes]
-        slot = lines[context][state & (TOTAL - 1)]
-        state = ((slot >> 20) + 1) * (state >> PRECISION) + (slot >> 8 & (TOTAL - 1))
-        found[i] = slot & 0xFF
-        if state < LEAST:
-            used += 1
-            more = next(rest, None)
-            if more is None:
-                used = words.size + 1
-                break
-            state = state << 16 | more
-        held[i % lanes] = state
-    states[:] = held
-    return np.frombuffer(found, np.uint8), used

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from git_theta.errors import GitError
-from git_theta.git import Entry, Repository, entries
+from git_theta.git import Entry, Repository, entries, reachable
 from tests.support.repo import Repo
 
 MANIFEST = b'{"git-theta":1,"format":"none"}\n'
@@ -150,7 +150,7 @@ def test_a_walk_over_lost_objects_is_an_error_not_a_shorter_answer(repo, found):
     file.chmod(stat.S_IWUSR)
     file.unlink()
     with pytest.raises(GitError, match=blob):
-        list(found.all_entries())
+        list(reachable.all_entries(found))
 
 
 def test_a_walk_may_be_left_in_the_middle(repo, found):
@@ -181,7 +181,7 @@ def test_everything_that_anything_holds_on_to(repo, found, tmp_path):
     repo.write("a", b"staged")
     repo.git("add", "a")
 
-    held = {entry.blob for entry in found.all_entries()}
+    held = {entry.blob for entry in reachable.all_entries(found)}
     for text in (
         "history",
         "on main",
@@ -194,9 +194,9 @@ def test_everything_that_anything_holds_on_to(repo, found, tmp_path):
     ):
         assert content(text) in held, text
     # Each once, and the same from the other work tree.
-    assert len(held) == len(list(found.all_entries()))
+    assert len(held) == len(list(reachable.all_entries(found)))
     with Repository.discover(second.path) as there:
-        assert {entry.blob for entry in there.all_entries()} == held
+        assert {entry.blob for entry in reachable.all_entries(there)} == held
 
 
 def test_an_operation_under_way_holds_on_to_its_commits(repo, found):
@@ -211,7 +211,7 @@ def test_an_operation_under_way_holds_on_to_its_commits(repo, found):
     repo.git("reflog", "expire", "--expire=now", "--all")
     repo.git("add", "a")  # the index no longer has the stages
     assert (repo.path / ".git/MERGE_HEAD").is_file()
-    assert blob in {entry.blob for entry in found.all_entries()}
+    assert blob in {entry.blob for entry in reachable.all_entries(found)}
 
 
 def test_what_was_fetched_last_is_held(repo, found, make_repo):
@@ -219,18 +219,18 @@ def test_what_was_fetched_last_is_held(repo, found, make_repo):
     other.commit(a=b"fetched")
     repo.git("fetch", "-q", str(other.path), "main")
     blob = other.git("rev-parse", "HEAD:a")
-    assert blob in {entry.blob for entry in found.all_entries()}
+    assert blob in {entry.blob for entry in reachable.all_entries(found)}
 
 
 def test_what_cannot_be_read_is_an_error_for_it_may_hold_something(repo, found):
     (repo.path / ".git/FETCH_HEAD").mkdir()
     with pytest.raises(GitError, match="FETCH_HEAD"):
-        list(found.all_entries())
+        list(reachable.all_entries(found))
 
 
 def test_an_empty_repository_holds_nothing(found, remote):
-    assert list(found.all_entries()) == []
-    assert list(Repository.discover(remote.path).all_entries()) == []
+    assert list(reachable.all_entries(found)) == []
+    assert list(reachable.all_entries(Repository.discover(remote.path))) == []
 
 
 def test_a_shallow_clone_can_be_walked(repo, tmp_path):
@@ -238,4 +238,4 @@ def test_a_shallow_clone_can_be_walked(repo, tmp_path):
     repo.commit(a=b"new")
     clone = Repo.clone(repo.path.as_uri(), tmp_path / "clone", "--depth", "1")
     with Repository.discover(clone.path) as found:
-        assert [entry.size for entry in found.all_entries()] == [3]
+        assert [entry.size for entry in reachable.all_entries(found)] == [3]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from git_theta.errors import LockedError
-from git_theta.git import Repository
+from git_theta.git import Repository, reachable
 from tests.support.repo import Repo
 
 
@@ -23,7 +23,7 @@ def _blob(repo: Repo, text: bytes) -> str:
 
 
 def _held(found: Repository) -> set[str]:
-    return {entry.blob for entry in found.all_entries()}
+    return {entry.blob for entry in reachable.all_entries(found)}
 
 
 def _forget(repo: Repo) -> None:
@@ -132,7 +132,7 @@ def test_what_a_remote_has_can_be_left_out(repo, found):
     repo.commit(a=b"here only")
     repo.commit(a=b"reset away")
     repo.git("reset", "-q", "--hard", "HEAD~1")
-    left = {entry.blob for entry in found.all_entries(["--remotes"])}
+    left = {entry.blob for entry in reachable.all_entries(found, ["--remotes"])}
     assert left == {_blob(repo, b"here only"), _blob(repo, b"reset away")}
 
 
@@ -142,7 +142,7 @@ def test_a_partial_clone_fetches_nothing(repo, tmp_path):
     repo.git("config", "uploadpack.allowFilter", "true")
     clone = Repo.clone(repo.path.as_uri(), tmp_path / "clone", "--filter=blob:none")
     with Repository.discover(clone.path) as opened:
-        assert {entry.blob for entry in opened.all_entries()} == {_blob(repo, b"new")}
+        assert {entry.blob for entry in reachable.all_entries(opened)} == {_blob(repo, b"new")}
     missing = clone.git("rev-list", "--objects", "--all", "--missing=print")
     assert f"?{_blob(repo, b'old')}" in missing
 
@@ -155,5 +155,5 @@ def test_what_is_staged_in_any_work_tree(repo, found, tmp_path):
     second.git("add", "a")
     repo.write("b", b"staged here")
     repo.git("add", "b")
-    staged = {entry.blob for entry in found.staged()}
+    staged = {entry.blob for entry in reachable.staged(found)}
     assert staged == {_blob(repo, b"staged there"), _blob(repo, b"staged here")}

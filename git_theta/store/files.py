@@ -1,0 +1,131 @@
+"""The files of objects, named by the SHA-256 of their bytes, under ``objects/ab/<64 hex>``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from git_theta.core.files import FileSource, atomic_file, remove_stale, store_error, sync_path
+from git_theta.core.hashes import is_hex256
+from git_theta.core.layout import Buffer
+from git_theta.core.sharing import make_folder
+from git_theta.errors import MissingObjectError
+from git_theta.store.trash import Trash, entries, object_path
+
+# Read-only, as Git's own: an object may be one file with another by a hard link, and an editor
+# or script that writes to it would change both.
+MODE = 0o444
+_STALE_SECONDS = 24 * 3600
+
+
+class ObjectFiles:
+    """The files under ``root``: one with an object's name is always a whole object.
+
+    Every write goes to a temporary file, which is synced and renamed. The renames of a command
+    are made durable at once by ``sync``: call it before anything names the objects. Whoever looks
+    for an object gets it out of the trash. Safe for several threads and processes.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._objects = root / "objects"
+        self._scratch = root / "tmp"
+        self.trash = Trash(self._objects)
+        self._lock = Lock()
+        self._unsynced: set[Path] = set()
+        self._started = False
+
+    def path(self, oid: str) -> Path:
+        """Return where object ``oid`` lies, or would."""
+        return object_path(self._objects, oid)
+
+    def size(self, oid: str) -> int | None:
+        """Return the object's size in bytes, or ``None`` when it is not here.
+
+        ``StoreError`` when the store may not be looked into.
+        """
+        status = self._status(oid)
+        return None if status is None else status.st_size
+
+    def has(self, oid: str) -> bool:
+        """Return whether the object is here."""
+        return self.size(oid) is not None
+
+    def oids(self) -> Iterator[str]:
+        """Yield every object that is here, in the order of their names."""
+        for folder in entries(self._objects):
+            names = (file.name for file in entries(folder))
+            yield from (name for name in names if is_hex256(name) and name[:2] == folder.name)
+
+    def remove(self, oid: str) -> None:
+        """Delete the object; nothing happens when it is not here."""
+        try:
+            self.path(oid).unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, self.path(oid)) from error
+
+    def quarantine(self, oid: str) -> Path:
+        """Move a damaged object out of the way, to ``bad/``; return its new place."""
+        source, target = self.path(oid), self.root / "bad" / oid
+        try:
+            make_folder(target.parent)
+            source.replace(target)
+        except FileNotFoundError as error:
+            raise missing(source) from error
+        except OSError as error:
+            raise store_error(error, source) from error
+        return target
+
+    def sync(self) -> None:
+        """Make the names of all objects written so far durable.
+
+        One ``fsync`` per folder instead of one per object: 2,000 objects touch 256 folders.
+        """
+        with self._lock:
+            folders, self._unsynced = self._unsynced, set()
+        if not folders:
+            return
+        for folder in [*sorted(folders), self._objects]:
+            with suppress(FileNotFoundError):  # emptied and removed since
+                sync_path(folder)
+
+    def _status(self, oid: str) -> os.stat_result | None:
+        path = self.path(oid)
+        try:
+            return path.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise store_error(error, path) from error
+        return path.stat() if self.trash.restore(oid) else None
+
+    def _open(self, oid: str) -> FileSource:
+        try:
+            return FileSource(self.path(oid))
+        except FileNotFoundError:
+            if not self.trash.restore(oid):
+                raise
+            return FileSource(self.path(oid))
+
+    def _target(self, oid: str) -> Path:
+        """Return the path of an object to be written, whose name ``sync`` makes durable."""
+        path = self.path(oid)
+        with self._lock:
+            first, self._started = not self._started, True
+            self._unsynced.add(path.parent)
+        if first:
+            remove_stale(self._scratch, _STALE_SECONDS)
+        return path
+
+    def _create(self, target: Path, pieces: Iterable[Buffer]) -> None:
+        with atomic_file(target, MODE, scratch=self._scratch, sync_name=False) as file:
+            for piece in pieces:
+                file.write(piece)
+
+
+def missing(path: Path) -> MissingObjectError:
+    """Return the error for an object that is not here."""
+    return MissingObjectError("object is not here", path=str(path), hint="git theta fetch")
