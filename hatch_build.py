@@ -49,7 +49,7 @@ def _done_without(why: str, wanted: str | None) -> None:
 
 
 def _tag() -> str:
-    """The wheel's: no Python is in the library, but a platform is."""
+    """Return the wheel's tag: no Python is in the library, but a platform is."""
     return f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
 

@@ -15,6 +15,7 @@ from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Encoded, Geometry
+from git_theta.core.messages import short_id
 from git_theta.core.registry import Bytes, ComparesWhileDecoding, Encoding
 from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
 from git_theta.manifest import Chunk
@@ -151,7 +152,7 @@ def _choose(
 def _against_a_base(
     raw: Bytes, geometry: Geometry, base: Bytes, suggestion: Suggestion | None
 ) -> Iterator[tuple[int, Encoding, Encoded]]:
-    """Encodings that apply, and what each costs in bytes, until one takes next to nothing."""
+    """Yield encodings that apply, and what each costs in bytes, until one takes next to nothing."""
     if suggestion and suggestion.encoding and (known := suggestion.encode(raw, base, geometry)):
         yield _cost(known), registry.encoding_named(suggestion.encoding), known
     for encoding in _worth_trying(raw.size):
@@ -273,7 +274,9 @@ def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
     except CorruptObjectError as error:
         raise _corrupt(ref, error.message) from error
     except MissingObjectError as error:
-        raise MissingObjectError(f"object {ref.oid} is not here", hint=error.hint) from error
+        raise MissingObjectError(
+            f"object {short_id(ref.oid)} is not here", hint=error.hint
+        ) from error
     return decoded, Location(frame.content, frame.raw_length, ref, frame.base, depth)
 
 
@@ -297,6 +300,6 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, store
 
 def _corrupt(ref: Ref, why: str) -> CorruptObjectError:
     return CorruptObjectError(
-        f"object {ref.oid} is corrupt at {ref.offset}: {why}",
+        f"object {short_id(ref.oid)} is corrupt at {ref.offset}: {why}",
         hint="git theta fsck --repair  (names every checkpoint that needs it, and restores it)",
     )

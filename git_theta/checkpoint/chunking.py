@@ -26,7 +26,7 @@ class Stream(Protocol):
     """Bytes that are read once, in order."""
 
     def take(self, length: int) -> Buffer:
-        """The next ``length`` bytes; fewer, or none, only at the end."""
+        """Return the next ``length`` bytes; fewer, or none, only at the end."""
         ...
 
 
@@ -38,7 +38,7 @@ class SourceStream:
         self._position = 0
 
     def take(self, length: int) -> Buffer:
-        """The next ``length`` bytes; fewer, or none, only at the end."""
+        """Return the next ``length`` bytes; fewer, or none, only at the end."""
         data = self._source.read(self._position, min(length, self._source.size - self._position))
         self._position += len(data)
         return data
@@ -84,7 +84,7 @@ def raw_chunks(stream: Stream, layout: Layout, chunk_size: int) -> Iterator[RawC
 
 
 def _gap(stream: Stream, length: int | None, skeleton: _SkeletonCutter) -> Iterator[RawChunk]:
-    """The next ``length`` bytes, or all that is left."""
+    """Yield the next ``length`` bytes, or all that is left."""
     while length is None or length > 0:
         data = stream.take(_SKELETON_READ if length is None else min(_SKELETON_READ, length))
         if not data:
@@ -152,7 +152,7 @@ class Placement:
 
 
 def placements(manifest: Manifest) -> Iterator[Placement]:
-    """The file in order as slices of chunks."""
+    """Yield the file in order as slices of chunks."""
     skeleton = _SkeletonCursor(manifest.skeleton)
     for entry in manifest.tensors:
         yield from skeleton.take(entry.gap)

@@ -26,7 +26,7 @@ _WORK_PER_RAW = 16
 
 
 def is_affordable(encoding: object, encoded: Encoded, length: int, stored: int) -> bool:
-    """Whether a frame of ``stored`` bytes may take the work that it asks for.
+    """Return whether a frame of ``stored`` bytes may take the work that it asks for.
 
     An encoding whose decoding can take more than a few passes over the chunk has a method
     ``work(encoded, length)``: the passes that it takes, times ``length`` raw bytes.

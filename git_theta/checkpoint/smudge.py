@@ -81,7 +81,7 @@ class _ChunkReader:
         self._locations: dict[tuple[str, Ref], Location] = {}
 
     def read(self, batch: list[Placement]) -> list[memoryview]:
-        """The bytes of each placement."""
+        """Return the bytes of each placement."""
         return [self._chunk(place.chunk)[place.start : place.stop] for place in batch]
 
     def _chunk(self, chunk: Chunk) -> memoryview:

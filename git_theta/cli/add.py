@@ -10,8 +10,9 @@ import click
 
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.cli.text import human, print_json, printable
 from git_theta.commands.update import Kind, add
+from git_theta.core.messages import plural
 from git_theta.errors import UsageError
 from git_theta.workspace import open_workspace
 

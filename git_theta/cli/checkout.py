@@ -8,8 +8,8 @@ import click
 
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import plural, printable
-from git_theta.core.shell import as_typed
+from git_theta.cli.text import printable
+from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
 from git_theta.filters.deferred import checkout_deferred
 from git_theta.git import Repository, revisions

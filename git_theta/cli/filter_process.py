@@ -51,7 +51,7 @@ def _report(path: str, error: ThetaError) -> None:
 
 
 def _add_missing_hooks(workspace: Workspace) -> None:
-    """A fresh clone must not push manifests without their objects."""
+    """Install missing hooks: a fresh clone must not push manifests without their objects."""
     if not workspace.storage.settings.auto_hooks:
         return
     try:

@@ -11,7 +11,7 @@ import click
 
 from git_theta.cli import remote_check
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import human, plural, print_json, printable
+from git_theta.cli.text import human, print_json, printable
 from git_theta.commands.fsck import (
     REPAIR,
     Problem,
@@ -22,6 +22,7 @@ from git_theta.commands.fsck import (
     rebuild_index,
     repair,
 )
+from git_theta.core.messages import plural, short_id
 from git_theta.errors import UsageError
 from git_theta.workspace import open_workspace
 
@@ -116,7 +117,7 @@ def command(
 
 def _tell(report: Report, repaired: Repaired, mended: bool) -> None:
     for oid, origin in repaired.restored.items():
-        click.echo(f"restored: {oid[:12]} from {printable(origin)}")
+        click.echo(f"restored: {short_id(oid)} from {printable(origin)}")
     for place in repaired.quarantined:
         click.echo(f"quarantined: {printable(place)}")
     for problems in grouped(report.problems):
@@ -162,7 +163,7 @@ def _tell_problems(problems: list[Problem], mended: bool) -> None:
 
 
 def _short(hash_: re.Match[str]) -> str:
-    return hash_[0][:12]
+    return short_id(hash_[0])
 
 
 def _some(tensors: list[str]) -> str:
@@ -178,7 +179,7 @@ def _tell_rebuilt(rebuilt: Rebuilt, as_json: bool) -> None:
         print_json(asdict(rebuilt))
         return
     for oid, why in rebuilt.rejected.items():
-        click.echo(f"left out: {oid}: {printable(why)}")
+        click.echo(f"left out: {short_id(oid)}: {printable(why)}")
     if rebuilt.baseless:
         click.echo(f"left out: {plural(rebuilt.baseless, 'frame')} whose base is not here")
     click.echo(f"The index knows {plural(rebuilt.frames, 'frame')}")

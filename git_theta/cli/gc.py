@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from git_theta.cli.text import human, plural, print_json
+from git_theta.cli.text import human, print_json
 from git_theta.commands.gc import collect
+from git_theta.core.messages import plural
 from git_theta.workspace import open_workspace
 
 _DAY = 86400.0

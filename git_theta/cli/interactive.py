@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 import click
 
 from git_theta.checkpoint.reader import Reader
-from git_theta.cli.text import plural, printable
+from git_theta.cli.text import printable
+from git_theta.core.messages import plural
 from git_theta.errors import ThetaError
 from git_theta.merge.compute.compare import Comparison, compare
 from git_theta.merge.compute.loader import Loader

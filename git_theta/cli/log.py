@@ -9,6 +9,7 @@ import click
 from git_theta.cli.arguments import PathsAfterDashes
 from git_theta.cli.text import flat, print_json, printable, shortened, tensor_changes
 from git_theta.commands.log import Commit, Revision, history
+from git_theta.core.messages import short_id
 from git_theta.errors import UsageError
 from git_theta.git import Repository, revisions
 
@@ -67,7 +68,7 @@ def _document(commit: Commit) -> dict[str, object]:
 
 def _lines(commit: Commit) -> list[str]:
     author, subject = printable(commit.author), printable(commit.subject)
-    first = f"{commit.commit[:12]} {commit.date[:10]} {author}: {subject}"
+    first = f"{short_id(commit.commit)} {commit.date[:10]} {author}: {subject}"
     return [first, *(f"  {line}" for row in commit.checkpoints for line in _rows(row))]
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from git_theta.cli.text import human, plural, printable
+from git_theta.cli.text import human, printable
 from git_theta.core.layout import natural_order
+from git_theta.core.messages import plural
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import RuleCount, Summary
 from git_theta.merge.rules.request import Request

@@ -7,7 +7,8 @@ import click
 from git_theta import transfer
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import human, plural
+from git_theta.cli.text import human
+from git_theta.core.messages import plural
 from git_theta.errors import UsageError
 from git_theta.git import Repository
 from git_theta.git.command import decode

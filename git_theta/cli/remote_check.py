@@ -9,7 +9,8 @@ import click
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
 from git_theta.cli.push import default_remote
-from git_theta.cli.text import plural, print_json
+from git_theta.cli.text import print_json
+from git_theta.core.messages import plural, short_id
 from git_theta.transfer.remote_check import RemoteReport, check_remote
 from git_theta.workspace import open_workspace
 
@@ -32,7 +33,7 @@ def run(name: str, as_json: bool) -> None:
 def _tell(report: RemoteReport) -> None:
     for missing in report.missing[:_SHOWN_OBJECTS]:
         where = "is here" if missing.here else "is not here either"
-        click.echo(f"missing on {report.remote}: {missing.oid[:12]}, which {where}")
+        click.echo(f"missing on {report.remote}: {short_id(missing.oid)}, which {where}")
         for use in missing.needed_by[:_SHOWN_USES]:
             click.echo(f"  needed by {use}")
         if len(missing.needed_by) > _SHOWN_USES:

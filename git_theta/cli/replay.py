@@ -7,7 +7,8 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import plural, print_json, printable
+from git_theta.cli.text import print_json, printable
+from git_theta.core.messages import plural
 from git_theta.errors import MergeError
 from git_theta.merge.replay import Replayed, replay
 from git_theta.workspace import open_workspace

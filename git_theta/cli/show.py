@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from git_theta.cli.text import human, plural, print_json, printable, table
+from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands.listing import (
     TensorRow,
     differs,
@@ -15,7 +15,7 @@ from git_theta.commands.listing import (
     skeleton_row,
     tensor_rows,
 )
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
 from git_theta.git import Repository
 from git_theta.manifest import Manifest

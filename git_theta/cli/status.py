@@ -7,10 +7,10 @@ import os
 import click
 
 from git_theta.cli import whole_files
-from git_theta.cli.text import flat, plural, print_json, printable, tensor_changes
+from git_theta.cli.text import flat, print_json, printable, tensor_changes
 from git_theta.commands.status import Change, Conflict, changes
 from git_theta.commands.whole_files import in_index
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed, plural
 from git_theta.errors import ConflictError
 from git_theta.git import Repository
 

@@ -1,4 +1,4 @@
-"""Values as text: sizes, numbers with nouns, tables, JSON."""
+"""Values as text: sizes, tables, JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_theta.cli.terminal import visible
+from git_theta.core.messages import plural
 
 if TYPE_CHECKING:
     from git_theta.commands.comparison import Difference
@@ -26,11 +27,6 @@ def human(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 tensor``, ``2 tensors``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from git_theta.cli.text import human, plural
+from git_theta.cli.text import human
 from git_theta.commands.whole_files import WholeFile, remedy
+from git_theta.core.messages import plural, short_id
 from git_theta.git import Repository
 
 _SHOWN = 10
@@ -30,6 +31,6 @@ def documents(repo: Repository, files: Sequence[WholeFile]) -> list[dict[str, ob
 
 
 def _line(repo: Repository, file: WholeFile, path: str) -> str:
-    since = f"since {file.commit[:12]}" if file.commit else "staged"
+    since = f"since {short_id(file.commit)}" if file.commit else "staged"
     what = "a Git LFS pointer" if file.is_pointer else f"{human(file.size)}, stored whole by Git"
     return f"{path}: {what} ({since}): {remedy(repo, file, path)}"

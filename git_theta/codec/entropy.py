@@ -59,7 +59,7 @@ _contexts = _Contexts()
 
 
 def pack(plane: Bytes, is_coded: bool = False) -> tuple[int, Buffer]:
-    """The method and the stored bytes of ``plane``; the bytes may share its memory.
+    """Return the method and the stored bytes of ``plane``; the bytes may share its memory.
 
     A plane that ``is_coded`` is stored as it is.
     """
@@ -72,7 +72,7 @@ def pack(plane: Bytes, is_coded: bool = False) -> tuple[int, Buffer]:
 
 
 def is_possible(method: int, stored: int, count: int) -> bool:
-    """Whether ``pack`` may bring a plane of ``count`` bytes to ``stored`` bytes by ``method``."""
+    """Return whether ``method`` may bring a plane of ``count`` bytes to ``stored`` bytes."""
     if method == RAW:
         return stored == count
     if method == ZSTD:
@@ -81,7 +81,7 @@ def is_possible(method: int, stored: int, count: int) -> bool:
 
 
 def unpack(method: int, stored: memoryview, count: int) -> Bytes:
-    """The ``count`` bytes of a plane, read-only, from what ``pack`` gave.
+    """Return the ``count`` bytes of a plane, read-only, from what ``pack`` gave.
 
     ``is_possible`` must hold. Raises ``CorruptObjectError`` when a zstd frame is not one of
     exactly ``count`` bytes.
@@ -94,7 +94,7 @@ def unpack(method: int, stored: memoryview, count: int) -> Bytes:
 
 
 def predict(sample: Bytes) -> float:
-    """The share of its size to which ``pack`` brings a plane, from a sample of it."""
+    """Return the share of its size to which ``pack`` brings a plane, from a sample of it."""
     if sample.size == 0 or _is_constant(sample):
         return 0.0
     return min(1.0, _trial(sample)[0])
@@ -106,7 +106,7 @@ def _is_constant(plane: Bytes) -> bool:
 
 
 def _compress(plane: Bytes) -> bytes | None:
-    """A zstd frame; ``None`` where a sample of the plane hardly shrinks."""
+    """Return a zstd frame; ``None`` where a sample of the plane hardly shrinks."""
     if plane.size <= planes.SAMPLE_WORDS * planes.SAMPLE_BLOCKS:
         return min((c.compress(plane.data) for c in _contexts.compressors), key=len)
     share, compressor = _trial(planes.sample(plane, 1))
@@ -114,7 +114,7 @@ def _compress(plane: Bytes) -> bytes | None:
 
 
 def _trial(sample: Bytes) -> tuple[float, zstandard.ZstdCompressor]:
-    """The share of its size to which the better compressor brings the sample, and which it is.
+    """Return the better compressor, and the share of its size to which it brings the sample.
 
     Block by block, as zstd too compresses each neighbourhood with statistics of its own. A part of
     the blocks tells which compressor is the better one.

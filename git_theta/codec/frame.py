@@ -66,7 +66,7 @@ class Frame:
 
 
 def encode_frame(frame: Frame) -> list[Buffer]:
-    """The frame as buffers to be written one after another; large ones are not copied.
+    """Return the frame as buffers to be written one after another; large ones are not copied.
 
     A dtype's name that is not up to 255 printable ASCII characters is left out.
     """
@@ -94,7 +94,7 @@ def encode_frame(frame: Frame) -> list[Buffer]:
 
 
 def _pack(parts: Iterable[Part]) -> tuple[bytes, list[Buffer]]:
-    """The part headers, and the stored bytes of every plane."""
+    """Return the part headers, and the stored bytes of every plane."""
     table, stored = [], []
     for part in parts:
         table.append(_PART.pack(part.word, part.exponent, part.nbytes // part.word))
@@ -145,7 +145,7 @@ def parts_limit(raw_length: int) -> int:
 
 
 def read_header(data: Buffer) -> Header:
-    """What the frame that begins ``data`` says of itself, from its first ``HEADER_BYTES``.
+    """Return the header of the frame that begins ``data``, from its first ``HEADER_BYTES``.
 
     Raises as ``decode_frame`` does.
     """
@@ -153,7 +153,7 @@ def read_header(data: Buffer) -> Header:
 
 
 def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple[int, Header]]:
-    """The offset and header of every frame in an object of ``size`` bytes.
+    """Yield the offset and header of every frame in an object of ``size`` bytes.
 
     ``read`` gives the bytes at an offset, of a length. Raises ``CorruptObjectError`` where the
     object is not frames back to back.
@@ -168,7 +168,7 @@ def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple
 
 
 def estimate(parts: Iterable[Part], blocks: int = planes.SAMPLE_BLOCKS) -> int:
-    """The bytes that ``parts`` will take in a frame, from a sample of ``blocks`` of each.
+    """Return the bytes that ``parts`` will take in a frame, from a sample of ``blocks`` of each.
 
     Exact for parts that are not larger than such a sample.
     """
@@ -219,7 +219,7 @@ class _PartTable:
 
 
 def _header(reader: _Reader) -> tuple[Header, int]:
-    """The header up to the dtype's name, and the number of parts."""
+    """Return the header up to the dtype's name, and the number of parts."""
     _check_magic(reader.data)
     _, _, encoding, flags, parts, length, raw_length, content = reader.unpack(_FIXED)
     if flags & ~_HAS_BASE:

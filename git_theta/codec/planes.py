@@ -24,7 +24,7 @@ SAMPLE_WORDS, SAMPLE_BLOCKS = 4096, 64
 
 
 def split(data: Buffer | Bytes, word: int, exponent: int = 0) -> list[Bytes]:
-    """The ``word`` planes of ``data``, whose length is a multiple of ``word``.
+    """Return the ``word`` planes of ``data``, whose length is a multiple of ``word``.
 
     For one-byte words the plane is ``data`` itself, not a copy. See ``Part`` for ``exponent``.
     """
@@ -37,7 +37,7 @@ def split(data: Buffer | Bytes, word: int, exponent: int = 0) -> list[Bytes]:
 
 
 def join(planes: Sequence[Bytes], exponent: int = 0) -> Bytes:
-    """The words whose planes these are, as flat bytes; the inverse of ``split``."""
+    """Return the words whose planes these are, as flat bytes; the inverse of ``split``."""
     word, count = len(planes), planes[0].size
     if word == 1:
         return planes[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from git_theta import DISTRIBUTION, __version__
 from git_theta.commands import whole_files
 from git_theta.core import kernels, settings
+from git_theta.core.messages import plural, short_id
 from git_theta.errors import NotARepositoryError, ThetaError
 from git_theta.filters.deferred import stubs
 from git_theta.git import Repository, attributes, command, config, hooks
@@ -55,7 +56,7 @@ def examine(program: Path) -> list[Finding]:
 
 
 def _no_repository(error: ThetaError) -> Finding:
-    """That none is here is no fault; that git cannot use the one that is here, is."""
+    """Report a repository that git cannot use; that none is here is no fault."""
     if type(error) is NotARepositoryError:
         return Finding("repository", True, f"none is examined: {error.message}")
     return Finding("repository", False, f"{error.path}: {error.message}", error.hint)
@@ -169,7 +170,7 @@ def _settings(repo: Repository) -> Iterator[Finding]:
 def _whole_files(repo: Repository) -> Iterator[Finding]:
     for file in whole_files.in_index(repo):
         what = "a Git LFS pointer" if file.is_pointer else f"{file.size:,} bytes, whole in Git"
-        since = f"since commit {file.commit[:12]}" if file.commit else "staged"
+        since = f"since commit {short_id(file.commit)}" if file.commit else "staged"
         detail = f"{file.path}: {what}, {since}"
         yield Finding("whole files", False, detail, whole_files.remedy(repo, file, file.path))
 
@@ -185,7 +186,7 @@ def _remote(workspace: Workspace, name: str) -> Iterator[Finding]:
     repo = workspace.repo
     count = len(objects_in_doubt(workspace, find_remote(repo, name), last_seen(repo, name)))
     if count:
-        objects = f"{count} object{'s' if count > 1 else ''}"
+        objects = plural(count, "object")
         detail = f"{name} may lack {objects} of its commits: no push from here uploaded them"
         yield Finding("remotes", False, detail, f"git theta fsck --remote {shlex.quote(name)}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from git_theta import manifest
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import natural_order
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Entry, Repository, revisions
 from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry

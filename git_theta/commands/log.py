@@ -12,6 +12,7 @@ from itertools import islice
 from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, state_of
 from git_theta.core.hashes import Ref
+from git_theta.core.messages import short_id
 from git_theta.errors import ManifestError, MergeError
 from git_theta.git import Entry, Repository, command
 from git_theta.git.command import Result, decode
@@ -176,7 +177,7 @@ def _manifest(repo: Repository, blob: str, commit: str = "", path: str = "") -> 
         # Other files may begin like a manifest.
         with TrackedPaths(repo) as tracked:
             if commit and tracked.covers(Entry(path, blob, commit=commit)):
-                _LOG.warning("%s:%s: left out: %s", commit[:12], path, error.message)
+                _LOG.warning("%s:%s: left out: %s", short_id(commit), path, error.message)
     return None
 
 

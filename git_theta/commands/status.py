@@ -74,7 +74,7 @@ class _Status:
         self._manifests = dict(self._parsed())
 
     def _parsed(self) -> Iterator[tuple[str, Manifest]]:
-        """What a sparse checkout leaves out may not be here, and is not asked for."""
+        """Yield the manifests of the checkout, without those that a sparse checkout leaves out."""
         entries = [entry for entry in self._index if entry.path not in self._sparse]
         for file in self._touched.values():
             entries += [Entry(file.path, blob) for blob in file.blobs if blob]
@@ -145,7 +145,7 @@ def _contested(versions: Sequence[Manifest | None]) -> int:
 
 
 def _is_manifest(file: Path) -> bool:
-    """Whether a manifest lies where its checkpoint should; a link is never followed."""
+    """Return whether a manifest lies where its checkpoint should; a link is never followed."""
     if file.is_symlink() or not file.is_file():
         return False
     with file.open("rb") as reader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.git import Entry, Repository, attributes, entries
 from git_theta.git.command import decode
 from git_theta.git.lfs_files import LONGEST, file_command, is_pointer

@@ -69,5 +69,5 @@ def dtype(name: str) -> DType:
 
 
 def element_count(shape: Sequence[int]) -> int:
-    """Number of elements of a tensor of ``shape`` (1 for 0-d)."""
+    """Return the number of elements of a tensor of ``shape`` (1 for 0-d)."""
     return math.prod(shape)

@@ -68,7 +68,7 @@ class FileSource:
         return data
 
     def view(self, offset: int, length: int) -> memoryview:
-        """The same as ``read``, for long runs of bytes that need not be ``bytes``."""
+        """Return the same as ``read``, for long runs of bytes that need not be ``bytes``."""
         buffer = new_array(length).data
         done = 0
         while done < length:

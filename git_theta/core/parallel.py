@@ -71,7 +71,7 @@ def ahead(
 
 
 def batches(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
-    """Runs of items whose sizes add up to at least ``limit``, the last one excepted."""
+    """Yield runs of items whose sizes add up to at least ``limit``, the last one excepted."""
     batch: list[T] = []
     total = 0
     for item in items:

@@ -87,7 +87,7 @@ def load(
     team: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Settings from ``git config`` (keys ``theta.<key>``), ``.theta.toml`` and the environment.
+    """Return settings from ``git config`` (``theta.<key>``), ``.theta.toml``, the environment.
 
     Raises ``SettingsError`` naming the setting, its value and where it comes from.
     """
@@ -161,14 +161,14 @@ def _overridden(environ: Mapping[str, str]) -> Found:
 
 
 def _of_lfs(environ: Mapping[str, str]) -> Found:
-    """What people and CI images set for git-lfs, and mean for every large file."""
+    """Return the variables of git-lfs that people and CI images mean for every large file."""
     value = environ.get(_LFS_SKIPS, "").lower()
     # The words that git-lfs takes (config/environment.go).
     return {"smudge": (_LFS_SKIPS, "false")} if value in {"true", "1", "on", "yes", "t"} else {}
 
 
 def _matching(written: Iterable[tuple[str, str, Any]]) -> Found:
-    """Those of (origin, key, value) that are settings: case and underscores do not matter."""
+    """Return those of (origin, key, value) that are settings, in any case, with or without "_"."""
     names = {_normal(each.name): each.name for each in fields(Settings)}
     rows = ((names.get(_normal(key)), origin, value) for origin, key, value in written)
     return {name: (origin, value) for name, origin, value in rows if name is not None}

@@ -40,7 +40,7 @@ def share(folder: Path, setting: str | None) -> None:
 
 
 def _parse(setting: str | None) -> _Modes | None:
-    """The modes that git takes a setting for; ``None``: the umask alone decides."""
+    """Return the modes that git takes a setting for; ``None``: the umask alone decides."""
     word = "umask" if setting is None else setting.lower()
     if word in _WORDS:
         return _Modes(_WORDS[word], exact=False)

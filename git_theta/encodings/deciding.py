@@ -52,12 +52,12 @@ class Signal:
 
 
 def rank_limit(rows: int, columns: int) -> int:
-    """The highest rank that is worth storing as factors."""
+    """Return the highest rank that is worth storing as factors."""
     return min(MAX_RANK, min(rows, columns) // 4)
 
 
 def find_signal(change: Change) -> Signal | None:
-    """The signal in a change; ``None`` where that is not clearly of low rank.
+    """Return the signal in a change; ``None`` where that is not clearly of low rank.
 
     A dense change is mostly told by the singular values of a small sample, in 1 ms; what passes
     is looked at again in a larger one, in 10 ms.
@@ -80,7 +80,7 @@ def find_signal(change: Change) -> Signal | None:
 
 
 def _stands_out(change: Change, limit: int) -> bool:
-    """Whether a small sample shows more than noise and less than full rank."""
+    """Return whether a small sample shows more than noise and less than full rank."""
     difference, grid = _sample(change, min(limit + 16, _FIRST))
     if np.count_nonzero(difference) < _FEW * difference.size:
         return False
@@ -93,7 +93,7 @@ def _stands_out(change: Change, limit: int) -> bool:
 
 
 def _loud_lines(scaled: Doubles, axis: int, noise: float) -> int:
-    """How many lines along ``axis`` changed by clearly more than noise."""
+    """Count the lines along ``axis`` that changed by clearly more than noise."""
     energies = np.mean(np.square(scaled), axis=axis)
     return int(np.count_nonzero(energies > 2 * (noise * _ROUNDING) ** 2))
 
@@ -103,7 +103,7 @@ def _sample(change: Change, side: int) -> tuple[Doubles, Doubles]:
 
 
 def _signal(values: Floats, shape: tuple[int, ...]) -> Signal:
-    """What all singular values of an evenly scaled change say."""
+    """Return the signal, judged by all singular values of an evenly scaled change."""
     noise = 1.0
     for _ in range(4):  # Settles in two or three: more noise, fewer values above it.
         rank = rank_above(values, shape, noise)
@@ -115,7 +115,7 @@ def _signal(values: Floats, shape: tuple[int, ...]) -> Signal:
 
 
 def rank_above(values: Floats, shape: tuple[int, ...], noise: float) -> int:
-    """How many singular values of an evenly scaled change are more than ``noise``."""
+    """Count the singular values of an evenly scaled change that are more than ``noise``."""
     bound = _MARGIN * max(noise, 1.0) * _ROUNDING * sum(map(math.sqrt, shape))
     return int(np.count_nonzero(values > max(bound, _PRECISION * values[0])))
 

@@ -37,7 +37,7 @@ class Delta:
     needs_base = True
 
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
-        """The chunk as differences; ``None`` without a base, or where these are no shorter."""
+        """Return differences; ``None`` without a base, or where they are no shorter."""
         if base is None or not raw.size:
             return None
         word = word_size(geometry.dtype, raw.size)
@@ -54,7 +54,7 @@ class Delta:
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
+        """Return the ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
         if base is None:
             raise CorruptObjectError("a delta frame has no base")
         old = as_words(fit(base, length), word_size(geometry.dtype, length))
@@ -66,7 +66,7 @@ class Delta:
         return new.view(np.uint8)
 
     def is_exact(self, encoded: Encoded, base: Bytes, geometry: Geometry, raw: Bytes) -> bool:
-        """Whether ``decode`` gives ``raw``; compared block by block, while they are decoded."""
+        """Return whether ``decode`` gives ``raw``, compared block by block while decoding."""
         word = word_size(geometry.dtype, raw.size)
         old, new = as_words(fit(base, raw.size), word), as_words(raw, word)
         model, coded = _read(encoded, word)

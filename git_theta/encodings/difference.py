@@ -30,12 +30,12 @@ def word_size(dtype: DType, length: int) -> int:
 
 
 def as_words(data: NDArray[Any], size: int) -> Words:
-    """``data`` as words of ``size`` bytes, not copied."""
+    """Return ``data`` as words of ``size`` bytes, not copied."""
     return data.view(np.dtype(f"<u{size}"))
 
 
 def difference(new: Words, old: Words) -> Words:
-    """The words that ``restore`` turns back into ``new``, given ``old``."""
+    """Return the words that ``restore`` turns back into ``new``, given ``old``."""
     new, old = np.ascontiguousarray(new), np.ascontiguousarray(old)
     found = np.empty_like(new)
     kernels.difference(new.reshape(-1), old.reshape(-1), found.reshape(-1))
@@ -43,7 +43,7 @@ def difference(new: Words, old: Words) -> Words:
 
 
 def restore(differences: Words, old: Words) -> Words:
-    """The words whose ``difference`` from ``old`` this is."""
+    """Return the words whose ``difference`` from ``old`` this is."""
     differences, old = np.ascontiguousarray(differences), np.ascontiguousarray(old)
     words = np.empty_like(old)
     kernels.restore(differences.reshape(-1), old.reshape(-1), words.reshape(-1))
@@ -51,7 +51,7 @@ def restore(differences: Words, old: Words) -> Words:
 
 
 def fit(base: Bytes, length: int) -> Bytes:
-    """``base`` cut to ``length`` bytes, or continued with zeros up to them.
+    """Return ``base`` cut to ``length`` bytes, or continued with zeros up to them.
 
     So a tensor that lost or gained rows at its end has its old rows as the base of the new ones.
     """

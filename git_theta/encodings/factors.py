@@ -50,7 +50,7 @@ class Matrix:
         return cls(f"I{8 * size}", words.astype(f"<u{size}"))
 
     def values(self) -> Doubles:
-        """The numbers, as float64 (integers beyond 53 bits are rounded)."""
+        """Return the numbers, as float64 (integers beyond 53 bits are rounded)."""
         if self.dtype not in INTEGERS:
             return widen(self.words, FORMATS[self.dtype])
         size = INTEGERS[self.dtype]
@@ -91,13 +91,13 @@ class Factors:
     rounded: str | None = None
 
     def rows(self, chosen: slice | NDArray[np.intp]) -> Factors:
-        """The factors of some rows of the change."""
+        """Return the factors of some rows of the change."""
         words = np.ascontiguousarray(self.left.words[:, chosen])
         return replace(self, left=Matrix(self.left.dtype, words))
 
 
 def predict(base: Words, factors: Factors, form: FloatFormat, block: int = _BLOCK) -> Words:
-    """The words of ``base`` (rows, columns) plus the change, rounded to ``form``.
+    """Return the words of ``base`` (rows, columns) plus the change, rounded to ``form``.
 
     The addition is in float64 where the change or the base is, else in float32. Where its result
     is NaN, the word is that of the base: IEEE 754 leaves payloads open. ``block`` elements are

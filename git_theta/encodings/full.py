@@ -26,7 +26,7 @@ class Full:
     needs_base = False
 
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded:
-        """The chunk as one part, which shares its memory."""
+        """Return the chunk as one part, which shares its memory."""
         word = word_size(geometry.dtype, raw.size)
         exponent = _EXPONENTS.get(geometry.dtype.name, 0) if word > 1 else 0
         return Encoded(b"", (Part(word, raw.data, exponent),))
@@ -34,7 +34,7 @@ class Full:
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The part's bytes, sharing its memory (read-only where that is)."""
+        """Return the part's bytes, sharing its memory (read-only where that is)."""
         if encoded.params or len(encoded.parts) != 1 or encoded.parts[0].nbytes != length:
             raise CorruptObjectError(f"a full frame does not hold exactly {length} bytes")
         return np.frombuffer(encoded.parts[0].data, np.uint8)

@@ -22,7 +22,7 @@ _BLOCK = 1 << 16
 
 
 def to_gaps(positions: NDArray[np.integer[Any]], before: int = -1) -> Bytes:
-    """The gap bytes of strictly ascending ``positions`` that follow the position ``before``."""
+    """Return the gap bytes of strictly ascending ``positions``, all of them after ``before``."""
     skipped = np.diff(positions, prepend=before) - 1
     ends = np.cumsum(skipped // _LONG + 1) - 1
     stored = np.full(int(ends[-1]) + 1 if ends.size else 0, _LONG, np.uint8)
@@ -31,7 +31,7 @@ def to_gaps(positions: NDArray[np.integer[Any]], before: int = -1) -> Bytes:
 
 
 def from_gaps(stored: Bytes, count: int) -> NDArray[np.intp]:
-    """The positions, all below ``count``, that gap bytes stand for.
+    """Return the positions, all below ``count``, that gap bytes stand for.
 
     Raises ``CorruptObjectError`` when they end within a gap or reach beyond ``count``.
     """
@@ -39,7 +39,7 @@ def from_gaps(stored: Bytes, count: int) -> NDArray[np.intp]:
 
 
 def iter_positions(stored: Bytes, count: int) -> Iterator[NDArray[np.intp]]:
-    """The positions of ``from_gaps`` in pieces, which take eight times the memory of their gaps."""
+    """Yield the positions of ``from_gaps`` in pieces: they take eight times the memory of gaps."""
     if stored.size and stored[-1] == _LONG:
         raise CorruptObjectError("the gaps between positions are cut off")
     passed = 0

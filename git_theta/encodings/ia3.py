@@ -41,7 +41,7 @@ class Scales:
 
 
 def scale(base: Words, scales: Scales, form: FloatFormat, block: int = _BLOCK) -> Words:
-    """The words of ``base`` (rows, columns) scaled, ``block`` elements at a time."""
+    """Return the words of ``base`` (rows, columns) scaled, ``block`` elements at a time."""
     is_double = "F64" in (form.name, scales.dtype)
     values = (widen if is_double else widen_single)(scales.words, FORMATS[scales.dtype])
     result = np.empty_like(base)
@@ -67,7 +67,7 @@ class IA3:
     needs_base = True
 
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
-        """The factors found; ``None``, after a look at a sample, where there are none."""
+        """Return the factors found; ``None``, after a look at a sample, where there are none."""
         rows = Rows.of(raw, base, geometry)
         found = None if rows is None else find_scales(rows.base, rows.actual, rows.form)
         if rows is None or found is None:
@@ -79,7 +79,7 @@ class IA3:
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
+        """Return the ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
         form = FORMATS.get(geometry.dtype.name)
         if form is None or base is None or base.size != length or len(encoded.parts) != 3:
             raise CorruptObjectError("an ia3 frame needs floats, a base of its size, three parts")
@@ -99,7 +99,7 @@ ENCODING = IA3()
 def encode_with_scales(
     raw: Bytes, base: Bytes | None, geometry: Geometry, scales: Scales
 ) -> Encoded | None:
-    """A chunk whose base was scaled by known factors, which are stored as they are.
+    """Return a chunk whose base was scaled by known factors, which are stored as they are.
 
     Factors per row are those of the whole tensor's rows. ``None`` where the chunk is not whole
     rows of floats with a base of its length.
@@ -121,7 +121,7 @@ def _encoded(rows: Rows, scales: Scales) -> Encoded:
 
 
 def _read(encoded: Encoded) -> tuple[Scales, int]:
-    """The factors that params and part hold, and the number of columns."""
+    """Return the factors that params and part hold, and the number of columns."""
     if len(encoded.params) != _HEAD.size:
         raise CorruptObjectError("an ia3 frame's params are of the wrong size")
     axis, dtype, columns = _HEAD.unpack(encoded.params)

@@ -50,7 +50,7 @@ class LowRank:
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
+        """Return the ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
         form = FORMATS.get(geometry.dtype.name)
         if form is None or base is None or base.size != length or len(encoded.parts) != 4:
             raise CorruptObjectError(
@@ -83,7 +83,7 @@ def encode_with_factors(
     right: Matrix,
     scale: float,
 ) -> Encoded | None:
-    """A chunk to which ``scale`` times the product of two known factors was added.
+    """Return a chunk to which ``scale`` times the product of two known factors was added.
 
     ``left`` is (r, rows of the whole tensor), ``right`` (r, columns); they are stored as they are.
     Of the ways to evaluate them, the one that reproduces most of a sample is taken. ``None`` where
@@ -136,7 +136,7 @@ def _encoded(rows: Rows, factors: Factors) -> Encoded:
 
 
 def _read(encoded: Encoded) -> tuple[Factors, int]:
-    """The factors that params and parts hold, and the number of columns."""
+    """Return the factors that params and parts hold, and the number of columns."""
     if len(encoded.params) < _HEAD.size:
         raise CorruptObjectError("a low-rank frame's params are too short")
     number, rounded, *dtypes, rank, columns = _HEAD.unpack_from(encoded.params)

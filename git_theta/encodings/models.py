@@ -42,14 +42,14 @@ class Fit:
 
 
 def key_shift(dtype: DType, word: int) -> int:
-    """Where in words of so many bytes the byte lies that says most: for floats the exponent."""
+    """Return the place of the byte that says most in words of so many: for floats the exponent."""
     if dtype.word == word and dtype.name in _FLOATS_FROM:
         return _FLOATS_FROM[dtype.name]
     return 8 * (word - 1)
 
 
 def fit(new: Words, old: Words, shift: int) -> Fit:
-    """The model that suits these words, by what all of them look like."""
+    """Return the model that suits these words, by what all of them look like."""
     literals = _common(new, old) if new.itemsize > 2 else None
     by_key = kernels.histogram(new, old, shift, literals)
     bounds = _bounds(by_key.sum(axis=1, dtype=np.int64))
@@ -70,7 +70,7 @@ _RAW_BITS = np.maximum(_LONG // 2 - 1, 0)
 
 
 def _common(new: Words, old: Words) -> Literals | None:
-    """The most common small differences of a sample; ``None`` where these are the smallest.
+    """Return the most common small differences of a sample; ``None`` where these are the smallest.
 
     Weight decay moves the rows of an embedding that no batch has touched by a few steps that are
     the same for many words.
@@ -90,7 +90,7 @@ def _common(new: Words, old: Words) -> Literals | None:
 
 
 def _bounds(counts: NDArray[np.int64]) -> NDArray[np.intp]:
-    """The first key of each context: keys in turn, until enough words have one of them."""
+    """Return the first key of each context: keys in turn, until enough words have one of them."""
     least = max(_LEAST_WORDS, int(counts.sum() * _LEAST_SHARE))
     bounds, held = [0], 0
     for key in np.flatnonzero(counts).tolist():
@@ -128,7 +128,7 @@ def _frequencies(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
 
 
 def _shorten(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The largest of 256 numbers that is at most each frequency: 0 to 15, then floats."""
+    """Return the largest of 256 numbers that is at most each frequency: 0 to 15, then floats."""
     lengths = np.frexp(np.maximum(frequencies, 1).astype(np.float64))[1].astype(np.int64)
     exponents = np.maximum(lengths - 4, 0)
     floats = (exponents << 4) + (frequencies >> np.maximum(exponents - 1, 0)) - _FINE
@@ -142,7 +142,7 @@ def _expand(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def to_bytes(model: Model) -> bytes:
-    """The model as parameters of a frame (``docs/spec.md``, Delta)."""
+    """Return the model as parameters of a frame (``docs/spec.md``, Delta)."""
     literals = b"" if model.literals is None else model.literals.values.astype("<u2").tobytes()
     bounds = np.flatnonzero(np.diff(model.contexts)) + 1
     head = bytes([model.shift, model.lanes.bit_length() - 1, bool(literals), bounds.size])
@@ -153,7 +153,7 @@ def to_bytes(model: Model) -> bytes:
 
 
 def from_bytes(stored: bytes, word: int) -> Model:
-    """The model for words of so many bytes; ``CorruptObjectError`` if it is not one."""
+    """Return the model for words of so many bytes; ``CorruptObjectError`` if it is not one."""
     try:
         return _read(stored, word)
     except (IndexError, ValueError) as error:

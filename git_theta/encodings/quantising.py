@@ -26,7 +26,7 @@ _LARGEST = 2.0**62
 def quantise(
     base: Words, actual: Words, form: FloatFormat, left: Doubles, right: Doubles, unit: float
 ) -> Factors | None:
-    """The factors ``left`` (rows, r) times ``right`` (r, columns) times ``unit`` as integers.
+    """Return ``left`` (rows, r) times ``right`` (r, columns) times ``unit`` as integer factors.
 
     The number of bits is the one with which factors and residual of a sample of rows together
     are smallest. ``None`` where the numbers are too far apart for integers.

@@ -35,7 +35,7 @@ def residual_parts(predicted: Words, actual: Words) -> tuple[Part, Part]:
 
 
 def add_residual(predicted: Words, gaps: Part, values: Part) -> Words:
-    """The actual words, flat like ``predicted``, which it may change.
+    """Return the actual words, flat like ``predicted``, which it may change.
 
     Raises ``CorruptObjectError`` when the parts do not fit the prediction.
     """

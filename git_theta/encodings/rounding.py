@@ -46,13 +46,13 @@ FORMATS = {
 
 
 def widen(words: Words, form: FloatFormat) -> Doubles:
-    """The values of bit patterns, exact."""
+    """Return the values of bit patterns, exact."""
     with np.errstate(invalid="ignore"):
         return np.asarray(_native(words, form), np.float64)
 
 
 def widen_single(words: Words, form: FloatFormat) -> Singles:
-    """The values of bit patterns as float32: exact, but for F64, which is rounded."""
+    """Return the values of bit patterns as float32: exact, but for F64, which is rounded."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.asarray(_native(words, form), np.float32)
 
@@ -72,7 +72,7 @@ def narrow(values: Floats, form: FloatFormat) -> Words:
 
 
 def spacing(values: Doubles, form: FloatFormat) -> Doubles:
-    """The distance from each finite value to the next larger in magnitude."""
+    """Return the distance from each finite value to the next larger in magnitude."""
     _, exponent = np.frexp(values)
     # frexp's significand is in [0.5, 1): its exponent is one more than the IEEE one; 0 has 0.
     exponent = np.where(values == 0, form.minimum, np.maximum(exponent - 1, form.minimum))

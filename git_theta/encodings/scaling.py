@@ -28,7 +28,7 @@ _NEAR = 4.0
 
 
 def find_scales(base: Words, actual: Words, form: FloatFormat) -> tuple[int, Doubles] | None:
-    """The axis and the factors, as float64 that are exact in float32 (float64 for F64).
+    """Return the axis and the factors, as float64 that are exact in float32 (float64 for F64).
 
     ``None`` where neither axis explains a sample of 16 lines along it, or where there would be
     a factor for every few elements.
@@ -54,7 +54,7 @@ def _explains(base: Words, actual: Words, form: FloatFormat, axis: int) -> bool:
 
 
 def _limits(base: Words, actual: Words, form: FloatFormat, axis: int) -> tuple[Doubles, Doubles]:
-    """The bounds for the factor of every row (or column)."""
+    """Return the bounds for the factor of every row (or column)."""
     lines, old = (actual, base) if axis == ROWS else (actual.T, base.T)
     low, high = np.empty(lines.shape[0]), np.empty(lines.shape[0])
     step = max(1, _BLOCK // lines.shape[1])
@@ -66,7 +66,7 @@ def _limits(base: Words, actual: Words, form: FloatFormat, axis: int) -> tuple[D
 
 
 def _bounds(old: Doubles, new: Doubles, form: FloatFormat) -> tuple[Doubles, Doubles]:
-    """The bounds that the elements of each row set, where they agree with most of the row."""
+    """Return the bounds that the elements of each row set, where most of the row agrees."""
     half = spacing(new, form) / 2
     ratio, room = new / old, np.abs(half / old)
     typical = _median(ratio[:, spread(ratio.shape[1], _RATIOS)])
@@ -77,20 +77,20 @@ def _bounds(old: Doubles, new: Doubles, form: FloatFormat) -> tuple[Doubles, Dou
 
 
 def _median(ratio: Doubles) -> Doubles:
-    """The lower median of the finite numbers of each row (rows, 1); NaN where there are none."""
+    """Return the lower median of each row's finite numbers (rows, 1); NaN where there are none."""
     ordered = np.sort(np.where(np.isfinite(ratio), ratio, np.nan), axis=1)  # NaN comes last
     count = np.count_nonzero(np.isfinite(ratio), axis=1, keepdims=True)
     return np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=1)
 
 
 def _middle(low: Doubles, high: Doubles) -> Doubles:
-    """A number between the bounds; 1 where there are none."""
+    """Return a number between the bounds; 1 where there are none."""
     known = np.isfinite(low) & np.isfinite(high)
     return np.where(known, np.where(known, low, 0) / 2 + np.where(known, high, 0) / 2, 1.0)
 
 
 def _shortest(low: Doubles, high: Doubles, form: FloatFormat) -> Doubles:
-    """A float32 (float64 for F64) between the bounds, of the fewest bits."""
+    """Return a float32 (float64 for F64) between the bounds, of the fewest bits."""
     target = FORMATS["F64" if form.name == "F64" else "F32"]
     with np.errstate(all="ignore"):
         middle = _middle(low, high)

@@ -36,7 +36,7 @@ class Sparse:
     needs_base = True
 
     def encode(self, raw: Bytes, base: Bytes | None, geometry: Geometry) -> Encoded | None:
-        """The chunk as changed words; ``None`` without a base, or where too many changed."""
+        """Return the chunk as changed words; ``None`` without a base, or where too many changed."""
         if base is None:
             return None
         word = word_size(geometry.dtype, raw.size)
@@ -55,7 +55,7 @@ class Sparse:
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
     ) -> Bytes:
-        """The chunk's ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
+        """Return the ``length`` raw bytes; ``CorruptObjectError`` when the parts do not fit."""
         if base is None:
             raise CorruptObjectError("a sparse frame has no base")
         word = word_size(geometry.dtype, length)
@@ -85,7 +85,7 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def _changed_little(new: Words, old: Words) -> bool:
-    """Whether few enough words changed; cheap where many did."""
+    """Return whether few enough words changed; cheap where many did."""
     most = int(_CHANGED_SHARE * new.size)
     return kernels.count_changed(new, np.ascontiguousarray(old), most) <= most
 

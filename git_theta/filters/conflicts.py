@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from git_theta import manifest
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import ManifestError, MergeError
 from git_theta.git import Repository, conflict, operation
 from git_theta.git.conflict import OURS, THEIRS

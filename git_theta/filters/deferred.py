@@ -94,7 +94,7 @@ def defer(workspace: Workspace, path: str) -> None:
 
 
 def take_deferred(workspace: Workspace) -> list[str]:
-    """The paths that were noted, once: a hook that they cause to run finds none."""
+    """Return the paths that were noted, once: a hook that they cause to run finds none."""
     pending = _pending(workspace)
     taken = pending.with_name(f"{pending.name}.{os.getpid()}")
     try:
@@ -126,7 +126,7 @@ def _file(workspace: Workspace, path: str) -> Path:
 
 
 def _is_inside(workspace: Workspace, file: Path) -> bool:
-    """Whether no folder on the way is a link that leads out of the work tree."""
+    """Return whether no folder on the way is a link that leads out of the work tree."""
     top = (workspace.repo.work_tree or Path()).resolve()
     return file.parent.resolve().is_relative_to(top)
 

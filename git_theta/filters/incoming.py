@@ -43,7 +43,7 @@ class Packets:
         self._rest = memoryview(b"")
 
     def take(self, length: int) -> Buffer:
-        """The next ``length`` bytes; fewer, or none, only at the end."""
+        """Return the next ``length`` bytes; fewer, or none, only at the end."""
         if length <= len(self._rest):
             piece, self._rest = self._rest[:length], self._rest[length:]
             return piece

@@ -12,7 +12,7 @@ from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.layout import Buffer
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
 from git_theta.filters.conflicts import dropped_side
@@ -61,7 +61,7 @@ class Session:
     # --- clean: from the work tree to git --------------------------------------------------------
 
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
-        """The manifest of a file, its objects stored; a manifest passes through unchanged."""
+        """Yield the manifest of a file, its objects stored; a manifest passes through unchanged."""
         packets = Packets(content)
         head = bytes(packets.take(_HEAD))
         if is_pointer(head):
@@ -125,13 +125,13 @@ class Session:
         return made if made in texts else next(same, made)
 
     def _texts(self, path: str) -> Iterator[bytes]:
-        """What this git command made of ``path``, then what the index and HEAD have."""
+        """Yield the manifests of ``path``: this git command's, the index's, HEAD's."""
         if path in self._given:
             yield self._given[path]
         yield from self._known.texts(path)
 
     def _stands_for(self, text: bytes, cleaned: Manifest) -> bool:
-        """Whether ``text`` is of the same file, and all that it names is here and whole.
+        """Return whether ``text`` is of the same file, and all that it names is here and whole.
 
         Else adding a file again could not mend what was lost.
         """
@@ -159,7 +159,7 @@ class Session:
     # --- smudge: from git to the work tree -------------------------------------------------------
 
     def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
-        """The file that a manifest stands for; ``None`` to be asked again when objects are here."""
+        """Return the file of a manifest; ``None`` to be asked again when its objects are here."""
         self._written.add(request.path)
         first = next(content, b"")
         while first and len(first) < len(PREFIX) and (more := next(content, b"")):
@@ -192,7 +192,7 @@ class Session:
         return self._restored(request.path, described)
 
     def _is_deferred(self, request: SmudgeRequest, described: Manifest) -> bool:
-        """Whether a large file is left to the hook.
+        """Return whether a large file is left to the hook.
 
         Only a checkout may be delayed: ``git archive`` and ``git cat-file --filters`` want the
         content itself.
@@ -221,7 +221,7 @@ class Session:
         return all(size_of(oid) == size for oid, size in described.objects().items())
 
     def delayed(self, path: str) -> Iterable[Buffer]:
-        """A file that waited for its objects."""
+        """Return a file that waited for its objects."""
         return self._restored(path, self._waiting.pop(path))
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:

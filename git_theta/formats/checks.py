@@ -122,7 +122,7 @@ def _are_sizes(numbers: Iterable[object]) -> bool:
 
 
 def _is_inside(tensor: TensorSpan | Alias, capacity: int) -> bool:
-    """Whether the tensor's elements all lie among the ``capacity`` elements of its storage."""
+    """Return whether all elements lie among the ``capacity`` elements of the storage."""
     if 0 in tensor.shape:
         return True
     if tensor.strides is None:

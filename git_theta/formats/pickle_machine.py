@@ -71,7 +71,7 @@ class Machine:
         return text
 
     def since_mark(self) -> list[Any]:
-        """Takes everything above the last mark, and the mark."""
+        """Take everything above the last mark, and the mark."""
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]

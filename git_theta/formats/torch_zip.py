@@ -71,7 +71,7 @@ class _TorchZip:
         return zip_directory.checksums(source)
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raises ``FormatError``: the pickle names every tensor, and is never written here."""
+        """Raise ``FormatError``: the pickle names every tensor, and is never written here."""
         raise FormatError(
             "tensors cannot be added to a PyTorch file, removed from it or given another shape",
             hint="save all sides as safetensors, in which they can",

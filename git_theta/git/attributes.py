@@ -85,7 +85,7 @@ def track(folder: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def untrack(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """The opposite; return the patterns that were tracked here."""
+    """Return the opposite; return the patterns that were tracked here."""
     file = _File.read(folder / FILE)
     removed = [
         pattern

@@ -37,7 +37,7 @@ def run(
     check: bool = True,
     show_errors: bool = False,
 ) -> bytes:
-    """Standard output of a program.
+    """Return the standard output of a program.
 
     Without ``check``, of whatever status. ``env`` changes the environment (``None`` unsets). With
     ``show_errors`` standard error goes to the user as it comes (progress, questions for
@@ -103,7 +103,7 @@ def _environment(changes: Environment) -> dict[str, str]:
 
 
 def missing_tool(program: str) -> MissingToolError:
-    """That ``program`` is not installed, and how to mend it."""
+    """Return the error that ``program`` is not installed, and how to fix it."""
     return MissingToolError(f"{program} cannot be found or run", hint=_INSTALL.get(program))
 
 
@@ -122,5 +122,5 @@ def decode(output: bytes) -> str:
 
 
 def encode(text: str) -> bytes:
-    """The opposite of ``decode``."""
+    """Return the opposite of ``decode``."""
     return text.encode("utf-8", "surrogateescape")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError
 from git_theta.git.command import decode
 from git_theta.git.merge_heads import common_commit, current_branch

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from git_theta.core.files import link_or_copy
 from git_theta.core.locks import exclusive_lock
+from git_theta.core.messages import plural, short_id
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.errors import MissingToolError, TransferError
 from git_theta.git import command, lfs_progress, pointers
@@ -193,7 +194,7 @@ class Lfs:
             if waiting:
                 oid, size = next(iter(waiting.items()))
                 words = download.explain(oid, size)
-                count = f"{len(waiting)} object{'s' if len(waiting) > 1 else ''}"
+                count = plural(len(waiting), "object")
                 raise _failed(f"download {count} from", remote, words)
 
     def _hand_over(self, oid: str, deliver: Deliver) -> None:
@@ -233,7 +234,7 @@ def _check_arrival(remote: Remote, neighbour: Neighbour, sizes: Mapping[str, int
     """Look for the objects where a remote is a folder: git-lfs can succeed in doing nothing."""
     lacking = [oid for oid, size in sizes.items() if neighbour.find(oid, size) is None]
     if lacking:
-        raise _failed("upload to", remote, f"object {lacking[0][:12]} did not arrive there")
+        raise _failed("upload to", remote, f"object {short_id(lacking[0])} did not arrive there")
 
 
 def _failed(what: str, remote: Remote, words: str) -> TransferError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.git.repository import Repository
 
 PREFIX = b"version https://git-lfs.github.com/spec/"

@@ -8,6 +8,7 @@ from pathlib import Path
 from subprocess import PIPE
 from tempfile import TemporaryDirectory
 
+from git_theta.core.messages import short_id
 from git_theta.errors import GitError, MergeError
 from git_theta.git import command, revisions
 from git_theta.git.command import decode, encode
@@ -43,14 +44,14 @@ def check_unmoved(repo: Repository, heads: Heads) -> None:
     _check_head(repo, heads.head)
     for head in heads.others:
         if revisions.commit_of(repo, head.name) != head.commit:
-            raise _moved(f"{head.name} moved from {head.commit[:12]}")
+            raise _moved(f"{head.name} moved from {short_id(head.commit)}")
 
 
 def _check_head(repo: Repository, head: Head) -> None:
     if current_branch(repo) != head.name:
         raise _moved("another branch was checked out")
     if repo.resolve("HEAD") != head.commit:
-        raise _moved(f"{head.name} moved from {head.commit[:12]}")
+        raise _moved(f"{head.name} moved from {short_id(head.commit)}")
 
 
 def _moved(what: str) -> MergeError:

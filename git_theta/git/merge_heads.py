@@ -35,7 +35,7 @@ class Heads:
 
 
 def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
-    """What to merge. HEAD, where it is an ancestor of all others, is no contributor.
+    """Return the contributors. HEAD, where it is an ancestor of all others, is none.
 
     Raises ``UsageError`` for a name that is no commit, ``MergeError`` for unrelated histories.
     """
@@ -54,7 +54,7 @@ def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
 
 
 def merge_message(repo: Repository, heads: Heads) -> str:
-    """What git would write: ``Merge branches 'a' and 'b'``."""
+    """Return the message that git would write: ``Merge branches 'a' and 'b'``."""
     lines = [
         f"{head.commit}\t\t{_kind(repo, head.name)} '{head.name}' of ." for head in heads.others
     ]
@@ -63,7 +63,7 @@ def merge_message(repo: Repository, heads: Heads) -> str:
 
 
 def current_branch(repo: Repository) -> str:
-    """What ours is called."""
+    """Return the name of our side."""
     name = repo.git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
     return decode(name).strip() or "HEAD"
 
@@ -98,7 +98,7 @@ def _kind(repo: Repository, name: str) -> str:
 
 
 def common_commit(repo: Repository, commits: Mapping[str, str | None]) -> str | None:
-    """The one best common ancestor of the contributors' commits, if it is known and alone."""
+    """Return the best common ancestor of the contributors' commits, if there is only one."""
     names = [commit for commit in commits.values() if commit]
     if len(names) < len(commits):
         return None
@@ -107,10 +107,10 @@ def common_commit(repo: Repository, commits: Mapping[str, str | None]) -> str | 
 
 
 def merge_bases(repo: Repository, commits: Sequence[str]) -> list[str]:
-    """The best common ancestors of all of the commits."""
+    """Return the best common ancestors of all of the commits."""
     return decode(repo.git("merge-base", "--all", "--octopus", *commits, check=False)).split()
 
 
 def parents_of(repo: Repository, commit: str) -> list[str]:
-    """The parents of a commit, in their order."""
+    """Return the parents of a commit, in their order."""
     return decode(repo.git("rev-parse", f"{commit}^@")).split()

@@ -57,7 +57,7 @@ def merge_trees(
 
 
 def note(file: Path, path: str, is_based: bool) -> None:
-    """What the driver does meanwhile."""
+    """Note that the driver has merged ``path``, and whether with a base."""
     with file.open("ab") as notes:
         notes.write((_BASED if is_based else _NO_BASE) + os.fsencode(path) + b"\0")
 

@@ -44,7 +44,7 @@ class Repository:
 
     @classmethod
     def discover(cls, start: Path | None = None) -> Repository:
-        """The repository around ``start`` (the current folder), or the one that git says.
+        """Return the repository around ``start`` (the current folder), or the one that git says.
 
         Obeys ``GIT_DIR`` and its companions, which git sets for filters and hooks. Raises
         ``NotARepositoryError``, also where git refuses a repository that someone else owns.
@@ -79,7 +79,7 @@ class Repository:
         check: bool = True,
         show_errors: bool = False,
     ) -> bytes:
-        """What a git command prints, run at the top; see ``command.run``."""
+        """Return the output of a git command, run at the top; see ``command.run``."""
         return command.run(
             ["git", *args],
             cwd=self.top,
@@ -90,7 +90,7 @@ class Repository:
         )
 
     def environment(self) -> dict[str, str]:
-        """What to add to the environment of a program that is to work on this repository."""
+        """Return variables for a program that is to work on this repository."""
         return dict(self._env)
 
     # --- settings --------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Repository:
         return self.config_of("theta")
 
     def config_of(self, section: str) -> dict[str, str]:
-        """The settings ``<section>.*``, the last of each; one without a value (true) is empty."""
+        """Return the settings ``<section>.*``, the last of each; no value (true) is empty."""
         found = self._read_config("--get-regexp", rf"^{section}\.")
         pairs = (record.partition("\n") for record in found.split("\0") if record)
         return {key.lower(): value for key, _, value in pairs}
@@ -118,7 +118,7 @@ class Repository:
         return decode(result.out)
 
     def team_settings(self) -> dict[str, Any]:
-        """What ``.theta.toml`` at the root of the work tree says; nothing where it is absent."""
+        """Return the settings of ``.theta.toml`` at the root of the work tree, if it is there."""
         return {} if self.work_tree is None else read_team_file(self.work_tree)
 
     @property
@@ -127,13 +127,13 @@ class Repository:
         return self.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
 
     def remotes(self) -> list[str]:
-        """The names of the remotes, in order of preference: upstream's, ``origin``, others."""
+        """Return the names of the remotes by preference: upstream's, ``origin``, others."""
         names = decode(self.git("remote")).splitlines()
         first = [self.default_remote(), "origin"]
         return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
 
     def default_remote(self) -> str | None:
-        """The remote of the current branch's upstream, or ``remote.pushDefault``."""
+        """Return the remote of the current branch's upstream, or ``remote.pushDefault``."""
         branch = decode(self.git("symbolic-ref", "-q", "--short", "HEAD", check=False)).strip()
         upstream = self.config_value(f"branch.{branch}.remote") if branch else None
         return upstream or self.config_value("remote.pushDefault")
@@ -141,14 +141,14 @@ class Repository:
     # --- objects ---------------------------------------------------------------------------------
 
     def resolve(self, rev: str) -> str | None:
-        """The id of the object that ``rev`` names and this repository has, or ``None``."""
+        """Return the id of the object that ``rev`` names and this repository has, or ``None``."""
         # The suffix asks whether the object exists; after a colon it would be part of the path.
         name = rev if ":" in rev else f"{rev}^{{object}}"
         args = ("rev-parse", "--quiet", "--verify", "--end-of-options", name)
         return decode(self.git(*args, check=False)).strip() or None
 
     def read_blob(self, spec: str, limit: int = MANIFEST_LIMIT) -> bytes | None:
-        """The content of an object id, ``HEAD:path`` or ``:path`` (the index, stage 0).
+        """Return the content of an object id, ``HEAD:path`` or ``:path`` (the index, stage 0).
 
         ``None`` when it is missing, no blob, or over ``limit`` bytes.
         """
@@ -184,11 +184,11 @@ class Repository:
         return entries.of_tree(self.git, found) if found else []
 
     def index(self) -> list[Entry]:
-        """The regular files of the index, in all stages, without sizes."""
+        """Return the regular files of the index, in all stages, without sizes."""
         return entries.of_index(self.git)
 
     def manifests(self, found: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """Those entries that are manifests, with their text.
+        """Yield those entries that are manifests, with their text.
 
         Sizes are checked first, and what does not begin like a manifest is not kept: a tree of
         any size takes constant memory.

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from git_theta.core.hashes import Ref, is_hex256
 from git_theta.core.layout import MAX_TENSORS
+from git_theta.core.messages import short_id
 from git_theta.errors import ManifestError, UnsupportedVersionError
 from git_theta.manifest import text
 from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
@@ -22,7 +23,7 @@ _OTHER_LINES = 3
 
 
 def parse(data: bytes) -> Manifest:
-    """The manifest whose text is ``data``.
+    """Return the manifest whose text is ``data``.
 
     Raises ``UnsupportedVersionError`` for a newer version and ``ManifestError`` for anything that
     is not exactly what ``dump`` writes.
@@ -168,7 +169,7 @@ class _Reader:
         if known is None:
             known = self._sizes[_hash(oid, owner)] = size
         if known != size:
-            _fail(f"object {oid} has two sizes")
+            _fail(f"object {short_id(oid)} has two sizes")
         if length == 0 or offset + length > size:
             _fail(f"a ref of {owner} reaches beyond its object")
         return Ref(oid, size, offset, length)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta.adapters import CONFIG_FILE
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch

@@ -122,7 +122,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; each module as it was before in the end."""
+    """Put the model in evaluation mode; in the end, each module as it was before."""
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -62,7 +62,7 @@ def gram(
 
 @contextmanager
 def _layer_by_layer() -> Iterator[None]:
-    """Transformers of torch call their layers, rather than one kernel that has their weights.
+    """Make torch's transformers call their layers, rather than one kernel with their weights.
 
     That one gives layers padded batches as nested tensors, which have no shape.
     """
@@ -85,7 +85,7 @@ class _Sums:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Called whenever a layer is."""
+        """Add up the inputs of all layers that are called meanwhile."""
         handles = [
             layer.register_forward_pre_hook(self._add, with_kwargs=True) for layer in self._names
         ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from git_theta import formats, manifest
 from git_theta.core.files import FileSource, atomic_file
 from git_theta.core.layout import Alias, Layout, TensorSpan
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import FormatError, UsageError, naming
 from git_theta.formats.safetensors import header
 from git_theta.stats.names import in_checkpoint

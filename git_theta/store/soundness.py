@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
+from git_theta.core.messages import short_id
 from git_theta.errors import CorruptObjectError
 from git_theta.store.rows import Stamp
 
@@ -29,7 +30,7 @@ class Soundness:
         self._checking = [Lock() for _ in range(16)]
 
     def checking(self, oid: str) -> Lock:
-        """The lock under which ``oid`` is verified."""
+        """Return the lock under which ``oid`` is verified."""
         return self._checking[int(oid[0], 16)]
 
     def trust(self, oid: str, stamp: Stamp) -> None:
@@ -45,11 +46,11 @@ class Soundness:
         self._stamps[oid] = _NEVER
 
     def knows(self, oid: str, status: os.stat_result) -> bool:
-        """Whether the file with this ``status`` is the one that was verified."""
+        """Return whether the file with this ``status`` is the one that was verified."""
         return self._stamps.get(oid) == _stamp(status)
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
-        """What is remembered of ``oids``, for the index to keep."""
+        """Return the files of those of ``oids`` that were verified, for the index to keep."""
         found = ((oid, self._stamps.get(oid, _NEVER)) for oid in oids)
         return {oid: stamp for oid, stamp in found if stamp != _NEVER}
 
@@ -70,12 +71,14 @@ def check(file: Path, oid: str, size: int | None) -> os.stat_result:
     if size is not None and total != size:
         raise corrupt(file, f"it has {total} bytes instead of {size}")
     if digest.hexdigest() != oid:
-        raise corrupt(file, f"its bytes hash to {digest.hexdigest()} instead of {oid}")
+        raise corrupt(
+            file, f"its bytes hash to {short_id(digest.hexdigest())} instead of {short_id(oid)}"
+        )
     return status
 
 
 def corrupt(file: Path, what: str) -> CorruptObjectError:
-    """The error for a damaged object."""
+    """Return the error for a damaged object."""
     return CorruptObjectError(
         f"object is corrupt: {what}",
         path=str(file),

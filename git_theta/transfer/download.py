@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from git_theta import manifest
+from git_theta.core.messages import plural, short_id, some_ids
 from git_theta.errors import (
     CorruptObjectError,
     MissingObjectError,
@@ -120,23 +121,19 @@ class _Search:
     def failure(self) -> ThetaError:
         """Return the error that says what did not come, and why."""
         count, some = len(self.missing), sorted(self.missing)
-        names = ", ".join(oid[:12] for oid in some[:3]) + (", ..." if count > 3 else "")
+        objects, names = plural(count, "object"), some_ids(some)
         bad = {oid: why for oid, why in self._damaged.items() if oid in self.missing}
         if bad:
             return CorruptObjectError(
-                f"{_objects(count)} cannot be had, {len(bad)} of them damaged where found: {names}",
-                details=[f"{oid[:12]} in {why}" for oid, why in sorted(bad.items())[:3]],
+                f"{objects} cannot be had, {len(bad)} of them damaged where found: {names}",
+                details=[f"{short_id(oid)} in {why}" for oid, why in sorted(bad.items())[:3]],
                 hint="in a clone that has them whole: git theta push --all REMOTE",
             )
         problem = self._problem
         because = f" ({problem.message})" if problem else ""
         verb = "is" if count == 1 else "are"
         return MissingObjectError(
-            f"{_objects(count)} {verb} neither here nor on a remote: {names}{because}",
+            f"{objects} {verb} neither here nor on a remote: {names}{because}",
             details=problem.details if problem else (),
             hint="in a clone that has them: git theta push --all REMOTE",
         )
-
-
-def _objects(count: int) -> str:
-    return f"{count} object{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from git_theta import manifest
+from git_theta.core.messages import short_id
 from git_theta.errors import ManifestError, UnsupportedVersionError
 from git_theta.git import Entry, Repository
 from git_theta.git.tracked import ATTRIBUTES, TrackedPaths
@@ -89,7 +90,7 @@ def tracked_manifests(repo: Repository, entries: Iterable[Entry]) -> Iterator[tu
 def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:
     newer: UnsupportedVersionError | None = None
     for entry, error in unread:
-        place = f"{entry.commit[:12] if entry.commit else ''}:{entry.path}"
+        place = f"{short_id(entry.commit or '')}:{entry.path}"
         if isinstance(error, UnsupportedVersionError):
             newer = newer or error
             newer.at(place)

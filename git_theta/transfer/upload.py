@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from git_theta.core.messages import plural, short_id, some_ids
 from git_theta.errors import CorruptObjectError, MissingObjectError
 from git_theta.git import pointer_refs
 from git_theta.git.lfs import Lfs
@@ -111,15 +112,16 @@ def _damaged(workspace: Workspace, oid: str, size: int) -> CorruptObjectError:
         workspace.store.verify(oid)
     except CorruptObjectError as error:
         return error
-    what = f"a manifest needs {size} bytes of object {oid[:12]}, which has another size"
+    what = f"a manifest needs {size} bytes of object {short_id(oid)}, which has another size"
     return CorruptObjectError(what, path=str(path), hint="git theta fsck")
 
 
 def _unavailable(remote: Remote, lacking: Mapping[str, int]) -> MissingObjectError:
     some = sorted(lacking)
-    names = ", ".join(oid[:12] for oid in some[:3]) + (", ..." if len(some) > 3 else "")
-    are = "object is" if len(some) == 1 else "objects are"
+    are = "is" if len(some) == 1 else "are"
+    objects = plural(len(some), "object")
     return MissingObjectError(
-        f"{len(some)} {are} neither here, nor on {remote.title}, nor on another remote: {names}",
+        f"{objects} {are} neither here, nor on {remote.title}, nor on another remote: "
+        f"{some_ids(some)}",
         hint="git theta fsck names what needs them; in a clone that has them: git theta push --all",
     )

@@ -18,6 +18,7 @@ from git_theta.checkpoint.limits import Allowance, excess
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref
+from git_theta.core.messages import short_id
 from git_theta.core.parallel import batches, in_order
 from git_theta.errors import (
     CorruptObjectError,
@@ -143,7 +144,9 @@ class _Checker:
         except ThetaError as error:
             return item, error
         if (actual := self._store.size(oid)) != size:
-            return item, ManifestError(f"it names {size} bytes of object {oid}, which has {actual}")
+            return item, ManifestError(
+                f"it names {size} bytes of object {short_id(oid)}, which has {actual}"
+            )
         return item, None
 
     # --- frames ----------------------------------------------------------------------------------
@@ -162,7 +165,7 @@ class _Checker:
                 self._workshop.progress.advance(chunk.length)
 
     def _is_settled(self, chunk: Chunk) -> bool:
-        """Whether the chunk is known to be right, or to be wrong, or cannot be had."""
+        """Return whether the chunk is known to be right, or to be wrong, or cannot be had."""
         if chunk in self._bad_chunks or any(ref.oid in self._bad_objects for ref in chunk.chain):
             return True
         links = [self._frames.get(ref) for ref in chunk.chain]

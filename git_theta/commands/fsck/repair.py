@@ -92,7 +92,7 @@ def _lfs_folders(repo: Repository) -> list[Path]:
 
 
 def _folders(place: Path) -> Iterator[Path]:
-    """Where objects may lie in a clone (of any kind), or below a folder of objects."""
+    """Yield the folders of a clone (of any kind) where objects may lie, or a folder of objects."""
     for top in (place, *_git_dirs(place / ".git")):
         yield from (top / "theta/objects", top / "lfs/objects", top)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from git_theta.core.messages import plural, short_id
 from git_theta.git import Entry, Repository, attributes, reachable, revisions, worktree
 from git_theta.transfer.needs import tracked_manifests
 
@@ -77,7 +78,7 @@ class Scope:
         filters = attributes.effective(self._repo, {entry.path for entry in entries})
         count = sum(name == "theta" for name in filters.values())
         if count:
-            self.skipped.append(f"{count} checkpoint{'s' if count > 1 else ''} that {why}")
+            self.skipped.append(f"{plural(count, 'checkpoint')} that {why}")
 
     def _named(self, rev: str, entries: list[Entry]) -> list[Entry]:
         for entry in entries:
@@ -96,4 +97,4 @@ class Scope:
     def _first_commit(self, blob: str) -> str:
         search = ("--all", "--reflog", "-m", "--format=%h", f"--find-object={blob}")
         commits = self._repo.git("log", *search, check=False).split()
-        return commits[-1].decode() if commits else blob[:12]
+        return commits[-1].decode() if commits else short_id(blob)

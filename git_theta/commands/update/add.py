@@ -23,8 +23,8 @@ from git_theta.commands.update.apply import write_updated
 from git_theta.commands.update.check import check_is_merged
 from git_theta.core.files import FileSource, atomic_file
 from git_theta.core.layout import Source
+from git_theta.core.messages import as_typed
 from git_theta.core.sharing import make_folder
-from git_theta.core.shell import as_typed
 from git_theta.errors import UsageError
 from git_theta.git import staging, worktree
 from git_theta.manifest import Manifest

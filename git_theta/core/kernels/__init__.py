@@ -89,7 +89,7 @@ def restore(differences: Words, old: Words, out: Words) -> None:
 
 
 def count_changed(new: Words, old: Words, limit: int) -> int:
-    """How many words differ; any number above ``limit`` where there are more than that."""
+    """Count the words that differ; any number above ``limit`` where there are more than that."""
     return (_native or reference).count_changed(new, old, limit)
 
 
@@ -102,7 +102,7 @@ def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> 
 
 
 def tables(frequencies: Words) -> Tables:
-    """What a model's frequencies (contexts, ``TOKENS``), uint16, look like to the coder.
+    """Turn a model's frequencies (contexts, ``TOKENS``), uint16, into what the coder looks up.
 
     Each row must add up to ``TOTAL``.
     """

@@ -151,7 +151,7 @@ class Native:
 
 
 def load(path: str | Path = LIBRARY) -> Native | None:
-    """The compiled kernels; ``None`` where there are none that this machine can use."""
+    """Return the compiled kernels; ``None`` where there are none that this machine can use."""
     if sys.byteorder != "little" or not Path(path).exists():
         return None
     try:

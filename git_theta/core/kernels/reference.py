@@ -87,7 +87,7 @@ def restore(differences: Words, old: Words, out: Words) -> None:
 
 
 def count_changed(new: Words, old: Words, limit: int) -> int:
-    """How many words differ; a number above ``limit`` where there are more than that."""
+    """Count the words that differ; a number above ``limit`` where there are more than that."""
     changed = 0
     for block in _blocks(new.size):
         changed += int(np.count_nonzero(new[block] != old[block]))
@@ -180,7 +180,7 @@ def _differences(new: Words, old: Words) -> Words:
 
 
 def _tokens(differences: Words, literals: Literals | None) -> Bytes:
-    """The token of each difference: a literal's number, or its length and second highest bit."""
+    """Return each difference's token: a literal's number, or length and second highest bit."""
     if literals is None:
         tokens = np.minimum(differences, LITERALS).astype(np.uint8)
         rest = np.flatnonzero(tokens == LITERALS)
@@ -197,7 +197,7 @@ def _tokens(differences: Words, literals: Literals | None) -> Bytes:
 
 
 def _lengths(values: Words) -> Words:
-    """The place of the highest bit of each uint64; 0 for 0."""
+    """Return the place of the highest bit of each uint64; 0 for 0."""
     high = values >> np.uint64(32)
     halves = np.where(high > 0, high, values).astype(np.float64)
     exponents = np.frexp(np.maximum(halves, 1))[1].astype(np.int64) - 1
@@ -206,7 +206,7 @@ def _lengths(values: Words) -> Words:
 
 
 def _from_tokens(found: Bytes, model: Model, bits: Bytes, position: int) -> tuple[Words, int]:
-    """The differences (uint64) of tokens, and the position behind their raw bits."""
+    """Return the differences (uint64) of tokens, and the position behind their raw bits."""
     known = np.zeros(256, np.uint64)
     known[:LITERALS] = model.literal_values
     known[LITERALS + 1] = 1

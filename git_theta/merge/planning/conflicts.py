@@ -10,7 +10,7 @@ from typing import TypeVar
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
 from git_theta.core.layout import natural_order
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError
 from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from git_theta.core.shell import as_typed
+from git_theta.core.messages import as_typed
 from tests.support.repo import Repo
 
 
