@@ -338,7 +338,7 @@ class TestWrongFrames:
         commit_manifest(workspace, opaque(b"content", ref))
         problem = only(check(workspace))
         assert problem.kind == "corrupt"
-        assert ref.oid in problem.detail
+        assert ref.oid[:12] in problem.detail
 
     def test_an_encoding_that_is_not_installed(self, workspace: Workspace) -> None:
         ref = workspace.store.write(lying_frame(b"content", b"content", encoding=200))

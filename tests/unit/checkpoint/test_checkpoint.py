@@ -146,7 +146,7 @@ def test_a_damaged_object_is_an_error_and_named(storage):
     damaged = bytearray(path.read_bytes())
     damaged[ref.offset + ref.length - 1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(CorruptObjectError, match=ref.oid):
+    with pytest.raises(CorruptObjectError, match=ref.oid[:12]):
         _smudge(storage, described)
 
 

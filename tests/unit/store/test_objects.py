@@ -170,7 +170,7 @@ class TestVerify:
         path = store.path(ref.oid)
         path.chmod(0o644)
         path.write_bytes(b"abcdeg")
-        with pytest.raises(CorruptObjectError, match=sha256(b"abcdeg").hexdigest()):
+        with pytest.raises(CorruptObjectError, match=sha256(b"abcdeg").hexdigest()[:12]):
             store.verify(ref.oid)
 
     def test_missing(self, store: ObjectStore) -> None:
