@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from git_theta.checkpoint import chunk_codec
-from git_theta.checkpoint.chunk_codec import Base
+from git_theta.checkpoint import chunk_decoder
+from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.chunking import SKELETON, RawChunk
 from git_theta.checkpoint.parents import Chain, Parent, Parents
 from git_theta.codec import estimate
@@ -110,7 +110,7 @@ class Bases:
         try:
             if not self._use(chain):
                 return None
-            return chunk_codec.decode_bases(self._frames, chain)
+            return chunk_decoder.decode_bases(self._frames, chain)
         except ThetaError:
             return None
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from git_theta import formats
-from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint import chunk_encoder
 from git_theta.checkpoint.bases import Bases
 from git_theta.checkpoint.chunking import (
     BATCH,
@@ -47,7 +47,7 @@ def clean(
     name: str,
     storage: StorageContext,
     parents: Iterable[Parent | Manifest] = (),
-    suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
+    suggestions: Mapping[str, chunk_encoder.Suggestion] | None = None,
 ) -> Cleaned:
     """Store the file ``source``, called ``name``, and describe it; see ``store``."""
     layout, warning = formats.scan(source, name)
@@ -61,7 +61,7 @@ def store(
     layout: Layout,
     storage: StorageContext,
     parents: Iterable[Parent | Manifest] = (),
-    suggestions: Mapping[str, chunk_codec.Suggestion] | None = None,
+    suggestions: Mapping[str, chunk_encoder.Suggestion] | None = None,
 ) -> Manifest:
     """Store every byte of ``stream``, cut as ``layout`` says, and describe it.
 
@@ -101,8 +101,8 @@ class _Outcome:
 
 
 def _by_owner(
-    layout: Layout, suggestions: Mapping[str, chunk_codec.Suggestion]
-) -> dict[int, chunk_codec.Suggestion]:
+    layout: Layout, suggestions: Mapping[str, chunk_encoder.Suggestion]
+) -> dict[int, chunk_encoder.Suggestion]:
     names = (span.name for span in layout.spans)
     return {owner: suggestions[name] for owner, name in enumerate(names) if name in suggestions}
 
@@ -111,7 +111,7 @@ def _store_batch(
     batch: list[RawChunk],
     bases: Bases,
     storage: StorageContext,
-    suggestions: Mapping[int, chunk_codec.Suggestion],
+    suggestions: Mapping[int, chunk_encoder.Suggestion],
 ) -> list[_Outcome]:
     hashes = [content_hash(raw.data) for raw in batch]
     located = bases.locate(hashes)
@@ -127,14 +127,14 @@ def _store_chunk(
     known: tuple[Ref, ...] | None,
     bases: Bases,
     storage: StorageContext,
-    suggestions: Mapping[int, chunk_codec.Suggestion],
+    suggestions: Mapping[int, chunk_encoder.Suggestion],
 ) -> _Outcome:
     owner, length = raw.owner, len(raw.data)
     if known:
         return _Outcome(owner, hash_, length, known)
     suggestion = suggestions.get(owner)
     base = bases.find(raw, hash_) if length > _LITTLE or suggestion else None
-    encoded = chunk_codec.encode(raw.data, hash_, raw.geometry, base, suggestion)
+    encoded = chunk_encoder.encode(raw.data, hash_, raw.geometry, base, suggestion)
     small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
     # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
     stored: Ref | list[Buffer] = (

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from git_theta.checkpoint import StorageContext, chunk_codec
+from git_theta.checkpoint import StorageContext, chunk_decoder
 from git_theta.core.buffers import new_array
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
@@ -35,7 +35,7 @@ class Reader:
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """Return the raw bytes of each chunk; not to be written to."""
-        decoded = [*chunk_codec.decode_each(self._storage.store, wanted)]
+        decoded = [*chunk_decoder.decode_each(self._storage.store, wanted)]
         self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
 
@@ -65,7 +65,7 @@ class Reader:
 
     def _fill(self, parts: Sequence[tuple[Chunk, Bytes]]) -> None:
         """Decode chunks, each into its place, before the next one is decoded."""
-        decoded = chunk_codec.decode_each(self._storage.store, [chunk for chunk, _ in parts])
+        decoded = chunk_decoder.decode_each(self._storage.store, [chunk for chunk, _ in parts])
         verified: list[Location] = []
         for _, place in parts:
             found = next(decoded)

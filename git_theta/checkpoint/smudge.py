@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
 from git_theta.core.files import write_at
@@ -89,7 +89,7 @@ class _ChunkReader:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
         try:
-            decoded = chunk_codec.decode(self._frames, chunk)
+            decoded = chunk_decoder.decode(self._frames, chunk)
         except CorruptObjectError:
             # Whatever was verified once: adding the content again must mend it.
             self._storage.index.forget(ref.oid for ref in chunk.chain)

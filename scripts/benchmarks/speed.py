@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.checkpoint import read_header
-from git_theta.checkpoint import chunk_codec
-from git_theta.checkpoint.chunk_codec import Base
+from git_theta.checkpoint import chunk_encoder
+from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.codec import Frame, decode_frame, encode_frame
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
@@ -74,7 +74,7 @@ def _base(pair: Pair) -> Base:
 
 
 def _store(pair: Pair, base: Base) -> list[Buffer]:
-    return chunk_codec.encode(pair.new, content_hash(pair.new), pair.geometry, base).frame
+    return chunk_encoder.encode(pair.new, content_hash(pair.new), pair.geometry, base).frame
 
 
 def _encoding(frame: bytes) -> Encoding:

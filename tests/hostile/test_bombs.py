@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, chunk_codec, smudge
-from git_theta.checkpoint.chunk_codec import Base, decode, encode
+from git_theta.checkpoint import StorageContext, chunk_encoder, smudge
+from git_theta.checkpoint.chunk_decoder import Base, decode
+from git_theta.checkpoint.chunk_encoder import encode
 from git_theta.checkpoint.limits import RATIO, Allowance
 from git_theta.codec import MAX_RAW, Frame, encode_frame
 from git_theta.core.dtypes import dtype
@@ -201,7 +202,7 @@ def test_factors_that_are_paid_for_are_taken(storage):
         raw.reshape(-1).view(np.uint8), raw.reshape(-1).view(np.uint8), geometry, *factors, 1.0
     )
     assert encoded is not None
-    assert chunk_codec._is_readable(LOW_RANK, encoded, raw.nbytes, 2 * left.nbytes)
+    assert chunk_encoder._is_readable(LOW_RANK, encoded, raw.nbytes, 2 * left.nbytes)
 
 
 def test_a_ref_of_a_frame_that_no_chunk_has(storage):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from git_theta import manifest
-from git_theta.checkpoint import chunk_codec, smudge
+from git_theta.checkpoint import chunk_decoder, smudge
 from git_theta.checkpoint.limits import Allowance, excess
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
@@ -185,7 +185,7 @@ class _Checker:
 
     def _decode_one(self, chunk: Chunk) -> tuple[Chunk, tuple[Location, ...], Problem | None]:
         try:
-            return chunk, chunk_codec.decode(self._store, chunk).locations, None
+            return chunk, chunk_decoder.decode(self._store, chunk).locations, None
         except ThetaError as error:
             ref = _culprit(self._store, chunk)
             newer = isinstance(error, UnsupportedVersionError)
@@ -258,6 +258,6 @@ def _culprit(store: ObjectStore, chunk: Chunk) -> Ref:
     """Return the deepest link of a chain that does not decode."""
     sound = 0
     with suppress(ThetaError):
-        for _ in chunk_codec.decode_links(store, chunk.chain):
+        for _ in chunk_decoder.decode_links(store, chunk.chain):
             sound += 1
     return chunk.chain[max(0, len(chunk.chain) - 1 - sound)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.limits import Allowance
 from git_theta.codec import Header, iter_headers
 from git_theta.core.files import FileSource
@@ -125,9 +125,9 @@ class _Rebuilder:
 
     def _decode_one(self, frame: _Frame) -> Location | ThetaError:
         try:
-            return chunk_codec.decode(self._store, frame.chunk(self._below(frame) or ())).locations[
-                -1
-            ]
+            return chunk_decoder.decode(
+                self._store, frame.chunk(self._below(frame) or ())
+            ).locations[-1]
         except ThetaError as error:
             return error
 

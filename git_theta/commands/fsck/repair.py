@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from git_theta import manifest, transfer
-from git_theta.checkpoint import chunk_codec
-from git_theta.checkpoint.chunk_codec import Base
+from git_theta.checkpoint import chunk_decoder, chunk_encoder
+from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.chunking import geometries, placements
 from git_theta.checkpoint.limits import Allowance
 from git_theta.commands.fsck.report import Report
@@ -227,20 +227,20 @@ class _Contents:
         except ThetaError:
             return None
         for geometry in frame.geometries:
-            encoded = chunk_codec.encode(content, frame.chunk.hash, geometry, base)
+            encoded = chunk_encoder.encode(content, frame.chunk.hash, geometry, base)
             if sum(map(len, encoded.frame)) == top.length and encoded.base_chain == tuple(below):
                 return encoded.frame
         return None
 
     def _base(self, chain: tuple[Ref, ...]) -> Base | None:
-        return chunk_codec.decode_bases(self._store, chain)[1] if chain else None
+        return chunk_decoder.decode_bases(self._store, chain)[1] if chain else None
 
     def _content(self, chunk: Chunk) -> Buffer | None:
         # Other frames of it first; of a damaged object most frames may be right.
         for other in self._chunks.get(chunk.hash, ()):
             try:
                 self._storage.charge([other])
-                return chunk_codec.decode(self._store, other).data.data
+                return chunk_decoder.decode(self._store, other).data.data
             except ThetaError:
                 continue
         read = (

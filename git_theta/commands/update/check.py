@@ -8,7 +8,7 @@ import numpy as np
 
 from git_theta import formats
 from git_theta.adapters import Update
-from git_theta.checkpoint import chunk_codec
+from git_theta.checkpoint import chunk_decoder
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Source, TensorSpan
 from git_theta.core.messages import as_typed
@@ -58,7 +58,7 @@ def _is_explained(
         return False
     if update is None:
         return _is_unchanged(source, span, entry)
-    before = np.concatenate([chunk_codec.decode(store, chunk).data for chunk in entry.chunks])
+    before = np.concatenate([chunk_decoder.decode(store, chunk).data for chunk in entry.chunks])
     expected = update.apply(before, span.dtype, span.shape)
     actual = np.frombuffer(source.read(span.start, span.length), np.uint8)
     if update.encoding is None:

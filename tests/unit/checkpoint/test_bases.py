@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, chunk_codec, clean, smudge
+from git_theta.checkpoint import StorageContext, chunk_decoder, clean, smudge
 from git_theta.checkpoint.parents import Parents
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
@@ -117,10 +117,10 @@ def test_parents_are_not_locked_while_one_is_decoded(storage, monkeypatch):
     def decode_bases(store, chain):
         free.append(parents._lock.acquire(blocking=False))
         parents._lock.release()
-        return chunk_codec_decode(store, chain)
+        return real_decode(store, chain)
 
-    chunk_codec_decode = chunk_codec.decode_bases
-    monkeypatch.setattr(chunk_codec, "decode_bases", decode_bases)
+    real_decode = chunk_decoder.decode_bases
+    monkeypatch.setattr(chunk_decoder, "decode_bases", decode_bases)
     monkeypatch.setattr("git_theta.checkpoint.bases.Parents", lambda given: parents)
     data = checkpoints.safetensors(_moved(_arrays(), 1e-5, 1), note="another header")
     clean(MemorySource(data), "m.safetensors", storage, [first])
@@ -140,9 +140,9 @@ def test_small_tensors_cost_neither_a_base_nor_a_query_each(storage, monkeypatch
         storage.index, "find_many", lambda keys: queries.append(1) or find_many(keys)
     )
     decoded = []
-    decode = chunk_codec.decode_bases
+    decode = chunk_decoder.decode_bases
     monkeypatch.setattr(
-        chunk_codec, "decode_bases", lambda *given: decoded.append(1) or decode(*given)
+        chunk_decoder, "decode_bases", lambda *given: decoded.append(1) or decode(*given)
     )
     second = _clean(storage, small(1), first)
     assert len(decoded) <= 1, "the skeleton's"

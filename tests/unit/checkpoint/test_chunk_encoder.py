@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import chunk_codec
-from git_theta.checkpoint.chunk_codec import Base
+from git_theta.checkpoint import chunk_encoder
+from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.codec import decode_frame
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
@@ -26,7 +26,7 @@ def weights(seed: int = 0) -> np.ndarray:
 def chosen(new: np.ndarray, old: np.ndarray, links: int = 1) -> str:
     chain = tuple(Ref(f"{link:064x}", 1, 0, 1) for link in range(links))
     base = Base(content_hash(old.tobytes()), old.reshape(-1).view(np.uint8), chain)
-    made = chunk_codec.encode(new.tobytes(), content_hash(new.tobytes()), F32, base)
+    made = chunk_encoder.encode(new.tobytes(), content_hash(new.tobytes()), F32, base)
     encoding = registry.encoding_numbered(decode_frame(b"".join(made.frame)).encoding)
     assert encoding is not None
     assert (made.base is not None) == encoding.needs_base
