@@ -54,7 +54,7 @@ class _NumPy:
         return () if _is_single(source) else zip_directory.checksums(source)
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raises ``FormatError``: zip checksums stand before arrays that are not made yet."""
+        """Raise ``FormatError``: zip checksums stand before arrays that are not made yet."""
         raise FormatError(
             "arrays cannot be added to a NumPy file, removed from it or given another shape",
             hint="save all sides as safetensors, in which they can",

@@ -125,9 +125,8 @@ class _Rebuilder:
 
     def _decode_one(self, frame: _Frame) -> Location | ThetaError:
         try:
-            return chunk_decoder.decode(
-                self._store, frame.chunk(self._below(frame) or ())
-            ).locations[-1]
+            chunk = frame.chunk(self._below(frame) or ())
+            return chunk_decoder.decode(self._store, chunk).locations[-1]
         except ThetaError as error:
             return error
 
