@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.core.files import atomic_file
+from git_theta.core.files import atomic_file, read_regular
 from git_theta.errors import UsageError
 from git_theta.git import command
 from git_theta.git.command import decode, encode
@@ -154,7 +154,7 @@ def folders(repo: Repository) -> list[Path]:
     files = (
         repo.work_tree / name for name in sorted(names, key=lambda name: (name.count("/"), name))
     )
-    return [file.parent for file in files if file.is_file()]
+    return [file.parent for file in files if file.is_file() and not file.is_symlink()]
 
 
 def effective(repo: Repository, paths: Iterable[str], attribute: str = "filter") -> dict[str, str]:
@@ -186,6 +186,10 @@ def unescape(pattern: str) -> str:
     return pattern.replace("[[:space:]]", " ").removeprefix("\\") if pattern else pattern
 
 
+_LARGEST = 100 << 20
+"""Bytes; git reads no larger file, and follows no link either (gitattributes(5))."""
+
+
 class _File:
     """An attributes file being edited; lines keep their endings and their order."""
 
@@ -199,9 +203,12 @@ class _File:
     def read(cls, path: Path) -> _File:
         """Return the file at ``path``, empty where there is none."""
         try:
-            text = decode(path.read_bytes())
+            text = decode(read_regular(path, _LARGEST))
         except FileNotFoundError:
             text = ""
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"cannot be read: {reason}", path=str(path)) from error
         # splitlines() would take characters for line breaks that git does not.
         return cls(path, re.findall(r"[^\n]*\n|[^\n]+", text))
 
