@@ -64,6 +64,12 @@ def fetch_anew(
     raise search.failure()
 
 
+_ELSEWHERE = (
+    "in a clone that has them whole: git theta push --all REMOTE; "
+    "or here: git theta fsck --repair --from THAT_CLONE"
+)
+
+
 class _Search:
     """Objects that are still missing, and why."""
 
@@ -127,7 +133,7 @@ class _Search:
             return CorruptObjectError(
                 f"{objects} cannot be had, {len(bad)} of them damaged where found: {names}",
                 details=[f"{short_id(oid)} in {why}" for oid, why in sorted(bad.items())[:3]],
-                hint="in a clone that has them whole: git theta push --all REMOTE",
+                hint=_ELSEWHERE,
             )
         problem = self._problem
         because = f" ({problem.message})" if problem else ""
@@ -135,5 +141,5 @@ class _Search:
         return MissingObjectError(
             f"{objects} {verb} neither here nor on a remote: {names}{because}",
             details=problem.details if problem else (),
-            hint="in a clone that has them: git theta push --all REMOTE",
+            hint=_ELSEWHERE,
         )
