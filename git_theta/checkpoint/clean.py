@@ -6,7 +6,7 @@ file in order, the workers hash, encode and write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ def store(
             storage.progress.advance(outcome.length)
     recorder.finish()
     storage.progress.finish()
-    return _describe(layout, recorder)
+    return describe(layout, recorder.size, recorder.chunks_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,8 @@ class _Recorder:
         )
 
 
-def _describe(layout: Layout, recorder: _Recorder) -> Manifest:
+def describe(layout: Layout, size: int, chunks_of: Callable[[int], tuple[Chunk, ...]]) -> Manifest:
+    """Return the manifest of a file of ``size`` bytes, given the chunks of each span by number."""
     tensors, position = [], 0
     for owner, span in enumerate(layout.spans):
         tensors.append(
@@ -216,7 +217,7 @@ def _describe(layout: Layout, recorder: _Recorder) -> Manifest:
                 dtype=span.dtype,
                 shape=span.shape,
                 gap=span.start - position,
-                chunks=recorder.chunks_of(owner),
+                chunks=chunks_of(owner),
                 offset=span.offset,
                 strides=span.strides,
             )
@@ -225,5 +226,5 @@ def _describe(layout: Layout, recorder: _Recorder) -> Manifest:
     aliases = tuple(
         AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
     )
-    skeleton = recorder.chunks_of(SKELETON)
-    return Manifest(layout.format, recorder.size, skeleton, tuple(tensors), aliases)
+    skeleton = chunks_of(SKELETON)
+    return Manifest(layout.format, size, skeleton, tuple(tensors), aliases)

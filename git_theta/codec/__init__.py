@@ -3,6 +3,7 @@
 from git_theta.codec.frame import (
     HEADER_BYTES,
     MAX_RAW,
+    PARAMS_BYTES,
     Frame,
     Header,
     decode_frame,
@@ -11,11 +12,13 @@ from git_theta.codec.frame import (
     iter_headers,
     parts_limit,
     read_header,
+    read_params,
 )
 
 __all__ = [
     "HEADER_BYTES",
     "MAX_RAW",
+    "PARAMS_BYTES",
     "Frame",
     "Header",
     "decode_frame",
@@ -24,4 +27,5 @@ __all__ = [
     "iter_headers",
     "parts_limit",
     "read_header",
+    "read_params",
 ]

@@ -40,6 +40,9 @@ _MAX_NAME = 255
 HEADER_BYTES = _FIXED.size + HASH_BYTES + 1 + _MAX_NAME
 """As many bytes of a frame (or all of a shorter one) as ``read_header`` needs."""
 
+PARAMS_BYTES = _U16.size + 0xFFFF
+"""As many bytes may follow the header before an encoding's params end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -150,6 +153,13 @@ def read_header(data: Buffer) -> Header:
     Raises as ``decode_frame`` does.
     """
     return _header(_Reader(memoryview(data)))[0]
+
+
+def read_params(data: Buffer) -> bytes:
+    """Return an encoding's params from the first ``HEADER_BYTES + PARAMS_BYTES`` of a frame."""
+    reader = _Reader(memoryview(data))
+    _header(reader)
+    return bytes(reader.take(reader.unpack(_U16)[0]))
 
 
 def iter_headers(read: Callable[[int, int], bytes], size: int) -> Iterator[tuple[int, Header]]:

@@ -106,6 +106,13 @@ def encode_with_factors(
     return _encoded(rows, min(candidates, key=lambda factors: _missed(rows, factors)))
 
 
+def rank_of(params: bytes) -> int:
+    """Return the rank that a frame's params state."""
+    if len(params) < _HEAD.size:
+        raise CorruptObjectError("a low-rank frame's params are too short")
+    return int(_HEAD.unpack_from(params)[4])
+
+
 def _find(rows: Rows) -> Factors | None:
     change = Change(rows.base, rows.actual, rows.form)
     try:

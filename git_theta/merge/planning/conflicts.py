@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
-from git_theta.core.layout import natural_order
+from git_theta.core.grouping import by_pattern, pattern_of
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError
 from git_theta.merge.planning.actions import Conflict, Plan
@@ -20,9 +19,6 @@ from git_theta.merge.rules.rules import first_match
 
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
-
-_NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
-_SPECIAL = re.compile(r"[\[*?]")
 
 E = TypeVar("E")
 
@@ -69,18 +65,9 @@ def unknown_config(versions: Versions, sides: Sequence[int]) -> str | None:
     return f"{CONFIG_FILE} of {versions.named(lacking)} is not known" if lacking else None
 
 
-def pattern_of(name: str) -> str:
-    """A glob for the parameters called like this one in all layers: ``layer.*.weight``."""
-    literal = _SPECIAL.sub(lambda found: f"[{found[0]}]", name)
-    return _NUMBER.sub("*", literal)
-
-
 def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
     """Conflicts of one pattern and reason together, in their natural order."""
-    groups: dict[tuple[str, str], list[Conflict]] = {}
-    for conflict in sorted(conflicts, key=lambda each: natural_order(each.name)):
-        groups.setdefault((pattern_of(conflict.name), conflict.reason), []).append(conflict)
-    return [(pattern, group) for (pattern, _), group in groups.items()]
+    return by_pattern(conflicts, lambda each: each.name, lambda each: each.reason)
 
 
 def conflict_error(

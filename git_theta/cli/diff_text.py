@@ -1,0 +1,112 @@
+"""The changes of checkpoints as lines and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from git_theta.cli.text import printable, table
+from git_theta.commands.diff import Kind, Pair, Row, Summary, Sums
+from git_theta.core.messages import plural
+
+_HEADER = ("CHANGE", "TENSOR", "DTYPE", "SHAPE", "RELATIVE", "COSINE", "MAX", "CHANGED", "NOTE")
+_RIGHT = (4, 5, 6, 7)
+_KINDS: tuple[Kind, ...] = ("changed", "cast", "reshaped", "renamed", "added", "removed")
+
+
+def lines(pair: Pair, summary: Summary, rows: Sequence[Row]) -> list[str]:
+    """Return a line that sums up, then one for each row."""
+    path = pair.path if pair.path == pair.before else f"{pair.before} -> {pair.path}"
+    found = [printable(f"{pair.state}: {path}: {_counts(pair, summary)}")]
+    if rows and pair.state not in ("added", "deleted"):
+        found += [f"  {line}" for line in _table(rows)]
+    return found
+
+
+def _counts(pair: Pair, summary: Summary) -> str:
+    total = plural(summary.tensors, "tensor")
+    if pair.state in ("added", "deleted"):
+        return total
+    counts = [(summary.counts[kind], kind) for kind in _KINDS if kind in summary.counts]
+    if not counts:
+        return f"no tensor changed, of {total}"
+    (number, kind), *others = counts
+    first = f"{number:,} of {total} {kind}"
+    return ", ".join([first, *(f"{number:,} {kind}" for number, kind in others)])
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    cells = [_cells(row) for row in rows]
+    used = [at for at in range(len(_HEADER)) if any(row[at] for row in cells)]
+    kept = [[row[at] for at in used] for row in cells]
+    right = [place for place, at in enumerate(used) if at in _RIGHT]
+    return table([_HEADER[at] for at in used], kept, right).splitlines()
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    sums = row.sums or Sums(is_measured=False)
+    return (
+        row.update if row.kind == "changed" and row.update else row.kind,
+        _name(row),
+        " -> ".join(row.dtypes),
+        _shape(row),
+        _number(sums.relative),
+        "" if sums.cosine is None else f"{sums.cosine:.6f}",
+        _number(sums.largest if sums.is_measured else None),
+        "" if sums.share is None else f"{100 * sums.share:.3g}%",
+        _note(sums),
+    )
+
+
+def _name(row: Row) -> str:
+    name = f"{row.before} -> {row.name}" if row.kind == "renamed" else row.name
+    return name if row.tensors == 1 else f"{name} ({row.tensors:,})"
+
+
+def _shape(row: Row) -> str:
+    if row.shapes is None:
+        return "various"
+    return " -> ".join("x".join(map(str, shape)) or "scalar" for shape in row.shapes)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _note(sums: Sums) -> str:
+    found = {"NaN": sums.nans, "Inf": sums.infinities}
+    return ", ".join(
+        f"{name}: {old:,} -> {new:,}" for name, (old, new) in found.items() if old or new
+    )
+
+
+def document(pair: Pair, summary: Summary, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the same for a script; numbers that are not defined are null."""
+    return {
+        "path": pair.path,
+        "before": pair.before,
+        "state": pair.state,
+        "tensors": summary.tensors,
+        **{kind: summary.counts.get(kind, 0) for kind in _KINDS},
+        "changes": [_fields(row) for row in rows],
+    }
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    sums = row.sums or Sums(is_measured=False)
+    return {
+        "name": row.name,
+        "before": row.before,
+        "tensors": row.tensors,
+        "kind": row.kind,
+        "update": row.update,
+        "dtypes": row.dtypes,
+        "shapes": row.shapes,
+        "size": row.size,
+        "relative": sums.relative,
+        "cosine": sums.cosine,
+        "max": sums.largest if sums.is_measured else None,
+        "share": sums.share,
+        "nans": sums.nans,
+        "infinities": sums.infinities,
+    }

@@ -1,0 +1,122 @@
+"""What changed in one checkpoint, as rows for a person or a script to read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Literal
+
+from git_theta.commands.diff.changes import Kind, TensorChange, compare_tensors, tensors_of
+from git_theta.commands.diff.encodings import update_of
+from git_theta.commands.diff.values import Sums, measure
+from git_theta.commands.diff.versions import Pair, fetch
+from git_theta.core.grouping import by_pattern, pattern_of
+from git_theta.core.layout import natural_order
+from git_theta.workspace import Workspace
+
+Order = Literal["name", "change", "size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Numbers of tensors in the later version (the earlier, where it was deleted), by change."""
+
+    tensors: int
+    counts: dict[Kind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tensors that changed alike; ``name`` is a pattern where they are several.
+
+    ``before`` is the old name where they were renamed. ``size`` is in bytes. ``shape`` is ``None``
+    where they differ in it. ``update`` is how the change is stored, where that tells.
+    """
+
+    name: str
+    before: str
+    tensors: int
+    kind: Kind
+    update: str | None
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...] | None
+    size: int
+    sums: Sums | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A change, how it is stored, and how far the values moved."""
+
+    change: TensorChange
+    update: str | None = None
+    sums: Sums | None = None
+
+
+def summarise(pair: Pair) -> Summary:
+    """Count what changed, from the manifests alone."""
+    tensors = tensors_of(pair.new.manifest or pair.old.manifest)
+    changes = compare_tensors(pair.old.manifest, pair.new.manifest)
+    return Summary(len(tensors), dict(Counter(change.kind for change in changes)))
+
+
+def measured(pair: Pair, workers: int, workspace: Workspace | None = None) -> list[Measured]:
+    """Return every tensor that changed; those that may be remote are fetched to ``workspace``."""
+    changes = compare_tensors(pair.old.manifest, pair.new.manifest)
+    if workspace:
+        fetch(workspace, changes)
+    sums = measure(changes, pair.old.content, pair.new.content, workers)
+    return [
+        Measured(change, update_of(change, workspace.store) if workspace else None, found)
+        for change, found in zip(changes, sums, strict=True)
+        # Equal bytes that were cut into other chunks.
+        if not (change.kind == "changed" and found and not found.changed)
+    ]
+
+
+def rows_of(found: Sequence[Measured], by_tensor: bool, order: Order = "name") -> list[Row]:
+    """Return a row for each tensor, or for each group of tensors that changed alike."""
+    groups = (
+        [(each.change.name, [each]) for each in found]
+        if by_tensor
+        else by_pattern(found, lambda each: each.change.name, _likeness)
+    )
+    rows = [_row(pattern, group) for pattern, group in groups]
+    return sorted(rows, key=_KEYS[order])
+
+
+_KEYS = {
+    "name": lambda row: natural_order(row.name),
+    "change": lambda row: -((row.sums and row.sums.relative) or 0.0),
+    "size": lambda row: -row.size,
+}
+
+
+def _likeness(each: Measured) -> tuple[object, ...]:
+    change = each.change
+    dtypes = tuple(t.dtype if t else None for t in (change.old, change.new))
+    was = pattern_of(change.old.name) if change.old and change.kind == "renamed" else None
+    return change.kind, each.update, dtypes, was
+
+
+def _row(pattern: str, group: Sequence[Measured]) -> Row:
+    first = group[0].change
+    versions = [[t for t in (each.change.old, each.change.new) if t] for each in group]
+    shapes = {tuple(dict.fromkeys(t.shape for t in pair)) for pair in versions}
+    before = first.old.name if first.old else first.name
+    alone = len(group) == 1
+    sums = [each.sums for each in group if each.sums]
+    return Row(
+        name=first.name if alone else pattern,
+        before=before if alone else pattern_of(before),
+        tensors=len(group),
+        kind=first.kind,
+        update=group[0].update,
+        dtypes=tuple(dict.fromkeys(t.dtype for t in versions[0])),
+        shapes=shapes.pop() if len(shapes) == 1 else None,
+        size=sum(each.change.tensor.size for each in group),
+        sums=reduce(add, sums) if sums else None,
+    )

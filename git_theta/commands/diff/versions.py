@@ -1,0 +1,124 @@
+"""The two versions of each checkpoint that are to be compared, and where their bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from git_theta import manifest, transfer
+from git_theta.checkpoint.chunking import SourceStream
+from git_theta.checkpoint.on_disk import FileContent
+from git_theta.checkpoint.reader import Reader
+from git_theta.checkpoint.verify import cut_alike, is_file_of
+from git_theta.commands.comparison import State, state_of
+from git_theta.commands.diff.changes import TensorChange
+from git_theta.commands.diff.values import Content, can_measure
+from git_theta.core.files import FileSource
+from git_theta.core.settings import Settings
+from git_theta.errors import UsageError, naming
+from git_theta.git.raw_diff import Record, differences
+from git_theta.git.tracked import TrackedPaths
+from git_theta.manifest import Manifest
+from git_theta.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One version; ``manifest`` is ``None`` where there is no checkpoint."""
+
+    manifest: Manifest | None
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two versions of the checkpoint at ``path``, which was at ``before``."""
+
+    path: str
+    before: str
+    old: Side
+    new: Side
+
+    @property
+    def state(self) -> State:
+        """What happened to the checkpoint as a file."""
+        return state_of(self.old.manifest, self.new.manifest, self.path != self.before)
+
+
+@contextmanager
+def in_repository(
+    workspace: Workspace, commits: Sequence[str], paths: Sequence[str] = (), staged: bool = False
+) -> Iterator[Iterator[Pair]]:
+    """Yield the checkpoints that differ, one after another; see ``differences``.
+
+    A file in the work tree is read, and hashed, but not stored.
+    """
+    with ExitStack() as stack:
+        yield _pairs(workspace, differences(workspace.repo, commits, paths, staged), stack)
+
+
+def _pairs(workspace: Workspace, records: Sequence[Record], stack: ExitStack) -> Iterator[Pair]:
+    stored = Reader(workspace.storage)
+    tracked = stack.enter_context(TrackedPaths(workspace.repo))
+    for record in records:
+        old = Side(_stored(workspace, record.before, record.old), stored)
+        new = Side(_stored(workspace, record.path, record.new), stored)
+        with ExitStack() as opened:
+            if record.in_work_tree and (old.manifest or tracked.covers_now(record.path)):
+                new = _in_work_tree(workspace, record.path, old, opened)
+            pair = Pair(record.path, record.before, old, new)
+            if (old.manifest or new.manifest) and pair.state != "unchanged":
+                yield pair
+
+
+def _stored(workspace: Workspace, path: str, blob: str | None) -> Manifest | None:
+    text = workspace.repo.read_blob(blob) if blob else None
+    if text is None or not manifest.is_manifest(text):
+        return None
+    with naming(path):
+        return manifest.parse(text)
+
+
+def _in_work_tree(workspace: Workspace, path: str, old: Side, opened: ExitStack) -> Side:
+    assert workspace.repo.work_tree
+    source = opened.enter_context(FileSource(workspace.repo.work_tree / path))
+    head = source.read(0, min(source.size, len(manifest.PREFIX)))
+    if manifest.is_manifest(head) and source.size <= manifest.MAX_BYTES:
+        with naming(path):  # not checked out yet
+            return Side(manifest.parse(source.read(0, source.size)), old.content)
+    settings = workspace.storage.settings
+    content = FileContent(source, path, settings)
+    if _is_cut_otherwise(content.manifest, old.manifest):
+        assert old.manifest
+        if is_file_of(old.manifest, SourceStream(source), settings.workers):
+            return old
+    return Side(content.manifest, content)
+
+
+def _is_cut_otherwise(found: Manifest, old: Manifest | None) -> bool:
+    """Tell whether equal files would have different hashes, as with another theta.chunkSize."""
+    return old is not None and found.size == old.size and not cut_alike(found, old)
+
+
+@contextmanager
+def on_disk(old: Path, new: Path, settings: Settings) -> Iterator[Pair]:
+    """Yield two files, tracked or not, as versions of one checkpoint."""
+    with ExitStack() as opened:
+        sides = []
+        for path in (old, new):
+            if not path.is_file():
+                raise UsageError(f"{path}: no such file")
+            source = opened.enter_context(FileSource(path))
+            content = FileContent(source, str(path), settings)
+            sides.append(Side(content.manifest, content))
+        yield Pair(str(new), str(old), *sides)
+
+
+def fetch(workspace: Workspace, changes: Sequence[TensorChange]) -> None:
+    """Bring the objects that measuring ``changes`` needs, and no others."""
+    tensors = [t for change in changes if can_measure(change) for t in (change.old, change.new)]
+    chunks = [chunk for tensor in tensors if tensor for chunk in tensor.chunks]
+    transfer.fetch(workspace, {ref.oid: ref.size for chunk in chunks for ref in chunk.chain})
+    workspace.storage.charge(chunk for chunk in chunks if chunk.chain)
