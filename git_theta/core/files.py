@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -144,6 +145,22 @@ def read_into(file: IO[bytes] | io.FileIO, buffers: Sequence[memoryview]) -> int
     data = file.read(len(buffers[0]))
     buffers[0][: len(data)] = data
     return len(data)
+
+
+def discard(file: IO[bytes] | io.FileIO, count: int) -> int:
+    """Read up to ``count`` bytes and forget them; return how many, 0 at the end.
+
+    What a pipe holds is given back to the system, where it can be, without being copied.
+    """
+    if hasattr(os, "splice") and isinstance(file, io.FileIO):
+        with suppress(OSError):  # not a pipe
+            return os.splice(file.fileno(), _nowhere(), count)
+    return read_into(file, [memoryview(bytearray(count))])
+
+
+@cache
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def enlarge_pipe(file: IO[bytes], size: int) -> None:

@@ -17,6 +17,8 @@ from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
+from git_theta.filters import checked_out
+from git_theta.filters.checked_out import CheckedOut
 from git_theta.git import hooks, worktree
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
@@ -65,11 +67,14 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     waiting = list(stubs(workspace, paths, problems.append))
     problems += transfer.fetch_each(workspace, (stub.described for stub in waiting))
     done: list[str] = []
+    notes: dict[str, CheckedOut] = {}
     for stub in waiting:
         with _gathering(problems, stub.path):
-            _write(workspace, stub)
+            noted = _write(workspace, stub)
             done.append(stub.path)
-    worktree.refresh(workspace.repo, done)
+            notes |= {stub.path: noted} if noted else {}
+    with checked_out.handed_over(notes, workspace.repo.theta_dir / "tmp") as environment:
+        worktree.refresh(workspace.repo, done, environment)
     if problems:
         first, *others = problems
         named = [f"{error.path}: {error.message}" for error in others if error.path]
@@ -111,7 +116,7 @@ def _pending(workspace: Workspace) -> Path:
     return workspace.repo.git_dir / hooks.PENDING
 
 
-def _write(workspace: Workspace, stub: Stub) -> None:
+def _write(workspace: Workspace, stub: Stub) -> CheckedOut | None:
     file = _file(workspace, stub.path)
     mode = file.stat().st_mode & 0o7777
     # Not synced, as Git does not sync what it checks out: it can be checked out again.
@@ -119,6 +124,8 @@ def _write(workspace: Workspace, stub: Stub) -> None:
         smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")
+        written = checked_out.backdate(output)
+    return checked_out.note(file, written, stub.text)
 
 
 def _file(workspace: Workspace, path: str) -> Path:

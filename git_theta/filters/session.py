@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -11,10 +12,12 @@ from git_theta import manifest, transfer
 from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
+from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
 from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, PointerError, ThetaError
 from git_theta.filters import deferred
+from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints
@@ -56,12 +59,16 @@ class Session:
         self._written: set[str] = set()
         # Git reads no file before it has had the answer to the one before it.
         self._answered = time.time_ns()
+        self._notes = received(os.environ)
         self._known = KnownCheckpoints(workspace.repo)
 
     # --- clean: from the work tree to git --------------------------------------------------------
 
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
         """Yield the manifest of a file, its objects stored; a manifest passes through unchanged."""
+        if known := self._checked_out(path):
+            yield known
+            return
         packets = Packets(content)
         head = bytes(packets.take(_HEAD))
         if is_pointer(head):
@@ -83,6 +90,17 @@ class Session:
             self._warn(warning)
         yield text
         self._answered = time.time_ns()
+
+    def _checked_out(self, path: str) -> bytes | None:
+        """Return the manifest in the index, if the file is what was just checked out from it.
+
+        Git sends the file itself then, which nobody need see.
+        """
+        noted = self._notes.get(path)
+        if noted is None or not is_untouched(self._file(path), noted):
+            return None
+        text = self._workspace.repo.read_blob(f":{path}")
+        return text if text is not None and content_hash(text) == noted.text_hash else None
 
     def _pointer(self, path: str, text: bytes) -> bytes:
         """Return a pointer that is committed already; adding a new one would hide a mistake."""

@@ -61,6 +61,17 @@ class PacketReader:
             done += step
         return done
 
+    def skip(self) -> bool:
+        """Read the next payload, or the rest of one, and forget it; false for a flush packet."""
+        if not self._left and not self._begin():
+            return False
+        while self._left:
+            count = files.discard(self._file, self._left)
+            if not count:
+                raise DisconnectedError("git ended in the middle of a packet")
+            self._left -= count
+        return True
+
     def _begin(self) -> bool:
         """Read a header; return false for a flush packet."""
         while self._held < len(self._header):
@@ -133,9 +144,11 @@ class Content(Iterator[bytes]):
 
     def drain(self) -> None:
         """Read what is left and forget it: git reads no answer before it has sent all."""
-        scratch = memoryview(bytearray(MAX_PAYLOAD))
-        while not self.done:
-            self.readinto(scratch)
+        try:
+            while not self.done:
+                self.done = not self._reader.skip()
+        except EOFError:
+            raise DisconnectedError("git ended in the middle of a file") from None
 
 
 class PacketWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,13 +82,16 @@ def work_trees(repo: Repository) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def refresh(repo: Repository, paths: Iterable[str]) -> None:
+def refresh(
+    repo: Repository, paths: Iterable[str], environment: Mapping[str, str] | None = None
+) -> None:
     """Let git see that ``paths``, written behind its back, are what the index says.
 
     Plain ``--refresh`` takes a file whose size changed for modified without reading it; paths
-    given one by one are read. Other paths may be in conflict.
+    given one by one are read. Other paths may be in conflict. ``environment`` is added to that of
+    git and its filters.
     """
     listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
     if listed:
         options = ("-q", "--unmerged", "--refresh", "-z", "--stdin")
-        repo.git("update-index", *options, stdin=listed)
+        repo.git("update-index", *options, stdin=listed, env=dict(environment or {}))

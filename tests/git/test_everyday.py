@@ -196,6 +196,16 @@ def test_large_files_are_written_by_the_hook(model):
     assert _is_clean(model)
 
 
+def test_a_change_right_after_a_checkout_by_the_hook_is_seen(model):
+    _two_versions(model)
+    model.git("config", "theta.directabove", "0")
+    model.git("checkout", "-q", "HEAD~1")
+    with (model.path / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(bytes([FIRST[-1] ^ 1]))
+    assert model.git("status", "--porcelain") == " M model.safetensors"
+
+
 def test_git_gc_and_lfs_prune_lose_nothing(model):
     _two_versions(model)
     model.write("model.safetensors", THIRD)
