@@ -107,6 +107,58 @@ def write_fine_tune(source: Path, target: Path, noise: float, number: int = 0) -
             file.write(block)
 
 
+def write_sparse(source: Path, target: Path, share: float) -> None:
+    """Write ``source``, bf16, with ``share`` of its weights replaced."""
+    _write_changed(source, target, partial(_sparsely, share=share))
+
+
+def write_lora(source: Path, target: Path, rank: int = 8, scale: float = 2e-3) -> None:
+    """Write ``source``, bf16, with a LoRA of its query and value matrices merged into them."""
+    _write_changed(source, target, partial(_merged, rank=rank, scale=scale))
+
+
+def _write_changed(
+    source: Path,
+    target: Path,
+    change: Callable[[Tensor, NDArray[np.float32], np.random.Generator], NDArray[np.float32]],
+) -> None:
+    tensors = read_header(source)
+    with source.open("rb") as original, target.open("wb") as file:
+        file.write(original.read(min(t.start for t in tensors)))
+        for number, tensor in enumerate(tensors):
+            words = np.frombuffer(original.read(tensor.length), "<u2")
+            values = (words.astype("<u4") << 16).view("<f4").reshape(tensor.shape)
+            generator = np.random.Generator(np.random.SFC64(3_000_000 + number))
+            file.write(_to_bf16(change(tensor, values, generator)).tobytes())
+
+
+def _sparsely(
+    tensor: Tensor, values: NDArray[np.float32], generator: np.random.Generator, share: float
+) -> NDArray[np.float32]:
+    changed = generator.random(values.shape, dtype=np.float32) < share
+    new = generator.standard_normal(values.shape, dtype=np.float32) * np.float32(_INIT_SCALE)
+    return np.where(changed, new, values)
+
+
+def _merged(
+    tensor: Tensor,
+    values: NDArray[np.float32],
+    generator: np.random.Generator,
+    rank: int,
+    scale: float,
+) -> NDArray[np.float32]:
+    if not any(part in tensor.name for part in ("q_proj", "v_proj")):
+        return values
+    left, right = (
+        generator.standard_normal(shape, dtype=np.float32)
+        for shape in ((tensor.shape[0], rank), (rank, tensor.shape[1]))
+    )
+    product: NDArray[np.float32] = left @ right
+    product *= np.float32(scale / math.sqrt(rank))
+    product += values
+    return product
+
+
 def read_header(path: Path) -> list[Tensor]:
     """The tensors of a safetensors file, ordered by position."""
     with path.open("rb") as file:

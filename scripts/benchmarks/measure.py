@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import threading
@@ -18,22 +19,24 @@ _INTERVAL = 0.02
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds, and peaks of resident memory in bytes, sampled every 20 ms.
+    """Seconds of the clock and of processors, and peaks of resident memory in bytes.
 
-    ``tree`` is the largest sum over all processes at one moment (memory that they share counts
-    for each); ``program`` is the largest of the processes whose command line names the program.
+    Memory is sampled every 20 ms. ``tree`` is the largest sum over all processes at one moment
+    (memory that they share counts for each); ``program`` is the largest of the processes whose
+    command line names the program.
     """
 
     seconds: float
     tree: int = 0
     program: int = 0
+    processor: float = 0.0
 
 
 def measured(
     command: Sequence[str], cwd: Path, environment: Mapping[str, str], program: str
 ) -> Usage:
     """Run ``command``; a failure ends the script with what it printed."""
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), _processor()
     with subprocess.Popen(
         command,
         cwd=cwd,
@@ -52,7 +55,13 @@ def measured(
             f"{' '.join(command)} failed in {cwd} (exit code {process.returncode}):\n"
             f"{output.decode(errors='replace')}"
         )
-    return Usage(seconds, sampler.tree, sampler.program)
+    return Usage(seconds, sampler.tree, sampler.program, _processor() - before)
+
+
+def _processor() -> float:
+    """Seconds of processors that programs took which this one started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class _Sampler(threading.Thread):

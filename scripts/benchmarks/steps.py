@@ -17,10 +17,12 @@ from benchmarks.sandbox import Project, folder_bytes
 
 @dataclass(frozen=True)
 class Files:
-    """The two versions of the checkpoint."""
+    """The versions of the checkpoint: each of the others was made from the base."""
 
     base: Path
     fine_tune: Path
+    lora: Path
+    sparse: Path
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class Step:
 
 @dataclass
 class Result:
-    """What a step took with each tool; ``stored`` is by how many bytes its repository grew."""
+    """What a step took with each tool, in each run.
+
+    ``stored`` is by how many bytes its repository grew, in the last run.
+    """
 
     step: str
-    usage: dict[str, Usage] = field(default_factory=dict)
+    usage: dict[str, list[Usage]] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
-    copy: float | None = None
-    sync: float | None = None
+    copy: list[float] = field(default_factory=list)
+    sync: list[float] = field(default_factory=list)
 
 
 def _same(copy: Path, original: Path) -> None:
@@ -60,7 +65,10 @@ def steps() -> list[Step]:
             "add",
             add,
             prepare=lambda project, files: project.put(files.base),
-            finish=lambda project, files: project.git(*commit, "Base"),
+            finish=lambda project, files: (
+                project.git(*commit, "Base"),
+                project.git("branch", "base"),
+            ),
         ),
         Step(
             "add-fine-tune",
@@ -69,9 +77,25 @@ def steps() -> list[Step]:
             finish=lambda project, files: project.git(*commit, "Fine-tune"),
         ),
         Step("touch", add, prepare=lambda project, files: os.utime(project.file), copies=0),
+        Step("status", ("git", "status", "--short"), copies=0),
+        Step(
+            "add-lora",
+            add,
+            prepare=lambda project, files: _from_base(project, "lora", files.lora),
+            finish=lambda project, files: project.git(*commit, "Merge a LoRA"),
+        ),
+        Step(
+            "add-sparse",
+            add,
+            prepare=lambda project, files: _from_base(project, "sparse", files.sparse),
+            finish=lambda project, files: (
+                project.git(*commit, "Change 1 %"),
+                project.git("checkout", "-q", "main"),
+            ),
+        ),
         Step(
             "checkout-base",
-            ("git", "checkout", "-q", "HEAD~1"),
+            ("git", "checkout", "-q", "base"),
             finish=lambda project, files: _same(project.file, files.base),
         ),
         Step(
@@ -96,23 +120,29 @@ def steps() -> list[Step]:
     ]
 
 
-def measure(step: Step, projects: list[Project], files: Files, scratch: Path) -> Result:
-    """Run one step with every tool."""
-    result = Result(step.name)
+def _from_base(project: Project, branch: str, source: Path) -> None:
+    project.git("checkout", "-q", "-b", branch, "base")
+    project.put(source)
+
+
+def measure(
+    step: Step, projects: list[Project], files: Files, scratch: Path, result: Result
+) -> None:
+    """Run one step once with every tool, and add to its result what it took."""
     if step.copies:
-        result.copy, result.sync = _copy(files, scratch / "copy", step.copies)
+        copy, sync = _copy(files, scratch / "copy", step.copies)
+        result.copy.append(copy)
+        result.sync.append(sync)
     for project in projects:
         step.prepare(project, files)
         before = folder_bytes(step.where(project))
         os.sync()  # nobody pays for the pages that the step before left dirty
         command = [part.format(remote=project.remote, clone=project.clone) for part in step.command]
         tool = project.tool.name
-        result.usage[tool] = measured(
-            command, project.work, project.sandbox.environment, program=tool
-        )
+        usage = measured(command, project.work, project.sandbox.environment, program=tool)
+        result.usage.setdefault(tool, []).append(usage)
         result.stored[tool] = folder_bytes(step.where(project)) - before
         step.finish(project, files)
-    return result
 
 
 def _copy(files: Files, target: Path, copies: int) -> tuple[float, float]:
