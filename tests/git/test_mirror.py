@@ -90,6 +90,27 @@ def test_a_mirror_carries_everything_elsewhere(lfs, mirror, elsewhere, tmp_path)
     assert Repo.clone(elsewhere.path, tmp_path / "clone").read(PATH) == SECOND
 
 
+def test_a_mirror_pushed_without_our_hooks_is_made_whole(
+    shared, remote, elsewhere, tmp_path, theta
+):
+    """Git alone carries no objects: clones of it say so, and one command sends them."""
+    shared.git("push", "-q", "origin", "main")
+    mirror = Repo.clone(remote.path, tmp_path / "mirror.git", "--mirror")
+    assert not (mirror.path / "hooks/pre-push").exists()
+    mirror.git("push", "-q", "--mirror", str(elsewhere.path))
+    assert not is_whole(elsewhere)
+    lost = mirror.process("clone", "-q", str(elsewhere.path), str(tmp_path / "lost"))
+    assert lost.returncode != 0
+    assert b"neither here nor on a remote" in lost.stderr
+    assert theta(mirror, "doctor").returncode == 1
+    lacking = theta(mirror, "fsck", "--remote", str(elsewhere.path))
+    assert lacking.returncode == 1
+    done = theta(mirror, "push", "--all", str(elsewhere.path))
+    assert done.returncode == 0, done.stderr
+    assert is_whole(elsewhere)
+    assert Repo.clone(elsewhere.path, tmp_path / "clone").read(PATH) == SECOND
+
+
 def test_a_mirror_carries_everything_over_http(mirror, server, tmp_path):
     url = server.repository()
     mirror.git("lfs", "install", "--skip-repo")

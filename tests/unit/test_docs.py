@@ -133,3 +133,12 @@ def test_the_specification_has_a_section_for_every_encoding() -> None:
 def test_the_second_reader_knows_every_encoding() -> None:
     numbers = {registry.encoding_named(name).number for name in registry.names("encodings")}
     assert set(DECODERS) == numbers
+
+
+def test_every_test_that_the_page_on_reliability_names_is_there() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", page))
+    sources = (file.read_text(encoding="utf-8") for file in ROOT.glob("tests/**/test_*.py"))
+    there = {name for text in sources for name in re.findall(r"def (test_[a-z0-9_]+)\(", text)}
+    assert len(named) > 40
+    assert named <= there
