@@ -32,11 +32,16 @@ def check_ready(repo: Repository) -> None:
     """Refuse to begin in the middle of another operation, or with staged changes."""
     if repo.work_tree is None:
         raise MergeError("a merge needs a work tree", hint="git worktree add, then merge there")
+    check_idle(repo)
+    if decode(repo.git("diff-index", "--cached", "--name-only", "HEAD")):
+        raise MergeError("changes are staged", hint="git commit, or git stash")
+
+
+def check_idle(repo: Repository) -> None:
+    """Refuse to begin in the middle of another operation."""
     for name, what, way_out in _OPERATIONS:
         if (repo.git_dir / name).exists():
             raise MergeError(f"{what} is under way", hint=way_out)
-    if decode(repo.git("diff-index", "--cached", "--name-only", "HEAD")):
-        raise MergeError("changes are staged", hint="git commit, or git stash")
 
 
 def check_unmoved(repo: Repository, heads: Heads) -> None:

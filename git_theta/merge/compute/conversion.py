@@ -8,36 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from git_theta.core.dtypes import dtype
+from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype
 from git_theta.core.registry import Bytes
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
 
-# By the names of the safetensors specification; those that this torch lacks are left out.
-_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-    "C64": "complex64",
-    "C128": "complex128",
-}
+# Those that this torch lacks are left out.
 _DTYPES: dict[str, torch.dtype] = {
-    name: getattr(torch, theirs) for name, theirs in _NAMES.items() if hasattr(torch, theirs)
+    name: getattr(torch, theirs)
+    for name, theirs in FRAMEWORK_NAMES.items()
+    if hasattr(torch, theirs)
 }
 
 

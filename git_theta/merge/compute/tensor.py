@@ -43,7 +43,7 @@ def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None =
     """
     strategy = method.strategy
     inputs = inputs if strategy.statistic else replace(inputs, statistics=())
-    _check(method, inputs)
+    check_inputs(method, inputs)
     if strategy.verbatim:
         picked: Tensor = strategy(
             {"models": inputs.contributors, "base": inputs.base}, method.values
@@ -59,7 +59,8 @@ def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None =
     return _compute(method, inputs, prepass)
 
 
-def _check(method: Method, inputs: Inputs) -> None:
+def check_inputs(method: Method, inputs: Inputs) -> None:
+    """Refuse what ``merge_tensor`` does, but for values; a prepass takes it for granted."""
     strategy, values, name = method.strategy, method.values, inputs.name
     problem = (
         _needs(strategy, values, inputs) or _shapes(strategy, inputs) or _dtypes(strategy, inputs)
