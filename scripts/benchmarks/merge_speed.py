@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from benchmarks.floors import cores, timed
+from benchmarks.memory_model import MemoryModel
 from git_theta.core import registry
 from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.device import slice_elements, threads_on, torch_threads
@@ -54,33 +55,6 @@ class Speed:
     def rate(self) -> float:
         """GB/s of the median run."""
         return self.bytes / self.median / 1e9
-
-
-@dataclass(frozen=True)
-class _Parameters:
-    """A model in memory, as a prepass sees it."""
-
-    inputs: Model
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [each.name for each in self.inputs]
-
-    @property
-    def count(self) -> int:
-        return sum(each.count for each in self.inputs)
-
-    @property
-    def wide(self) -> bool:
-        return False
-
-    @property
-    def threads(self) -> int:
-        return self.inputs[0].threads
-
-    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
-        by_name = {each.name: each for each in self.inputs}
-        return (by_name[name] for name in names)
 
 
 def known() -> list[str]:
@@ -169,7 +143,7 @@ def _statistics(inputs: Inputs, chosen: Strategy, number: int) -> list[Tensor]:
 def _merge(method: Method, model: Model) -> list[Tensor]:
     """As the tool does it, with the threads that it gives torch."""
     with torch_threads(1):
-        found = run_prepass(method, _Parameters(model))
+        found = run_prepass(method, MemoryModel(model))
     with torch_threads(cores() if method.strategy.slicing == "tensor" else 1):
         return [merge_tensor(method, each, found.get(each.name)) for each in model]
 

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from benchmarks.memory_model import MemoryModel
 from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.rules.rules import Method, parse_rule
 
 NAMES = ("main", "dev", "next", "last", "more")
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """A model in memory."""
-
-    inputs: Sequence[Inputs]
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [inputs.name for inputs in self.inputs]
-
-    @property
-    def count(self) -> int:
-        return sum(inputs.count for inputs in self.inputs)
-
-    @property
-    def threads(self) -> int:
-        return self.inputs[0].threads
-
-    @property
-    def wide(self) -> bool:
-        return any(inputs.dtype == torch.float64 for inputs in self.inputs)
-
-    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
-        by_name = {inputs.name: inputs for inputs in self.inputs}
-        return (by_name[name] for name in names)
 
 
 def method(text: str, number: int) -> Method:
@@ -62,7 +36,7 @@ def merge(
 def merge_model(text: str, model: Sequence[Inputs]) -> dict[str, Tensor]:
     """Merge every parameter of a model."""
     chosen = method(text, len(model[0].contributors))
-    found = run_prepass(chosen, Parameters(model))
+    found = run_prepass(chosen, MemoryModel(model))
     return {inputs.name: merge_tensor(chosen, inputs, found.get(inputs.name)) for inputs in model}
 
 

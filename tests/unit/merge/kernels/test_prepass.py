@@ -6,11 +6,12 @@ import math
 
 import torch
 
+from benchmarks.memory_model import MemoryModel
 from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.prepass import SingleTensor, gram, row_gram, squared_norms
 from git_theta.merge.kernels.slices import Inputs
 from tests.support import reference_merge as reference
-from tests.support.merging import Parameters, grid, merge_model, method
+from tests.support.merging import grid, merge_model, method
 
 
 def model(number: int = 3) -> list[Inputs]:
@@ -27,12 +28,12 @@ def joined(inputs: list[Inputs], place: int) -> torch.Tensor:
 def test_norms_and_products_are_those_of_the_model_as_one_vector() -> None:
     inputs = model()
     first, second = (joined(inputs, place).double() for place in (0, 1))
-    products = gram(Parameters(inputs), lambda piece: piece.models)[..., 0]
+    products = gram(MemoryModel(inputs), lambda piece: piece.models)[..., 0]
     assert products.tolist() == [
         [float(first @ first), float(first @ second)],
         [float(first @ second), float(second @ second)],
     ]
-    norms = squared_norms(Parameters(inputs), lambda piece: piece.models)
+    norms = squared_norms(MemoryModel(inputs), lambda piece: piece.models)
     assert norms == [float(first @ first), float(second @ second)]
 
 
@@ -68,7 +69,7 @@ def test_ties_over_the_model_trims_each_model_as_one_vector() -> None:
 
 
 def test_only_what_is_model_wide_reads_the_model() -> None:
-    class Untouchable(Parameters):
+    class Untouchable(MemoryModel):
         def stream(self, names: object) -> object:
             raise AssertionError("read")
 
@@ -92,7 +93,7 @@ def test_sums_are_exact_in_any_order() -> None:
         for n, (tensor, sign) in enumerate(zip(tensors, signs, strict=True))
     ]
     for order in (inputs, inputs[::-1], [inputs[0], inputs[2], inputs[1]]):
-        products = gram(Parameters(order), lambda piece: piece.models)
+        products = gram(MemoryModel(order), lambda piece: piece.models)
         assert math.isclose(float(products[0, 1, 0]), 1.0)
 
 

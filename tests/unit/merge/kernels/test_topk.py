@@ -10,18 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.memory_model import MemoryModel
 from git_theta.merge.kernels import topk
 from git_theta.merge.kernels.prepass import magnitudes
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.kernels.topk import ALL, NONE, MagnitudeThreshold, select
-from tests.support.merging import Parameters, grid
+from tests.support.merging import grid
 
 fast = settings(max_examples=25, deadline=None)
 
 
-def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> Parameters:
-    """Parameters p00, p01, ... whose task vectors are the tensors."""
-    return Parameters(
+def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> MemoryModel:
+    """Tensors p00, p01, ... whose task vectors are the tensors."""
+    return MemoryModel(
         [
             Inputs(
                 f"p{n:02}", [tensor], torch.zeros_like(tensor), ("",), slice_elements=slice_elements
@@ -93,7 +94,7 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
     assert len(delta.abs().unique()) < 1000, "or this tests no ties"
     count = 13_107
 
-    threshold = select(Parameters([inputs]), magnitudes, lambda _: [count])["w"][0][0]
+    threshold = select(MemoryModel([inputs]), magnitudes, lambda _: [count])["w"][0][0]
 
     assert int(threshold.keeps(delta.abs().flatten(), 0).sum()) == count
     at_least = int((delta.abs() >= threshold.magnitude).sum())
