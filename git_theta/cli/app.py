@@ -37,7 +37,7 @@ COMMANDS = {
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
 }
-PLUMBING = ("filter-process", "merge-driver", "hook")
+PLUMBING = ("filter-process", "merge-driver", "diff-driver", "textconv", "hook")
 """Called by Git, and not listed in the help text."""
 
 

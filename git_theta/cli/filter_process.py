@@ -14,8 +14,9 @@ from git_theta.core.system import ancestors
 from git_theta.errors import ThetaError
 from git_theta.filters.session import Session
 from git_theta.git import hooks
+from git_theta.git.config import DIFF_DRIVER
 from git_theta.git.filter_server import serve
-from git_theta.git.operation import merges_text, running_command
+from git_theta.git.operation import merges_text, running_command, shows_differences
 from git_theta.workspace import Workspace, open_workspace
 
 _COMPARING = ("status", "diff", "diff-files", "describe")
@@ -41,6 +42,8 @@ def command() -> None:
             complain,
             can_defer,
             as_text=merges_text(above),
+            for_drivers=shows_differences(above)
+            and workspace.repo.config_value(DIFF_DRIVER) is not None,
             only_compares=running_command(above) in _COMPARING,
         )
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)

@@ -21,6 +21,7 @@ from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints
+from git_theta.git import attributes
 from git_theta.git.filter_server import SmudgeRequest
 from git_theta.git.lfs_files import LONGEST, PREFIX, file_command, is_pointer
 from git_theta.manifest import Manifest
@@ -38,6 +39,7 @@ class Session:
     manifests in the work tree into files after git is done. With ``as_text`` git is about to merge
     the manifests that it smudges as lines of text. With ``only_compares`` git stores nothing of
     what it has cleaned, so that a file that somebody is writing is merely different.
+    With ``for_drivers`` git hands what is smudged to its diff drivers, and ours reads manifests.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Session:
         can_defer: bool = False,
         as_text: bool = False,
         only_compares: bool = False,
+        for_drivers: bool = False,
     ) -> None:
         self._workspace = workspace
         self._warn = warn
@@ -56,6 +59,7 @@ class Session:
         self._given: dict[str, bytes] = {}
         self._announced = False
         self._only_compares = only_compares
+        self._for_drivers = for_drivers
         self._written: set[str] = set()
         # Git reads no file before it has had the answer to the one before it.
         self._answered = time.time_ns()
@@ -195,7 +199,7 @@ class Session:
         if self._as_text:
             self._warn(_octopus_error(request.path))
             return [text]  # git puts its merge, conflict markers and all, in the file's place
-        if not self._workspace.storage.settings.smudge:
+        if not self._workspace.storage.settings.smudge or self._is_for_our_driver(request.path):
             return [text]
         described = manifest.parse(text)
         if self._is_deferred(request, described):
@@ -208,6 +212,12 @@ class Session:
             return None
         transfer.fetch(self._workspace, described.objects())
         return self._restored(request.path, described)
+
+    def _is_for_our_driver(self, path: str) -> bool:
+        """Whether the driver of `git diff` gets this: a full copy in /tmp would be for nothing."""
+        if not self._for_drivers:
+            return False
+        return attributes.effective(self._workspace.repo, [path], "diff").get(path) == "theta"
 
     def _is_deferred(self, request: SmudgeRequest, described: Manifest) -> bool:
         """Return whether a large file is left to the hook.

@@ -1,4 +1,4 @@
-"""The filter and the merge driver in git's configuration."""
+"""The filter and the drivers of merges and diffs in git's configuration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from git_theta.git import command, launcher
 from git_theta.git.command import decode
 
 Scope = Literal["local", "global", "system"]
+
+DIFF_DRIVER = "diff.theta.command"
 
 MERGETOOL = "GIT_THETA_MERGETOOL"
 """Set where `git mergetool` starts us."""
@@ -28,7 +30,7 @@ _HINTS = {
     "global": "git theta install --system for everybody here, or --local for one repository",
 }
 
-_SECTIONS = ("filter.theta", "merge.theta", "mergetool.theta")
+_SECTIONS = ("filter.theta", "diff.theta", "merge.theta", "mergetool.theta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,13 @@ def settings(program: Path, scope: str = "global") -> dict[str, str]:
     process = launcher.line(program, '"$theta" filter-process', f"printf 0000; {gone}")
     # After -- a checkpoint called --help is a path.
     driver = launcher.line(escaped, '"$theta" merge-driver -- %O %A %B %L %P', gone)
+    # git puts "$@" behind these lines; it is the arguments all through them.
+    shown = f"{gone}; :"
     return {
         "filter.theta.required": "true",
         "filter.theta.process": process,
+        DIFF_DRIVER: launcher.line(program, '"$theta" diff-driver -- "$@"', shown),
+        "diff.theta.textconv": launcher.line(program, '"$theta" textconv -- "$@"', shown),
         "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
         "merge.theta.driver": driver,
         "mergetool.theta.cmd": launcher.line(program, tool, gone),

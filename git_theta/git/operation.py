@@ -34,6 +34,24 @@ _COMMANDS: dict[str, Operation] = {
     "checkout": "replay",
     "switch": "replay",
 }
+# These read what the smudge filter makes of a blob only to hand it to a diff driver. `cat-file` and
+# `archive` want the content, and `difftool` checks files out by itself.
+_SHOWING = (
+    "diff",
+    "diff-files",
+    "diff-index",
+    "diff-tree",
+    "show",
+    "log",
+    "whatchanged",
+    "format-patch",
+    "blame",
+    "annotate",
+    "grep",
+    "status",
+    "commit",
+)
+
 _WITH_VALUE = ("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path")
 
 
@@ -95,6 +113,11 @@ def running_command(processes: Iterable[Sequence[str]] | None = None) -> str | N
         if words and Path(words[0]).name.startswith("git-"):
             return Path(words[0]).name.removeprefix("git-")
     return None
+
+
+def shows_differences(processes: Iterable[Sequence[str]]) -> bool:
+    """Return whether the git command that started this process only shows what it smudges."""
+    return running_command(processes) in _SHOWING
 
 
 def _subcommand(words: Sequence[str]) -> str | None:

@@ -5,11 +5,21 @@ how the changes are stored, ``values`` at the values; ``rows`` puts it together.
 """
 
 from git_theta.commands.diff.changes import Kind
-from git_theta.commands.diff.rows import Measured, Order, Row, Summary, measured, rows_of, summarise
+from git_theta.commands.diff.rows import (
+    Measured,
+    Order,
+    Row,
+    Summary,
+    measured,
+    rows_of,
+    summarise,
+    unmeasured,
+)
 from git_theta.commands.diff.values import Sums
-from git_theta.commands.diff.versions import Pair, in_repository, on_disk
+from git_theta.commands.diff.versions import Given, Pair, in_repository, of_blobs, on_disk
 
 __all__ = [
+    "Given",
     "Kind",
     "Measured",
     "Order",
@@ -19,7 +29,9 @@ __all__ = [
     "Sums",
     "in_repository",
     "measured",
+    "of_blobs",
     "on_disk",
     "rows_of",
     "summarise",
+    "unmeasured",
 ]

@@ -77,6 +77,11 @@ def measured(pair: Pair, workers: int, workspace: Workspace | None = None) -> li
     ]
 
 
+def unmeasured(pair: Pair) -> list[Measured]:
+    """Return the same from the manifests alone, where the objects cannot be had."""
+    return [Measured(each) for each in compare_tensors(pair.old.manifest, pair.new.manifest)]
+
+
 def rows_of(found: Sequence[Measured], by_tensor: bool, order: Order = "name") -> list[Row]:
     """Return a row for each tensor, or for each group of tensors that changed alike."""
     groups = (

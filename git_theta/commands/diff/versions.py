@@ -67,7 +67,9 @@ def _pairs(workspace: Workspace, records: Sequence[Record], stack: ExitStack) ->
         new = Side(_stored(workspace, record.path, record.new), stored)
         with ExitStack() as opened:
             if record.in_work_tree and (old.manifest or tracked.covers_now(record.path)):
-                new = _in_work_tree(workspace, record.path, old, opened)
+                assert workspace.repo.work_tree
+                file = workspace.repo.work_tree / record.path
+                new = _from_file(workspace, file, old, opened)
             pair = Pair(record.path, record.before, old, new)
             if (old.manifest or new.manifest) and pair.state != "unchanged":
                 yield pair
@@ -81,25 +83,51 @@ def _stored(workspace: Workspace, path: str, blob: str | None) -> Manifest | Non
         return manifest.parse(text)
 
 
-def _in_work_tree(workspace: Workspace, path: str, old: Side, opened: ExitStack) -> Side:
-    assert workspace.repo.work_tree
-    source = opened.enter_context(FileSource(workspace.repo.work_tree / path))
+def _from_file(workspace: Workspace, file: Path, other: Side, opened: ExitStack) -> Side:
+    """Return a file of the work tree, which is to be compared with ``other``."""
+    source = opened.enter_context(FileSource(file))
     head = source.read(0, min(source.size, len(manifest.PREFIX)))
     if manifest.is_manifest(head) and source.size <= manifest.MAX_BYTES:
-        with naming(path):  # not checked out yet
-            return Side(manifest.parse(source.read(0, source.size)), old.content)
+        with naming(str(file)):  # not checked out yet
+            return Side(manifest.parse(source.read(0, source.size)), Reader(workspace.storage))
     settings = workspace.storage.settings
-    content = FileContent(source, path, settings)
-    if _is_cut_otherwise(content.manifest, old.manifest):
-        assert old.manifest
-        if is_file_of(old.manifest, SourceStream(source), settings.workers):
-            return old
+    content = FileContent(source, str(file), settings)
+    if _is_cut_otherwise(content.manifest, other.manifest):
+        assert other.manifest
+        if is_file_of(other.manifest, SourceStream(source), settings.workers):
+            return other
     return Side(content.manifest, content)
 
 
 def _is_cut_otherwise(found: Manifest, old: Manifest | None) -> bool:
     """Tell whether equal files would have different hashes, as with another theta.chunkSize."""
     return old is not None and found.size == old.size and not cut_alike(found, old)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One version as git gives it to a diff driver: a blob, or a file of the work tree."""
+
+    blob: str | None
+    file: Path | None
+
+
+@contextmanager
+def of_blobs(
+    workspace: Workspace, before: str, path: str, old: Given, new: Given
+) -> Iterator[Pair]:
+    """Yield the checkpoint whose versions git gives to a diff driver."""
+    stored = Reader(workspace.storage)
+    with ExitStack() as opened:
+        sides = [
+            Side(_stored(workspace, name, given.blob), stored)
+            for name, given in ((before, old), (path, new))
+        ]
+        # With -R the file of the work tree is the old version.
+        for at, given in enumerate((old, new)):
+            if given.file:
+                sides[at] = _from_file(workspace, given.file, sides[1 - at], opened)
+        yield Pair(path, before, *sides)
 
 
 @contextmanager

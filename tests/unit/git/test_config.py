@@ -44,7 +44,12 @@ def test_each_scope_gets_everything_and_gives_it_back(scope, repo, git_dir, prog
     assert (state.scope, state.program, state.wrong) == (scope, program, ())
     assert state.installed
 
-    assert config.uninstall(scope, git_dir) == ["filter.theta", "merge.theta", "mergetool.theta"]
+    assert config.uninstall(scope, git_dir) == [
+        "filter.theta",
+        "diff.theta",
+        "merge.theta",
+        "mergetool.theta",
+    ]
     assert listed(repo, scope) == before == {}
     assert config.uninstall(scope, git_dir) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from git_theta.git import Repository
-from git_theta.git.operation import operation, under_way
+from git_theta.git.operation import operation, shows_differences, under_way
 
 GIT = "/usr/bin/git"
 
@@ -70,3 +70,20 @@ def test_what_is_under_way(found, repo):
     assert under_way(found) == "replay"
     (repo.path / ".git/MERGE_HEAD").write_text("0" * 40)
     assert under_way(found) == "merge"
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        ("git diff HEAD~1 HEAD", True),
+        ("git -C repo log -p", True),
+        ("/usr/lib/git-core/git show", True),
+        ("git checkout main", False),
+        ("git stash pop", False),
+        ("git archive HEAD", False),
+        ("git cat-file --filters HEAD:m.safetensors", False),
+        ("git merge topic", False),
+    ],
+)
+def test_what_a_diff_only_shows_is_told_from_what_is_written(words, shows):
+    assert shows_differences([["sh", "-c", "theta"], words.split(), ["bash"]]) is shows
