@@ -55,20 +55,20 @@ class Settings:
     max_depth: int = _setting(8, 0, 63, shared=(0, 8))
     """The longest chain of bases that a new chunk may have."""
     max_cost: int = _setting(3, 0, 1 << 20, shared=(0, 3))
-    """How many times a chunk's own size the frames of its bases may take together."""
+    """The number of times a chunk's own size that the frames of its bases may take together."""
     expand_limit: int = _setting(2 << 30)
     """Bytes that may be decoded beyond 1,000 times what is stored of them."""
     smudge: bool = _setting(True)
-    """Whether checkout writes checkpoints; false leaves manifests for ``git theta checkout``."""
+    """Write checkpoints at checkout; false leaves manifests for ``git theta checkout``."""
     direct_above: int = _setting(512 << 20)
     """Bytes. Git holds a file that it checks out in memory whole; larger checkpoints are written
     to disk by a hook instead. 0 is all of them."""
     auto_hooks: bool = _setting(True)
-    """Whether the filter adds our missing hooks to a repository."""
+    """Let the filter add our missing hooks to a repository."""
     pointers: bool = _setting(True)
-    """Whether a push names its objects by LFS pointers in a ref, for hosts that collect others."""
+    """Let a push name its objects by LFS pointers in a ref, for hosts that collect others."""
     device: str = _setting("auto")
-    """Where merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
+    """The device on which merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
 
     @property
     def workers(self) -> int:

@@ -1,4 +1,4 @@
-"""What the filter process does with the files that git hands it."""
+"""The work of the filter process on the files that git hands it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MANIFEST_LIMIT = 256 << 20
 
 
 class Repository:
-    """Where a repository lies, and what is in it.
+    """A repository: its folders, and access to what is in it.
 
     ``git_dir`` is this work tree's own, ``common_dir`` the one that all work trees share; both
     are absolute. ``work_tree`` is ``None`` in a bare repository and inside ``.git``. ``folder``
@@ -53,7 +53,7 @@ class Repository:
 
     @property
     def top(self) -> Path:
-        """Where git commands run: the top of the work tree, or the git directory."""
+        """The folder where git commands run: the top of the work tree, or the git directory."""
         return self.work_tree or self.git_dir
 
     @property
@@ -123,7 +123,7 @@ class Repository:
 
     @property
     def keeps_backups(self) -> bool:
-        """Whether `git mergetool` leaves a copy of the file that was in conflict."""
+        """Return whether `git mergetool` leaves a copy of the file that was in conflict."""
         return self.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
 
     def remotes(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The index from nothing but the objects that are here."""
+"""Rebuild the index from nothing but the objects that are here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_CHAIN = 64  # what a manifest can hold
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How many frames the index knows now, and why others do not count: object to reason.
+    """The number of frames that the index knows now, and why others do not count: object to reason.
 
     ``baseless`` frames have a base that is not here; they are right, but cannot be verified.
     """

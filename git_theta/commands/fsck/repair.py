@@ -148,7 +148,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Place:
-    """Where a content stands in the file ``path``: (in the file, from, to) of each piece."""
+    """The place of a content in the file ``path``: (in the file, from, to) of each piece."""
 
     path: str
     pieces: list[tuple[int, int, int]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check: problems, and all that they concern."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return not self.problems

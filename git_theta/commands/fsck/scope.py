@@ -1,4 +1,4 @@
-"""Which checkpoints to check, and how to name them."""
+"""The checkpoints that a check looks at, and their names."""
 
 from __future__ import annotations
 
