@@ -98,8 +98,9 @@ class ComparesWhileDecoding(Protocol):
 _BUILTIN: dict[Group, dict[str, str]] = {
     "formats": {
         "safetensors": "git_theta.formats.safetensors:FORMAT",
-        "torch": "git_theta.formats.torch_zip:FORMAT",
+        "torch": "git_theta.formats.torch_files:FORMAT",
         "numpy": "git_theta.formats.numpy_arrays:FORMAT",
+        "gguf": "git_theta.formats.gguf:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from git_theta.core.layout import Source
 from git_theta.errors import FormatError
 from git_theta.formats.pickle_machine import Machine
 from git_theta.formats.pickle_opcodes import OPCODES
@@ -17,6 +18,9 @@ MAX_BYTES = 64 << 20
 # A tensor of a state dict takes 31 opcodes, costing about 56: room for 300,000 tensors.
 _MAX_COST = 1 << 24
 _STOP = ord(".")
+# How much of a file is read for a pickle whose length is not known: more where it is cut off.
+_WINDOWS = (16 << 10, 256 << 10, 4 << 20, MAX_BYTES)
+_CUT_OFF = "its pickle is cut off or takes what it never put"
 
 
 def read_pickle(data: bytes) -> Any:
@@ -27,23 +31,52 @@ def read_pickle(data: bytes) -> Any:
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"its pickle of {len(data)} bytes is too large to be read")
-    if data[:1] != b"\x80":
-        raise FormatError("its pickle has no protocol header")
     try:
         return _run(Machine(data))
     except IndexError:
-        raise FormatError("its pickle is cut off or takes what it never put") from None
+        raise FormatError(_CUT_OFF) from None
+
+
+class PickleStream:
+    """Pickles that follow one another in a file, from ``position`` on."""
+
+    def __init__(self, source: Source, position: int = 0) -> None:
+        self._source = source
+        self.position = position
+
+    def next(self) -> Any:
+        """Return the next pickled value, as ``read_pickle`` does. Raises ``FormatError``."""
+        for limit in _WINDOWS:
+            left = self._source.size - self.position
+            machine = Machine(self._source.read(self.position, min(limit, left)))
+            try:
+                value = _run(machine)
+            except IndexError:
+                if left <= limit:
+                    break
+            else:
+                self.position += machine.position
+                return value
+        raise FormatError(_CUT_OFF)
+
+
+def _run(machine: Machine) -> Any:
+    if machine.data[:1] != b"\x80":
+        raise FormatError("its pickle has no protocol header")
+    try:
+        return _execute(machine)
     except UnicodeDecodeError:
         raise FormatError("its pickle has a text that is not UTF-8") from None
 
 
-def _run(machine: Machine) -> Any:
+def _execute(machine: Machine) -> Any:
     data, size, budget = machine.data, len(machine.data), _MAX_COST
     little = int.from_bytes
     while True:
         start = machine.position
         code = data[start]
         if code == _STOP:
+            machine.position = start + 1
             return machine.stack.pop()
         handler, cost, width = OPCODES[code]
         machine.position = end = start + 1 + width

@@ -199,6 +199,8 @@ def _storage(node: Any) -> Storage | None:
     pid = node.pid if type(node) is Persistent else None
     if type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage":
         return None
+    if pid[5:] not in ((), (None,)):
+        return None  # a view of another storage, from before PyTorch 0.4
     kind, key, count = pid[1], pid[2], pid[4]
     if type(kind) is not Global or type(key) is not str or type(count) is not int:
         return None

@@ -23,6 +23,7 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "safetensors": lambda: checkpoints.safetensors(ARRAYS, format="pt"),
     "torch": lambda: checkpoints.torch_zip(ARRAYS),
     "numpy": lambda: checkpoints.npz(ARRAYS),
+    "gguf": lambda: checkpoints.gguf(ARRAYS),
 }
 # Their files hold what only the framework can write: a pickle, checksums before the tensors.
 WRITTEN_BY_FRAMEWORKS = {"torch", "numpy"}
@@ -31,6 +32,11 @@ WRITTEN_BY_FRAMEWORKS = {"torch", "numpy"}
 @cache
 def sample_of(name: str) -> bytes:
     return SAMPLES[name]()
+
+
+@cache
+def legacy_sample() -> bytes:
+    return checkpoints.torch_zip(ARRAYS, legacy=True)
 
 
 class TestFormats(FormatSuite):
@@ -64,6 +70,24 @@ class TestSingleArrays(FormatSuite):
     @pytest.fixture
     def sample(self) -> bytes:
         return checkpoints.npy(ARRAYS["layer.0.weight"])
+
+
+class TestLegacyTorch(FormatSuite):
+    """What ``torch.save`` wrote before 1.6 is no zip file."""
+
+    can_rebuild = False
+
+    @pytest.fixture
+    def plugin(self) -> Format:
+        return registry.format_named("torch")
+
+    @pytest.fixture
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        return ARRAYS
+
+    @pytest.fixture
+    def sample(self) -> bytes:
+        return legacy_sample()
 
 
 def test_every_format_has_a_sample() -> None:

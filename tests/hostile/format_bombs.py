@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import json
 import resource
+import struct
 import time
 from collections.abc import Callable
 
 from git_theta.formats import scan
 from git_theta.testing.formats import MemorySource
-from tests.support.formats import safetensors, text, torch_file, vector
+from tests.support.formats import (
+    gguf_file,
+    gguf_text,
+    legacy_file,
+    safetensors,
+    text,
+    torch_file,
+    vector,
+)
 
 _MIB = 1 << 20
 _SHARED = vector("0", 1) + b"q\x00"
@@ -25,6 +34,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "names for one tensor": lambda: torch_file(
         b"](" + _SHARED + b"h\x00" * (3 * _MIB) + b"e", {"0": bytes(4)}
     ),
+    "strings in the metadata of gguf": lambda: gguf_file(
+        [gguf_text("k") + struct.pack("<LLQ", 9, 8, 1 << 60) + bytes(63 * _MIB)], []
+    ),
+    "entries in gguf": lambda: gguf_file([bytes(63 * _MIB)], [], keys=1 << 63),
+    "an old pickle that never ends": lambda: legacy_file(text("ab") * (9 * _MIB), []),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,11 @@ from tests.support.formats import (
     call,
     dict_of,
     entry,
+    gguf_file,
+    gguf_info,
+    gguf_text,
     integer,
+    legacy_file,
     list_of,
     npy,
     pickled,
@@ -67,15 +72,26 @@ ZIP64 = zip_file(
 )
 ARRAY = npy("<f4", "(2, 3)", bytes(range(24)))
 NPZ = zip_file([Record("w.npy", ARRAY), Record("odd.npy", b"deflated", method=8), Record("t", b"")])
+GGUF = gguf_file(
+    [gguf_text("k") + struct.pack("<LLQ", 9, 8, 2) + gguf_text("a") + gguf_text("b")],
+    [gguf_info("w", [3, 2], 0, 0), gguf_info("q", [32, 2], 2, 32), gguf_info("s", [], 1, 96)],
+    bytes(98),
+)
+LEGACY = legacy_file(
+    dict_of({"w": tensor(_SHARED, (2, 2), (2, 1)), "view": tensor(b"h\x00", (2,), (1,), 2)}),
+    [("0", 4, bytes(16))],
+)
 FILES = {
+    "gguf": GGUF,
+    "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
     "zip64": ZIP64,
     "npy": ARRAY,
     "npz": NPZ,
 }
-FORMATS = {"zip64": "torch", "npy": "numpy", "npz": "numpy"}
-OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz"}
+FORMATS = {"legacy": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
+OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
 
 
 def scanned(data: bytes, *names: str) -> Layout:
@@ -310,7 +326,7 @@ _LITERAL = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(_LITERAL, st.integers(0, 4), st.integers(0, 1 << 16))
+@given(_LITERAL, st.integers(0, 4), st.integers(0, (1 << 16) - 1))
 def test_any_text_as_the_header_of_an_array(parts: list[str], version: int, length: int):
     text = "".join(parts).encode("utf-8", "replace")
     scanned(b"\x93NUMPY" + bytes((version, 0)) + length.to_bytes(2, "little") + text, "x.npy")
@@ -344,6 +360,56 @@ def test_python_objects_in_an_array_are_not_run(tmp_path: Path):
     assert not marker.exists()
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.binary(max_size=40), max_size=2),
+    st.lists(st.integers(0, 1 << 64 - 1), max_size=3),
+    st.sampled_from([0, 1, 2, 14, 28, 39, 99]),
+    st.integers(0, (1 << 64) - 1) | st.integers(0, 128),
+    st.sampled_from([0, 1, 2, 250_000, 250_001, (1 << 64) - 1]),
+)
+def test_any_numbers_in_gguf(entries, dimensions, kind, offset, count):
+    info = gguf_info("w", dimensions, kind, offset)
+    scanned(gguf_file([], [info], bytes(96)), "x.gguf")
+    scanned(gguf_file(entries, [info], bytes(96), tensors=count, keys=count), "x.gguf")
+
+
+def test_nesting_in_gguf():
+    deep = gguf_text("k") + struct.pack("<L", 9) + struct.pack("<LQ", 9, 1) * 10_000
+    assert scanned(gguf_file([deep], [])) == Layout("opaque")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keys": list_of(text("0"), text("0"))},
+        {"keys": list_of(text("1"))},
+        {"keys": list_of()},
+        {"keys": list_of(integer(0))},
+        {"keys": b"N"},
+        {"protocol": 1000},
+    ],
+    ids=str,
+)
+def test_keys_of_old_torch_files_that_lie(changes: dict):
+    assert scanned(legacy_file(vector("0", 2), [("0", 2, bytes(8))], **changes)) == Layout("opaque")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1 << 32, 1 << 62, (1 << 64) - 1])
+def test_storages_of_old_torch_files_that_lie(count: int):
+    assert scanned(legacy_file(vector("0", 2), [("0", count, bytes(8))])) == Layout("opaque")
+    if count < 1 << 63:
+        body = vector("0", count)
+        assert scanned(legacy_file(body, [("0", count, bytes(3))])).format in ("opaque", "torch")
+
+
+def test_nothing_in_an_old_torch_file_is_run(tmp_path: Path):
+    marker = tmp_path / "marker"
+    body = call("os", "system", text(f"touch {marker}"))
+    assert scanned(legacy_file(body, [])) == Layout("torch")
+    assert not marker.exists()
+
+
 def test_bombs_stay_within_time_and_memory():
     found = subprocess.run(
         [sys.executable, "-m", "tests.hostile.format_bombs"],
@@ -356,7 +422,7 @@ def test_bombs_stay_within_time_and_memory():
     )
     assert found.returncode == 0, found.stderr
     rows = [json.loads(line) for line in found.stdout.splitlines()]
-    assert len(rows) == 5
+    assert len(rows) == 8
     for name, seconds, peak_mib, format_, warning in rows:
         assert (format_, " failed: " in warning) == ("opaque", False), (name, warning)
         # Measured: 12 s at most, with 760 MiB, of which the file itself is up to 63 MiB.

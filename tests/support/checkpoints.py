@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 
+from tests.support.formats import gguf_file, gguf_info
+
 
 def tensors(seed: int = 0, rows: int = 16, layers: int = 2) -> dict[str, np.ndarray]:
     """``layers`` matrices of ``rows`` x 32 and vectors of 32, float32, Gaussian."""
@@ -24,13 +26,17 @@ def safetensors(arrays: dict[str, np.ndarray] | None = None, **metadata: str) ->
     return save(tensors() if arrays is None else arrays, metadata=metadata or None)
 
 
-def torch_zip(arrays: dict[str, np.ndarray] | None = None) -> bytes:
-    """A state dict written by ``torch.save`` (importing torch takes seconds)."""
+def torch_zip(arrays: dict[str, np.ndarray] | None = None, *, legacy: bool = False) -> bytes:
+    """A state dict written by ``torch.save`` (importing torch takes seconds).
+
+    ``legacy``: as before PyTorch 1.6.
+    """
     import torch
 
     chosen = tensors() if arrays is None else arrays
     buffer = io.BytesIO()
-    torch.save({name: torch.from_numpy(array.copy()) for name, array in chosen.items()}, buffer)
+    state = {name: torch.from_numpy(array.copy()) for name, array in chosen.items()}
+    torch.save(state, buffer, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
 
 
@@ -46,6 +52,15 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=array.dtype.hasobject)
     return buffer.getvalue()
+
+
+def gguf(arrays: dict[str, np.ndarray] | None = None) -> bytes:
+    """A GGUF file as llama.cpp's own writer lays it out."""
+    infos, data = [], b""
+    for name, array in (tensors() if arrays is None else arrays).items():
+        infos.append(gguf_info(name, list(reversed(array.shape)), 0, len(data)))
+        data += array.tobytes() + bytes(-array.nbytes % 32)
+    return gguf_file([], infos, data)
 
 
 def finetuned(

@@ -177,6 +177,42 @@ def npy(descr: str, shape: str, data: bytes) -> bytes:
     return b"\x93NUMPY\2\0" + struct.pack("<I", len(header)) + header + data
 
 
+def gguf_text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogateescape")
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def gguf_info(name: str, dimensions: list[int], kind: int, offset: int) -> bytes:
+    """What a GGUF header says of a tensor."""
+    counts = struct.pack(f"<L{len(dimensions)}Q", len(dimensions), *dimensions)
+    return gguf_text(name) + counts + struct.pack("<LQ", kind, offset)
+
+
+def gguf_file(
+    entries: list[bytes], infos: list[bytes], data: bytes = b"", version: int = 3, **counts: int
+) -> bytes:
+    """A GGUF file with alignment 32; ``counts`` overrides the numbers ``tensors``, ``keys``."""
+    tensors = counts.get("tensors", len(infos))
+    head = struct.pack("<4sL2Q", b"GGUF", version, tensors, counts.get("keys", len(entries)))
+    head += b"".join(entries) + b"".join(infos)
+    return head + bytes(-len(head) % 32) + data
+
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+
+
+def legacy_file(
+    body: bytes, storages: list[tuple[str, int, bytes]], is_little: bytes = b"\x88", **changes: Any
+) -> bytes:
+    """What torch.save wrote before 1.6: ``storages`` are keys, counts of elements, and bytes."""
+    facts = dict_of({"protocol_version": integer(1001), "little_endian": is_little})
+    keys = changes.get("keys", list_of(*(text(key) for key, _, _ in storages)))
+    protocol = integer(changes.get("protocol", 1001))
+    parts = (integer(MAGIC_NUMBER), protocol, facts, body, keys)
+    data = (struct.pack("<Q", count) + content for _, count, content in storages)
+    return b"".join(map(pickled, parts)) + b"".join(data)
+
+
 # --- reading back ---------------------------------------------------------------------------------
 
 

@@ -39,13 +39,17 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def check(value: Any, expected: dict[str, torch.Tensor], **options: Any) -> Layout:
-    """Every expected tensor is named and has its bits, and nothing else is named."""
-    data = saved(value, **options)
-    layout = read(data)
-    names = {it.name for it in (*layout.spans, *layout.aliases)}
-    assert names == set(expected)
-    for name, tensor in expected.items():
-        assert tensor_bytes(data, layout, name) == bits(tensor), name
+    """Every expected tensor is named and has its bits, and nothing else is named.
+
+    In a zip file, and as before PyTorch 1.6.
+    """
+    for is_zip in (False, True):
+        data = saved(value, _use_new_zipfile_serialization=is_zip, **options)
+        layout = read(data)
+        names = {it.name for it in (*layout.spans, *layout.aliases)}
+        assert names == set(expected)
+        for name, tensor in expected.items():
+            assert tensor_bytes(data, layout, name) == bits(tensor), name
     return layout
 
 
@@ -288,10 +292,3 @@ def test_records_beyond_four_gigabytes(tmp_path: Path):
     large, after = layout.spans
     assert (large.length, after.length) == (5 << 30, 12)
     assert after.start > 5 << 30
-
-
-def test_files_from_before_1_6_are_opaque():
-    data = saved({"w": torch.ones(3)}, _use_new_zipfile_serialization=False)
-    layout, warning = scan(MemorySource(data), "old.bin")
-    assert layout == Layout("opaque")
-    assert "load it and torch.save it again" in (warning or "")

@@ -5,7 +5,7 @@ import pytest
 
 from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.formats import scan
-from git_theta.formats.torch_zip import FORMAT
+from git_theta.formats.torch_files import FORMAT
 from git_theta.testing.formats import MemorySource
 from tests.support.formats import (
     Record,
@@ -250,7 +250,7 @@ RECORDS = torch_records(BODY, STORAGES)
         pytest.param(torch_file(b"N" + text("x") + b"a", {}), "appends", id="bad pickle"),
         pytest.param(
             b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.",
-            "(load it and torch.save it again)",
+            "its pickle has no protocol header",
             id="before 1.6",
         ),
     ],

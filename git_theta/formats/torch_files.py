@@ -1,0 +1,45 @@
+"""PyTorch's checkpoints: the zip files of ``torch.save``, and what it wrote before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.errors import FormatError
+from git_theta.formats.torch_legacy import LegacyFile, is_legacy
+from git_theta.formats.torch_zip import Archive, is_archive
+
+
+class _Torch:
+    name = "torch"
+    suffixes = (".pt", ".pth", ".bin", ".ckpt")
+
+    def matches(self, source: Source) -> bool:
+        """Return whether it looks like what any version of torch has written."""
+        return is_legacy(source) or is_archive(source)
+
+    def scan(self, source: Source) -> Layout:
+        """Return where the storages lie, by the pickle. Raises ``FormatError``."""
+        return _opened(source).layout(self.name)
+
+    def extras(self, source: Source) -> bytes:
+        """Return everything but the storages: the pickle above all."""
+        return _opened(source).extras()
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Return the zip file's; older files have none."""
+        return _opened(source).checksums()
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raise ``FormatError``: the pickle names every tensor, and is never written here."""
+        raise FormatError(
+            "tensors cannot be added to a PyTorch file, removed from it or given another shape",
+            hint="save all sides as safetensors, in which they can",
+        )
+
+
+FORMAT = _Torch()
+
+
+def _opened(source: Source) -> LegacyFile | Archive:
+    return LegacyFile(source) if is_legacy(source) else Archive(source)
