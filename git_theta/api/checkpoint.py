@@ -17,6 +17,7 @@ from git_theta.api.files import CheckpointFile, Range, metadata_of, open_file
 from git_theta.api.frameworks import Framework, T, View, framework_named
 from git_theta.api.slices import TensorSlice, place_of
 from git_theta.core.layout import TensorSpan
+from git_theta.core.messages import plural
 from git_theta.core.registry import Bytes
 from git_theta.errors import UsageError, naming
 from git_theta.workspace import open_workspace
@@ -62,7 +63,7 @@ class Checkpoint(Mapping[str, T], Generic[T]):
         return name in self._views
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self._title}: {len(self)} tensors>"
+        return f"<Checkpoint {self._title}: {plural(len(self), 'tensor')}>"
 
     # --- what safe_open has ----------------------------------------------------------------------
 

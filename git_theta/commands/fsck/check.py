@@ -18,7 +18,7 @@ from git_theta.checkpoint.limits import Allowance, excess
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref
-from git_theta.core.messages import short_id
+from git_theta.core.messages import plural, short_id
 from git_theta.core.parallel import batches, in_order
 from git_theta.errors import (
     CorruptObjectError,
@@ -244,7 +244,7 @@ class _Checker:
         if not self._costly:
             return []
         count, last = len(self._costly), self._costly[-1]
-        what = f"chunks of {count} checkpoint{'s' if count > 1 else ''}"
+        what = f"chunks of {plural(count, 'checkpoint')}"
         return [f"{what}: {last.message}; {last.hint}"]
 
     def _blame_manifest(self, found: Found, error: ThetaError) -> None:
