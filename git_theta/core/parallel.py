@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,13 +16,18 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
     """``map(work, items)`` on ``workers`` threads, results in the order of the items.
 
     At most ``workers + 1`` items are in flight: memory is bounded by them. Items are drawn, and
-    results handed over, on the calling thread. The first exception stops the rest; closing the
-    iterator early does too.
+    results handed over, on the calling thread, which also does the work of an only item. The
+    first exception stops the rest; closing the iterator early does too.
     """
+    drawn = iter(items)
+    begun = deque(islice(drawn, 2))
+    if len(begun) < 2:  # of hundreds of small files: a thread takes longer than its work
+        yield from map(work, begun)
+        return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="git-theta")
     running: deque[Future[R]] = deque()
     try:
-        for item in items:
+        for item in chain(_drained(begun), drawn):
             running.append(pool.submit(work, item))
             if len(running) > workers:
                 yield running.popleft().result()
@@ -29,6 +35,12 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
             yield running.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _drained(items: deque[T]) -> Iterator[T]:
+    """Yield items that nobody holds any more then."""
+    while items:
+        yield items.popleft()
 
 
 def ahead(

@@ -45,3 +45,10 @@ def test_the_first_error_ends_it():
 def test_batches_reach_their_limit_and_keep_the_order():
     assert list(batches([3, 3, 9, 1, 1], lambda item: item, 5)) == [[3, 3], [9], [1, 1]]
     assert list(batches([], lambda item: item, 5)) == []
+
+
+def test_one_item_needs_no_thread():
+    assert list(in_order(lambda _: threading.current_thread(), [0], workers=2)) == [
+        threading.current_thread()
+    ]
+    assert list(in_order(str, [], workers=2)) == []
