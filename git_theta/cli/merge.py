@@ -13,7 +13,7 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
 from git_theta.git import command as programs
 from git_theta.git.command import decode
-from git_theta.git.merge_commit import check_ready, check_unmoved
+from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_configured
 from git_theta.git.merge_heads import find_heads
 from git_theta.merge.branches import Prepared, check_mergeable, complete, prepare
 from git_theta.merge.planning.summary import summarise
@@ -89,7 +89,8 @@ def command(
         if dry_run:
             check_mergeable(prepared)
             return
-        if len(heads.others) == 1 and not include_one_sided and not prepared.is_joint:
+        is_pair = len(heads.others) == 1 and not include_one_sided
+        if is_pair and (prepared.is_for_git or is_git_configured(workspace.repo)):
             check_unmoved(workspace.repo, heads)
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return

@@ -25,7 +25,21 @@ _OPERATIONS = (
     ("rebase-apply", "a rebase or git am", "git rebase --continue, or git am --continue"),
     ("BISECT_LOG", "a bisect", "git bisect reset"),
 )
+# `git merge` stashes local changes, or asks who signed the branch.
+_ONLY_GIT = ("autostash", "verifysignatures")
+_TRUE = ("", "true", "yes", "on", "1")
 _PREPARED = b"start: ok\nprepare: ok\n"
+
+
+def is_git_configured(repo: Repository) -> bool:
+    """Return whether the user configured of `git merge` what nothing else does (git-merge(1))."""
+    branch = decode(repo.git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)).strip()
+    merge = repo.config_of("merge")
+    return (
+        repo.config_value(f"branch.{branch}.mergeOptions") is not None
+        or merge.get("merge.ff") == "only"
+        or any(merge.get(f"merge.{key}", "false") in _TRUE for key in _ONLY_GIT)
+    )
 
 
 def check_ready(repo: Repository) -> None:
@@ -152,5 +166,8 @@ def begin_merge(repo: Repository, heads: Heads, message: str) -> None:
 
 
 def commit_merge(repo: Repository) -> None:
-    """Commit the merge that is under way, with its message."""
+    """Commit the merge that is under way, with its message; run the hooks of `git merge`, too."""
+    hook = ("hook", "run", "--ignore-missing")
+    repo.git(*hook, "pre-merge-commit", show_errors=True)
     repo.git("commit", "--quiet", "--no-edit", show_errors=True)
+    repo.git(*hook, "post-merge", "--", "0", show_errors=True, check=False)

@@ -1,4 +1,8 @@
-"""Any number of branches merged at once: a strategy sees all of them, and one commit is made."""
+"""Merge any number of branches at once: a strategy sees all of them, and one commit is made.
+
+Plans are made, tensors merged and the commit made in one process: in `git merge`, each checkpoint
+has a driver of its own, which plans again and imports torch again (3 s).
+"""
 
 from __future__ import annotations
 
@@ -50,16 +54,14 @@ class Prepared:
     files: dict[str, bytes]
 
     @property
-    def is_joint(self) -> bool:
-        """Whether files depend on each other, and nothing is in conflict.
+    def is_for_git(self) -> bool:
+        """Return whether only `git merge` can make this merge of one branch.
 
-        Git's driver sees one file at a time: it cannot write an adapter's configuration, and reads
-        the whole of a model in several files anew for each. But git alone makes one ancestor of
-        several.
+        It leaves conflicts to be resolved, makes one ancestor of several, and needs nothing of us
+        where no checkpoint changed on both sides: a fast-forward is such a merge.
         """
-        is_clear = not (self.conflicts or self.heads.is_crossed)
-        is_clear = is_clear and not any(plan.conflicts for plan in self.plans)
-        return is_clear and (bool(self.files) or any(plan.shards for plan in self.plans))
+        is_left = bool(self.conflicts) or any(plan.conflicts for plan in self.plans)
+        return is_left or self.heads.is_crossed or not self.plans
 
 
 def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:

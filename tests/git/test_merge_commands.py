@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from git_theta import manifest
 from tests.support import checkpoints
 from tests.support.branches import (
     BASE,
@@ -22,6 +24,7 @@ from tests.support.branches import (
     is_settled,
     recipe,
 )
+from tests.support.manifests import entry_named
 from tests.support.repo import Repo
 
 
@@ -177,16 +180,34 @@ def test_a_plan_for_people_and_for_scripts(branches, theta):
     assert is_settled(branches)
 
 
-def test_one_branch_is_merged_by_git(branches, theta):
+def test_one_branch_is_merged_where_it_was_planned(branches, theta):
+    """Git's driver is asked which files are contested, once, and plans nothing again."""
+    driver, asked = branches.git("config", "merge.theta.driver"), branches.path / "asked"
+    branches.git("config", "merge.theta.driver", f"echo x >>{asked} && {driver}")
+    for hook in ("pre-merge-commit", "post-merge"):
+        branches.write(f".git/hooks/{hook}", f"#!/bin/sh\necho {hook} >>{asked}\n".encode())
+        (branches.path / ".git/hooks" / hook).chmod(0o755)
     branches.git("checkout", "-q", "one")
     done = theta(branches, "merge", "two", "--strategy", "take", "-p", "side=theirs")
-    assert "Merge made by the 'ort' strategy" in ok(done)
+    assert "Merged two" in ok(done)
+    assert asked.read_text().split() == ["x", "pre-merge-commit", "post-merge"]
+    assert branches.git("log", "-1", "--format=%s") == "Merge branch 'two' into one"
     assert branches.read(PATH) == file(w0=2, b1=2)
     assert recipe(branches) is None  # it is theirs as it is
     done = theta(branches, "merge", "far", "--json", "-m", "with far")
     assert json.loads(ok(done))["checkpoints"]
     assert branches.git("log", "-1", "--format=%s") == "with far"
     assert "Already up to date" in ok(theta(branches, "merge", "far", "one"))
+
+
+@pytest.mark.parametrize("option", ["merge.ff=only", "branch.one.mergeOptions=--ff-only"])
+def test_what_is_configured_of_git_merge_holds(branches, theta, option):
+    branches.git("checkout", "-q", "one")
+    branches.git("config", *option.split("=", 1))
+    done = theta(branches, "merge", "two", "--strategy", "take", "-p", "side=theirs")
+    assert done.returncode
+    assert "Not possible to fast-forward" in done.stderr
+    assert is_settled(branches)
 
 
 def test_one_branch_in_conflict_is_left_to_be_resolved(branches, theta):
@@ -266,7 +287,7 @@ def test_nan_on_request(branches, theta):
     done = theta(branches, "merge", "broken", "--strategy", "average")
     assert f"{FIRST} has NaN in an input of the merge" in done.stderr
     assert "--allow-nan" in done.stderr
-    branches.git("merge", "--abort")
+    assert is_settled(branches)  # nothing was begun: the hint can be followed
     ok(theta(branches, "merge", "broken", "--strategy", "average", "--allow-nan"))
     merged = load(branches.read(PATH))[FIRST]
     assert np.isnan(merged[0, 0])
@@ -297,7 +318,7 @@ def test_branches_that_merged_each_other_before(branches, theta):
         assert "git theta merge BRANCH (without --all)" in done.stderr
     done = theta(branches, "merge", "one", "--strategy", "task_arithmetic")
     ok(done)
-    assert "git will first merge their common ancestors" in done.stderr
+    assert "Git first merges their common ancestors" in done.stderr
     # The mean of main's 3 and one's 1 is what both started from: 2 + (5 - 2) + (7 - 2).
     merged = load(branches.read(PATH))[FIRST]
     np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(10), atol=1e-5)
@@ -341,7 +362,7 @@ def test_what_cannot_be_resolved_is_left_as_it_is(conflict, theta):
     assert done.returncode == 36
     assert f"{FIRST}: one and two changed it" in done.stderr
     assert conflict.git("status", "--porcelain") == f"UU {PATH}"
-    assert "is not in conflict" in theta(conflict, "resolve", "notes").stderr
+    assert "notes: no such file in the index" in theta(conflict, "resolve", "notes").stderr
     conflict.git("merge", "--abort")
     assert "is not in conflict" in theta(conflict, "resolve", PATH).stderr
 
@@ -654,14 +675,14 @@ def test_sides_with_nan_are_shown_as_far_as_they_are_known(branches, theta):
 def test_a_replay_that_gives_other_bits(branches, theta):
     branches.git("checkout", "-q", "one")
     branches.git("merge", "-q", "far")
-    text = branches.git("show", f"HEAD:{PATH}")
     ok(theta(branches, "replay", "--json"))
     assert "HEAD~1 has no checkpoint that it merged" in theta(branches, "replay", "HEAD~1").stderr
-    other = branches.git("show", f"two:{PATH}").splitlines()
-    lines = text.splitlines()
-    lines[0] = other[0]
-    lines[4] = next(line for line in other if FIRST in line)
-    branches.write(PATH, ("\n".join(lines) + "\n").encode())
+    merged, other = (
+        manifest.parse(branches.git("show", f"{rev}:{PATH}").encode() + b"\n")
+        for rev in ("HEAD", "two")
+    )
+    tensors = (entry_named(other, FIRST) if e.name == FIRST else e for e in merged.tensors)
+    branches.write(PATH, manifest.dump(replace(merged, tensors=tuple(tensors))))
     branches.git("commit", "-q", "-a", "--amend", "--no-edit")
     done = theta(branches, "replay")
     assert done.returncode == 34

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from git_theta.checkpoint import StorageContext
-from git_theta.checkpoint.reader import Reader
+from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.registry import Bytes
 from git_theta.merge.compute.conversion import bytes_of
 from git_theta.merge.compute.joint import UnitMerger
@@ -34,15 +34,17 @@ class Engine:
         settings = storage.settings
         self._threads = settings.workers
         device = device_named(settings.device)
+        plans = (plan, *plan.shards)
+        merges = [action for each in plans for action in each.merges]
+        keeps = plan.needs_whole_model and sum(action.weight for action in merges) <= BUDGET
         loaders = [
-            Loader(reader, device, settings.workers, plan.policy.allow_nan)
-            for each in (plan, *plan.shards)
+            Loader(reader, device, settings.workers, plan.policy.allow_nan, keeps) for _ in plans
         ]
         self._loader = loaders[0]
         self._units = UnitMerger(self._loader.tensor)
         self._is_units_only = not plan.merges
         self._prepasses: dict[Rule, Found] = {}
-        files = frozenset(each.versions.path for each in (plan, *plan.shards))
+        files = frozenset(each.versions.path for each in plans)
         with torch_threads(1):
             for rule, (method, parts) in _by_rule(plan, loaders).items():
                 model = LazyModel(parts, storage.progress)
@@ -67,7 +69,7 @@ class Engine:
 
     def load(self, action: Merge) -> Inputs:
         """What ``merge`` needs, decoded; may run in another thread."""
-        return self._loader.load(action)
+        return self._loader.take(action)
 
     def merge(self, action: Merge, inputs: Inputs) -> Bytes:
         """The bytes of the merged parameter's storage."""

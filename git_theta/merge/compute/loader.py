@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -22,15 +22,31 @@ from git_theta.merge.planning.tensors import identity_value
 
 @dataclass(frozen=True)
 class Loader:
-    """Decodes the inputs of parameters that are merged."""
+    """Decodes the inputs of parameters that are merged.
+
+    With ``keeps``, those that a prepass loads stay in memory until they are taken for the merge:
+    TIES otherwise decodes each three times, which is most of its time.
+    """
 
     reader: Reader
     device: torch.device
     threads: int
     allow_nan: bool = False
+    keeps: bool = False
+    _kept: dict[str, Inputs] = field(default_factory=dict)
 
     def load(self, action: Merge) -> Inputs:
-        """The tensors of one parameter, as they are stored, in the CPU's memory."""
+        """Return the tensors of one parameter, as they are stored, in the CPU's memory."""
+        found = self._kept.get(action.name) or self._load(action)
+        if self.keeps:
+            self._kept[action.name] = found
+        return found
+
+    def take(self, action: Merge) -> Inputs:
+        """Return the same, and keep it no longer."""
+        return self._kept.pop(action.name, None) or self._load(action)
+
+    def _load(self, action: Merge) -> Inputs:
         tensors = self._tensors(action.inputs)
         contributors = tensors[: len(action.entries)]
         base = tensors[-1] if action.base else self._neutral(action, contributors[0])
@@ -72,9 +88,10 @@ LoadedBy = tuple[Merge, Loader]
 
 @dataclass(frozen=True)
 class LazyModel:
-    """The parameters of one method, as a prepass sees them: decoded anew in every pass.
+    """The parameters of one method, as a prepass sees them.
 
-    Each comes with the loader of the file that it is in.
+    Each comes with the loader of the file that it is in, and is decoded anew in every pass unless
+    its loader keeps it.
     """
 
     parts: Sequence[LoadedBy]
@@ -90,9 +107,9 @@ class LazyModel:
         """Number of elements of all of them."""
         return sum(_count(action.entry) for action, _ in self.parts)
 
-    @property
+    @cached_property
     def wide(self) -> bool:
-        """Whether any tensor is float64."""
+        """Tell whether any tensor is float64."""
         return any(entry.dtype == "F64" for action, _ in self.parts for entry in action.inputs)
 
     @property

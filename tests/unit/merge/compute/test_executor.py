@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
+from git_theta.checkpoint.reader import Reader
 from git_theta.errors import MergeError, MissingObjectError
 from git_theta.formats import scan
 from git_theta.git import Repository
+from git_theta.merge.compute import engine
 from git_theta.merge.compute.executor import execute
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
@@ -79,9 +81,30 @@ def test_a_result_that_happens_to_be_a_side(merger):
 def test_threads_and_chunks_change_no_bit(merger, threads, chunk_size):
     sides = [with_(a=random((40, 8), seed), b=random((40, 8), seed + 9)) for seed in (1, 2)]
     expected = merger.execute(merger.versions(BASE, *sides), "*=ties:density=0.3").manifest
+    data = merger.file(expected)
     other = merger.with_settings(threads=threads, chunk_size=chunk_size)
     found = other.versions(BASE, *sides)
-    assert other.execute(found, "*=ties:density=0.3").manifest.hash == expected.hash
+    assert other.file(other.execute(found, "*=ties:density=0.3").manifest) == data
+
+
+def test_what_a_prepass_decoded_is_merged_without_decoding_it_again(merger, monkeypatch):
+    """Where it fits into the budget; no bit depends on that."""
+    decoded: list[str] = []
+    tensors = Reader.tensors
+
+    def counted(reader, entries):
+        decoded.extend(entry.name for entry in entries)
+        return tensors(reader, entries)
+
+    monkeypatch.setattr(Reader, "tensors", counted)
+    sides = [with_(a=random((40, 8), seed), b=random((40, 8), seed + 9)) for seed in (1, 2)]
+    found = merger.versions(BASE, *sides)
+    kept = merger.execute(found, "*=ties:density=0.3").manifest
+    assert sorted(decoded) == ["a"] * 3 + ["b"] * 3
+    decoded.clear()
+    monkeypatch.setattr(engine, "BUDGET", 0)
+    assert merger.execute(found, "*=ties:density=0.3").manifest.hash == kept.hash
+    assert len(decoded) > 6
 
 
 def test_versions_that_were_cut_into_other_chunks(merger):
