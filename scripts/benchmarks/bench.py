@@ -142,7 +142,7 @@ def _stages_text(measured: list[Stage]) -> str:
 
 
 def _speed(stage: Stage) -> str:
-    return f"{chunk_bytes() / 1e3 / stage.processor:,.0f}" if stage.processor > 0.1 else "-"
+    return f"{chunk_bytes() / 1e3 / stage.processor:,.0f}" if stage.processor > 0.5 else "-"
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
