@@ -63,11 +63,9 @@ def command(
         settings = workspace.storage.settings if workspace else Settings()
         documents = []
         for pair in pairs:
-            summary = diff.summarise(pair)
-            rows = []
-            if not stat:
-                found = diff.measured(pair, settings.workers, workspace)
-                rows = diff.rows_of(found, by_tensor, order)
+            found = None if stat else diff.measured(pair, settings.workers, workspace)
+            summary = diff.summarise(pair, found)
+            rows = diff.rows_of(found or [], by_tensor, order)
             documents.append(diff_text.document(pair, summary, rows))
             for line in () if as_json else diff_text.lines(pair, summary, rows):
                 click.echo(line)

@@ -62,4 +62,4 @@ def _lines(workspace: Workspace, pair: diff.Pair) -> list[str]:
         complain(error.at(pair.path))
         found = diff.unmeasured(pair)
     rows = diff.rows_of(found, by_tensor=False)
-    return diff_text.lines(pair, diff.summarise(pair), rows)
+    return diff_text.lines(pair, diff.summarise(pair, found), rows)

@@ -150,6 +150,11 @@ def test_a_file_that_is_cut_otherwise_is_not_modified(history, theta):
     history.git("config", "theta.chunkSize", "10k")
     (history.path / PATH).touch()
     assert diff(theta, history, "--stat") == ""
+    arrays = {**UPDATED, "head.bias": UPDATED["head.bias"] + np.float32(1)}
+    history.write(PATH, checkpoints.safetensors(arrays))
+    first, *rows = diff(theta, history).splitlines()
+    assert first == f"modified: {PATH}: 1 of 9 tensors changed"
+    assert [row.split()[1] for row in rows[1:]] == ["head.bias"]
 
 
 def test_files_come_go_and_move(history, theta):

@@ -56,11 +56,14 @@ class Measured:
     sums: Sums | None = None
 
 
-def summarise(pair: Pair) -> Summary:
-    """Count what changed, from the manifests alone."""
+def summarise(pair: Pair, found: Sequence[Measured] | None = None) -> Summary:
+    """Count what changed: what was ``found``, or what the manifests alone tell.
+
+    Those take equal bytes that were cut into other chunks for changed.
+    """
     tensors = tensors_of(pair.new.manifest or pair.old.manifest)
-    changes = compare_tensors(pair.old.manifest, pair.new.manifest)
-    return Summary(len(tensors), dict(Counter(change.kind for change in changes)))
+    told = unmeasured(pair) if found is None else found
+    return Summary(len(tensors), dict(Counter(each.change.kind for each in told)))
 
 
 def measured(pair: Pair, workers: int, workspace: Workspace | None = None) -> list[Measured]:
