@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,6 +103,8 @@ class StoredFile:
         self._manifest = described
         self._workspace = workspace
         self._frames = ReadAhead(workspace.store)
+        # What several threads ask for at once is downloaded once.
+        self._fetching = Lock()
         self._chunks = {entry.name: entry.chunks for entry in described.tensors}
 
     def read(self, ranges: Sequence[Range]) -> list[Bytes]:
@@ -128,7 +131,8 @@ class StoredFile:
         """Bring the objects of ``chunks`` here; ``LimitError`` where they cost far too much."""
         wanted = list(chunks)
         needed = {ref.oid: ref.size for chunk in wanted for ref in chunk.chain}
-        transfer.fetch(self._workspace, needed)
+        with self._fetching:
+            transfer.fetch(self._workspace, needed)
         # Each read is a command of its own: a tensor may be read any number of times.
         replace(self._workspace.storage, allowance=Allowance()).charge(wanted)
 

@@ -96,7 +96,7 @@ def _check_elsewhere(repo: Repository, ref: str) -> None:
     listed = decode(repo.git("worktree", "list", "--porcelain"))
     for block in listed.split("\n\n"):
         lines = block.split("\n")
-        if f"branch {ref}" in lines and "bare" not in lines and repo.work_tree is not None:
+        if f"branch {ref}" in lines:
             folder = lines[0].removeprefix("worktree ")
             raise UsageError(
                 f"{ref.removeprefix('refs/heads/')} is checked out in {folder}",

@@ -152,6 +152,9 @@ def test_a_bare_repository_takes_commits_and_a_push_their_objects(
     made = git_theta.commit_state_dict(_state(), PATH, "In a bare one", "main", bare.path)
     assert bare.git("rev-parse", "main") == made
     _assert_state(bare, "main", _state())
+    bare.git("worktree", "add", "-q", "-b", "linked", str(tmp_path / "linked"))
+    with pytest.raises(errors.UsageError, match="linked is checked out in"):
+        git_theta.commit_state_dict(_state(), PATH, "m", "linked", bare.path)
     git_theta.commit_state_dict(_state(), PATH, "To push", "run", model.path)
     model.git("push", "-q", server.repository(), "run")
     fresh = Repo.clone(server.url + "/team/model.git", tmp_path / "fresh", "-b", "run")

@@ -9,8 +9,10 @@ from torch import Tensor
 import git_theta
 from git_theta import errors
 from git_theta.core import registry
+from git_theta.git import Repository
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.testing.strategies import gaussian
+from tests.support.merges import Merger
 
 NAMES = ("weight", "bias")
 
@@ -77,6 +79,18 @@ def test_the_order_changes_no_bit_and_inputs_stay() -> None:
     assert all(torch.equal(one[name], other[name]) for name in NAMES)
     for state, old in zip((base, *sides), before, strict=True):
         assert all(torch.equal(state[name], old[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("strategy", ["ties", "dare_ties", "model_stock", "slerp"])
+def test_the_bits_are_those_of_a_merge_in_git(strategy: str, repo, tmp_path) -> None:
+    base, *sides = _states(3)
+    with Repository.discover(repo.path) as opened:
+        merger = Merger(opened, tmp_path / "theta")
+        stored = [{name: it.numpy() for name, it in state.items()} for state in (base, *sides)]
+        expected = merger.merge(merger.versions(*stored), f"*={strategy}")
+    merged = git_theta.merge_state_dicts(base, sides, strategy)
+    assert merged.keys() == expected.keys()
+    assert all(merged[name].numpy().tobytes() == expected[name].tobytes() for name in NAMES)
 
 
 def test_dtypes_stay_and_integers_must_be_equal() -> None:
