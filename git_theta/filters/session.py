@@ -214,7 +214,7 @@ class Session:
         return self._restored(request.path, described)
 
     def _is_for_our_driver(self, path: str) -> bool:
-        """Whether the driver of `git diff` gets this: a full copy in /tmp would be for nothing."""
+        """Tell whether the driver of `git diff` gets this, to whom a full copy is of no use."""
         if not self._for_drivers:
             return False
         return attributes.effective(self._workspace.repo, [path], "diff").get(path) == "theta"
