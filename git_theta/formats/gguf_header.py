@@ -124,6 +124,20 @@ class _Cursor:
         self._at += form.size
         return found
 
+    def skip_strings(self, count: int) -> None:
+        """Step over ``count`` strings: a vocabulary has 30,000 to 300,000, and as many merges."""
+        unpack, width = _U64.unpack_from, _U64.size
+        while count:
+            window, at = self._window, self._at
+            last = len(window) - width
+            while count and at <= last:
+                at += width + unpack(window, at)[0]
+                count -= 1
+            self._at = at
+            if count:
+                self._fill(width)
+        self._check(0)
+
     def _fill(self, count: int) -> None:
         self._check(count)
         size = _WINDOW if self._window else _FIRST_WINDOW
@@ -167,9 +181,11 @@ def _skip_array(cursor: _Cursor, depth: int) -> None:
     kind, count = cursor.number(_U32), cursor.number(_U64)
     if kind in _SCALAR_BYTES:
         cursor.skip(count * _SCALAR_BYTES[kind])
-        return
-    for _ in range(count):  # each takes 8 bytes at least, and the header's are limited
-        _skip_value(cursor, kind, depth + 1)
+    elif kind == _STRING:
+        cursor.skip_strings(count)
+    else:
+        for _ in range(count):  # each takes 12 bytes at least, and the header's are limited
+            _skip_value(cursor, kind, depth + 1)
 
 
 def _info(cursor: _Cursor) -> TensorInfo:

@@ -174,3 +174,19 @@ def aligned_to(kind: int, value: int) -> bytes:
 )
 def test_what_is_wrong_is_named(entries: list[bytes], infos: list[bytes], reason: str):
     assert reason in reason_of(gguf_file(entries, infos, bytes(64)))
+
+
+@pytest.mark.parametrize("length", [1, 7, 16_300, 1 << 16])
+def test_a_vocabulary_of_many_reads(length: int):
+    """A string may end, and its length be cut in two, where what was read ends."""
+    strings = b"".join(
+        gguf_text("t" * (length + number % 9)) for number in range(400_000 // length)
+    )
+    count = 400_000 // length
+    entry = gguf_text("k") + struct.pack("<LLQ", 9, 8, count) + strings
+    after = gguf_text("z") + struct.pack("<LL", 4, 7)
+    infos = [gguf_info("x", [1], 0, 0)]
+    (span,) = layout_of(gguf_file([entry, after], infos, bytes(4))).spans
+    assert (span.name, span.length) == ("x", 4)
+    longer = gguf_text("k") + struct.pack("<LLQ", 9, 8, count + 9) + strings
+    assert "cut off" in reason_of(gguf_file([longer], []))
