@@ -1,1 +1,1 @@
-"""What strategies share: slices, exact reductions, selections, means on spheres, random numbers."""
+"""Shared code of the strategies: slices, exact reductions, top-k, spheres, random numbers."""

@@ -1,4 +1,4 @@
-"""Where a merge computes, how much of a tensor at a time, and how many slices at once."""
+"""Device of a merge, size of its slices, and number of slices at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _lanes = threading.local()
 
 
 def device_named(name: str) -> torch.device:
-    """The device of setting ``theta.device``; ``SettingsError`` where it is not there."""
+    """Return the device of setting ``theta.device``; raise ``SettingsError`` if it is missing."""
     if not _NAME.fullmatch(name):
         raise SettingsError(f"theta.device={name}: not auto, cpu, cuda, cuda:N or mps")
     if name == "auto":
@@ -43,7 +43,7 @@ def device_named(name: str) -> torch.device:
 
 
 def slice_elements(device: torch.device, contributors: int) -> int:
-    """The most elements of a slice that fit the free memory of a GPU; 0 for what suits a CPU."""
+    """Return how many elements of a slice fit a CUDA device's free memory; 0 on other devices."""
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
@@ -52,7 +52,7 @@ def slice_elements(device: torch.device, contributors: int) -> int:
 
 
 def threads_on(device: torch.device, workers: int) -> int:
-    """How many slices to work on at a time; ``workers`` are the CPU's threads."""
+    """Return how many slices to work on at once; ``workers`` is the number of CPU threads."""
     if device.type == "cpu":
         return workers
     return _LANES if device.type == "cuda" else 1
@@ -60,9 +60,9 @@ def threads_on(device: torch.device, workers: int) -> int:
 
 @contextmanager
 def lane(device: torch.device | None) -> Iterator[None]:
-    """On a GPU, a stream of this thread's own: its transfers overlap what others compute.
+    """Run the block on a GPU stream of this thread's own, and synchronize at its end.
 
-    Everything is done when the block is left.
+    Its transfers overlap the computations of other threads. On other devices: do nothing.
     """
     if device is None or device.type != "cuda":
         yield
@@ -77,7 +77,7 @@ def lane(device: torch.device | None) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Have torch use that many threads of its own: a setting of the whole process."""
+    """Set the number of torch's own threads, for the whole process, until the block ends."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
 
     class _Torch:
-        """Stands for the module; an attribute costs 0.3 us more, an operation at least 1 us."""
+        """Stand-in for the module; an attribute costs 0.3 us more, an operation at least 1 us."""
 
         def __getattr__(self, name: str) -> Any:
             import torch

@@ -43,9 +43,10 @@ class LoraFactors:
 def concatenated(
     units: Sequence[LoraFactors], weights: Sequence[float], scale: float = 1.0
 ) -> LoraFactors:
-    """Σ wi si Bi Ai exactly, but for the rounding of wi si / ``scale`` Bi: of rank Σ ri.
+    """Return factors of rank Σ ri for the update Σ wi si Bi Ai, in the units' dtypes.
 
-    The order of the units changes no bit. Raises ``MergeError`` where they do not fit each other.
+    Exact but for the rounding of wi si / ``scale`` Bi. The order of the units changes no bit.
+    Raise ``MergeError`` for units that do not fit each other and for factors that overflow.
     """
     _check(units)
     ordered = _ordered(units, weights)
@@ -62,7 +63,7 @@ def concatenated(
 def truncated(
     units: Sequence[LoraFactors], weights: Sequence[float], rank: int, scale: float = 1.0
 ) -> LoraFactors:
-    """The factors of ``rank`` nearest to Σ wi si Bi Ai.
+    """Return the factors of ``rank`` whose update is nearest to Σ wi si Bi Ai.
 
     By the singular value decomposition (Eckart and Young, 1936) in float64, from the factors'
     QR decompositions: no matrix of the weight's size is made. Both factors get the square roots
@@ -91,7 +92,7 @@ def truncated(
 
 
 def inner_products(units: Sequence[LoraFactors]) -> Tensor:
-    """The dot products of the updates si Bi Ai with each other: float64 ``[N, N]``.
+    """Return the dot products of the updates si Bi Ai with each other: float64 ``[N, N]``.
 
     From the factors alone: <B A, D C> = Σ (Bᵀ D) ∘ (A Cᵀ).
     """
@@ -138,5 +139,5 @@ def _doubled(unit: LoraFactors) -> LoraFactors:
 
 
 def _padded(rows: Tensor, rank: int) -> Tensor:
-    """``[r, n]`` with rows of zeros below, up to ``rank``."""
+    """Append rows of zeros to ``[r, n]``, up to ``[rank, n]``."""
     return torch.cat([rows, rows.new_zeros(rank - len(rows), rows.shape[1])])

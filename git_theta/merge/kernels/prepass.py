@@ -47,11 +47,11 @@ class Model(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many slices to work on at a time."""
+        """Number of slices to work on at once."""
         ...
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
-        """The inputs of these parameters, in this order."""
+        """Yield the inputs of these parameters, in this order."""
         ...
 
 
@@ -78,18 +78,18 @@ class SingleTensor:
 
     @property
     def threads(self) -> int:
-        """As many as have something to do."""
+        """Number of threads that have a slice to work on."""
         return self.inputs.workers
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
-        """Its inputs, once for each name."""
+        """Yield the inputs, once for each name."""
         return (self.inputs for _ in names)
 
 
 def each_slice(
     model: Model, work: Callable[[Slice], R], names: Iterable[str] | None = None
 ) -> Iterator[R]:
-    """What ``work`` makes of every slice of the parameters called ``names``, or of all of them.
+    """Yield ``work(slice)`` for every slice of the parameters ``names``, by default of all.
 
     In the order of the names and slices, on the model's threads.
     """
@@ -103,21 +103,21 @@ def each_slice(
 
 
 def magnitudes(piece: Slice) -> list[Tensor]:
-    """The task vectors without their signs."""
+    """Return the absolute values of the task vectors."""
     return [delta.abs() for delta in piece.deltas]
 
 
 def gram(model: Model, vectors: Vectors) -> Tensor:
-    """The dot products of N model-long vectors with each other: float64 ``[N, N, 1]``, on the CPU.
+    """Return the dot products of N model-long vectors: float64 ``[N, N, 1]``, on the CPU.
 
-    ``vectors`` gives a slice's part of each.
+    ``vectors`` returns a slice's part of each.
     """
     found = grams(model, vectors, lambda _: "")
     return found.get("", torch.zeros(0, 0, 1, dtype=torch.float64))
 
 
 def grams(model: Model, vectors: Vectors, group: Callable[[str], str]) -> dict[str, Tensor]:
-    """The same for each group of parameters, which ``group`` tells from their names."""
+    """Return ``gram`` for each group of parameters; ``group`` maps a name to its group."""
     sums = _sums(model, vectors, lambda n: combinations_with_replacement(range(n), 2), group)
     return {name: _symmetric(products) for name, products in sums.items()}
 
@@ -131,7 +131,7 @@ def _symmetric(products: dict[tuple[int, int], float]) -> Tensor:
 
 
 def squared_norms(model: Model, vectors: Vectors) -> list[float]:
-    """The squared length of each model-long vector."""
+    """Return the squared L2 norm of each model-long vector."""
     sums = _sums(model, vectors, lambda n: ((i, i) for i in range(n)), lambda _: "")
     return list(sums.get("", {}).values())
 
@@ -142,7 +142,7 @@ def _sums(
     pairs: Callable[[int], Iterable[tuple[int, int]]],
     group: Callable[[str], str],
 ) -> dict[str, dict[tuple[int, int], float]]:
-    """The dot products of pairs of vectors, over each group of parameters."""
+    """Return the dot products of pairs of vectors, over each group of parameters."""
 
     def work(piece: Slice) -> tuple[str, dict[tuple[int, int], list[float]]]:
         found = vectors(piece)
@@ -161,7 +161,7 @@ def _sums(
 
 
 def row_gram(vectors: Sequence[Tensor]) -> Tensor:
-    """The same for each row of N matrices ``[rows, width]``: ``[N, N, rows]``."""
+    """Return the dot products by row of N matrices ``[rows, width]``: float64 ``[N, N, rows]``."""
     number = len(vectors)
     products = torch.zeros(number, number, len(vectors[0]), dtype=torch.float64)
     for i, j in combinations_with_replacement(range(number), 2):

@@ -26,7 +26,7 @@ _RUN = 1 << 20
 def uniform(
     seed: int, name: str, content: str, start: int, count: int, device: torch.device
 ) -> Tensor:
-    """Numbers in [0, 1) for the elements from flat index ``start``: float32 ``[count]``.
+    """Return a number in [0, 1) for each element from flat index ``start``: float32 ``[count]``.
 
     They are multiples of 2^-24: exact in float32 on every device.
     """

@@ -25,7 +25,7 @@ BLOCK = 1 << 16
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite; the common case costs one sum.
+    """Return whether no element is NaN or infinite; the common case costs one sum.
 
     The sum may overflow where the elements are finite, but it cannot be finite where one is not.
     """
@@ -35,7 +35,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def kept(share: float, count: int) -> int:
-    """How many of ``count`` elements a ``share`` of them is: max(1, floor(share * count)).
+    """Return the size of a ``share`` of ``count`` elements: max(1, floor(share * count)).
 
     The share counts as the decimal number that it is written as: 0.29 of 100 is 29, where binary
     floating point says 28.
@@ -44,12 +44,12 @@ def kept(share: float, count: int) -> int:
 
 
 def floor_of(share: float, count: int) -> int:
-    """floor(share * count), with the share as the decimal number that it is written as."""
+    """Return floor(share * count), with the share as the decimal number that it is written as."""
     return math.floor(Fraction(repr(share)) * count)
 
 
 def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:
-    """Σ wi ti, added from the first to the last."""
+    """Return Σ wi ti, added from the first to the last."""
     total = tensors[0] * weights[0]
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total += tensor * weight
@@ -57,12 +57,12 @@ def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float | Tensor]) -
 
 
 def quotient(tensor: Tensor, number: float) -> Tensor:
-    """``tensor`` / ``number``; CUDA multiplies by a Python number's reciprocal instead."""
+    """Return ``tensor / number``; CUDA would multiply by the reciprocal of a Python number."""
     return tensor / torch.tensor(number, dtype=tensor.dtype, device=tensor.device)
 
 
 def above(values: Tensor, threshold: float | Tensor) -> Tensor:
-    """1.0 where ``values`` > ``threshold``, else 0.0.
+    """Return 1.0 where ``values`` > ``threshold``, else 0.0.
 
     A difference of floats is positive exactly where the first is larger. Comparisons and
     ``torch.where`` do the same through bool tensors at 20 times the cost (0.5 and 1.8 ns per
@@ -72,12 +72,12 @@ def above(values: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def below(values: Tensor, threshold: float | Tensor) -> Tensor:
-    """1.0 where ``values`` < ``threshold``, else 0.0."""
+    """Return 1.0 where ``values`` < ``threshold``, else 0.0."""
     return (threshold - values).clamp_(min=0).sign_()
 
 
 def agreeing_mean(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ wi τi (zero counts as +).
+    """Return Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ wi τi (zero: +).
 
     TIES's election and disjoint mean (arXiv:2306.01708), weighted in both; 0 where none agrees.
     Weights are not negative.
@@ -86,14 +86,14 @@ def agreeing_mean(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def elect(total: Tensor) -> Tensor:
-    """1.0 where ``total`` is positive or zero, else -1.0."""
+    """Return 1.0 where ``total`` is positive or zero, else -1.0."""
     return 1 - 2 * below(total, 0)
 
 
 def weighted_agreeing_mean(
     deltas: Sequence[Tensor], weights: Sequence[float], sign: Tensor
 ) -> Tensor:
-    """Σ wi τi / Σ wi over the contributors whose τi has ``sign`` (±1.0); 0 where none has."""
+    """Return Σ wi τi / Σ wi over the contributors whose τi has ``sign`` (±1.0); 0 if none has."""
     agreeing = [(delta * sign).clamp_(min=0) for delta in deltas]
     total = weighted_sum([delta.sign() for delta in agreeing], weights)
     total += 1 - total.sign()
@@ -101,7 +101,7 @@ def weighted_agreeing_mean(
 
 
 def tree_sum(values: Tensor) -> Tensor:
-    """Sums along the last axis by halving: the order depends on its length alone."""
+    """Sum along the last axis by halving: the order depends on its length alone."""
     while values.shape[-1] > 1:
         half = values.shape[-1] // 2
         rest = values[..., 2 * half :]
@@ -111,7 +111,7 @@ def tree_sum(values: Tensor) -> Tensor:
 
 
 def blocks(tensor: Tensor) -> Iterator[Tensor]:
-    """A flat tensor as a matrix of whole blocks, and the rest as a matrix of one row."""
+    """Yield a flat tensor's whole blocks as one matrix, and the rest as a matrix of one row."""
     whole = tensor.numel() // BLOCK * BLOCK
     if whole:
         yield tensor[:whole].view(-1, BLOCK)
@@ -120,7 +120,7 @@ def blocks(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def dots(left: Tensor, right: Tensor) -> list[float]:
-    """The products of two flat tensors, summed by blocks: their ``fsum`` is the dot product.
+    """Return block sums of the product of two flat tensors; their ``fsum`` is the dot product.
 
     In float64, where products of float32 numbers are exact.
     """
@@ -129,5 +129,5 @@ def dots(left: Tensor, right: Tensor) -> list[float]:
 
 
 def row_dots(left: Tensor, right: Tensor) -> Tensor:
-    """The dot products of the rows of two matrices, float64 of shape ``[rows]``."""
+    """Return the dot product of each pair of rows of two matrices: float64 ``[rows]``."""
     return tree_sum(left.double() * right.double())

@@ -82,7 +82,7 @@ class Inputs:
         base: Tensor | None = None,
         statistics: Sequence[Tensor] = (),
     ) -> Inputs:
-        """Inputs whose content hashes are taken from the tensors."""
+        """Return inputs, with the content hashes computed from the tensors."""
         contents = tuple(content_of(tensor) for tensor in contributors)
         return cls(name, contributors, base, contents, statistics)
 
@@ -104,7 +104,7 @@ class Inputs:
         return torch.float64 if wide else torch.float32
 
     def permuted(self, order: Sequence[int]) -> Inputs:
-        """The same with the contributors in another order."""
+        """Return a copy with the contributors in another order."""
         return replace(
             self,
             contributors=[self.contributors[place] for place in order],
@@ -114,7 +114,7 @@ class Inputs:
 
     @property
     def workers(self) -> int:
-        """Threads that have something to do: one where there is one slice."""
+        """Number of threads that have a slice to work on: one if there is one slice."""
         return self.threads if self.count > self._slice else 1
 
     @property
@@ -123,7 +123,7 @@ class Inputs:
         return self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
 
     def pieces(self, slicing: Slicing = "element") -> Iterator[Piece]:
-        """The parameter in pieces that are yet to be loaded, in ascending order; none if empty."""
+        """Yield the parameter in pieces to be loaded, in ascending order; none if it is empty."""
         if not self.count:
             return
         if slicing == "tensor":
@@ -135,7 +135,7 @@ class Inputs:
             yield Piece(self.device, partial(views._load, slice(first, first + step)))
 
     def _step(self, width: int) -> int:
-        """How much of the first axis a slice takes, where an index of it has ``width`` elements."""
+        """Return how many rows of ``width`` elements a slice takes."""
         if width == 1:
             return max(1, self._slice // BLOCK) * BLOCK
         return max(1, self._slice // width)
@@ -149,7 +149,7 @@ class Inputs:
         )
 
     def _load(self, part: slice | None) -> Slice:
-        """``part`` of the first axis, or all. Raises ``MergeError`` for NaN that is not allowed."""
+        """Load ``part`` of the first axis, or all; raise ``MergeError`` for NaN, unless allowed."""
 
         def load(stored: Tensor) -> Tensor:
             tensor = stored if part is None else stored[part]
@@ -181,7 +181,7 @@ class Piece:
 
 
 def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> Iterator[R]:
-    """What ``work`` makes of each piece, in their order."""
+    """Yield ``work(slice)`` for each piece, in their order."""
 
     def run(piece: Piece) -> R:
         with lane(piece.device):
@@ -191,12 +191,12 @@ def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> I
 
 
 def rows(shape: Sequence[int]) -> tuple[int, int]:
-    """Number of rows (output units; one where there is one axis) and elements of a row."""
+    """Return the number of rows (output units; 1 for a single axis) and of elements in a row."""
     count = shape[0] if len(shape) > 1 else 1
     return count, math.prod(shape) // max(1, count)
 
 
 def content_of(tensor: Tensor) -> str:
-    """The content hash of a tensor's raw bytes."""
+    """Return the content hash of a tensor's raw bytes."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return content_hash(flat.view(torch.uint8).numpy().data)

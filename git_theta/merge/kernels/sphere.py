@@ -25,7 +25,7 @@ _NOWHERE = 1e-7
 
 
 def arc(gram: Tensor, t: float) -> Tensor:
-    """Coefficients of the point at ``t`` on the arc from the first vector to the second.
+    """Return the coefficients of the point at ``t`` on the arc from the first vector to the second.
 
     sin((1-t) Ω) / sin Ω and sin(t Ω) / sin Ω with Ω the angle between them; 1-t and t where
     |cos Ω| > 0.9995 or one is zero.
@@ -39,7 +39,7 @@ def arc(gram: Tensor, t: float) -> Tensor:
 
 
 def projected_mean(gram: Tensor, weights: Sequence[float]) -> Tensor:
-    """Coefficients of the weighted mean of the unit vectors, put back on the sphere.
+    """Return the coefficients of the weighted mean of unit vectors, projected onto the sphere.
 
     The sphere's radius is the weighted mean of the vectors' norms. Zero vectors have no direction
     and count in the radius alone. Where the directions cancel: the weighted mean of the vectors.
@@ -48,10 +48,10 @@ def projected_mean(gram: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def karcher_mean(gram: Tensor, weights: Sequence[float], max_iter: int, tol: float) -> Tensor:
-    """Coefficients of the point whose weighted squared angles to the vectors have the least sum.
+    """Return the coefficients of the point with the least weighted sum of squared angles.
 
-    Starts from ``projected_mean`` and takes steps along the mean of the tangents that point to the
-    vectors, until a step is shorter than ``tol``.
+    Start from ``projected_mean`` and step along the mean of the tangents that point to the vectors,
+    until a step is shorter than ``tol`` radians, or ``max_iter`` times.
     """
     norms, cosines, alive = _units(gram)
     weight = torch.tensor(weights, dtype=torch.float64)[:, None]
@@ -72,13 +72,13 @@ def karcher_mean(gram: Tensor, weights: Sequence[float], max_iter: int, tol: flo
 
 
 def cosines(gram: Tensor) -> Tensor:
-    """The cosines between the vectors: ``[N, N, R]``, 0 with a zero vector."""
+    """Return the cosines between the vectors: float64 ``[N, N, R]``, 0 with a zero vector."""
     norms = torch.diagonal(gram).T.sqrt()
     return _over(gram, norms[:, None] * norms[None])
 
 
 def _step(mean: Tensor, shares: Tensor, cosines: Tensor) -> Tensor:
-    """Σ shares · (the tangent at ``mean`` towards a vector, as long as its angle to it)."""
+    """Return Σ shares · (the tangent at ``mean`` towards a vector, as long as the angle to it)."""
     towards = _products(mean, cosines).clamp(-1, 1)
     angle = acos(towards)
     sine = sin(angle)
@@ -88,13 +88,13 @@ def _step(mean: Tensor, shares: Tensor, cosines: Tensor) -> Tensor:
 
 
 def _units(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Norms ``[N, R]``, cosines ``[N, N, R]``, and which vectors are not zero."""
+    """Return norms ``[N, R]``, cosines ``[N, N, R]``, and which vectors are not zero ``[N, R]``."""
     norms = torch.diagonal(gram).T.sqrt()
     return norms, cosines(gram), norms > 0
 
 
 def _products(mean: Tensor, cosines: Tensor) -> Tensor:
-    """The dot product of each mean with each unit vector: ``[N, R]``."""
+    """Return the dot product of each mean with each unit vector: ``[N, R]``."""
     return tree_sum((cosines * mean[None]).movedim(1, -1))
 
 
@@ -103,10 +103,10 @@ def _length(mean: Tensor, cosines: Tensor) -> Tensor:
 
 
 def _total(values: Tensor) -> Tensor:
-    """The sum over the N contributors, in their order."""
+    """Sum over the N contributors, in their order."""
     return tree_sum(values.T)
 
 
 def _over(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, 0 where the denominator is 0."""
+    """Divide; 0 where the denominator is 0."""
     return torch.where(denominator > 0, numerator / denominator, 0)

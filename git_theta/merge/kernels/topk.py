@@ -39,7 +39,7 @@ class MagnitudeThreshold:
     last: int
 
     def keeps(self, magnitudes: Tensor, start: int) -> Tensor:
-        """1.0 for each of the flat ``magnitudes``, from flat index ``start``, that is kept."""
+        """Return 1.0 where an element is kept, else 0.0; ``start`` is the first's flat index."""
         if self == NONE:
             return torch.zeros_like(magnitudes)
         if not _is_float32(self.magnitude):
@@ -54,7 +54,7 @@ class MagnitudeThreshold:
         return mask
 
     def trim(self, values: Tensor, start: int) -> Tensor:
-        """``values`` times 1 where their magnitude is kept, times 0 elsewhere."""
+        """Return ``values`` times 1 where their magnitude is kept, times 0 elsewhere."""
         return values * self.keeps(values.abs(), start).to(values.dtype)
 
 
@@ -65,11 +65,11 @@ NONE = MagnitudeThreshold(math.inf, -1)
 def select(
     model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]]
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
-    """The thresholds that keep exactly the largest numbers of model-long vectors.
+    """Return the thresholds that keep exactly the largest numbers of model-long vectors.
 
-    ``magnitudes`` gives a slice's part of each vector, not negative. ``ranks`` tells from a
-    vector's length how many of its numbers to keep, as often as wanted. Returns, by parameter
-    name and for each vector, a threshold per rank.
+    ``magnitudes`` returns a slice's part of each vector, not negative. ``ranks`` maps a vector's
+    length to one or several numbers of elements to keep. The result has, by parameter name and
+    for each vector, a threshold per rank.
     """
     searches = _search(model, magnitudes, ranks)
     _find_ends(model, magnitudes, [search for row in searches for search in row if search.surplus])
@@ -104,7 +104,7 @@ class _Search:
         return self.fixed is None and self.rank < self.ties
 
     def descend(self, histogram: Tensor, digit: int) -> None:
-        """Go on into the bin of the next ``digit`` bits that holds the rank."""
+        """Narrow the search to the bin of the next ``digit`` bits that holds the rank."""
         largest_first = histogram.flip(0)
         reached = largest_first.cumsum(0)
         place = int(torch.searchsorted(reached, self.rank))
@@ -113,9 +113,9 @@ class _Search:
         self.prefix = self.prefix << digit | (len(histogram) - 1 - place)
 
     def find_end(self, piece: Slice, equal: Tensor, left: int) -> int:
-        """How many of ``left`` ties yet to be kept this slice has; if all, remember the last.
+        """Return how many of the ``left`` ties still to keep are in this slice; record the last.
 
-        ``equal`` tells which of its numbers tie.
+        ``equal`` marks the slice's numbers that tie.
         """
         count = int(equal.sum())
         if count < left:
@@ -125,7 +125,7 @@ class _Search:
         return left
 
     def threshold(self, name: str, wide: bool) -> MagnitudeThreshold:
-        """The threshold for the parameter called ``name``."""
+        """Return the threshold for the parameter called ``name``."""
         if self.fixed:
             return self.fixed
         last = self.ends.get(name, -1) if self.ends else _END
@@ -159,9 +159,9 @@ def _histograms(
     digit: int,
     wanted: set[tuple[int, int]] | None = None,
 ) -> dict[tuple[int, int], Tensor]:
-    """Counts of the ``digit`` bits from ``shift`` up, by vector and by the bits above them.
+    """Count the values of ``digit`` bits from ``shift`` up, by vector and by the bits above them.
 
-    Of those above, 0 stands for any; ``wanted`` are the ones to count.
+    ``wanted`` are the pairs of vector and bits above to count; without it, all count under 0.
     """
 
     def work(piece: Slice) -> dict[tuple[int, int], Tensor]:
@@ -180,9 +180,9 @@ def _histograms(
 
 
 def _count(bits: Tensor, prefix: int, digit: int) -> Tensor:
-    """How often each ``digit`` follows ``prefix``; what has another prefix is in no bin.
+    """Count the values of ``digit`` bits after ``prefix``, leaving out numbers with another prefix.
 
-    It is clamped into a bin on either side, which costs a third of selecting what is wanted.
+    They are clamped into a bin on either side, which costs a third of selecting the others.
     """
     bins = 1 << digit
     places = (bits - ((prefix << digit) - 1)).clamp_(0, bins + 1)

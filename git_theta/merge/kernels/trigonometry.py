@@ -23,19 +23,19 @@ _ARCTAN = [(-1) ** n / (2 * n + 1) for n in range(13, -1, -1)]
 
 
 def sin(angle: Tensor) -> Tensor:
-    """The sine of angles in [0, pi]."""
+    """Return the sine of angles in [0, pi]."""
     angle = torch.minimum(angle, math.pi - angle)
     return angle * _series(_SINE, angle * angle)
 
 
 def cos(angle: Tensor) -> Tensor:
-    """The cosine of angles in [0, pi]."""
+    """Return the cosine of angles in [0, pi]."""
     half = sin(angle / 2)
     return 1 - 2 * half * half
 
 
 def acos(cosine: Tensor) -> Tensor:
-    """The angle in [0, pi] of a cosine, which is first held to [-1, 1]."""
+    """Return the angle in [0, pi] of a cosine, which is first clamped to [-1, 1]."""
     cosine = cosine.clamp(-1, 1)
     # tan(angle / 4), then the tangents of an eighth and of a sixteenth: at most 0.2.
     tangent = ((1 - cosine) / 2).sqrt() / (1 + ((1 + cosine) / 2).sqrt())

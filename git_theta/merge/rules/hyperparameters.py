@@ -57,7 +57,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
-    """What values a hyperparameter takes, its default (``REQUIRED`` if it has none), its help.
+    """Values that a hyperparameter takes, its default (``REQUIRED`` if it has none), its help.
 
     ``argument`` is the function's argument; the hyperparameter is called that less a trailing
     underscore, so that one can be called ``lambda``.
@@ -72,7 +72,7 @@ class Hyperparameter:
 
     @property
     def name(self) -> str:
-        """What users call it."""
+        """Name as users write it."""
         return self.argument.rstrip("_")
 
     @property
@@ -82,7 +82,7 @@ class Hyperparameter:
 
     @property
     def accepts(self) -> str:
-        """What values it takes, in words."""
+        """Accepted values, in words."""
         return {
             "bool": "true or false",
             "int": f"a whole number, {self.range}",
@@ -94,7 +94,7 @@ class Hyperparameter:
         }[self.kind]
 
 
-# Parameters that several strategies share.
+# Hyperparameters that several strategies share.
 Weights = Annotated[Sequence[float], "how much each contributor counts"]
 Shares = Annotated[
     Sequence[float],
@@ -107,7 +107,7 @@ Seed = Annotated[int, Range(0), "another seed drops other elements"]
 
 
 def hyperparameter_of(declared: inspect.Parameter, hint: Any) -> Hyperparameter:
-    """The hyperparameter that a keyword-only argument with type ``hint`` declares."""
+    """Return the hyperparameter that a keyword-only argument with type ``hint`` declares."""
     extras: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
@@ -125,7 +125,7 @@ def hyperparameter_of(declared: inspect.Parameter, hint: Any) -> Hyperparameter:
 
 
 def positive_sum(values: Mapping[str, Any]) -> None:
-    """Refuse shares of which none is positive."""
+    """Raise ``MergeError`` for weights that add up to 0."""
     if sum(values["weight"]) <= 0:
         raise MergeError("the weights add up to 0", hint="give one contributor a positive weight")
 

@@ -20,7 +20,7 @@ from git_theta.merge.rules.values import unknown
 
 @cache
 def strategy_named(name: str) -> Strategy:
-    """The strategy called ``name``, built in or installed; ``MergeError`` lists the known ones."""
+    """Return the strategy called ``name``; raise ``MergeError``, which lists the known ones."""
     known = registry.names("strategies")
     if name not in known:
         raise unknown("no strategy is called", name, known)
@@ -40,7 +40,7 @@ class StrategySummary:
 
 
 def list_strategies() -> list[StrategySummary]:
-    """Every strategy, built in or installed, in the order of the registry."""
+    """Return a summary of every strategy, built in or installed, in the order of the registry."""
     return list(_rows())
 
 
@@ -60,7 +60,7 @@ def _summary_of(name: str, place: str) -> str:
 
 
 def _summary(place: str) -> str | None:
-    """The first line of the docstring of ``module:function``, read from the source."""
+    """Return the first line of the docstring of ``module:function``, read from the source."""
     module, _, function = place.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
@@ -73,7 +73,7 @@ def _summary(place: str) -> str | None:
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of a strategy that is not there, without loading any."""
+    """Raise ``MergeError`` if no strategy has this name; load none."""
     known = registry.names("strategies")
     if name not in known:
         raise unknown("no strategy is called", name, known)

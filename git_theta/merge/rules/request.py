@@ -1,6 +1,6 @@
-"""What is asked of a merge: the command line's wishes, the team's rules, the user's default.
+"""Options of a merge: those of the command line, the team's rules, the user's default.
 
-``git theta merge`` hands its wishes to the merge driver, which git starts, in an environment
+``git theta merge`` passes its options to the merge driver, which git starts, in an environment
 variable.
 """
 
@@ -35,7 +35,7 @@ class Request:
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
-        """The variable that hands it to the driver."""
+        """Return the environment variable that passes the request to the merge driver."""
         rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
         wishes = {
             "rules": rules,
@@ -47,7 +47,10 @@ class Request:
 
 
 def from_environment(environ: Mapping[str, str]) -> Request:
-    """What ``Request.environment`` handed over; nothing special where nothing was."""
+    """Return the request in the environment, the default one if there is none.
+
+    Raise ``SettingsError`` for a variable that ``Request.environment`` did not write.
+    """
     if VARIABLE not in environ:
         return Request()
     try:
@@ -61,9 +64,9 @@ def from_environment(environ: Mapping[str, str]) -> Request:
 
 
 def all_rules(request: Request, repo: Repository) -> list[Rule]:
-    """The rules that count, in order: the request's, the team's, ``theta.merge.strategy``.
+    """Return all rules in order: the request's, the team's, ``theta.merge.strategy``.
 
-    Raises ``SettingsError`` or ``MergeError`` for one that cannot be one.
+    Raise ``SettingsError`` or ``MergeError`` for an invalid rule.
     """
     team = repo.team_settings()
     settings.check_shared(team)
@@ -75,7 +78,7 @@ def all_rules(request: Request, repo: Repository) -> list[Rule]:
 
 
 def _default(repo: Repository, team: Mapping[str, Any]) -> Sequence[Rule]:
-    """The rule for what no other is for: the user's, else the team's."""
+    """Return the rule for parameters that no other matches: the user's, else the team's."""
     if text := repo.config().get(STRATEGY):
         return [anchored(parse_rule(f"*={text}"), repo.top)]
     section = team.get("merge", {})

@@ -8,7 +8,7 @@ On the command line a rule is ``GLOB=STRATEGY`` or ``GLOB=STRATEGY:KEY=VALUE,...
     strategy = "average"
     weight = {main = 2.0}
 
-This module imports no torch until a rule's parameters are resolved.
+This module imports no torch until a rule's hyperparameters are parsed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _KEYS = ("strategy", "rules")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A strategy with the values of its parameters, resolved for the contributors of a merge."""
+    """A strategy with the values of its hyperparameters for the contributors of a merge."""
 
     strategy: Strategy
     values: Mapping[str, Any]
 
     def values_of(self, sides: Sequence[int]) -> dict[str, Any]:
-        """The values for some of the contributors, or for all in another order."""
+        """Return the values for some of the contributors, or for all in another order."""
         kinds = {parameter.name: parameter.kind for parameter in self.strategy.hyperparameters}
 
         def chosen(name: str, value: Any) -> Any:
@@ -51,7 +51,7 @@ class Method:
         return {name: chosen(name, value) for name, value in self.values.items()}
 
     def value_at(self, side: int) -> tuple[Any, ...]:
-        """What belongs to one contributor, comparable with what belongs to another."""
+        """Return the values of one contributor, comparable with those of another."""
         own = self.values_of([side])
         return tuple(str(own[name]) for name in sorted(own))
 
@@ -61,7 +61,7 @@ class Rule:
     """Parameters whose name matches ``match``, in checkpoints whose path matches ``path``.
 
     Both are globs of ``fnmatch``, case-sensitive; ``*`` also matches dots and slashes. ``given``
-    are the strategy's parameters as the user wrote them.
+    are the strategy's hyperparameters as the user wrote them.
     """
 
     match: str
@@ -74,11 +74,11 @@ class Rule:
         return hash((self.match, self.strategy, self.path))
 
     def matches(self, name: str, path: str = "") -> bool:
-        """Whether the rule is for parameter ``name`` of the checkpoint at ``path``."""
+        """Return whether the rule matches parameter ``name`` of the checkpoint at ``path``."""
         return fnmatchcase(name, self.match) and fnmatchcase(path, self.path)
 
     def bind(self, contributors: Sequence[str]) -> Method:
-        """Check the strategy's name and every value; ``MergeError`` names the rule."""
+        """Check the strategy's name and every value; raise ``MergeError``, which names the rule."""
         try:
             found = strategy_named(self.strategy)
             return Method(found, found.bind(self.given, contributors))
@@ -88,7 +88,7 @@ class Rule:
 
 
 def anchored(rule: Rule, folder: Path) -> Rule:
-    """The rule with files that it names (``*.json``) looked for in ``folder``."""
+    """Return the rule with the paths of its files (``*.json``) resolved against ``folder``."""
     given = {
         key: str(folder / value) if isinstance(value, str) and value.endswith(".json") else value
         for key, value in rule.given.items()
@@ -97,9 +97,9 @@ def anchored(rule: Rule, folder: Path) -> Rule:
 
 
 def within(rule: Rule, folder: Path) -> Rule:
-    """The rule of a repository, with files that it names looked for in ``folder`` and no further.
+    """Return a repository's rule with the paths of its files resolved against ``folder``.
 
-    Raises ``SettingsError`` for a file that is elsewhere: a stranger's rules must not read it.
+    Raise ``SettingsError`` for a file outside of it: a stranger's rules must not read it.
     """
     found, top = anchored(rule, folder), folder.resolve()
     for key, value in rule.given.items():
@@ -113,10 +113,10 @@ def within(rule: Rule, folder: Path) -> Rule:
 
 
 def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
-    """The rule where the ``current`` branch is the common ancestor itself, and no contributor.
+    """Return the rule for a ``current`` branch that is the common ancestor, not a contributor.
 
-    What ``take`` calls ours is the ancestor's then, and theirs is that of the one of ``others``.
-    Raises ``MergeError`` for numbers that are meant for ours.
+    For ``take``, ours is then the ancestor's tensor, and theirs that of the only one of ``others``.
+    Raise ``MergeError`` for numbers that are meant for ours.
     """
     words = {"ours": "base", current: "base"}
     words |= {"theirs": others[0]} if len(others) == 1 else {}
@@ -132,12 +132,12 @@ def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
 
 
 def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:
-    """The first rule for parameter ``name`` of the checkpoint at ``path``."""
+    """Return the first rule that matches parameter ``name`` of the checkpoint at ``path``."""
     return next((rule for rule in rules if rule.matches(name, path)), None)
 
 
 def parse_rule(text: str) -> Rule:
-    """Read ``GLOB=STRATEGY:KEY=VALUE,...``; ``MergeError`` when it is not that."""
+    """Parse ``GLOB=STRATEGY:KEY=VALUE,...``; raise ``MergeError`` for any other text."""
     match, equals, method = text.partition("=")
     name, _, items = method.partition(":")
     if not (match and equals and name):
@@ -149,7 +149,7 @@ def parse_rule(text: str) -> Rule:
 
 
 def parse_values(items: Sequence[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` items.
+    """Parse ``KEY=VALUE`` items; raise ``MergeError`` for any other text.
 
     ``KEY[CONTRIBUTOR]=VALUE`` is the value for one contributor, and ``KEY.CONTRIBUTOR=VALUE``,
     which is easier to type in a shell.
@@ -170,7 +170,7 @@ def parse_values(items: Sequence[str]) -> dict[str, Any]:
 
 
 def rules_of(team: Mapping[str, Any]) -> list[Rule]:
-    """The rules in a parsed ``.theta.toml``; ``SettingsError`` names the rule that is wrong."""
+    """Return the rules in a parsed ``.theta.toml``; raise ``SettingsError`` for an invalid one."""
     section = team.get("merge", {})
     tables = section.get("rules", []) if isinstance(section, Mapping) else None
     _check_keys(team, section)
@@ -184,7 +184,7 @@ def rules_of(team: Mapping[str, Any]) -> list[Rule]:
 
 
 def _check_keys(team: Mapping[str, Any], section: Any) -> None:
-    """Refuse misspelt names, which would merge otherwise than the team wants it."""
+    """Raise ``SettingsError`` for a misspelt key, which would otherwise be ignored."""
     tables = [key for key, value in team.items() if isinstance(value, (Mapping, list))]
     keys = list(section) if isinstance(section, Mapping) else []
     for where, found, known in (("", tables, ("merge",)), ("merge.", keys, _KEYS)):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from git_theta.merge.kernels.prepass import Model
 
 Slicing = Literal["element", "row", "tensor"]
-"""Where tensors may be cut: anywhere, between rows (output units), or nowhere."""
+"""Places where tensors may be cut: anywhere, between rows (output units), or nowhere."""
 Scope = Literal["none", "tensor", "model"]
 Kind = Literal["tensors", "factors", "prompts"]
 Values = Mapping[str, Any]
@@ -51,7 +51,7 @@ STATISTICS = ("fisher", "gram")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where the tensors at hand lie: those of hyperparameter ``name``, from flat index ``start``.
+    """Position of the tensors at hand: those of parameter ``name``, from flat index ``start``.
 
     ``shape`` is the whole tensor's. ``contents`` are the contributors' content hashes, in the
     order in which the strategy gets their tensors.
@@ -73,7 +73,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Prepass:
-    """What a strategy must know before it can work on a slice.
+    """Model-wide or tensor-wide values that a strategy needs before it can work on a slice.
 
     ``run`` streams over parameters and returns, by parameter name, one entry per contributor, in
     their order; entries are comparable and depend neither on the order of the contributors nor on
@@ -122,12 +122,12 @@ class Strategy:
 
     @property
     def url(self) -> str:
-        """Where its paper is, or an empty string."""
+        """URL of the paper, or an empty string."""
         return self.paper.replace("arXiv:", "https://arxiv.org/abs/", 1)
 
     @property
     def kind(self) -> Kind:
-        """What it merges: tensors, pairs of LoRA factors, or soft prompts."""
+        """Kind of its inputs: tensors, pairs of LoRA factors, or soft prompts."""
         if "factors" in self.inputs:
             return "factors"
         return "prompts" if "prompts" in self.inputs else "tensors"
@@ -138,30 +138,30 @@ class Strategy:
         return next((name for name in self.inputs if name in STATISTICS), None)
 
     def needs_base(self, values: Values) -> bool:
-        """Whether it cannot do without a base, with these values of its hyperparameters."""
+        """Return whether the strategy needs a base, with these values of its hyperparameters."""
         asked = self.base_if is not None and self.base_if(values)
         return asked or self._needs("base") or self._needs("deltas")
 
     def needs_statistic(self) -> bool:
-        """Whether it cannot do without its statistic."""
+        """Return whether the strategy needs its statistic."""
         return any(self._needs(name) for name in STATISTICS)
 
     def rank_of(self, values: Values, ranks: Sequence[int], base: int) -> int:
-        """The rank of merged factors; ``base`` is the base's, 0 without one."""
+        """Return the rank of the merged factors; ``base`` is the base's rank, 0 without one."""
         return self.rank(values, ranks, base) if self.rank else ranks[0]
 
     def _needs(self, name: str) -> bool:
         return name in self.inputs and name not in self.optional
 
     def scope(self, values: Values) -> Scope:
-        """What its prepass runs over, with these values of its hyperparameters."""
+        """Return what the prepass runs over, with these values of its hyperparameters."""
         return self.prepass.scope(values) if self.prepass else "none"
 
     def bind(self, given: Values, contributors: Sequence[str]) -> dict[str, Any]:
         """Return the value of every hyperparameter, as the function and the recipe (JSON) take it.
 
         ``given`` are the user's values, strings or of their own type; ``contributors`` the names
-        of what is merged. Raises ``MergeError`` for an unknown hyperparameter, for a value that
+        of what is merged. Raise ``MergeError`` for an unknown hyperparameter, for a value that
         one does not take, and for a number of contributors that the strategy cannot merge.
         """
         known = [hyperparameter.name for hyperparameter in self.hyperparameters]
@@ -189,7 +189,7 @@ class Strategy:
         raise MergeError(f"{self.name} merges {wanted} contributors, not {number}")
 
     def __call__(self, available: Mapping[str, Any], values: Values) -> Any:
-        """What the function makes of those of the ``available`` inputs that it names."""
+        """Call the function with the inputs it names, out of ``available``, and with ``values``."""
         inputs = [available[name] for name in self.inputs]
         arguments = {known.argument: values[known.name] for known in self.hyperparameters}
         return self.function(*inputs, **arguments)
@@ -198,7 +198,7 @@ class Strategy:
 def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
     """Decorate a function of tensors to make it a strategy; ``options`` are ``Strategy``'s fields.
 
-    Raises ``TypeError``, when the module is imported, for a signature that cannot be one's.
+    Raise ``TypeError``, when the module is imported, for a signature that no strategy can have.
     """
 
     def decorate(function: Callable[..., Any]) -> Strategy:
@@ -226,7 +226,7 @@ def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the keyword-only arguments; those of the inputs name tensors, that is torch."""
+    """Return the types of the keyword-only arguments; those of the inputs would import torch."""
     names = inspect.getfullargspec(function).kwonlyargs
     annotated = {name: function.__annotations__[name] for name in names}
     return get_type_hints(

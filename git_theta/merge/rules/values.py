@@ -17,10 +17,10 @@ _LARGEST_TABLE = 16 << 20
 
 
 def parse_value(hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]) -> Any:
-    """``value``, a string or of its own type, as the strategy's function takes it.
+    """Return ``value``, a string or of its own type, as the strategy's function takes it.
 
-    ``contributors`` are the names of what is merged. The result is JSON. Raises ``MergeError``
-    that says what is accepted.
+    ``contributors`` are the names of what is merged. The result is JSON. Raise ``MergeError``,
+    which says what is accepted, for any other value.
     """
     try:
         return _RESOLVERS[hyperparameter.kind](hyperparameter, value, contributors)
@@ -32,7 +32,7 @@ def parse_value(hyperparameter: Hyperparameter, value: Any, contributors: Sequen
 
 
 def default_value(hyperparameter: Hyperparameter, contributors: Sequence[str]) -> Any:
-    """The default as the strategy's function takes it; ``MergeError`` where there is none."""
+    """Return the default as the strategy's function takes it; raise ``MergeError`` without one."""
     default = hyperparameter.default
     if hyperparameter.required:
         raise MergeError(f"{hyperparameter.name} is missing: it is {hyperparameter.accepts}")
@@ -124,7 +124,7 @@ def _contributor(
 
 
 def _places(contributors: Sequence[str]) -> dict[str, int]:
-    """The contributors by what they may be called."""
+    """Return each contributor's index by name, and by ``ours`` and ``theirs``."""
     sides = {"ours": 0, "theirs": 1} if len(contributors) == 2 else {"ours": 0}
     return sides | {name: place for place, name in enumerate(contributors)}
 
@@ -132,7 +132,7 @@ def _places(contributors: Sequence[str]) -> dict[str, int]:
 def _table(
     hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
 ) -> list[list[Any]]:
-    """Pairs of a name and its numbers: a recipe sorts the keys of mappings, and order counts."""
+    """Return pairs of a name and its numbers: order counts, and recipes sort a mapping's keys."""
     if isinstance(value, str):
         value = _read_json(hyperparameter, value)
     pairs = value.items() if isinstance(value, Mapping) else value

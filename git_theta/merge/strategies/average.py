@@ -29,7 +29,7 @@ def average(
     weight: Weights = (1.0,),
     normalize: Annotated[bool, "divide by the sum of the weights"] = True,
 ) -> Tensor:
-    """The weighted mean of the contributors.
+    """Take the weighted mean of the contributors.
 
     Σ wi θi / Σ wi, or Σ wi θi without ``normalize``. Also called ``linear``.
     """

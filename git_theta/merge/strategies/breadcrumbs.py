@@ -28,10 +28,10 @@ Cuts = Sequence[tuple[MagnitudeThreshold, ...]]
 def between(
     model: Model, values: Mapping[str, Any]
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
-    """Return, by parameter and contributor, the thresholds of what is dropped and what is kept."""
+    """Return, by parameter and contributor, the thresholds of the dropped and the kept elements."""
 
     def ranks(count: int) -> Sequence[int]:
-        # One element at least is kept, as everywhere.
+        # At least one element is kept, as in all strategies with a density.
         top = min(floor_of(values["gamma"], count), count - 1)
         return top, top + kept(values["density"], count)
 
@@ -53,7 +53,7 @@ def breadcrumbs(
     weight: Weights = (1.0,),
     lambda_: Scale = 1.0,
 ) -> Tensor:
-    """The base plus the weighted sum of the task vectors without their outliers and small parts.
+    """Add the task vectors, without their largest and smallest elements, to the base.
 
     Of each τi, tensor by tensor, the floor(gamma n) largest magnitudes are dropped, then the
     smallest until floor(density n) remain; then θ0 + λ Σ wi τi.
@@ -73,9 +73,9 @@ def breadcrumbs_ties(
     weight: Shares = (1.0,),
     lambda_: Scale = 1.0,
 ) -> Tensor:
-    """The base plus the mean of the τi, masked as in ``breadcrumbs``, that agree on a sign.
+    """Mask the task vectors as ``breadcrumbs`` does, and merge them as ``ties`` does.
 
-    Merged as in ``ties``.
+    θ0 + λ Σ wi τi / Σ wi over the contributors whose masked τi has the sign of Σ wi τi.
     """
     return base + lambda_ * agreeing_mean(_mask(deltas, prepass, context), weight)
 

@@ -20,7 +20,7 @@ def concat(
         Sequence[float], "where each prompt stands: lower numbers first, equal ones as merged"
     ] = (0.0,),
 ) -> Tensor:
-    """The contributors' soft prompts one after the other, along the token axis.
+    """Join the contributors' soft prompts along the token axis.
 
     For ``prompt_embeddings`` of prompt and prefix tuning; the adapter's configuration gets the sum
     of the tokens. The ancestor's prompt counts as empty.

@@ -35,7 +35,7 @@ def dare_linear(
     rescale: Rescale = True,
     seed: Seed = 0,
 ) -> Tensor:
-    """The base plus the weighted sum of the randomly thinned task vectors.
+    """Thin the task vectors at random, and add their weighted sum to the base.
 
     Each element of each τi is dropped with probability 1 - density, the others are divided by the
     density, which keeps their expectation; then θ0 + λ Σ wi τi.
@@ -56,7 +56,7 @@ def dare_ties(
     rescale: Rescale = True,
     seed: Seed = 0,
 ) -> Tensor:
-    """The base plus the mean of the randomly thinned task vectors that agree on a sign.
+    """Thin the task vectors at random, and average those that agree on an element's sign.
 
     The τi are thinned as in ``dare_linear`` and merged as in ``ties``, without its trimming.
     """

@@ -52,7 +52,7 @@ def della(
     lambda_: Scale = 1.0,
     seed: Seed = 0,
 ) -> Tensor:
-    """The base plus the mean of the τi, thinned by magnitude, that agree on an element's sign.
+    """Thin the task vectors by magnitude, and average those that agree on an element's sign.
 
     In each row (the weights of one output unit) elements are ranked by magnitude (of equals the
     first is the larger). The probability to be kept rises linearly with the rank from density -
@@ -75,7 +75,7 @@ def della_linear(
     lambda_: Scale = 1.0,
     seed: Seed = 0,
 ) -> Tensor:
-    """The base plus the weighted sum of the task vectors, thinned by magnitude as in ``della``.
+    """Thin the task vectors as ``della`` does, and add their weighted sum to the base.
 
     θ0 + λ Σ wi τi, without an election of signs.
     """
@@ -99,7 +99,10 @@ def _thin(
 
 
 def _keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:
-    """For each element of ``[rows, width]``, from its rank in its row; the middle for one alone."""
+    """Return the keep probability of each element, by its rank in its row: ``[rows, width]``.
+
+    A row of one element has probability ``density``.
+    """
     width = magnitudes.shape[1]
     places = torch.argsort(magnitudes, dim=1, descending=True, stable=True)
     step = 2 * epsilon / (width - 1) if width > 1 else 0.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The L2 norm of each contributor's Fisher information over the whole model."""
+    """Return, by parameter, the model-wide L2 norm of each contributor's Fisher information."""
     norms = [math.sqrt(square) for square in squared_norms(model, lambda piece: piece.statistics)]
     return dict.fromkeys(model.names, norms)
 
@@ -40,10 +40,10 @@ def fisher(
         Sequence[bool], Words(("none",)), "the one contributor that the floor holds for"
     ] = (),
 ) -> Tensor:
-    """The mean of the contributors, element by element weighted by their Fisher information.
+    """Average the contributors, each element weighted by its Fisher information.
 
     Σ wi Fi θi / Σ wi Fi, Fi the diagonal of the Fisher information, clamped below by ``floor``;
-    with ``favor`` only that contributor's is, so that it wins where nobody knows anything. The
+    with ``favor`` only that contributor's is, so that it wins where no other has information. The
     weighted mean where all Fi are 0.
     """
     norms = prepass or [1.0] * len(models)

@@ -17,7 +17,7 @@ _ROUNDING = 1e-12
 
 
 def _of_base(weight: Sequence[float]) -> float:
-    """How often the base's update counts in Δ0 + Σ wi (Δi - Δ0)."""
+    """Return the weight of the base's update in Δ0 + Σ wi (Δi - Δ0)."""
     share = 1 - math.fsum(weight)
     return share if abs(share) > _ROUNDING else 0.0
 
@@ -39,7 +39,7 @@ def cat(
     *,
     weight: Weights = (1.0,),
 ) -> LoraFactors:
-    """The sum of LoRA updates, exactly, by putting their factors side by side.
+    """Sum LoRA updates exactly, by concatenating their factors.
 
     Δ0 + Σ wi (Δi - Δ0) with Δi = si Bi Ai and Δ0 the ancestor's, 0 if it has none: as
     ``task_arithmetic`` of the merged weights. The rank is the sum of the ranks (with that of the
@@ -59,7 +59,7 @@ def svd(
     rank: Annotated[int, Range(0, 1 << 16), "of the merged factors; 0 is that of ours"] = 0,
     weight: Weights = (1.0,),
 ) -> LoraFactors:
-    """The factors of a given rank whose product is nearest to the sum of the LoRA updates.
+    """Sum LoRA updates, and return the nearest factors of a given rank.
 
     The sum is that of ``cat``; of its singular value decomposition the largest ``rank`` values are
     kept (Eckart and Young, 1936). In float64; CPUs agree to about 1e-12 relative before rounding.

@@ -21,9 +21,10 @@ _SMALLEST = 1e-6
 
 
 def interpolation(products: Tensor) -> Tensor:
-    """t = N c / (1 + (N-1) c) from dot products ``[N, N, R]`` of task vectors: float64 ``[R]``.
+    """Return the ratio t from the dot products ``[N, N, R]`` of task vectors: float64 ``[R]``.
 
-    c is the mean of the pairwise cosines (0 with a zero vector). 0 where the denominator is near 0.
+    t = N c / (1 + (N-1) c), where c is the mean of the pairwise cosines (0 with a zero vector); 0
+    where the denominator is near 0.
     """
     number = len(products)
     found = cosines(products)
@@ -36,7 +37,7 @@ def interpolation(products: Tensor) -> Tensor:
 
 
 def ratios(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
-    """t, once for each contributor, by parameter."""
+    """Return, by parameter, the ratio t, repeated for each contributor."""
     products = gram(model, lambda piece: piece.deltas)
     return dict.fromkeys(model.names, interpolation(products).tolist() * len(products))
 
@@ -68,7 +69,7 @@ def model_stock(
         Literal["tensor", "model"], "one ratio for each tensor or for the model"
     ] = "tensor",
 ) -> Tensor:
-    """Between the base and the mean of the contributors, by the angle between the task vectors.
+    """Interpolate between base and mean of the contributors, by the angle of the task vectors.
 
     t mean(θ) + (1-t) θ0 with t = N c / (1 + (N-1) c) and c the mean pairwise cosine of the τi;
     the base where 1 + (N-1) c is near 0.

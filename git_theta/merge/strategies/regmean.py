@@ -25,7 +25,7 @@ def regmean(
         float, Range(0, above=True), "share of the mean diagonal that is added to each diagonal"
     ] = 1e-6,
 ) -> Tensor:
-    """The linear layer whose outputs are nearest to each contributor's on its own inputs.
+    """Fit the linear layer whose outputs are nearest to each contributor's on its own inputs.
 
     W^T = (Σ Gi)^-1 Σ Gi Wi^T with W ``[out, in]`` and Gi = Xi^T Xi ``[in, in]``, off-diagonals
     scaled by ``alpha``. The ridge is added to each Gi, on both sides, so that an input that no

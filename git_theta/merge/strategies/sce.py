@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def variance(deltas: Sequence[Tensor]) -> Tensor:
-    """The population variance over the contributors, by element."""
+    """Return the population variance over the contributors, by element."""
     ones = [1.0] * len(deltas)
     mean = quotient(weighted_sum(deltas, ones), len(deltas))
     squares = [(delta - mean) * (delta - mean) for delta in deltas]
@@ -32,7 +32,7 @@ def variance(deltas: Sequence[Tensor]) -> Tensor:
 def energies(
     model: Model, values: Mapping[str, Any]
 ) -> dict[str, list[tuple[float, MagnitudeThreshold]]]:
-    """For each contributor its share of the selected energy, and the threshold that selects."""
+    """Return each contributor's share of the selected energy, and the threshold that selects."""
     (name,) = model.names
     thresholds = select(
         model, lambda piece: [variance(piece.deltas)], lambda n: [kept(values["select_topk"], n)]
@@ -62,7 +62,7 @@ def sce(
         float, Range(0, 1), "share of the elements, those of largest variance, that is merged"
     ] = 1.0,
 ) -> Tensor:
-    """The base plus the energy-weighted mean of what varies most and agrees in sign.
+    """Add the energy-weighted mean of what varies most and agrees in sign to the base.
 
     In each tensor: select the max(1, floor(select_topk n)) elements of largest variance over the
     τi; weigh each contributor by its share of the selected Σ τi²; erase τi whose sign is not that

@@ -23,15 +23,15 @@ Routing = Annotated[
 
 
 def similarities(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Each contributor's share in every block, by its cosine to the sum of the task vectors."""
+    """Return each contributor's share, by parameter, from its cosine to the summed task vectors."""
     products = grams(model, lambda piece: piece.deltas, _block)
     shares = {block: _shares(found[:, :, 0].tolist()) for block, found in products.items()}
-    # A block without elements was not seen.
+    # A block without elements has no dot products.
     return {name: shares[_block(name)] for name in model.names if _block(name) in shares}
 
 
 def _block(name: str) -> str:
-    """The module that a parameter belongs to."""
+    """Return the name of the module that a parameter belongs to."""
     return name.rpartition(".")[0]
 
 
@@ -64,11 +64,11 @@ def smear(
     *,
     routing: Routing = (),
 ) -> Tensor:
-    """The mean of the contributors, block by block weighted by how much each is routed to.
+    """Average the contributors block by block, weighted by how much is routed to each.
 
-    Σ pi θi with Σ pi = 1. A block is what a glob of the ``routing`` matches, the first that does;
-    what none matches is averaged. Without a routing, blocks are modules, and pi goes with the
-    cosine of τi to Σ τj, 0 where it is negative: who does what all do counts most.
+    Σ pi θi with Σ pi = 1. A parameter belongs to the block of the first glob of ``routing`` that it
+    matches; one that matches none is averaged. Without a routing, blocks are modules, and pi is
+    proportional to the cosine of τi to Σ τj, 0 where that is negative.
     """
     chosen = prepass or next(
         (_normalised(row) for glob, row in routing if fnmatchcase(context.name, glob)),

@@ -21,7 +21,7 @@ TaskVectors = Annotated[bool, "merge contributors minus base, and add the base"]
 
 
 def _prepass(mean: Callable[[Tensor, Values], Tensor]) -> Prepass:
-    """The coefficients of the contributors in the ``mean`` of whole tensors."""
+    """Return a prepass for the coefficients of the contributors in the ``mean`` of tensors."""
 
     def run(model: Model, values: Values) -> dict[str, list[float]]:
         shifted = values.get("task_vectors")
@@ -37,7 +37,7 @@ def _combine(
     coefficients: Coefficients | None,
     row_mean: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """The vectors (less ``base``, if any) times ``coefficients``, or those of each row's mean."""
+    """Merge tensors, or task vectors if ``base`` is given; by row if ``coefficients`` is None."""
     vectors = models if base is None else [model - base for model in models]
     if coefficients is None:
         rows = row_mean(row_gram(vectors)).to(vectors[0]).unsqueeze(-1)
@@ -68,7 +68,7 @@ def slerp(
     *,
     t: Annotated[float, Range(0, 1), "0 is the first contributor, 1 the second"] = 0.5,
 ) -> Tensor:
-    """Spherical interpolation between two contributors, tensor by tensor.
+    """Interpolate spherically between two contributors, tensor by tensor.
 
     (sin((1-t) Ω) θ1 + sin(t Ω) θ2) / sin Ω with Ω the angle between them; (1-t) θ1 + t θ2 where
     |cos Ω| > 0.9995 or one is zero. Shoemake, Animating rotation with quaternion curves, 1985.
@@ -93,7 +93,7 @@ def nuslerp(
     row_wise: RowWise = False,
     task_vectors: TaskVectors = False,
 ) -> Tensor:
-    """Spherical interpolation between two contributors or task vectors, by weights.
+    """Interpolate spherically between two contributors or task vectors, by weight.
 
     ``slerp`` with t = w2 / (w1 + w2), of whole tensors or of rows, of the θi or of the τi.
     """
@@ -118,7 +118,7 @@ def multislerp(
     row_wise: RowWise = False,
     task_vectors: TaskVectors = False,
 ) -> Tensor:
-    """The weighted mean of the directions, as long as the weighted mean of the lengths.
+    """Average directions and lengths separately, each by weight.
 
     r u / |u| with u = Σ wi θi / |θi| and r = Σ wi |θi| / Σ wi, of the θi or of the τi; the
     weighted mean where the directions cancel.
@@ -149,7 +149,7 @@ def karcher(
     max_iter: Annotated[int, Range(0), "steps at most"] = 10,
     tol: Annotated[float, Range(0), "the step, in radians, after which it stops"] = 1e-5,
 ) -> Tensor:
-    """The Karcher mean: on the sphere, the point nearest to all directions.
+    """Take the Karcher mean: the point on the sphere that is nearest to all directions.
 
     The unit vector with the least Σ wi Ωi², Ωi its angle to θi, times Σ wi |θi| / Σ wi; of the θi
     or of the τi. It starts from ``multislerp``.

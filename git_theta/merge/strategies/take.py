@@ -13,7 +13,7 @@ Side = Annotated[Sequence[bool], Words(("base",)), "whose tensor it is"]
 
 @strategy(verbatim=True, ordered=True, base_if=lambda values: not any(values["side"]))
 def take(models: Sequence[Any], base: Any = None, *, side: Side) -> Any:
-    """One contributor's tensor, or the base's, bit for bit; of any dtype."""
+    """Take one contributor's tensor, or the base's, bit for bit; it may have any dtype."""
     for model, chosen in zip(models, side, strict=True):
         if chosen:
             return model

@@ -22,7 +22,7 @@ def task_arithmetic(
     weight: Weights = (1.0,),
     lambda_: Scale = 1.0,
 ) -> Tensor:
-    """The base plus the weighted sum of the task vectors.
+    """Add the weighted sum of the task vectors to the base.
 
     θ0 + λ Σ wi τi with τi = θi - θ0. A negative weight makes the result forget what that
     contributor learnt.
@@ -32,7 +32,7 @@ def task_arithmetic(
 
 @strategy(paper="arXiv:2407.06322", slicing="element")
 def magmax(base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0) -> Tensor:
-    """The base plus, element by element, the task vector of largest magnitude.
+    """Add, element by element, the task vector of largest magnitude to the base.
 
     θ0 + λ τ with τ the τi for which |τi| is largest; of two opposite ones the positive.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[MagnitudeThreshold]]:
-    """Return, by parameter and contributor, the threshold of the ``density`` largest."""
+    """Return, by parameter and contributor, the threshold that keeps ``density`` of elements."""
     thresholds = select(model, magnitudes, lambda count: [kept(values["density"], count)])
     return {name: [threshold for (threshold,) in row] for name, row in thresholds.items()}
 
@@ -40,7 +40,7 @@ def ties(
         Literal["model", "tensor"], "what the density is a share of: each model or each tensor"
     ] = "model",
 ) -> Tensor:
-    """The base plus the mean of the trimmed task vectors that agree on an element's sign.
+    """Trim the task vectors, and average those that agree on an element's sign.
 
     Each τi keeps exactly its max(1, floor(density n)) largest magnitudes (of equals the first, by
     parameter name and flat index) over the ``scope``: the whole model as in the paper, or each
