@@ -57,7 +57,7 @@ class Prepared:
     def is_for_git(self) -> bool:
         """Return whether only `git merge` can make this merge of one branch.
 
-        It leaves conflicts to be resolved, makes one ancestor of several, and needs nothing of us
+        It leaves conflicts to be resolved, merges several ancestors to one, and needs no driver
         where no checkpoint changed on both sides: a fast-forward is such a merge.
         """
         is_left = bool(self.conflicts) or any(plan.conflicts for plan in self.plans)
@@ -99,7 +99,7 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
 
 
 def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
-    """What is written beside merged adapters; git may have left a conflict there."""
+    """Return the files to write beside merged adapters, where git may have left a conflict."""
     found: dict[str, bytes] = {}
     for plan in plans:
         if not plan.conflicts:
@@ -109,7 +109,7 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
 
 
 def _paths(repo: Repository, heads: Heads, merged_tree: MergedTree, request: Request) -> list[str]:
-    """Return the checkpoints that more heads changed, or one did (``include_one_sided``)."""
+    """Return the checkpoints that several heads changed, or one did (``include_one_sided``)."""
     paths = set(merged_tree.contested)
     if request.include_one_sided:
         before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
@@ -162,7 +162,7 @@ def complete(
 
 
 def check_mergeable(prepared: Prepared) -> None:
-    """Refuse what nothing decides, before any tensor is loaded."""
+    """Raise ``ConflictError`` where anything is in conflict, before any tensor is loaded."""
     for plan in prepared.plans:
         if plan.conflicts:
             # First: the configuration of an adapter may be in conflict until it is merged.

@@ -1,4 +1,4 @@
-"""What git's merge driver does: three versions of a checkpoint become one, or a conflict."""
+"""Git's merge driver: merge three versions of a checkpoint to one, or report a conflict."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Texts:
 def drive(
     workspace: Workspace, texts: Texts, marker_size: int, path: str, environ: Mapping[str, str]
 ) -> Merged:
-    """The merged version of ``path``. Raises ``MergeError`` for a conflict."""
+    """Return the merged version of ``path``. Raises ``MergeError`` for a conflict."""
     with naming(path):
         return _drive(workspace, texts, marker_size, path, environ)
 
@@ -72,7 +72,7 @@ def _drive(
 
 
 def _replay_notes(plan: Plan) -> tuple[str, ...]:
-    """That nobody has checked the configuration of an adapter, where both sides changed it."""
+    """Return a note to check the configuration of an adapter that both sides changed."""
     takers = {s.side for s in plan.kept if isinstance(s, Take) and s.why == "one-sided"}
     is_adapter = any(place_of(action.name) for action in plan.kept)
     if not (is_adapter and len(takers) > 1):
@@ -81,7 +81,7 @@ def _replay_notes(plan: Plan) -> tuple[str, ...]:
 
 
 def _check_config(plan: Plan) -> None:
-    """Refuse what also changes the adapter's configuration, which a driver cannot write."""
+    """Raise ``MergeError`` where the adapter's configuration changes: a driver cannot write it."""
     if not as_git_merges(plan):
         raise MergeError(
             f"the merged adapter needs another {CONFIG_FILE}, which git alone cannot make; "
@@ -91,14 +91,14 @@ def _check_config(plan: Plan) -> None:
 
 
 def _theirs(doing: Operation, environ: Mapping[str, str]) -> str | None:
-    """The commit that is merged, where it is known."""
+    """Return the commit that is merged, if it is known."""
     heads = [name.removeprefix(_HEAD) for name in environ if name.startswith(_HEAD)]
-    # A merge of several heads goes to them in turn, and nothing says which one this is.
+    # A merge of several heads runs the driver for each in turn, and does not say for which.
     return heads[0] if len(heads) == 1 and doing == "merge" else None
 
 
 def _short(name: str) -> str:
-    """What git calls theirs: after `git pull` a hash, of which the beginning is enough."""
+    """Return git's name of theirs; after `git pull` it is a hash, shortened to 12 digits."""
     return name[:12] if _HASH.fullmatch(name) else name
 
 

@@ -1,4 +1,4 @@
-"""How a merged checkpoint came to be, written into its manifest so that it can be done again."""
+"""The recipe of a merged checkpoint, kept in its manifest so that the merge can be replayed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CONTRIBUTORS, _FILES = 256, 1 << 14
 
 
 def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
-    """The recipe of what the plan makes; every value is JSON.
+    """Return the recipe of the plan's result; every value is JSON.
 
-    Rules that decided nothing are left out. An ancestor that was itself merged for the occasion
-    (criss-cross histories) stands in no commit, so its recipe is a part of this one.
+    Rules that decided nothing are left out. A virtual ancestor (criss-cross histories) is in no
+    commit, so its recipe is a part of this one.
     """
     policy, versions = plan.policy, plan.versions
     used = {action.rule for each in (plan, *plan.shards) for action in each.actions}
@@ -43,7 +43,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
 
 
 def _shard(versions: Versions) -> dict[str, Any]:
-    """Another file of the model, which a prepass went over too."""
+    """Return the row of another file of the model, which a prepass read too."""
     sides = [contributor.manifest.hash for contributor in versions.contributors]
     kinds = [
         {kind: found.hash for kind, found in contributor.statistics.items()}
@@ -65,7 +65,7 @@ def _contributor(plan: Plan, contributor: Contributor) -> dict[str, Any]:
 
 
 def _adapter(plan: Plan, fields: Fields | None) -> dict[str, Any]:
-    """Where factors were merged: their scales are not in the checkpoint."""
+    """Return the adapter's configuration for merged factors: the checkpoint lacks their scales."""
     return {"adapter": fields} if plan.units and fields else {}
 
 
@@ -86,9 +86,9 @@ def _rule(rule: Rule, policy: Policy) -> dict[str, Any]:
 
 
 def policy_of(recipe: Recipe, versions: Versions) -> Policy:
-    """The policy that a recipe was made with.
+    """Return the policy that a recipe was made with.
 
-    Raises ``MergeError`` where a strategy now gives other results than then.
+    Raises ``MergeError`` where a strategy has another version now, with other results.
     """
     lookup = method_lookup(versions)
     rules = [_rule_of(row) for row in recipe["rules"]]
@@ -109,7 +109,7 @@ def _rule_of(row: Mapping[str, Any]) -> Rule:
 
 
 def _check_tables(rule: Rule) -> None:
-    """Refuse the names of files: a table's rows are in the recipe, which may be a stranger's."""
+    """Raise ``MergeError`` for a table that is a file's name: a recipe is hostile input."""
     with suppress(ModuleNotFoundError):  # of torch: looking the rule up will say so
         parameters = strategy_named(rule.strategy).hyperparameters
         tables = [parameter.name for parameter in parameters if parameter.kind == "table"]
@@ -118,7 +118,7 @@ def _check_tables(rule: Rule) -> None:
 
 
 def check_recipe(recipe: object) -> Recipe:
-    """``recipe`` if it can be one: a manifest may come from a stranger. ``MergeError`` if not."""
+    """Return ``recipe``, or raise ``MergeError`` if it is malformed: it is hostile input."""
     try:
         _check_crowd(recipe)
         _check_recipe(recipe)
@@ -129,7 +129,7 @@ def check_recipe(recipe: object) -> Recipe:
 
 
 def _check_crowd(recipe: Any) -> None:
-    """Bound what a replay holds: 20,000 times the same version took 3.2 GB."""
+    """Bound the memory of a replay: 20,000 times the same version took 3.2 GB."""
     contributors, shards = len(recipe["contributors"]), len(recipe.get("shards", []))
     if contributors > _CONTRIBUTORS or contributors * shards > _FILES:
         raise MergeError(
@@ -176,7 +176,7 @@ def _expect(value: object, kind: type) -> None:
 
 
 def describe(recipe: Recipe) -> str:
-    """A recipe in a line: ``ties(density=0.3) of main and rte``."""
+    """Return a recipe in a line: ``ties(density=0.3) of main and rte``."""
     names = [contributor["name"] for contributor in recipe["contributors"]]
     methods = [_describe_rule(row, names) for row in recipe["rules"]] or ["the changes"]
     return f"{', '.join(dict.fromkeys(methods))} of {joined(names)}"
@@ -194,7 +194,7 @@ def _describe_rule(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _describe_value(value: object, names: Sequence[str], key: str) -> object:
-    """A contributor, which a recipe has as a list of truths, by name."""
+    """Return a value for a line; a contributor, in the recipe a list of truths, by its name."""
     if isinstance(value, list) and value and all(isinstance(item, bool) for item in value):
         chosen = (name for name, is_chosen in zip(names, value, strict=False) if is_chosen)
         return next(chosen, "base" if key == "side" else "none")

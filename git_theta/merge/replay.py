@@ -1,4 +1,4 @@
-"""Do a merge again, as the recipe in its manifest says, and compare the bits."""
+"""Repeat a merge by the recipe in its manifest, and compare the bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from git_theta.merge.planning.versions import Contributor, Versions
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
 from git_theta.workspace import Workspace
 
-# What stands after the hash in the first line of a manifest: "}, and the end of the line.
+# Bytes after the hash in the first line of a manifest: "}, and the end of the line.
 _HASH_END = 3
 
 
@@ -40,7 +40,7 @@ class Replayed:
 
 
 def replay(workspace: Workspace, rev: str) -> list[Replayed]:
-    """Every merged checkpoint that commit ``rev`` introduced, merged again.
+    """Repeat the merge of every merged checkpoint that commit ``rev`` introduced.
 
     Raises ``UsageError`` where it introduced none, ``MergeError`` where a version that the recipe
     names is in no commit here.
@@ -104,7 +104,7 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
 
 
 def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
-    """The model's other files, over which a prepass went."""
+    """Yield the versions of the model's other files, which a prepass read."""
     names = [row["name"] for row in recipe["contributors"]]
     for row in recipe.get("shards", []):
         kinds = row.get("statistics") or [{}] * len(names)
@@ -119,7 +119,7 @@ def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
 
 
 def _on_device(workspace: Workspace, merged_on: str | None) -> Workspace:
-    """Where the merge was made, if that is here and the user has not said otherwise."""
+    """Return the workspace set to the merge's device, or else the CPU, if the setting is auto."""
     settings = workspace.storage.settings
     if merged_on is None or settings.device != "auto":
         return workspace
@@ -149,7 +149,7 @@ class _Archive:
         self._found: dict[str, Manifest] = {}
 
     def find(self, hash_: str) -> Manifest:
-        """The checkpoint whose file has this BLAKE3 hash."""
+        """Return the checkpoint whose file has this BLAKE3 hash."""
         if hash_ in self._found:
             return self._found[hash_]  # a recipe may name a version thousands of times
         near = self._near.get(hash_)
@@ -163,9 +163,9 @@ class _Archive:
 
     @cached_property
     def _near(self) -> dict[str, str]:
-        """Blobs of the checkpoints of the parents and of what they have in common, by hash.
+        """Blobs of the checkpoints of the parents and of their merge bases, by hash.
 
-        A model in many files asks for each of them, for each of them.
+        Cached, since each file of a model in many files asks for all of them.
         """
         commits = [*self._parents, *merge_bases(self._repo, self._parents)]
         entries = (entry for commit in commits for entry in self._repo.tree(commit))
@@ -177,6 +177,6 @@ class _Archive:
 
 
 def _hash_in(text: bytes) -> str:
-    """The hash of the file that a manifest stands for, which ends its first line."""
+    """Return the hash of the file that a manifest stands for, at the end of its first line."""
     line = text[: text.find(b"\n") + 1]
     return line[-_HASH_END - 64 : -_HASH_END].decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""Settle a checkpoint that a merge left in conflict."""
+"""Resolve a checkpoint that a merge left in conflict."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from git_theta.workspace import Workspace
 
 Ask = Callable[[Plan, Plan], Sequence[Rule]]
 
-# A strategy for whatever any strategy can merge.
+# Rules for everything that any strategy can merge.
 _ANY = (Rule("*.lora_*", "svd"), Rule(PROMPT, "concat"), Rule("*", "average"))
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """How the conflict was settled, and what the user should know."""
+    """The plan that resolved the conflict, and notes for the user."""
 
     plan: Plan
     notes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Resolved:
 def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None = None) -> Resolved:
     """Merge the versions of ``path`` that the index holds, and stage the result.
 
-    ``ask`` gives further rules for a plan that has conflicts left; its second argument is a plan
+    ``ask`` returns further rules for a plan that has conflicts left; its second argument is a plan
     in which everything is merged that any strategy can merge. Raises ``MergeError``, leaving
     everything as it is, when there is no conflict at ``path`` or one remains.
     """
@@ -66,7 +66,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
 
 
 def _files(workspace: Workspace, plan: Plan) -> dict[str, bytes]:
-    """What must be written beside the checkpoint, if what the work tree has there will not do."""
+    """Return the files to write beside the checkpoint, unless those in the work tree will do."""
     file = (workspace.repo.work_tree or Path()) / config_path(plan.versions.path)
     try:
         before: bytes | None = file.read_bytes()
@@ -101,6 +101,6 @@ def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions
 
 
 def _settle(workspace: Workspace, path: str, text: bytes) -> None:
-    """Make the merged version what index and work tree have."""
+    """Write the merged version to index and work tree."""
     staging.write(workspace.repo, path, text)
     checkout_deferred(workspace, [path])

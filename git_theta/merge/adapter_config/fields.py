@@ -1,6 +1,6 @@
-"""Configurations of adapters as mappings: what sides say, made one.
+"""Merge adapter configurations, which are mappings.
 
-Source of what the keys mean: https://github.com/huggingface/peft, release 0.21.
+The keys are described at https://github.com/huggingface/peft, release 0.21.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 from git_theta.adapters import Fields
 
-# What else chooses modules, beside the names in target_modules.
+# Further keys that choose modules, beside the names in target_modules.
 _RULES = ("exclude_modules", "layers_to_transform", "layers_pattern")
 _SAVED = "modules_to_save"
 _LISTS = ("target_modules", _SAVED)
-# What says nothing of the tensors of an adapter. Any other key may.
+# Keys that do not affect the tensors of an adapter. Any other key may.
 _FREE = (
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout"),
     *("peft_version", "revision", "task_type"),
@@ -23,7 +23,7 @@ _ABSENT = object()
 
 
 def three_way(base: Fields | None, sides: Sequence[Fields]) -> Fields:
-    """Key by key what one side changed; ours, where several changed it to different values."""
+    """Merge key by key; where sides changed a key to different values, keep ours."""
     base = base or {}
     merged = {}
     for key in dict.fromkeys(key for fields in sides for key in fields):
@@ -37,7 +37,7 @@ def three_way(base: Fields | None, sides: Sequence[Fields]) -> Fields:
 
 
 def joined(rest: Fields, meaning: Fields) -> Fields:
-    """What a configuration says of its tensors, with the other keys of another one."""
+    """Return the keys of ``meaning`` that affect tensors, with the other keys of ``rest``."""
     return {
         **{key: value for key, value in rest.items() if key in _FREE},
         **{key: value for key, value in meaning.items() if key not in _FREE},
@@ -45,7 +45,7 @@ def joined(rest: Fields, meaning: Fields) -> Fields:
 
 
 def contested(base: Fields | None, sides: Sequence[Fields]) -> bool:
-    """Whether several sides changed to different values what says something of tensors."""
+    """Return whether sides changed a key that affects tensors to different values."""
     keys = {key for side in sides for key in side if key not in _FREE}
     return any(len(_changed(base or {}, sides, key)) > 1 for key in keys)
 
@@ -55,7 +55,7 @@ def _changed(base: Fields, sides: Sequence[Fields], key: str) -> set[str]:
 
 
 def say_the_same(one: Fields, other: Fields) -> bool:
-    """Whether configurations say the same: the order of modules means nothing."""
+    """Return whether two configurations are equal, whatever the order of their modules."""
     first, second = (
         {**fields, **{k: _set(fields.get(k)) for k in _LISTS}} for fields in (one, other)
     )
@@ -67,7 +67,7 @@ def _set(value: Any) -> Any:
 
 
 def with_lists(fields: Fields, base: Fields | None, sides: Sequence[Fields]) -> Fields:
-    """With everything that any side has in lists that several sides changed."""
+    """Return ``fields`` with the union of each list that several sides changed."""
     base = base or {}
     merged = dict(fields)
     for key in _LISTS:
@@ -80,16 +80,17 @@ def with_lists(fields: Fields, base: Fields | None, sides: Sequence[Fields]) -> 
 
 
 def _union(values: Sequence[Any]) -> list[str] | None:
-    """What any of the lists has, in their order; ``None`` where one is no list."""
+    """Return the union of the lists, in their order; ``None`` where a value is no list."""
     if not all(isinstance(value, list) for value in values):
         return None
     return list(dict.fromkeys(str(item) for value in values for item in value))
 
 
 def with_targets(fields: Fields, sides: Sequence[Fields], modules: Sequence[str]) -> Fields:
-    """With target modules that are those of the updates: by the sides' words for them, or all.
+    """Return ``fields`` with target modules that match ``modules``, those of the updates.
 
-    PEFT adapts the modules whose name is, or ends like, one of the list.
+    The sides' own names are kept where they match; else every module is listed in full. PEFT
+    adapts the modules whose name is one of the list, or ends with a dot and one of it.
     """
     target = fields.get("target_modules")
     rules_differ = any(len({str(side.get(key)) for side in sides}) > 1 for key in _RULES)

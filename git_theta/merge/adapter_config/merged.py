@@ -1,6 +1,6 @@
 """``adapter_config.json`` of a merged adapter: ranks, scales and tokens as its tensors have them.
 
-Source of what the keys mean: https://github.com/huggingface/peft, release 0.21.
+The keys are described at https://github.com/huggingface/peft, release 0.21.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _WHOLE = "take one side whole: git theta merge BRANCH --all --rule '*=take:side=
 
 
 def needed(plan: Plan) -> Fields | None:
-    """What the configuration beside the merged adapter must say.
+    """Return the configuration that the merged adapter needs; ``None`` where a side has none.
 
-    ``None`` where a side has none. Raises ``MergeError`` for adapters of different types, and
-    ``FormatError`` for a configuration that is malformed, if what it says is asked for.
+    Raises ``MergeError`` for adapters of different types, and ``FormatError`` for a malformed
+    configuration, if it has to be read.
     """
     with naming(config_path(plan.versions.path)):
         return _needed(plan)
@@ -73,7 +73,10 @@ def _types_differ(sides: Sequence[Fields]) -> bool:
 
 
 def _of_one_type(plan: Plan, sides: Sequence[Fields]) -> Fields:
-    """That of the side which the result is, where the sides' adapters are of different types."""
+    """Return the configuration of a side that equals the result, for adapters of different types.
+
+    Raises ``MergeError`` where no side equals it.
+    """
     if same := plan.equal_sides():
         return sides[same[0]]
     names = zip(plan.versions.names, sides, strict=True)
@@ -86,7 +89,7 @@ def _of_one_type(plan: Plan, sides: Sequence[Fields]) -> Fields:
 
 
 def _is_understood(fields: Fields) -> bool:
-    """Whether its updates are products of two factors and nothing else."""
+    """Return whether the adapter's updates are products of two factors and nothing else."""
     try:
         config_of(fields)
         check_supported(fields)
@@ -96,15 +99,16 @@ def _is_understood(fields: Fields) -> bool:
 
 
 def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
-    """With what makes updates more than products of factors, on a side as which all of them are.
+    """Return ``fields`` with the keys that make updates more than products of two factors.
 
-    It is said once for the whole adapter: updates of different kinds cannot be in one.
+    They come from a side whose kind all updates have: the keys are for the whole adapter, so
+    updates of different kinds cannot be in one. Raises ``MergeError`` for those.
     """
     versions = plan.versions
     adapters = {side: versions.adapter(side) or {} for side in (*versions.sides, BASE)}
     kinds = {side: beyond_factors(adapter) for side, adapter in adapters.items()}
     actions = [action for action in plan.kept if place_of(action.name)]
-    # Of sides that have the same tensors, one may have changed what it says of them.
+    # Of sides that have the same tensors, one may have changed the configuration alone.
     order = sorted(kinds, key=lambda side: kinds[side] == kinds[BASE])
     alike = (
         side for side in order if all(_is_of(kinds[side], action, kinds) for action in actions)
@@ -123,23 +127,23 @@ def _of_one_kind(fields: Fields, plan: Plan) -> Fields:
 
 
 def _is_of(kind: Fields, action: Take | Merge | UnitMember, kinds: Mapping[int, Fields]) -> bool:
-    """Whether the update is of this kind, as it comes from some side."""
+    """Return whether the update is of this kind on a side that it is taken from."""
     if not isinstance(action, Take):
         return not kind
     return any(kinds[side] == kind for side in (action.holders or (action.side,)))
 
 
 def _has_ranks(fields: Fields) -> bool:
-    """Whether rows of A are the rank that the configuration has for the module."""
+    """Return whether the rows of A are the rank that the configuration has for the module."""
     is_other = fields.get("target_parameters") or fields.get("use_bdlora")
     return fields.get("peft_type") == "LORA" and not is_other
 
 
 def as_git_merges(plan: Plan) -> bool:
-    """Whether a merge of its lines gives the configuration that is needed.
+    """Return whether Git's merge by lines produces the configuration that is needed.
 
-    Not where several sides say different things of what tensors mean: git leaves a conflict then,
-    and whoever settles it cannot see what the tensors were merged by.
+    It does not where sides changed a key that affects tensors to different values: Git leaves a
+    conflict then, and who resolves it cannot see how the tensors were merged.
     """
     wanted = needed(plan)
     if wanted is None:
@@ -150,19 +154,19 @@ def as_git_merges(plan: Plan) -> bool:
 
 
 def text_of(fields: Fields) -> bytes:
-    """The file, as PEFT writes it."""
+    """Return the text of the file, formatted as PEFT does."""
     return json.dumps(fields, indent=2, sort_keys=True).encode()
 
 
 def files(plan: Plan, before: bytes | None) -> dict[str, bytes]:
-    """The file that must be written beside the merged adapter, if ``before`` will not do."""
+    """Return the file to write beside the merged adapter, by path; none if ``before`` will do."""
     wanted = needed(plan)
     if wanted is None:
         return {}
     found = _parsed(before)
     sides = [contributor.adapter or {} for contributor in plan.versions.contributors]
     if found is not None and not _types_differ(sides):
-        # What git or a person made of the rest of it stays.
+        # Keep what Git or the user made of the other keys.
         wanted = joined(found, wanted)
     if found is not None and say_the_same(found, wanted):
         return {}
@@ -177,7 +181,7 @@ def _parsed(text: bytes | None) -> Fields | None:
 
 
 def _with_tokens(fields: Fields, plan: Plan) -> Fields:
-    """With the number of tokens that the prompt has."""
+    """Return ``fields`` with the number of tokens that the prompt has."""
     action = next((action for action in plan.kept if action.name == PROMPT), None)
     if isinstance(action, UnitMember):
         return {**fields, _TOKENS: action.entry.shape[0] // soft_prompts.parts_of(fields)}

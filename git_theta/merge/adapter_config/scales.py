@@ -1,4 +1,4 @@
-"""Ranks and scales of a merged adapter's updates, and a configuration that says just these."""
+"""Ranks and scales of a merged adapter's updates, and a configuration with exactly these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Updates = Mapping[str, tuple[int, float]]
 
 
 def updates_of(plan: Plan) -> Updates:
-    """The merged adapter's updates, by module."""
+    """Return rank and alpha of the merged adapter's updates, by module."""
     found = {}
     for action in plan.kept:
         place = place_of(action.name)
@@ -35,9 +35,9 @@ def updates_of(plan: Plan) -> Updates:
 def _scale(
     versions: Versions, action: Take | Merge | UnitMember, module: str, rank: int
 ) -> float | None:
-    """What the product is multiplied by; ``None`` where nothing says so.
+    """Return the factor that the product is multiplied by; ``None`` where it is not known.
 
-    Of sides that have the same factors, one may have changed the scale alone: then that holds.
+    Of sides that have the same factors, one may have changed the scale alone: its scale counts.
     """
     if isinstance(action, UnitMember) and isinstance(action.unit, LoraUnit):
         return action.unit.scale
@@ -54,11 +54,11 @@ def _scale(
 
 
 def with_updates(fields: Fields, updates: Updates) -> Fields:
-    """With ranks and alphas as the updates have them; as it is, where it says just that."""
+    """Return ``fields`` with the ranks and alphas of the updates; unchanged where it has them."""
     if not updates or _fits(fields, updates):
         return fields
     plain = _with_patterns(fields, updates, lambda name: name)
-    # A pattern is for every module whose name ends like it, unless it begins with ^.
+    # A pattern matches every module whose name ends with it, unless it begins with ^.
     exact = _with_patterns(fields, updates, lambda name: f"^{re.escape(name)}")
     return plain if _fits(plain, updates) else exact
 
@@ -84,5 +84,5 @@ def _fits(fields: Fields, updates: Updates) -> bool:
 
 
 def _number(value: float) -> float:
-    """Whole numbers as such: PEFT's alphas are."""
+    """Return a whole number as an ``int``, as PEFT's alphas are."""
     return int(value) if value.is_integer() else value

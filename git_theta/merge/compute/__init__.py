@@ -1,1 +1,1 @@
-"""A plan carried out: tensors decoded, merged and stored."""
+"""Execution of a plan: tensors are decoded, merged and stored."""

@@ -68,7 +68,7 @@ def _add(sums: _Sums, piece: Slice) -> None:
 
 
 def _add_update(sums: _Sums, unit: LoraUnit, loader: Loader) -> None:
-    """The task vectors of a LoRA update are differences of its products."""
+    """Add the task vectors of a LoRA update, which are differences of its products."""
     pairs = [*unit.pairs, *([unit.base] if unit.base else [])]
     products = inner_products([factors_of(pair, loader.tensor) for pair in pairs])
     number = len(unit.pairs)
@@ -110,6 +110,6 @@ def _length(squares: Sequence[float]) -> float:
 
 
 def _ratio(above: float, below: float) -> float | None:
-    """``None`` where it is not defined."""
+    """Return the ratio; ``None`` where it is not defined."""
     found = above / below if below else math.nan
     return found if math.isfinite(found) else None

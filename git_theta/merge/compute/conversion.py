@@ -1,4 +1,4 @@
-"""A parameter's bytes as a torch tensor, and back."""
+"""Conversion of a parameter's bytes to a torch tensor, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from git_theta.core.registry import Bytes
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
 
-# Those that this torch lacks are left out.
+# Dtypes that this torch lacks are left out.
 _DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, theirs)
     for name, theirs in FRAMEWORK_NAMES.items()
@@ -22,9 +22,9 @@ _DTYPES: dict[str, torch.dtype] = {
 
 
 def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
-    """The tensor that ``entry`` describes, sharing the memory of its storage's bytes ``data``.
+    """Return the tensor that ``entry`` describes, a view of its storage's bytes ``data``.
 
-    A storage of which the tensor shows only a part, or a part twice, is given whole and flat:
+    A storage of which the tensor shows only a part, or a part twice, is returned whole and flat:
     other names may view the rest. Raises ``MergeError`` for a dtype that torch does not have.
     """
     if entry.dtype not in _DTYPES:
@@ -43,9 +43,9 @@ def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
 
 
 def bytes_of(entry: TensorEntry, tensor: Tensor) -> Bytes:
-    """The bytes of the storage that ``entry`` describes, with the elements of ``tensor``.
+    """Return the bytes of the storage that ``entry`` describes, with the elements of ``tensor``.
 
-    The tensor is of the shape that ``tensor_of`` gives.
+    The tensor has the shape that ``tensor_of`` returns.
     """
     if entry.strides is not None and shows_all(entry):
         flat = torch.empty(tensor.numel(), dtype=tensor.dtype)
@@ -56,7 +56,7 @@ def bytes_of(entry: TensorEntry, tensor: Tensor) -> Bytes:
 
 
 def shows_all(entry: TensorEntry) -> bool:
-    """Whether the tensor has each element of its storage exactly once."""
+    """Return whether the tensor has each element of its storage exactly once."""
     if entry.strides is None:
         return not entry.offset
     held = entry.length * 8 // dtype(entry.dtype).bits
@@ -64,7 +64,7 @@ def shows_all(entry: TensorEntry) -> bool:
 
 
 def _is_dense(entry: TensorEntry) -> bool:
-    """Whether the strides are those of a contiguous tensor with its axes in another order."""
+    """Return whether the strides are those of a contiguous tensor with permuted axes."""
     assert entry.strides is not None
     axes = sorted(
         (stride, count)
@@ -80,7 +80,7 @@ def _is_dense(entry: TensorEntry) -> bool:
 
 
 def check_alike(name: str, tensors: Sequence[Tensor]) -> None:
-    """Refuse storages of different lengths, of which only a part is shown."""
+    """Raise ``MergeError`` for storages of different lengths, of which only a part is shown."""
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         listed = " and ".join(str(list(shape)) for shape in sorted(shapes))

@@ -19,7 +19,7 @@ from git_theta.merge.rules.rules import Method, Rule
 
 Found = Mapping[str, Sequence[Any]]
 Prepasses = dict[tuple[Rule, frozenset[str]], Found]
-"""What prepasses found, by rule and by the paths of a model's files, which share it."""
+"""Results of prepasses, by rule and by the paths of a model's files, which share them."""
 
 
 class Engine:
@@ -54,25 +54,25 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """Where it computes: ``cpu``, ``cuda:0``."""
+        """Name of the device that computes: ``cpu``, ``cuda:0``."""
         # Units are small: they are computed on the CPU.
         return "cpu" if self._is_units_only else str(self._loader.device)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of what was computed so far."""
+        """Notes for the user about what was computed so far."""
         return self._units.notes
 
     def member(self, action: UnitMember) -> Bytes:
-        """The bytes of a parameter of a unit; may run in another thread."""
+        """Return the bytes of a parameter of a unit; may run in another thread."""
         return bytes_of(action.entry, self._units.member(action))
 
     def load(self, action: Merge) -> Inputs:
-        """What ``merge`` needs, decoded; may run in another thread."""
+        """Decode the inputs of ``merge``; may run in another thread."""
         return self._loader.take(action)
 
     def merge(self, action: Merge, inputs: Inputs) -> Bytes:
-        """The bytes of the merged parameter's storage."""
+        """Return the bytes of the merged parameter's storage."""
         method = action.method
         # Slices are computed on threads of our own; what cannot be sliced is left to torch's.
         with torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
@@ -81,7 +81,7 @@ class Engine:
 
 
 def _by_rule(plan: Plan, loaders: Sequence[Loader]) -> dict[Rule, tuple[Method, list[LoadedBy]]]:
-    """Return what each rule of a plan merges, in the model's other files too."""
+    """Return the parameters that each rule of a plan merges, in the model's other files too."""
     groups: dict[Rule, tuple[Method, list[LoadedBy]]] = {
         action.rule: (action.method, []) for action in plan.merges
     }

@@ -44,7 +44,7 @@ _COPIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The merged checkpoint, its objects stored, and what the user should know.
+    """The merged checkpoint, whose objects are stored, and notes for the user.
 
     The manifest has no recipe yet, or is a side's own. ``device`` is where it was computed, if
     anything was.
@@ -58,8 +58,8 @@ class Executed:
 def execute(plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None) -> Executed:
     """Merge as planned; ``prepasses`` are those that files of one model share.
 
-    What is not here is fetched first. Raises ``MergeError`` for what the tensors do not allow,
-    and what decoding and storing raise; nothing refers to what was written then.
+    Missing objects are fetched first. Raises ``MergeError`` for tensors that cannot be merged,
+    and what decoding and storing raise; nothing refers to objects that were written by then.
     """
     assert not plan.conflicts, "the caller settles them"
     versions = plan.versions
@@ -115,7 +115,7 @@ def _skeletons(plan: Plan) -> Iterator[Chunk]:
 
 
 def _needed(plan: Plan) -> Iterator[Chunk]:
-    """Every chunk of a tensor that is read."""
+    """Yield the chunks of all tensors that are read."""
     taken = (action.entry for action in plan.kept if isinstance(action, Take))
     joined = (entry for unit in plan.units for entry in unit.inputs)
     for entry in chain(taken, joined):
@@ -126,7 +126,7 @@ def _needed(plan: Plan) -> Iterator[Chunk]:
 
 
 def _merged_by(plan: Plan) -> Iterator[Chunk]:
-    """Every chunk that is computed with, statistics included."""
+    """Yield the chunks that are computed with, statistics included."""
     for action in plan.merges:
         for entry in (*action.inputs, *action.statistics):
             yield from entry.chunks
@@ -137,7 +137,7 @@ def _objects(chunks: Iterable[Chunk]) -> dict[str, int]:
 
 
 def _changed(plan: Plan, assembly: Assembly) -> set[int]:
-    """The numbers of the spans that are not as in the file that the skeleton is from."""
+    """Return the numbers of the spans that differ from the file that the skeleton is from."""
     taken = (action for action in plan.kept if isinstance(action, Take))
     same = {action.name for action in taken if assembly.side in action.holders}
     return {n for n, span in enumerate(assembly.layout.spans) if span.name not in same}
@@ -234,7 +234,7 @@ def _chunks(action: Take | Merge | UnitMember) -> Sequence[Chunk]:
 
 
 def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[Buffer]:
-    """Every byte of the file, in order."""
+    """Yield all bytes of the file, in order."""
     loaded = ahead(lambda work: work.load(), works, lambda work: work.weight, BUDGET, threads)
     for pieces in loaded:
         for number, data in pieces:
@@ -246,7 +246,7 @@ def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The text of the merged manifest, and what the user should know."""
+    """The text of the merged manifest, and notes for the user."""
 
     text: bytes
     notes: tuple[str, ...] = ()
@@ -255,9 +255,9 @@ class Merged:
 def merge_checkpoint(
     plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None
 ) -> Merged:
-    """Merge as planned; raises ``MergeError`` that lists the conflicts where there are some.
+    """Merge as planned; ``prepasses`` are those that files of one model share.
 
-    ``prepasses`` are those that files of one model share.
+    Raises ``ConflictError``, which lists the conflicts, where there are any.
     """
     if plan.conflicts:
         raise conflict_error(plan)

@@ -1,4 +1,4 @@
-"""Units computed: LoRA updates and prompts, from their tensors as they are stored."""
+"""Merge units, which are LoRA updates and prompts, from their stored tensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from git_theta.merge.rules.strategy import Target
 
 Load = Callable[[TensorEntry], Tensor]
 
-# What is less is the rounding of the factors.
+# Smaller losses are the rounding of the factors.
 _NOTED = 1e-3
 
 
 class UnitMerger:
     """Computes each unit once, whichever of its parameters is asked for first.
 
-    ``load`` gives the tensors that are stored.
+    ``load`` returns a stored tensor.
     """
 
     def __init__(self, load: Load) -> None:
@@ -35,7 +35,7 @@ class UnitMerger:
         self._lost: list[tuple[LoraUnit, float]] = []
 
     def member(self, action: UnitMember) -> Tensor:
-        """A parameter of a unit, each of which may be asked for once.
+        """Return a parameter of a unit; each may be asked for once.
 
         Raises ``MergeError``, naming the unit, for what its strategy cannot merge.
         """
@@ -87,7 +87,7 @@ def _merge_factors(unit: LoraUnit, load: Load) -> LoraFactors:
 
 
 def factors_of(pair: Pair, load: Load) -> LoraFactors:
-    """A side's LoRA update."""
+    """Return a side's LoRA update, its factors loaded."""
     return LoraFactors(load(pair.down), load(pair.up), pair.scale)
 
 

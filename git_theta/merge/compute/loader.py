@@ -43,7 +43,7 @@ class Loader:
         return found
 
     def take(self, action: Merge) -> Inputs:
-        """Return the same, and keep it no longer."""
+        """Return the same tensors, and keep them no longer."""
         return self._kept.pop(action.name, None) or self._load(action)
 
     def _load(self, action: Merge) -> Inputs:
@@ -64,7 +64,7 @@ class Loader:
         )
 
     def tensor(self, entry: TensorEntry) -> Tensor:
-        """A tensor as it is stored, in the CPU's memory."""
+        """Return a tensor as it is stored, in the CPU's memory."""
         return self._tensors([entry])[0]
 
     def _tensors(self, entries: Sequence[TensorEntry]) -> list[Tensor]:
@@ -109,17 +109,17 @@ class LazyModel:
 
     @cached_property
     def wide(self) -> bool:
-        """Tell whether any tensor is float64."""
+        """Return whether any tensor is float64."""
         return any(entry.dtype == "F64" for action, _ in self.parts for entry in action.inputs)
 
     @property
     def threads(self) -> int:
-        """How many slices to work on at a time."""
+        """Number of slices to work on at a time."""
         _, loader = self.parts[0]
         return threads_on(loader.device, loader.threads)
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
-        """The inputs of these parameters, in this order."""
+        """Yield the inputs of these parameters, in this order."""
         by_name = {action.name: (action, loader) for action, loader in self.parts}
         chosen = [by_name[name] for name in names]
         self.progress.start("scanning", sum(action.weight for action, _ in chosen))
@@ -141,7 +141,7 @@ def _weight(part: LoadedBy) -> int:
 
 
 def _content(entry: TensorEntry, tensor: Tensor) -> str:
-    """The hash of a contributor's tensor, however it is cut into chunks."""
+    """Return the hash of a contributor's tensor, however it is cut into chunks."""
     if len(entry.chunks) == 1 and entry.strides is None:
         return entry.chunks[0].hash
     return content_of(tensor)

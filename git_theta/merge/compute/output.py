@@ -19,7 +19,7 @@ from git_theta.merge.planning.versions import Entry
 
 Signature = tuple[object, ...]
 
-# Where the first checksum in a file stands before what it is of, a stream cannot hold it.
+# A stream cannot hold a checksum that is written before the bytes that it covers.
 _TOO_EARLY = "its checksums stand before the tensors, where a merge cannot renew them"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
 
@@ -40,15 +40,15 @@ class Assembly:
 
     @property
     def layout(self) -> Layout:
-        """Where the tensors lie."""
+        """Offsets of the tensors in the file."""
         return self.rebuilt.layout
 
 
 def assemble(plan: Plan, skeleton: Callable[[Manifest], bytes]) -> Assembly:
-    """Choose the skeleton of the result; ``skeleton`` gives the bytes of a version's.
+    """Choose the skeleton of the result; ``skeleton`` returns the bytes of a version's.
 
-    It is the one of the side that alone changed what is beside the tensors, else ours. Raises
-    ``MergeError`` where no side's will do and the format cannot make another.
+    It is that of the side that alone changed the bytes beside the tensors, else ours. Raises
+    ``MergeError`` where no side's fits and the format cannot make another.
     """
     return _Choice(plan, skeleton).assembly()
 
@@ -78,7 +78,7 @@ class _Version:
         return {entry.name: _signature(entry) for entry in entries}
 
     def rebuilt(self) -> Rebuilt:
-        """This very file."""
+        """Return the layout and the pieces of this file, unchanged."""
         spans, pieces, position, taken = [], [], 0, 0
         for entry in self.manifest.tensors:
             pieces.append(self.skeleton[taken : taken + entry.gap])
@@ -99,7 +99,7 @@ class _Choice:
         versions = plan.versions
         self._sides = [_Version(c.manifest, skeleton) for c in versions.contributors]
         base = versions.base
-        # What another format says beside its tensors cannot be compared.
+        # Extras of another format cannot be compared.
         alike = base is not None and base.format == self._sides[0].manifest.format
         self._base = _Version(base, skeleton) if base and alike else None
 
@@ -110,12 +110,12 @@ class _Choice:
         usable = [side for side in preferred if side in fitting]
         if not usable:
             return self._make(preferred, fitting, notes)
-        # A side whose tensors are the result's needs no checksum renewed.
+        # For a side whose tensors are the result's, no checksum has to be renewed.
         equal = [side for side in usable if side in self._plan.equal_sides()]
         return self._use((equal or usable)[0], notes)
 
     def _preferred(self) -> tuple[list[int], tuple[str, ...]]:
-        """The sides whose extras the result should have."""
+        """Return the sides whose extras the result should have, and notes for the user."""
         extras = [version.extras for version in self._sides]
         before = self._base.extras if self._base else None
         changed = [side for side, found in enumerate(extras) if found != before]
@@ -169,7 +169,7 @@ def _span(entry: TensorEntry, start: int) -> TensorSpan:
 
 
 def _check_renewable(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
-    """Raise ``MergeError`` unless every checksum of a span stands behind it, and is of it alone."""
+    """Raise ``MergeError`` unless every checksum of a span follows it, and covers it alone."""
     starts = sorted(checksums)
     for span in rebuilt.layout.spans:
         found = checksums[starts[at - 1]] if (at := bisect_right(starts, span.start)) else None
@@ -197,7 +197,7 @@ class FileWriter:
         self._patches: dict[int, bytes] = {}
 
     def put(self, number: int, buffer: Bytes) -> Iterator[Buffer]:
-        """The next bytes of span ``number``, after all that comes before the span."""
+        """Yield the next bytes of span ``number``, after all bytes before the span."""
         yield from self._go_to(number)
         if self._is_renewed(number):
             self._checksum = zlib.crc32(buffer.data, self._checksum)
@@ -205,7 +205,7 @@ class FileWriter:
         yield buffer.data
 
     def finish(self) -> Iterator[Buffer]:
-        """What comes after the last tensor."""
+        """Yield the bytes after the last tensor."""
         yield from self._go_to(len(self._spans))
 
     def _go_to(self, number: int) -> Iterator[bytes]:

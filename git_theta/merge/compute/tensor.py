@@ -22,9 +22,9 @@ _NOT_FLOATS = {getattr(torch, "float8_e8m0fnu", None)}
 
 
 def run_prepass(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
-    """What a method must know of the whole model: entries for ``merge_tensor`` by parameter name.
+    """Return model-wide statistics by parameter name, the ``prepass`` of ``merge_tensor``.
 
-    Empty, without reading anything, for a method that needs no such thing.
+    For a method that needs none, nothing is read and the result is empty.
     """
     found = method.strategy.prepass
     if found is None or method.strategy.scope(method.values) != "model":
@@ -33,13 +33,13 @@ def run_prepass(method: Method, model: Model) -> Mapping[str, Sequence[Any]]:
 
 
 def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None = None) -> Tensor:
-    """The merged tensor, of the contributors' shape, dtype and device.
+    """Return the merged tensor, of the contributors' shape, dtype and device.
 
     ``prepass`` is this parameter's part of ``run_prepass``. Raises ``MergeError``, naming the
     parameter, for inputs that the strategy cannot merge: shapes or dtypes that differ, dtypes
     that are no floats, a base or statistic that is missing, NaN unless it is allowed, and a
     result that the dtype cannot hold. The order of the contributors changes no bit unless the
-    strategy says that it means something.
+    strategy is ordered.
     """
     strategy = method.strategy
     inputs = inputs if strategy.statistic else replace(inputs, statistics=())
@@ -60,7 +60,7 @@ def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None =
 
 
 def check_inputs(method: Method, inputs: Inputs) -> None:
-    """Refuse what ``merge_tensor`` does, but for values; a prepass takes it for granted."""
+    """Raise ``MergeError`` as ``merge_tensor`` does, but for elements; prepasses rely on it."""
     strategy, values, name = method.strategy, method.values, inputs.name
     problem = (
         _needs(strategy, values, inputs) or _shapes(strategy, inputs) or _dtypes(strategy, inputs)
@@ -107,7 +107,7 @@ def _dtypes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None
 def _canonical(
     method: Method, inputs: Inputs, prepass: Sequence[Any] | None
 ) -> tuple[Method, Inputs, Sequence[Any] | None]:
-    """Contributors and what belongs to each, ordered by content, of equals by what belongs."""
+    """Order the contributors by content, then by their values, statistics and prepass."""
 
     def key(place: int) -> tuple[Any, ...]:
         known = [prepass[place]] if prepass else []
@@ -156,9 +156,9 @@ def _available(
 
 
 def _as_held(result: Tensor, rounded: Tensor) -> Tensor:
-    """``rounded``, infinite where it cannot hold the result.
+    """Return ``rounded``, infinite where it cannot hold the result.
 
-    Conversion to float8 gives NaN or the largest number there, depending on the kind of float8.
+    Conversion to float8 yields NaN or the largest number there, depending on the kind of float8.
     """
     if rounded.element_size() > 1:
         return rounded
@@ -166,7 +166,7 @@ def _as_held(result: Tensor, rounded: Tensor) -> Tensor:
 
 
 def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
-    """Refuse NaN, and infinity where no contributor has it: an overflow, or inf - inf."""
+    """Raise ``MergeError`` for NaN, and for infinity that no contributor has: an overflow."""
     if is_finite(values):
         return
     given = torch.stack([model.reshape(-1) for model in piece.models]).isfinite().all(0)

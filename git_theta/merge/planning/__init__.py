@@ -1,1 +1,1 @@
-"""What becomes of each tensor in a merge, decided from manifests alone."""
+"""Planning of a merge: an action for each tensor, decided from manifests alone."""

@@ -1,4 +1,4 @@
-"""What can become of a parameter in a merge."""
+"""The actions of a plan: take, drop or merge a parameter, or report a conflict."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from git_theta.merge.planning.versions import Entry, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
 WHOLE_FILE = "(the whole file)"
-"""The name under which a file is decided on in which no tensors are known."""
+"""Name that stands for a file in which no tensors are known."""
 
 Why = Literal["unchanged", "one-sided", "same", "tied", "rule", "ancestor"]
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """The parameter as ``side`` has it; ``holders`` are the sides that have it just so.
+    """The parameter as ``side`` has it; ``holders`` are all sides that have the same.
 
-    ``rule`` is what asked for it, where one did.
+    ``rule`` is the rule that asked for it, if one did.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The parameter is in the result no more; ``holders`` are the sides that lack it.
+    """The parameter is not in the result; ``holders`` are the sides that lack it.
 
-    ``rule`` is what asked for it, where one did.
+    ``rule`` is the rule that asked for it, if one did.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Merge:
 
     @property
     def entry(self) -> TensorEntry:
-        """What the result is like: dtype, shape and place in its storage are ours."""
+        """The result's entry: dtype, shape and place in its storage are ours."""
         return self.entries[0]
 
     @property
@@ -72,29 +72,29 @@ class Merge:
 
     @property
     def weight(self) -> int:
-        """Bytes of these tensors, of statistics and of the result."""
+        """Number of bytes of these tensors, of statistics and of the result."""
         return sum(entry.length for entry in (self.entry, *self.inputs, *self.statistics))
 
 
 class Unit(Protocol):
-    """Parameters that mean something only together, merged by ``method`` as one.
+    """Parameters that have a meaning only together, merged by ``method`` as one.
 
     Its name is that of the first of them.
     """
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of it in messages."""
         ...
 
     @property
     def rule(self) -> Rule:
-        """What asked for the method."""
+        """Rule that asked for the method."""
         ...
 
     @property
     def method(self) -> Method:
-        """How it is merged."""
+        """Method that merges it."""
         ...
 
     @property
@@ -104,12 +104,12 @@ class Unit(Protocol):
 
     @property
     def results(self) -> Sequence[TensorEntry]:
-        """What is made: names, dtypes and shapes; each has one chunk without a hash."""
+        """Entries of the merged tensors; each has one chunk without a hash."""
         ...
 
     @property
     def weight(self) -> int:
-        """Bytes of the tensors that are read and made."""
+        """Number of bytes of the tensors that are read and made."""
         ...
 
 
@@ -127,18 +127,18 @@ class UnitMember:
 
     @property
     def rule(self) -> Rule:
-        """What asked for it."""
+        """Rule that asked for it."""
         return self.unit.rule
 
     @property
     def entry(self) -> TensorEntry:
-        """What the result is like."""
+        """The result's entry."""
         return self.unit.results[self.place]
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Nothing says what the parameter, or the unit that begins with it, should be.
+    """Nothing decides on the parameter, or on the unit that begins with it.
 
     ``reason`` is a sentence without its name.
     """
@@ -153,9 +153,9 @@ Action = Take | Drop | Merge | UnitMember | Conflict
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A action for every parameter of any version.
+    """An action for every parameter of any version.
 
-    ``shards`` are the plans of the model's other files, where a strategy asks for the model.
+    ``shards`` are the plans of the model's other files, where a strategy needs the whole model.
     """
 
     versions: Versions
@@ -165,17 +165,17 @@ class Plan:
 
     @property
     def conflicts(self) -> list[Conflict]:
-        """What nothing decides."""
+        """Parameters and units in conflict."""
         return [action for action in self.actions if isinstance(action, Conflict)]
 
     @property
     def merges(self) -> list[Merge]:
-        """What must be computed, parameter by parameter."""
+        """Parameters that are computed one by one."""
         return [action for action in self.actions if isinstance(action, Merge)]
 
     @property
     def units(self) -> list[Unit]:
-        """What must be computed, several parameters as one."""
+        """Units, whose parameters are computed together."""
         return [
             action.unit
             for action in self.actions
@@ -184,12 +184,12 @@ class Plan:
 
     @property
     def kept(self) -> list[Take | Merge | UnitMember]:
-        """What the result has."""
+        """Actions for the parameters that the result has."""
         return [action for action in self.actions if isinstance(action, (Take, Merge, UnitMember))]
 
     @property
     def needs_whole_model(self) -> bool:
-        """Whether any method must know the whole model."""
+        """Return whether any method needs the whole model."""
         methods = (action.method for action in self.merges)
         return any(method.strategy.scope(method.values) == "model" for method in methods)
 
@@ -200,7 +200,7 @@ class Plan:
         return next((action for action in taken if action.name == WHOLE_FILE), None)
 
     def equal_sides(self) -> list[int]:
-        """The contributors all of whose parameters are exactly the result's."""
+        """Return the contributors that equal the result in all parameters."""
         sides = set(self.versions.sides)
         for action in self.actions:
             sides &= set(action.holders) if isinstance(action, (Take, Drop)) else set()

@@ -1,4 +1,4 @@
-"""Conflicts in words: why parameters cannot be merged, and what settles it."""
+"""Messages about conflicts: why parameters cannot be merged, and how to resolve that."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _NEVER_MERGED = ("F8_E8M0",)
 
 
 def is_merged(name: str) -> bool:
-    """Whether tensors of the dtype called ``name`` are ever averaged."""
+    """Return whether tensors of the dtype called ``name`` are ever averaged."""
     return dtype(name).kind == "float" and name not in _NEVER_MERGED
 
 
 def changed(versions: Versions, group: Group) -> str:
-    """Who changed the group."""
+    """Return a clause that names the sides that changed the group."""
     return f"{versions.named(group.changed)} changed it"
 
 
 def absent(versions: Versions, group: Group) -> str | None:
-    """That some sides lack the group, if they do."""
+    """Return a clause that names the sides that lack the group, if any does."""
     gone = [side for side in versions.sides if not group.is_in(side)]
     if not gone:
         return None
@@ -49,7 +49,7 @@ def absent(versions: Versions, group: Group) -> str | None:
 def differing(
     versions: Versions, found: Mapping[int, E], how: str, show: Callable[[E], object]
 ) -> str | None:
-    """That the sides differ in what ``show`` shows of what was ``found`` on each, if they do."""
+    """Return a clause that lists ``show`` of what was ``found`` on each side, if they differ."""
     shown = {side: show(each) for side, each in found.items()}
     if len(set(map(str, shown.values()))) <= 1:
         return None
@@ -58,7 +58,7 @@ def differing(
 
 
 def unknown_config(versions: Versions, sides: Sequence[int]) -> str | None:
-    """That the adapter's configuration is not known on some sides, if any has one."""
+    """Return a clause that names the sides whose configuration is not known, if one has any."""
     lacking = [side for side in sides if not versions.adapter(side)]
     if all(versions.adapter(side) is None for side in sides):
         return None
@@ -66,14 +66,14 @@ def unknown_config(versions: Versions, sides: Sequence[int]) -> str | None:
 
 
 def by_kind(conflicts: Iterable[Conflict]) -> list[tuple[str, list[Conflict]]]:
-    """Conflicts of one pattern and reason together, in their natural order."""
+    """Group conflicts by pattern and reason, in their natural order."""
     return by_pattern(conflicts, lambda each: each.name, lambda each: each.reason)
 
 
 def conflict_error(
     plan: Plan, state: str = "the file in the work tree is ours", command: str | None = None
 ) -> ConflictError:
-    """What is in conflict, by pattern and reason, and how ``command`` settles it."""
+    """Return an error that lists the conflicts, and how ``command`` resolves them."""
     conflicts, path = plan.conflicts, plan.versions.path
     lines = [_conflict_line(*kind) for kind in by_kind(conflicts)]
     if len(lines) > _SHOWN:
@@ -88,7 +88,7 @@ def conflict_error(
 
 
 def _remedy(plan: Plan) -> str:
-    """Options that settle conflicts: where a rule was for one already, a side can be taken."""
+    """Return options that resolve the conflicts: take a side where a rule matched already."""
     versions = plan.versions
     fixed = [rule for rules in FIXED.values() for rule in rules]
     rules = [rule for rule in plan.policy.rules if not any(rule is each for each in fixed)]

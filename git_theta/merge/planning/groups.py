@@ -1,4 +1,4 @@
-"""Parameters that mean something only together: the two factors of a LoRA update.
+"""Parameters that have a meaning only together: the two factors of a LoRA update.
 
 A side's A and B belong to each other: one side's A times another's B is noise, so they are
 decided on as one. Names are PEFT's: ``MODULE.lora_A.weight``, ``MODULE.lora_B.weight``, or with
@@ -18,7 +18,7 @@ DOWN, UP = "A", "B"
 """The roles of a pair's factors; any other role (a bias, DoRA's magnitudes) makes it no pair."""
 
 PROMPT = "prompt_embeddings"
-"""What PEFT calls the tensor of a soft prompt, ``[tokens, width]``."""
+"""PEFT's name of the tensor of a soft prompt, ``[tokens, width]``."""
 
 _PREFIX = "base_model.model."
 _MARK = ".lora_"
@@ -28,9 +28,9 @@ _ROLES = {"A": DOWN, "B": UP, "embedding_A": DOWN, "embedding_B": UP}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in an adapter a parameter belongs: ``role`` in the update of ``module``.
+    """Place of a parameter in an adapter: ``role`` in the update of ``module``.
 
-    ``stem`` is what the file calls the module. ``adapter`` is its name, where a file holds several.
+    ``stem`` is the module's name in the file. ``adapter`` is its name, where a file holds several.
     """
 
     stem: str
@@ -39,12 +39,12 @@ class Place:
 
     @property
     def module(self) -> str:
-        """The module as the adapter's configuration knows it."""
+        """Name of the module in the adapter's configuration."""
         return self.stem.removeprefix(_PREFIX)
 
 
 def place_of(name: str) -> Place | None:
-    """Where the parameter belongs, if its name is that of a LoRA update's."""
+    """Return the parameter's place in a LoRA update, if its name is that of one."""
     stem, _, rest = name.partition(_MARK)
     word, *words = rest.split(".")
     if not stem or not _ROLE.fullmatch(word):
@@ -69,20 +69,20 @@ class Group:
 
     @property
     def is_lora(self) -> bool:
-        """Whether it is a LoRA update."""
+        """Return whether it is a LoRA update."""
         return bool(self.places)
 
     @property
     def name(self) -> str:
-        """What messages call the group: its first parameter."""
+        """Name of the group in messages: its first parameter's."""
         return self.parameters[0].name
 
     def identity(self, side: int) -> tuple[Identity | None, ...]:
-        """What equals where all of its parameters do."""
+        """Return a key of a side that is equal where all parameters are."""
         return tuple(parameter.identity(side) for parameter in self.parameters)
 
     def is_in(self, side: int) -> bool:
-        """Whether a side has any of its parameters."""
+        """Return whether a side has any of its parameters."""
         return any(self.identity(side))
 
     @property
@@ -97,11 +97,11 @@ class Group:
         return self.places[0].module
 
     def count(self, side: int) -> int:
-        """How many of its parameters a side has."""
+        """Return the number of its parameters that a side has."""
         return sum(parameter.entry(side) is not None for parameter in self.parameters)
 
     def roles(self, side: int) -> dict[str, TensorEntry]:
-        """A side's tensors by their roles in a LoRA update."""
+        """Return a side's tensors by their roles in a LoRA update."""
         members = zip(self.places, self.parameters, strict=True)
         return {
             place.role: entry
@@ -111,7 +111,7 @@ class Group:
 
 
 def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
-    """Columns that are decided on together, in the order in which each group comes first."""
+    """Group parameters that are decided on together, in the order of their first members."""
     found: dict[object, list[tuple[ParameterVersions, Place | None]]] = {}
     for parameter in parameters:
         place = place_of(parameter.name)

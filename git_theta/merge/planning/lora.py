@@ -27,7 +27,7 @@ class Pair:
 
     @property
     def rank(self) -> int:
-        """Rows of A."""
+        """Number of rows of A."""
         return self.down.shape[0]
 
 
@@ -56,7 +56,7 @@ class LoraUnit:
 
     @property
     def weight(self) -> int:
-        """Bytes of these factors and of the merged ones."""
+        """Number of bytes of these factors and of the merged ones."""
         return sum(entry.length for entry in (*self.inputs, *self.results))
 
     @property
@@ -66,7 +66,7 @@ class LoraUnit:
 
 
 def problem(versions: Versions, group: Group) -> str | None:
-    """Why no strategy can merge the update, if none can."""
+    """Return the reason why no strategy can merge the update, if none can."""
     if group.is_in(BASE) and (gone := absent(versions, group)):
         return gone
     places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
@@ -80,7 +80,7 @@ def problem(versions: Versions, group: Group) -> str | None:
 
 
 def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
-    """The update merged by ``method``, or why it cannot be."""
+    """Merge the update by ``method``, or return the reason why it cannot be merged."""
     if method.strategy.kind != "factors":
         return (
             f"{changed(versions, group)}, and {method.strategy.name} cannot merge LoRA factors: "
@@ -112,7 +112,7 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
         sides=sides,
         pairs=pairs,
         base=base,
-        # With the rank of ours, what the configuration says of ours stays true.
+        # With the rank of ours, the configuration of ours stays valid.
         scale=first.scale if rank == first.rank else 1.0,
         results=(
             result_entry(first.down, (rank, *first.down.shape[1:])),
@@ -129,13 +129,13 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
 
 
 def result_entry(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
-    """What is to be made: a tensor like another of another shape, its bytes not known yet."""
+    """Return the entry of a tensor to be made: like another, of another shape, without bytes."""
     length = math.prod(shape) * dtype(like.dtype).bits // 8
     return TensorEntry(like.name, like.dtype, shape, 0, (Chunk(length, "", ()),))
 
 
 def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
-    """Why ``count`` parameters, tensors by their roles, are no pair of factors, if so."""
+    """Return the reason why ``count`` parameters, by role, are no pair of factors, if so."""
     if set(roles) != {DOWN, UP} or count != len(roles):
         return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
     down, up = roles[DOWN], roles[UP]
@@ -152,13 +152,13 @@ def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
 
 
 def _weight(roles: Mapping[str, TensorEntry]) -> str:
-    """The shape of the weight that the factors update."""
+    """Return the shape of the weight that the factors update."""
     down, up = roles[DOWN], roles[UP]
     return str([up.shape[0], *down.shape[1:]])
 
 
 def _unknown_scale(versions: Versions, group: Group, sides: Sequence[int]) -> str | None:
-    """Why the scales of the updates are not known, or mean nothing, if so."""
+    """Return the reason why the scales of the updates are not known or not usable, if so."""
     if unknown := unknown_config(versions, sides):
         return unknown
     for side in sides:

@@ -1,4 +1,4 @@
-"""What becomes of each parameter in a merge, decided from manifests alone: no tensor is read.
+"""Choose an action for each parameter of a merge from manifests alone: no tensor is read.
 
 A parameter that one side alone changed is taken from it; one that more sides changed is merged by
 the first rule that matches, or is a conflict. Equal bytes, dtype and shape are "unchanged".
@@ -37,7 +37,7 @@ from git_theta.workspace import Workspace
 
 
 def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
-    """What becomes of each parameter; see ``plan``."""
+    """Decide on every parameter, reading the workspace's objects where needed; see ``plan``."""
     reader = Reader(workspace.storage)
 
     def digest(entry: manifest.TensorEntry) -> str:
@@ -51,7 +51,7 @@ def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
 
 
 def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
-    """Decide on every parameter; see ``parameters`` for ``digest``.
+    """Decide on every parameter; see ``parameter_versions`` for ``digest``.
 
     Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors hold.
     """
@@ -65,7 +65,7 @@ def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
 
 
 def _whole(versions: Versions) -> ParameterVersions:
-    """The files themselves as one parameter each."""
+    """Return the files themselves as the versions of one parameter."""
     base = versions.base
     manifests = [contributor.manifest for contributor in versions.contributors]
     entries = [TensorEntry(WHOLE_FILE, m.format, (m.size,), 0, ()) for m in manifests]
@@ -79,7 +79,7 @@ def _whole(versions: Versions) -> ParameterVersions:
 
 
 def _untied(actions: Sequence[Action]) -> list[Action]:
-    """The actions, with a conflict for each name whose tensor the result does not have."""
+    """Return the actions, with a conflict for each name tied to a tensor that is dropped."""
     gone = {action.name for action in actions if isinstance(action, Drop)}
     return [_untie(action, gone) for action in actions]
 
@@ -95,7 +95,7 @@ def _untie(action: Action, gone: set[str]) -> Action:
 
 
 class _Kind(Protocol):
-    """What the modules ``tensors`` and ``lora`` offer."""
+    """Interface of the modules ``tensors`` and ``lora``."""
 
     def problem(self, versions: Versions, group: Group, /) -> str | None: ...
 
@@ -114,7 +114,7 @@ class Decision:
         self._kind: _Kind = lora if group.is_lora else tensors
 
     def actions(self) -> list[Action]:
-        """What becomes of each; one conflict for all of them."""
+        """Return an action for each parameter, or one conflict for all of them."""
         group, changed = self._group, self._group.changed
         if not changed:
             is_tied = isinstance(group.parameters[0].entries[0], AliasEntry)
@@ -128,7 +128,7 @@ class Decision:
         return self._take(changed[0], "one-sided")
 
     def _can_be_merged(self) -> bool:
-        """Whether a rule says what it should be; any side can be taken."""
+        """Return whether a rule can merge the group; a side can always be taken."""
         rule = self._rule()
         return rule is not None and (rule.strategy == "take" or self._problem() is None)
 
@@ -136,7 +136,7 @@ class Decision:
         return [_take(parameter, side, why, rule) for parameter in self._group.parameters]
 
     def _rule(self) -> Rule | None:
-        """The first rule that is for any parameter of the group."""
+        """Return the first rule that matches any parameter of the group."""
         found = (rule for rule in self._policy.rules if self._is_for(rule))
         return next(found, None)
 
@@ -160,7 +160,7 @@ class Decision:
         return [Conflict(self._group.name, found or changed)]
 
     def _merged_by(self, rule: Rule) -> list[Action] | str:
-        """What the rule makes of it, or why it cannot."""
+        """Return the actions that the rule leads to, or the reason why it cannot merge."""
         if soft_prompts.may_be(self._group):
             method = self._policy.lookup(rule)
             if method.strategy.kind == "prompts":

@@ -1,4 +1,4 @@
-"""How a merge decides: the rules that hold, and what git's operation asks for."""
+"""The policy of a merge: the rules that apply, and those that git's operation fixes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from git_theta.merge.rules.rules import Method, Rule
 
 Lookup = Callable[[Rule], Method]
 
-# What an operation does with parameters that more sides changed, whatever the rules say: adding
-# the change of a commit is task arithmetic, and a virtual ancestor is made the same by everybody.
+# Rules of an operation for parameters that several sides changed, whatever the user's rules are:
+# adding the change of a commit is task arithmetic; a virtual ancestor is the same for everybody.
 FIXED: dict[Operation, tuple[Rule, ...]] = {
     "replay": (Rule("*", "task_arithmetic"),),
     "ancestor": (Rule("*", "average"),),
@@ -24,12 +24,12 @@ FIXED: dict[Operation, tuple[Rule, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How contested parameters are decided.
+    """The way in which contested parameters are decided.
 
     ``lookup`` binds a rule to the contributors at hand. With ``include_one_sided``, parameters
     that one side alone changed are merged too. With ``fallback_to_base``, what would be a conflict
-    is taken from the ancestor, or else from ours: so is the virtual ancestor of a criss-cross
-    history made. With ``allow_nan``, NaN may be in what is merged.
+    is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross history
+    is made so. With ``allow_nan``, NaN may be in what is merged.
     """
 
     rules: Sequence[Rule]
@@ -46,7 +46,7 @@ def policy_for(
     include_one_sided: bool = False,
     allow_nan: bool = False,
 ) -> Policy:
-    """How ``operation`` decides; ``rules`` are for merges only."""
+    """Return the policy of ``operation``; ``rules`` are for merges only."""
     chosen = FIXED.get(operation, tuple(rules))
     if operation == "merge" and is_statistic(versions.path):
         chosen = tuple(_for_statistics(rules))
@@ -56,10 +56,9 @@ def policy_for(
 
 
 def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
-    """Rules for a file of statistics: what models are merged by means nothing there.
+    """Yield the rules for a file of statistics, where the strategies for models do not apply.
 
-    Those that name its path hold, and those that take a side. Else, where anything would be
-    merged, statistics are averaged.
+    Rules that name its path apply, and those that take a side. Any other rule becomes an average.
     """
     for rule in rules:
         if rule.path != "*" or rule.strategy == "take":

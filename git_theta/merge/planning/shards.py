@@ -1,7 +1,7 @@
 """Models in several files: ``model-00001-of-00003.safetensors`` and so on.
 
 Each file is merged by itself, but a strategy that must know the whole model (which weights are the
-largest, say) prepasses all of its files: cutting a model otherwise changes no result.
+largest, say) scans all of its files in a prepass: cutting a model otherwise changes no result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Sides = Sequence[tuple[str, str]]
 
 
 def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) -> Plan:
-    """The plan with those of the model's other files, where a strategy asks for the model.
+    """Return the plan with those of the model's other files, if a strategy needs the whole model.
 
     They are made by the same rules; ``others`` are drawn only then.
     """
@@ -44,10 +44,10 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
 def with_other_files(
     plan: Plan, workspace: Workspace, sides: Sides | None, base: str | None
 ) -> Plan:
-    """As ``with_shards``, the other files being those that every side has.
+    """Return the plan with those of the other files that every side has; see ``with_shards``.
 
-    ``base`` is the common ancestor's commit. Where git does not tell one of the commits nothing is
-    known of the other files: see ``note_of``.
+    ``base`` is the common ancestor's commit. Where one of the commits is not known, neither are
+    the other files: see ``note_of``.
     """
     if sides is None or base is None:
         return plan
@@ -55,14 +55,14 @@ def with_other_files(
 
 
 def note_of(plan: Plan) -> tuple[str, ...]:
-    """What the user should know where one file of several was scanned for the model."""
+    """Return a note for the user where only one file of several was scanned."""
     if plan.shards or not plan.needs_whole_model or model_of(plan.versions.path) is None:
         return ()
     return ("only this file of the model was scanned, the others are not known here",)
 
 
 def _others(repo: Repository, path: str, sides: Sides, base: str) -> Iterator[Versions]:
-    """The versions of the other files of the model that ``path`` is a part of."""
+    """Yield the versions of the other files of the model that ``path`` is a part of."""
     model = model_of(path)
     if model is None:
         return
@@ -74,7 +74,7 @@ def _others(repo: Repository, path: str, sides: Sides, base: str) -> Iterator[Ve
 
 
 def model_of(path: str) -> str | None:
-    """What the files of one model have in common, for one of several files."""
+    """Return a key that the files of one model share; ``None`` for a model in one file."""
     found = _SHARD.fullmatch(PurePosixPath(path).name)
     if found is None or int(found["total"]) < 2:
         return None
@@ -91,4 +91,4 @@ def _versions(repo: Repository, path: str, sides: Sides, base: str) -> Versions 
         contributors = [contributor(repo, name, text, path, rev) for name, rev, text in texts]
         return Versions(tuple(contributors), version(before, "the common ancestor"), path)
     except MergeError:
-        return None  # one side stores it otherwise: its own merge will say so
+        return None  # a side does not store it with git-theta: the merge of that file says so

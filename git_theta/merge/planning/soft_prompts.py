@@ -13,7 +13,7 @@ from git_theta.merge.planning.lora import result_entry
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
-# Their tensors hold keys and values for each of the tokens, once.
+# Prompts of these types hold keys and values for each of the tokens, once.
 _OF_KEYS = ("PREFIX_TUNING", "CARTRIDGE")
 
 
@@ -34,7 +34,7 @@ class PromptUnit:
 
     @property
     def weight(self) -> int:
-        """Bytes of these prompts and of the joined one."""
+        """Number of bytes of these prompts and of the joined one."""
         return sum(entry.length for entry in (*self.inputs, *self.results))
 
     @property
@@ -44,12 +44,12 @@ class PromptUnit:
 
 
 def may_be(group: Group) -> bool:
-    """Whether the group is called like a prompt."""
+    """Return whether the group has the name of a prompt."""
     return not group.is_lora and group.name == PROMPT
 
 
 def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
-    """The prompts joined by ``method``, or why they cannot be."""
+    """Join the prompts by ``method``, or return the reason why they cannot be joined."""
     (parameter,) = group.parameters
     sides = [side for side in versions.sides if group.is_in(side)]
     found = {side: e for side in sides if isinstance(e := parameter.entry(side), TensorEntry)}
@@ -79,7 +79,7 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
 
 
 def _no_prompts(versions: Versions, entries: list[TensorEntry]) -> str | None:
-    """Why the tensors are no prompts, if they are none."""
+    """Return the reason why the tensors are no prompts, if they are none."""
     for entry in entries:
         if len(entry.shape) != 2 or 0 in entry.shape or not is_merged(entry.dtype):
             return f"{entry.dtype} {list(entry.shape)} is no prompt, which is [tokens, width]"
@@ -93,7 +93,7 @@ def _parts(versions: Versions) -> int:
 
 
 def parts_of(fields: Fields) -> int:
-    """How many prompts a tensor has one after the other: two for encoder-decoders."""
+    """Return the number of prompts in a tensor: two for encoder-decoders."""
     if fields.get("peft_type") in _OF_KEYS:
         return 1
     parts = fields.get("num_transformer_submodules")

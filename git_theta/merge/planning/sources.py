@@ -1,4 +1,4 @@
-"""What a merge reads from commits: manifests, and what lies beside them."""
+"""The inputs of a merge in commits: manifests, and the files beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATISTICS = ("fisher", "gram")
 
 
 def version(text: bytes | None, name: str) -> Manifest | None:
-    """The manifest in a version of the file; ``None`` where there is no file, or an empty one.
+    """Return the manifest in a version of the file; ``None`` for no file, or an empty one.
 
     Raises ``MergeError`` where something else is stored.
     """
@@ -33,7 +33,7 @@ def version(text: bytes | None, name: str) -> Manifest | None:
 def contributor(
     repo: Repository, name: str, text: bytes | None, path: str, rev: str | None
 ) -> Contributor:
-    """One side, with what commit ``rev``, if it is known, has beside the checkpoint."""
+    """Return one side, with the files beside the checkpoint in commit ``rev``, if it is known."""
     found = version(text, name)
     if found is None:
         raise MergeError(f"{name} has an empty file here", path=path, hint="take one side of it")
@@ -42,7 +42,7 @@ def contributor(
 
 
 def statistics_of(repo: Repository, rev: str, path: str) -> dict[str, Manifest]:
-    """The statistics of the checkpoint at ``path``, by kind: ``model.fisher.safetensors``."""
+    """Return the statistics of a checkpoint by kind, as in ``model.fisher.safetensors``."""
     found = {}
     for kind in STATISTICS:
         name = PurePosixPath(path)
@@ -53,16 +53,16 @@ def statistics_of(repo: Repository, rev: str, path: str) -> dict[str, Manifest]:
 
 
 def is_statistic(path: str) -> bool:
-    """Whether a file is called like the statistics of a checkpoint."""
+    """Return whether a file has the name of a checkpoint's statistics."""
     return path.endswith(tuple(f".{kind}.safetensors" for kind in STATISTICS))
 
 
 def adapter_of(
     repo: Repository, found: Manifest | None, rev: str | None, path: str
 ) -> Fields | None:
-    """What the configuration beside an adapter says in commit ``rev``.
+    """Return the configuration beside an adapter in commit ``rev``.
 
-    ``None`` where there is none, or the checkpoint is no adapter; ``UNKNOWN`` where the commit is.
+    ``None`` for no configuration, or no adapter; ``UNKNOWN`` where the commit is not known.
     """
     if found is None or not _is_adapter(found):
         return None
@@ -75,7 +75,7 @@ def adapter_of(
 
 
 def config_path(path: str) -> str:
-    """Where the configuration of the adapter at ``path`` is."""
+    """Return the path of the configuration of the adapter at ``path``."""
     return str(PurePosixPath(path).with_name(CONFIG_FILE))
 
 

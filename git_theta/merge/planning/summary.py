@@ -15,7 +15,7 @@ from git_theta.merge.rules.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """How many parameters a rule merges; ``given`` are its hyperparameters as they were written."""
+    """Number of parameters that a rule merges; ``given`` are its hyperparameters as written."""
 
     match: str
     strategy: str
@@ -25,7 +25,7 @@ class RuleCount:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a plan does with the checkpoint at ``path``.
+    """Summary of a plan for the checkpoint at ``path``.
 
     ``taken`` counts, by the name of a side, parameters that it alone changed or that a rule takes
     from it; ``memory`` is about how many bytes of parameters are in memory at a time. ``device``
@@ -45,7 +45,7 @@ class Summary:
 
 
 def summarise(plan: Plan, device: str) -> Summary:
-    """The numbers of a plan; ``device`` is the setting."""
+    """Return the summary of a plan; ``device`` is the setting."""
     takes = [action for action in plan.actions if isinstance(action, Take)]
     why = Counter(action.why for action in takes)
     chosen = (action for action in takes if action.why in ("one-sided", "rule", "ancestor"))
@@ -83,7 +83,7 @@ def _memory(weights: Sequence[int]) -> int:
 
 
 def _device(name: str) -> str:
-    """Return where a merge will compute, without torch where that is known."""
+    """Return the device that a merge will use, without importing torch if that is known."""
     if name == "cpu" or (name == "auto" and not may_have_gpu()):
         return "cpu"
     from git_theta.merge.kernels.device import device_named

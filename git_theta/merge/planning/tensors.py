@@ -17,7 +17,7 @@ from git_theta.merge.rules.rules import Method, Rule
 
 
 def problem(versions: Versions, group: Group) -> str | None:
-    """Why no strategy can merge the parameter, if none can."""
+    """Return the reason why no strategy can merge the parameter, if none can."""
     (parameter,) = group.parameters
     if parameter.name == WHOLE_FILE:
         return f"{changed(versions, group)}, and no tensors are known that all sides have"
@@ -46,7 +46,7 @@ def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]
 
 
 def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
-    """The parameter merged by ``method``, or why it cannot be."""
+    """Merge the parameter by ``method``, or return the reason why it cannot be merged."""
     (parameter,) = group.parameters
     kind, name = method.strategy.kind, method.strategy.name
     if kind != "tensors":
@@ -64,7 +64,7 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
 
 
 def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEntry, ...] | str:
-    """The statistics of the parameter, or that some contributors lack it: all or none may."""
+    """Return the parameter's statistics, or the reason if only some contributors have them."""
     strategy, sides = method.strategy, versions.contributors
     kind = strategy.statistic
     if kind is None:
@@ -98,7 +98,7 @@ def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
 
 
 def _has_base(merges: Merge, stored: Entry | None) -> bool:
-    """Whether there is a base where the method needs one; a neutral element will do."""
+    """Return whether the method has the base that it needs; an identity value will do."""
     method = merges.method
     if merges.base or not method.strategy.needs_base(method.values):
         return True
@@ -110,9 +110,9 @@ def _tie(entry: Entry) -> str:
 
 
 def identity_value(name: str) -> Literal[1] | None:
-    """The value at which an adapter's parameter changes nothing: 1 for IA3, else ``None``.
+    """Return the value at which an adapter's parameter changes nothing: 1 for IA3, else ``None``.
 
-    Names are PEFT's: ``...ia3_l``. That of a LoRA update is 0, but of its factors' product, and
-    a prompt's is to be empty, which no tensor of its shape can be.
+    Names are PEFT's: ``...ia3_l``. A LoRA update has 0, but as the product of its factors. A
+    prompt changes nothing when it is empty, which no tensor of its shape can be.
     """
     return 1 if any(part.startswith("ia3_") for part in name.split(".")) else None

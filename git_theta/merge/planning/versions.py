@@ -1,4 +1,4 @@
-"""What is merged: the versions of one checkpoint, as manifests, and what identifies a parameter."""
+"""The versions of one checkpoint that are merged, as manifests, and identities of parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from git_theta.adapters import Config, Fields, config_of
 from git_theta.manifest import AliasEntry, Manifest, TensorEntry
 
 BASE = -1
-"""The place of the common ancestor, where contributors have the places 0, 1, ..."""
+"""The index of the common ancestor; contributors have the indices 0, 1, ..."""
 
 UNKNOWN: Fields = {}
-"""In place of an adapter's configuration: there may be one, in a commit that git does not tell."""
+"""Stands for an adapter's configuration that may exist, in a commit that is not known."""
 
 Entry = TensorEntry | AliasEntry
 Digest = Callable[[TensorEntry], str]
@@ -21,9 +21,9 @@ Identity = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Contributor:
-    """One side of a merge: what it is called, its checkpoint, and its statistics by kind.
+    """One side of a merge: its name, its checkpoint, and its statistics by kind.
 
-    ``adapter`` is what ``adapter_config.json`` beside the checkpoint says, if there is one.
+    ``adapter`` is the content of ``adapter_config.json`` beside the checkpoint, if there is one.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Contributor:
     _tables: dict[str, dict[str, Entry]] = field(default_factory=dict, compare=False, repr=False)
 
     def statistic(self, kind: str, name: str) -> TensorEntry | None:
-        """The statistic of the parameter called ``name``, if there is one."""
+        """Return the statistic of the parameter called ``name``, if there is one."""
         if kind not in self.statistics:
             return None
         if kind not in self._tables:
@@ -47,7 +47,7 @@ class Contributor:
 class Versions:
     """All sides of a merge, ours first, and their common ancestor, if there is one.
 
-    ``path`` is the checkpoint's, which rules can be for. ``base_adapter`` is the ancestor's
+    ``path`` is the checkpoint's, which rules can match. ``base_adapter`` is the ancestor's
     ``Contributor.adapter``.
     """
 
@@ -59,43 +59,43 @@ class Versions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the contributors are called."""
+        """Names of the contributors."""
         return tuple(contributor.name for contributor in self.contributors)
 
     @property
     def sides(self) -> range:
-        """The places of the contributors."""
+        """Indices of the contributors."""
         return range(len(self.contributors))
 
     def manifest(self, side: int) -> Manifest:
-        """The checkpoint of a contributor, or of the common ancestor (``BASE``)."""
+        """Return the checkpoint of a contributor, or of the common ancestor (``BASE``)."""
         found = self.base if side == BASE else self.contributors[side].manifest
         assert found is not None, "nothing is taken from an ancestor that is not there"
         return found
 
     def adapter(self, side: int) -> Fields | None:
-        """The adapter's configuration on a side, or of the common ancestor (``BASE``)."""
+        """Return the adapter's configuration on a side, or of the common ancestor (``BASE``)."""
         return self.base_adapter if side == BASE else self.contributors[side].adapter
 
     def config(self, side: int) -> Config | None:
-        """What ``adapter`` says of scales, if it is known; ``FormatError`` if it is malformed."""
+        """Return the scales in ``adapter``, if it is known; ``FormatError`` if it is malformed."""
         fields = self.adapter(side)
         if fields and side not in self._configs:
             self._configs[side] = config_of(fields)
         return self._configs.get(side)
 
     def name(self, side: int) -> str:
-        """What a side is called in messages."""
+        """Return the name of a side in messages."""
         return "the common ancestor" if side == BASE else self.names[side]
 
     def named(self, sides: Sequence[int]) -> str:
-        """Sides in a sentence."""
+        """Return the names of sides for a sentence."""
         return joined([self.name(side) for side in sides])
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterVersions:
-    """One parameter in every version: its entry, and an identity that equals where it does.
+    """One parameter in every version: its entry, and an identity that is equal where it is.
 
     Both are ``None`` where a version lacks it.
     """
@@ -107,23 +107,23 @@ class ParameterVersions:
     identities: tuple[Identity | None, ...]
 
     def entry(self, side: int) -> Entry | None:
-        """The parameter as a side has it."""
+        """Return the side's entry of the parameter."""
         return self.base if side == BASE else self.entries[side]
 
     def identity(self, side: int) -> Identity | None:
-        """Its identity there."""
+        """Return the side's identity of the parameter."""
         return self.base_identity if side == BASE else self.identities[side]
 
     def holders(self, identity: Identity | None) -> tuple[int, ...]:
-        """The sides that have it just so."""
+        """Return the sides whose parameter has this identity."""
         return tuple(side for side, own in enumerate(self.identities) if own == identity)
 
 
 def parameter_versions(versions: Versions, digest: Digest) -> list[ParameterVersions]:
-    """Every parameter of any contributor, ours in the order of the file, then further ones.
+    """Return every parameter of any version: ours in the order of the file, then the others.
 
-    Those that only the ancestor has come last. ``digest`` gives the BLAKE3 hash of all bytes of a
-    tensor, and is asked only where versions cut a tensor into chunks of different lengths.
+    Those that only the ancestor has come last. ``digest`` returns the BLAKE3 hash of all bytes of
+    a tensor. It is called only where versions cut a tensor into chunks of different lengths.
     """
     manifests = [contributor.manifest for contributor in versions.contributors]
     tables = [entries(manifest) for manifest in manifests]
@@ -133,7 +133,7 @@ def parameter_versions(versions: Versions, digest: Digest) -> list[ParameterVers
 
 
 def entries(manifest: Manifest) -> dict[str, Entry]:
-    """Everything that has a name in a checkpoint."""
+    """Return the tensors and aliases of a checkpoint by name."""
     found: dict[str, Entry] = {entry.name: entry for entry in manifest.tensors}
     found.update((alias.name, alias) for alias in manifest.aliases)
     return found
@@ -175,5 +175,5 @@ def _identity(entry: Entry | None, content: object) -> Identity | None:
 
 
 def joined(names: Sequence[str]) -> str:
-    """Names in a sentence: ``a, b and c``."""
+    """Return names for a sentence: ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
