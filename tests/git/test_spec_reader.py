@@ -78,7 +78,7 @@ def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
 
 
 def test_chains_packs_shared_chunks_and_odd_files_are_read(model: Repo) -> None:
-    weights, files = tensors(layers=12), {}
+    weights, files = tensors(rows=64, layers=12), {}
     for step in range(3):
         weights = finetuned(weights, seed=step)
         files = {
