@@ -12,7 +12,7 @@ from git_theta.adapters.names import Names, Parameter, check_float, mismatch
 from git_theta.adapters.stored import Stored
 from git_theta.adapters.updates import LowRank, Update
 from git_theta.encodings.factors import Matrix
-from git_theta.encodings.rounding import FORMATS
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.rows import columns_of
 from git_theta.errors import FormatError
 

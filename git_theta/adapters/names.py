@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from git_theta.encodings.rounding import FORMATS
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.errors import UsageError
 
 _SHOWN = 5

@@ -10,8 +10,8 @@ from git_theta.adapters.config import Config
 from git_theta.adapters.names import Names, Parameter, check_float, mismatch
 from git_theta.adapters.stored import Stored
 from git_theta.adapters.updates import Scaling, Update
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.ia3 import COLUMNS, ROWS, Scales
-from git_theta.encodings.rounding import FORMATS
 from git_theta.encodings.rows import columns_of
 from git_theta.errors import FormatError
 

@@ -14,7 +14,7 @@ from git_theta import formats
 from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.files import FileSource
 from git_theta.core.layout import Alias, Layout, TensorSpan
-from git_theta.encodings.rounding import FORMATS, narrow, widen
+from git_theta.encodings.float_formats import FORMATS, narrow, widen
 from git_theta.errors import FormatError, UsageError, naming
 
 Words = NDArray[Any]

@@ -16,9 +16,9 @@ from git_theta.adapters.stored import Stored
 from git_theta.core.layout import Encoded, Geometry
 from git_theta.core.registry import Bytes
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.ia3 import Scales, encode_with_scales, scale
 from git_theta.encodings.low_rank import encode_with_factors
-from git_theta.encodings.rounding import FORMATS
 from git_theta.encodings.rows import columns_of
 
 

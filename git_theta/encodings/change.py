@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words
-from git_theta.encodings.rounding import Doubles, FloatFormat, spacing, widen
+from git_theta.encodings.float_formats import Doubles, FloatFormat, spacing, widen
+from git_theta.encodings.zigzag import Words
 
 Indices = NDArray[np.intp]
 

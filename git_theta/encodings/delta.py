@@ -14,7 +14,7 @@ from git_theta.core.buffers import new_array
 from git_theta.core.kernels import Coded, Flaw, Model
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings import models
-from git_theta.encodings.difference import as_words, fit, word_size
+from git_theta.encodings.zigzag import as_words, fit, word_size
 from git_theta.errors import CorruptObjectError
 
 Bytes = NDArray[np.uint8]

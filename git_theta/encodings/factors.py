@@ -13,8 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words, difference, restore
-from git_theta.encodings.rounding import (
+from git_theta.encodings.float_formats import (
     FORMATS,
     Doubles,
     FloatFormat,
@@ -23,6 +22,7 @@ from git_theta.encodings.rounding import (
     widen,
     widen_single,
 )
+from git_theta.encodings.zigzag import Words, difference, restore
 
 # Integers are stored as zigzag words.
 INTEGERS = {"I8": 1, "I16": 2, "I32": 4, "I64": 8}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.core.layout import Encoded, Geometry, Part
-from git_theta.encodings.difference import word_size
+from git_theta.encodings.zigzag import word_size
 from git_theta.errors import CorruptObjectError
 
 Bytes = NDArray[np.uint8]

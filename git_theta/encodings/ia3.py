@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.core.layout import Encoded, Geometry
-from git_theta.encodings.difference import Words
+from git_theta.encodings.float_formats import FORMATS, FloatFormat, narrow, widen, widen_single
 from git_theta.encodings.residual import add_residual, part_of, residual_parts
-from git_theta.encodings.rounding import FORMATS, FloatFormat, narrow, widen, widen_single
 from git_theta.encodings.rows import Rows
 from git_theta.encodings.scaling import find_scales
+from git_theta.encodings.zigzag import Words
 from git_theta.errors import CorruptObjectError
 
 Bytes = NDArray[np.uint8]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.change import Change, spread
-from git_theta.encodings.deciding import find_signal
+from git_theta.encodings.factorization import factorise
 from git_theta.encodings.factors import INTEGERS, Arithmetic, Factors, Matrix, predict
-from git_theta.encodings.fitting import factorise
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.quantising import quantise
+from git_theta.encodings.rank_detection import find_signal
 from git_theta.encodings.residual import add_residual, part_of, residual_parts
-from git_theta.encodings.rounding import FORMATS
 from git_theta.encodings.rows import Rows
 from git_theta.errors import CorruptObjectError
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from git_theta.core import kernels
 from git_theta.core.dtypes import DType
 from git_theta.core.kernels import LITERALS, MAX_CONTEXTS, MAX_LANES, TOKENS, TOTAL, Literals, Model
-from git_theta.encodings.difference import Words
+from git_theta.encodings.zigzag import Words
 from git_theta.errors import CorruptObjectError
 
 # A context of its own for a key that so many words have: its table takes about 30 bytes.

@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from git_theta.encodings.change import spread
-from git_theta.encodings.difference import Words
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
-from git_theta.encodings.rounding import Doubles, FloatFormat
+from git_theta.encodings.float_formats import Doubles, FloatFormat
+from git_theta.encodings.zigzag import Words
 
 _SAMPLE = 1 << 16
 # Error of an element, in powers of half a typical spacing. With the coarser ones nearly all

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.core.layout import Part
-from git_theta.encodings.difference import Words, difference, restore
 from git_theta.encodings.gaps import from_gaps, to_gaps
+from git_theta.encodings.zigzag import Words, difference, restore
 from git_theta.errors import CorruptObjectError
 
 # At this share a gap costs 2.4 bits beside its value; dense, a right element costs 1 bit.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from git_theta.core.dtypes import element_count
 from git_theta.core.layout import Geometry
-from git_theta.encodings.difference import Words
-from git_theta.encodings.rounding import FORMATS, FloatFormat
+from git_theta.encodings.float_formats import FORMATS, FloatFormat
+from git_theta.encodings.zigzag import Words
 
 Bytes = NDArray[np.uint8]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from git_theta.encodings.change import spread
-from git_theta.encodings.difference import Words
-from git_theta.encodings.rounding import FORMATS, Doubles, FloatFormat, narrow, spacing, widen
+from git_theta.encodings.float_formats import FORMATS, Doubles, FloatFormat, narrow, spacing, widen
+from git_theta.encodings.zigzag import Words
 
 ROWS, COLUMNS = 0, 1
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from git_theta.core import kernels
 from git_theta.core.layout import Encoded, Geometry, Part
-from git_theta.encodings.difference import Words, as_words, difference, fit, restore, word_size
 from git_theta.encodings.gaps import iter_positions, to_gaps
+from git_theta.encodings.zigzag import Words, as_words, difference, fit, restore, word_size
 from git_theta.errors import CorruptObjectError
 
 Bytes = NDArray[np.uint8]

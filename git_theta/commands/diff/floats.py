@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from git_theta.core.dtypes import dtype
 from git_theta.core.registry import Bytes
-from git_theta.encodings.rounding import FORMATS
-from git_theta.encodings.rounding import widen as widen_float
+from git_theta.encodings.float_formats import FORMATS
+from git_theta.encodings.float_formats import widen as widen_float
 
 Doubles = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Source, TensorSpan
 from git_theta.core.messages import as_typed
 from git_theta.core.registry import Bytes
-from git_theta.encodings.rounding import FORMATS, widen
+from git_theta.encodings.float_formats import FORMATS, widen
 from git_theta.errors import UsageError
 from git_theta.manifest import Manifest, TensorEntry
 from git_theta.store import ObjectStore

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from git_theta.adapters import LowRank, Names, Parameter, Replacement, Scaling, read_adapter
 from git_theta.core.dtypes import dtype
 from git_theta.core.layout import Geometry
-from git_theta.encodings.rounding import FORMATS, spacing, widen
+from git_theta.encodings.float_formats import FORMATS, spacing, widen
 from git_theta.errors import FormatError, UsageError
 
 with warnings.catch_warnings():

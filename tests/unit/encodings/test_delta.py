@@ -7,7 +7,7 @@ from git_theta.codec import estimate
 from git_theta.core.dtypes import dtype
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.delta import ENCODING
-from git_theta.encodings.difference import difference, restore
+from git_theta.encodings.zigzag import difference, restore
 from git_theta.errors import CorruptObjectError
 from tests.support.weights import NUMPY
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from git_theta.core.hashes import content_hash
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
-from git_theta.encodings.rounding import FORMATS, narrow
+from git_theta.encodings.float_formats import FORMATS, narrow
 from tests.support.weights import NUMPY, gaussian, lora, merged
 
 SINGLE = FORMATS["F32"]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Encoded, Geometry, Part
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.ia3 import COLUMNS, ENCODING, ROWS, Scales, encode_with_scales, scale
-from git_theta.encodings.rounding import FORMATS
 from git_theta.errors import CorruptObjectError
 from tests.support.weights import NUMPY, gaussian, minilm, raw, stored
 

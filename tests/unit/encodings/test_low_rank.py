@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from git_theta.core.dtypes import dtype
 from git_theta.core.layout import Encoded, Geometry, Part
-from git_theta.encodings import fitting, low_rank
+from git_theta.encodings import factorization, low_rank
 from git_theta.encodings.change import spread
 from git_theta.encodings.factors import Arithmetic, Matrix
+from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.low_rank import ENCODING, encode_with_factors
 from git_theta.encodings.quantising import quantise
-from git_theta.encodings.rounding import FORMATS
 from git_theta.errors import CorruptObjectError
 from tests.support.weights import NUMPY, gaussian, lora, merged, minilm, raw, stored
 
@@ -249,7 +249,7 @@ def test_without_refinement_it_costs_more_and_comes_back(monkeypatch):
     left, right = lora(base.shape, 8, 1, size=1e-3)
     actual = base + left @ right
     refined = find(actual, base, "F32")
-    monkeypatch.setattr(fitting, "_BUDGET", 0)
+    monkeypatch.setattr(factorization, "_BUDGET", 0)
     plain = find(actual, base, "F32")
     check(plain, actual, base, "F32")
     assert stored(refined) < 0.9 * stored(plain)

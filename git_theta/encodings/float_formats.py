@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.encodings.difference import Words
+from git_theta.encodings.zigzag import Words
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Whether a change is of low rank but for rounding, from samples and at little cost.
+"""Tell whether a change is of low rank but for rounding, from samples and at little cost.
 
 Rounding is noise of known size: singular values of noise alone do not exceed (sqrt(rows) +
 sqrt(columns)) * sigma. What exceeds it is signal. The rest may be a little more than rounding (two
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from git_theta.encodings.change import Change, noise_scales, spread
-from git_theta.encodings.rounding import Doubles, Floats
+from git_theta.encodings.float_formats import Doubles, Floats
 
 # A square sample of 16 more shows such a rank, and OpenBLAS works on it without its threads, which
 # on a busy machine made 3 ms into 300.

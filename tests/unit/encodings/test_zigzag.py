@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta.core.dtypes import dtype
-from git_theta.encodings.difference import as_words, difference, fit, restore, word_size
+from git_theta.encodings.zigzag import as_words, difference, fit, restore, word_size
 
 SIZES = [1, 2, 4, 8]
 FLOATS = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_theta.encodings.rounding import FORMATS, narrow, spacing, widen, widen_single
+from git_theta.encodings.float_formats import FORMATS, narrow, spacing, widen, widen_single
 from tests.support.weights import NUMPY
 
 SIXTEEN = np.arange(1 << 16, dtype=np.uint16)

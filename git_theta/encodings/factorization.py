@@ -1,4 +1,4 @@
-"""Finds the factors of a change that is of low rank but for the rounding of the sum.
+"""Find the factors of a change that is of low rank but for the rounding of the sum.
 
 W' = round(W + L R) is known, W' - W = L R + noise, where the noise is at most half the spacing of
 floats at W', which differs from element to element by orders of magnitude. A randomised range
@@ -16,8 +16,8 @@ import math
 import numpy as np
 
 from git_theta.encodings.change import Change, Indices, noise_scales, spread
-from git_theta.encodings.deciding import Signal, rank_above, rank_limit
-from git_theta.encodings.rounding import Doubles
+from git_theta.encodings.float_formats import Doubles
+from git_theta.encodings.rank_detection import Signal, rank_above, rank_limit
 
 _OVERSAMPLING = 8
 # Rounds of least squares: the noise assumed beside the rounding, in typical spacings. Falling,
