@@ -14,34 +14,6 @@ from tests.support.repo import Repo
 
 PROGRAM = Path(sys.executable).with_name("git-theta")
 
-# Measuring a child's coverage takes 0.11 s of processor time, a third of a filter's start, and
-# these tests start thousands. What children run is run by the tests of these modules.
-_MEASURED = (
-    "commands",
-    "diff",
-    "diff_driver",
-    "everyday",
-    "failures",
-    "filter_protocol",
-    "fsck",
-    "hooks",
-    "merge_commands",
-    "mirror",
-    "push_protection",
-    "repair",
-    "repository",
-    "revisions",
-    "status",
-    "update",
-    "whole_files",
-)
-
-
-@pytest.fixture(autouse=True)
-def _measures_few_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.path.stem.removeprefix("test_") not in _MEASURED:
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-
 
 @pytest.fixture
 def theta():
