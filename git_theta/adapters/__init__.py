@@ -14,7 +14,7 @@ from git_theta.adapters.config import (
     parse_fields,
 )
 from git_theta.adapters.names import Names, Parameter
-from git_theta.adapters.peft import read_adapter
+from git_theta.adapters.peft import read_adapter, tensor_file
 from git_theta.adapters.sparse import read_sparse
 from git_theta.adapters.updates import LowRank, Replacement, Scaling, Sparse, Update
 
@@ -35,4 +35,5 @@ __all__ = [
     "parse_fields",
     "read_adapter",
     "read_sparse",
+    "tensor_file",
 ]

@@ -40,7 +40,7 @@ def read_adapter(data: Path, names: Names) -> list[Update]:
     ``UsageError`` where the adapter is for another model or of a kind that cannot be merged,
     ``FormatError`` where it is broken.
     """
-    path = _tensor_file(data)
+    path = tensor_file(data)
     config = read_config(path.parent / "adapter_config.json")
     tensors = read_tensors(path)
     with naming(str(path)):
@@ -53,7 +53,8 @@ def read_adapter(data: Path, names: Names) -> list[Update]:
         return updates
 
 
-def _tensor_file(data: Path) -> Path:
+def tensor_file(data: Path) -> Path:
+    """Return the file of tensors in an adapter's folder; ``UsageError`` where there is none."""
     if data.is_file():
         return data
     found = [data / name for name in _FILES if (data / name).is_file()]

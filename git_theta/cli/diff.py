@@ -49,7 +49,9 @@ def command(
     A and B are what `git diff` takes: without them the index is compared with the work tree, A
     alone with the work tree, A..B is A B. Only tensors that changed are decoded. RELATIVE is the
     L2 norm of the change over that of the old values, COSINE that between old and new values, MAX
-    the largest change of one element, CHANGED the share of elements that changed.
+    the largest change of one element, CHANGED the share of elements that changed. With --all, RANK
+    is the numerical rank of the change, in a sample of 256 rows and columns. LoRA adapters are
+    compared by the products of their factors; with --no-index a folder stands for its adapter.
 
     \b
     Examples:
@@ -58,12 +60,17 @@ def command(
       git theta diff main..experiment --all --sort change
       git theta diff v1.0 v2.0 --stat
       git theta diff --no-index old.safetensors new.safetensors
+      git theta diff --no-index adapter-1/ adapter-2/ --all
     """
     with _opened(words, paths, staged, no_index) as (pairs, workspace):
         settings = workspace.storage.settings if workspace else Settings()
         documents = []
         for pair in pairs:
-            found = None if stat else diff.measured(pair, settings.workers, workspace)
+            found = (
+                None
+                if stat
+                else diff.measured(pair, settings.workers, workspace, with_ranks=by_tensor)
+            )
             summary = diff.summarise(pair, found)
             rows = diff.rows_of(found or [], by_tensor, order)
             documents.append(diff_text.document(pair, summary, rows))

@@ -9,8 +9,11 @@ from git_theta.cli.text import printable, table
 from git_theta.commands.diff import Kind, Pair, Row, Summary, Sums
 from git_theta.core.messages import plural
 
-_HEADER = ("CHANGE", "TENSOR", "DTYPE", "SHAPE", "RELATIVE", "COSINE", "MAX", "CHANGED", "NOTE")
-_RIGHT = (4, 5, 6, 7)
+_HEADER = (
+    *("CHANGE", "TENSOR", "DTYPE", "SHAPE"),
+    *("RELATIVE", "COSINE", "MAX", "CHANGED", "RANK", "NOTE"),
+)
+_RIGHT = (4, 5, 6, 7, 8)
 _KINDS: tuple[Kind, ...] = ("changed", "cast", "reshaped", "renamed", "added", "removed")
 
 
@@ -54,6 +57,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if sums.cosine is None else f"{sums.cosine:.6f}",
         _number(sums.largest if sums.is_measured else None),
         "" if sums.share is None else f"{100 * sums.share:.3g}%",
+        "" if row.rank is None else f"{row.rank.value}{'+' if row.rank.is_least else ''}",
         _note(sums),
     )
 
@@ -109,4 +113,6 @@ def _fields(row: Row) -> dict[str, Any]:
         "share": sums.share,
         "nans": sums.nans,
         "infinities": sums.infinities,
+        "rank": None if row.rank is None else row.rank.value,
+        "rank_is_least": None if row.rank is None else row.rank.is_least,
     }

@@ -51,6 +51,21 @@ def differences(
     return list(_records(decode(out).split("\0"), args[0] != "diff-tree" and not staged))
 
 
+def ends(
+    repo: Repository, commits: Sequence[str], staged: bool = False
+) -> tuple[str | None, str | None]:
+    """Return the two versions that ``differences`` compares.
+
+    Each is the id of a commit, ``""`` for the index, or ``None`` for the work tree.
+    """
+    args = _command(repo, commits, staged)
+    if args[0] == "diff-tree":
+        return args[-2], args[-1]
+    if args[0] == "diff-files":
+        return "", None
+    return args[-1], "" if staged else None
+
+
 def _command(repo: Repository, commits: Sequence[str], staged: bool) -> list[str]:
     ends = [name for name in commits if not name.startswith("^")]
     starts = [name.removeprefix("^") for name in commits if name.startswith("^")]

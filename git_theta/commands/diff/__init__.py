@@ -5,6 +5,7 @@ how the changes are stored, ``values`` at the values; ``rows`` puts it together.
 """
 
 from git_theta.commands.diff.changes import Kind
+from git_theta.commands.diff.ranks import Rank
 from git_theta.commands.diff.rows import (
     Measured,
     Order,
@@ -24,6 +25,7 @@ __all__ = [
     "Measured",
     "Order",
     "Pair",
+    "Rank",
     "Row",
     "Summary",
     "Sums",

@@ -9,8 +9,10 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
+from git_theta.commands.diff.adapters import compare_products, product_changes
 from git_theta.commands.diff.changes import Kind, TensorChange, compare_tensors, tensors_of
 from git_theta.commands.diff.encodings import update_of
+from git_theta.commands.diff.ranks import Rank
 from git_theta.commands.diff.values import Sums, measure
 from git_theta.commands.diff.versions import Pair, fetch
 from git_theta.core.grouping import by_pattern, pattern_of
@@ -33,7 +35,8 @@ class Row:
     """Tensors that changed alike; ``name`` is a pattern where they are several.
 
     ``before`` is the old name where they were renamed. ``size`` is in bytes. ``shape`` is ``None``
-    where they differ in it. ``update`` is how the change is stored, where that tells.
+    where they differ in it. ``update`` is how the change is stored, where that tells. ``rank`` is
+    that of the change of one tensor, where it was measured.
     """
 
     name: str
@@ -45,15 +48,21 @@ class Row:
     shapes: tuple[tuple[int, ...], ...] | None
     size: int
     sums: Sums | None
+    rank: Rank | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A change, how it is stored, and how far the values moved."""
+    """A change, how it is stored, how far the values moved, and in how many directions.
+
+    ``tensors`` is how many changed: both factors of an adapter's product may.
+    """
 
     change: TensorChange
     update: str | None = None
     sums: Sums | None = None
+    rank: Rank | None = None
+    tensors: int = 1
 
 
 def summarise(pair: Pair, found: Sequence[Measured] | None = None) -> Summary:
@@ -63,21 +72,34 @@ def summarise(pair: Pair, found: Sequence[Measured] | None = None) -> Summary:
     """
     tensors = tensors_of(pair.new.manifest or pair.old.manifest)
     told = unmeasured(pair) if found is None else found
-    return Summary(len(tensors), dict(Counter(each.change.kind for each in told)))
+    counts: Counter[Kind] = Counter()
+    for each in told:
+        counts[each.change.kind] += each.tensors
+    return Summary(len(tensors), dict(counts))
 
 
-def measured(pair: Pair, workers: int, workspace: Workspace | None = None) -> list[Measured]:
+def measured(
+    pair: Pair, workers: int, workspace: Workspace | None = None, with_ranks: bool = False
+) -> list[Measured]:
     """Return every tensor that changed; those that may be remote are fetched to ``workspace``."""
     changes = compare_tensors(pair.old.manifest, pair.new.manifest)
+    products = product_changes(pair, changes)
+    covered = {each.name for product in products for each in product.changes}
+    changes = [change for change in changes if change.name not in covered]
     if workspace:
-        fetch(workspace, changes)
-    sums = measure(changes, pair.old.content, pair.new.content, workers)
-    return [
-        Measured(change, update_of(change, workspace.store) if workspace else None, found)
-        for change, found in zip(changes, sums, strict=True)
+        fetch(workspace, changes, [tensor for each in products for tensor in each.tensors])
+    figures = measure(changes, pair.old.content, pair.new.content, workers, with_ranks)
+    found = [
+        Measured(change, update_of(change, workspace.store) if workspace else None, sums, rank)
+        for change, (sums, rank) in zip(changes, figures, strict=True)
         # Equal bytes that were cut into other chunks.
-        if not (change.kind == "changed" and found and not found.changed)
+        if not (change.kind == "changed" and sums and not sums.changed)
     ]
+    found += [
+        Measured(each.change, each.update, compare_products(each, pair), tensors=len(each.changes))
+        for each in products
+    ]
+    return sorted(found, key=lambda each: natural_order(each.change.name))
 
 
 def unmeasured(pair: Pair) -> list[Measured]:
@@ -127,4 +149,5 @@ def _row(pattern: str, group: Sequence[Measured]) -> Row:
         shapes=shapes.pop() if len(shapes) == 1 else None,
         size=sum(each.change.tensor.size for each in group),
         sums=reduce(add, sums) if sums else None,
+        rank=group[0].rank if alone else None,
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.floats import is_number, widen
+from git_theta.commands.diff.ranks import Rank, Sample, sample_of
 from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.registry import Bytes
@@ -42,7 +43,8 @@ class Sums:
     """Sums over the elements of a tensor, or of several: they add up.
 
     Squares and products are over elements that are finite in both versions. Of a dtype without
-    numbers (packed, or unknown) only bytes that changed are counted.
+    numbers (packed, or unknown) only bytes that changed are counted, and of a product of factors,
+    which has no ``elements`` that are looked at, the ``largest`` change is not known.
     """
 
     elements: int = 0
@@ -51,7 +53,7 @@ class Sums:
     new_squares: float = 0.0
     products: float = 0.0
     squares: float = 0.0
-    largest: float = 0.0
+    largest: float | None = 0.0
     nans: tuple[int, int] = (0, 0)
     infinities: tuple[int, int] = (0, 0)
     is_measured: bool = True
@@ -65,7 +67,7 @@ class Sums:
             self.new_squares + other.new_squares,
             self.products + other.products,
             self.squares + other.squares,
-            max(self.largest, other.largest),
+            _largest(self.largest, other.largest),
             (self.nans[0] + other.nans[0], self.nans[1] + other.nans[1]),
             (self.infinities[0] + other.infinities[0], self.infinities[1] + other.infinities[1]),
             self.is_measured and other.is_measured,
@@ -93,6 +95,10 @@ class Sums:
         return ratio if ratio is None or math.isfinite(ratio) else None
 
 
+def _largest(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else max(one, other)
+
+
 def can_measure(change: TensorChange) -> bool:
     """Tell whether values can be compared one by one: both are there, as many, laid out alike."""
     old, new = change.old, change.new
@@ -104,10 +110,17 @@ def can_measure(change: TensorChange) -> bool:
     return same and alike and whole and _elements(old) == _elements(new)
 
 
+Figures = tuple[Sums | None, Rank | None]
+
+
 def measure(
-    changes: Sequence[TensorChange], old: Content, new: Content, workers: int
-) -> list[Sums | None]:
-    """Return the sums of each change, ``None`` of those that cannot be measured.
+    changes: Sequence[TensorChange],
+    old: Content,
+    new: Content,
+    workers: int,
+    with_ranks: bool = False,
+) -> list[Figures]:
+    """Return the sums of each change, and its rank, ``None`` where they cannot be measured.
 
     Chunks are decoded on ``workers`` threads, a chunk of each version per thread at a time.
     Whatever ``old`` and ``new`` raise passes through.
@@ -115,18 +128,32 @@ def measure(
     # Tied tensors change alike, and are measured once.
     owners: dict[object, int] = {}
     rows = [_same_as(owners, at, change) for at, change in enumerate(changes)]
+    samples = {at: _sample(changes[at]) for at in {*rows} if with_ranks and at is not None}
     segments = (
         segment
         for at, change in enumerate(changes)
         if rows[at] == at
-        for segment in _segments(at, change)
+        for segment in _segments(at, change, samples.get(at))
     )
     found: dict[int, Sums] = {}
     groups = batches(segments, lambda segment: segment.size, _BATCH)
     for results in in_order(lambda group: _measured(group, old, new), groups, workers):
         for at, sums in results:
             found[at] = found[at] + sums if at in found else sums
-    return [None if row is None else found.get(row) for row in rows]
+    return [(None, None) if row is None else _figures(row, found, samples) for row in rows]
+
+
+def _figures(row: int, found: dict[int, Sums], samples: dict[int, Sample | None]) -> Figures:
+    sample = samples.get(row)
+    return found.get(row), sample.rank if sample else None
+
+
+def _sample(change: TensorChange) -> Sample | None:
+    assert change.old
+    assert change.new
+    if change.new.view != (0, None):
+        return None
+    return sample_of(change.new.shape, (change.old.dtype, change.new.dtype))
 
 
 def _same_as(owners: dict[object, int], at: int, change: TensorChange) -> int | None:
@@ -140,11 +167,16 @@ def _same_as(owners: dict[object, int], at: int, change: TensorChange) -> int | 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Chunks of both versions that hold the same elements of tensor number ``at``."""
+    """Chunks of both versions that hold the same elements of tensor number ``at``.
+
+    ``first`` is the number of the first of them in the tensor.
+    """
 
     at: int
+    first: int
     dtypes: tuple[str, str]
     chunks: tuple[tuple[Chunk, ...], tuple[Chunk, ...]]
+    sample: Sample | None
 
     @property
     def size(self) -> int:
@@ -155,7 +187,7 @@ def _elements(tensor: Tensor) -> int:
     return tensor.size // dtype(tensor.dtype).word
 
 
-def _segments(at: int, change: TensorChange) -> Iterator[_Segment]:
+def _segments(at: int, change: TensorChange, sample: Sample | None) -> Iterator[_Segment]:
     """Cut a tensor where both versions are cut: mostly after every chunk."""
     assert change.old
     assert change.new
@@ -163,7 +195,7 @@ def _segments(at: int, change: TensorChange) -> Iterator[_Segment]:
     names = (change.old.dtype, change.new.dtype)
     words = [dtype(name).word for name in names]
     taken: tuple[list[Chunk], list[Chunk]] = ([], [])
-    ends = [0, 0]
+    ends, first = [0, 0], 0
     rest = [list(reversed(tensor.chunks)) for tensor in tensors]
     while rest[0] or rest[1]:
         # In elements, multiplied out: a chunk may end inside one.
@@ -173,8 +205,8 @@ def _segments(at: int, change: TensorChange) -> Iterator[_Segment]:
         taken[side].append(chunk)
         ends[side] += chunk.length
         if ends[0] * words[1] == ends[1] * words[0] and ends[0] % words[0] == 0:
-            yield _Segment(at, names, (tuple(taken[0]), tuple(taken[1])))
-            taken = ([], [])
+            yield _Segment(at, first, names, (tuple(taken[0]), tuple(taken[1])), sample)
+            taken, first = ([], []), ends[0] // words[0]
 
 
 def _measured(group: list[_Segment], old: Content, new: Content) -> list[tuple[int, Sums]]:
@@ -186,12 +218,13 @@ def _sums(segment: _Segment, old: Content, new: Content) -> Sums:
     words = [dtype(name).word for name in segment.dtypes]
     total = Sums()
     while True:
+        first = segment.first + total.elements
         before, after = (
             stream.take(_BLOCK * word) for stream, word in zip(streams, words, strict=True)
         )
         if not before.size:
             return total
-        total += _block(before, after, *segment.dtypes)
+        total += _block(before, after, segment, first)
 
 
 def _pieces(segment: _Segment, old: Content, new: Content) -> list[Iterable[Bytes]]:
@@ -224,11 +257,14 @@ class _Stream:
         return taken
 
 
-def _block(before: Bytes, after: Bytes, old_dtype: str, new_dtype: str) -> Sums:
+def _block(before: Bytes, after: Bytes, segment: _Segment, first: int) -> Sums:
+    old_dtype, new_dtype = segment.dtypes
     if not is_number(old_dtype):
         changed = int(np.count_nonzero(before != after))
         return Sums(elements=before.size, changed=changed, is_measured=False)
     old, new = widen(before, old_dtype), widen(after, new_dtype)
+    if segment.sample:
+        segment.sample.fill(first, old, new)
     if old_dtype == new_dtype:
         word = f"<u{dtype(old_dtype).word}"
         changed = int(np.count_nonzero(before.view(word) != after.view(word)))

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta import manifest, transfer
+from git_theta.adapters import CONFIG_FILE, Fields, parse_fields, tensor_file
 from git_theta.checkpoint.chunking import SourceStream
 from git_theta.checkpoint.on_disk import FileContent
 from git_theta.checkpoint.reader import Reader
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.commands.comparison import State, state_of
-from git_theta.commands.diff.changes import TensorChange
+from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.values import Content, can_measure
-from git_theta.core.files import FileSource
+from git_theta.core.files import FileSource, read_regular
 from git_theta.core.settings import Settings
-from git_theta.errors import UsageError, naming
-from git_theta.git.raw_diff import Record, differences
+from git_theta.errors import ThetaError, UsageError, naming
+from git_theta.git import Repository
+from git_theta.git.raw_diff import Record, differences, ends
+from git_theta.git.repository import MANIFEST_LIMIT
 from git_theta.git.tracked import TrackedPaths
 from git_theta.manifest import Manifest
+from git_theta.merge.planning.sources import config_path
 from git_theta.workspace import Workspace
+
+LORA = ".lora_"
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One version; ``manifest`` is ``None`` where there is no checkpoint."""
+    """One version; ``manifest`` is ``None`` where there is no checkpoint.
+
+    ``fields`` are the configuration beside an adapter, where it is known.
+    """
 
     manifest: Manifest | None
     content: Content
+    fields: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +66,16 @@ def in_repository(
     A file in the work tree is read, and hashed, but not stored.
     """
     with ExitStack() as stack:
-        yield _pairs(workspace, differences(workspace.repo, commits, paths, staged), stack)
+        records = differences(workspace.repo, commits, paths, staged)
+        yield _pairs(workspace, records, ends(workspace.repo, commits, staged), stack)
 
 
-def _pairs(workspace: Workspace, records: Sequence[Record], stack: ExitStack) -> Iterator[Pair]:
+def _pairs(
+    workspace: Workspace,
+    records: Sequence[Record],
+    revs: tuple[str | None, str | None],
+    stack: ExitStack,
+) -> Iterator[Pair]:
     stored = Reader(workspace.storage)
     tracked = stack.enter_context(TrackedPaths(workspace.repo))
     for record in records:
@@ -70,9 +86,40 @@ def _pairs(workspace: Workspace, records: Sequence[Record], stack: ExitStack) ->
                 assert workspace.repo.work_tree
                 file = workspace.repo.work_tree / record.path
                 new = _from_file(workspace, file, old, opened)
-            pair = Pair(record.path, record.before, old, new)
+            pair = Pair(
+                record.path,
+                record.before,
+                _with_fields(workspace.repo, old, record.before, revs[0]),
+                _with_fields(workspace.repo, new, record.path, revs[1]),
+            )
             if (old.manifest or new.manifest) and pair.state != "unchanged":
                 yield pair
+
+
+def _with_fields(repo: Repository, side: Side, path: str, rev: str | None) -> Side:
+    """Return a version with the configuration beside it, if it is an adapter that has one."""
+    if side.manifest is None or not any(LORA in each.name for each in side.manifest.tensors):
+        return side
+    place = config_path(path)
+    if rev is not None:
+        text = repo.read_blob(f"{rev}:{place}")
+        return replace(side, fields=_parsed(text))
+    assert repo.work_tree
+    return replace(side, fields=_fields_of_file(repo.work_tree / path))
+
+
+def _fields_of_file(adapter: Path) -> Fields | None:
+    try:
+        return _parsed(read_regular(adapter.with_name(CONFIG_FILE), MANIFEST_LIMIT, follow=True))
+    except OSError:
+        return None
+
+
+def _parsed(text: bytes | None) -> Fields | None:
+    try:
+        return None if text is None else parse_fields(text)
+    except ThetaError:  # then the factors are compared, not their products
+        return None
 
 
 def _stored(workspace: Workspace, path: str, blob: str | None) -> Manifest | None:
@@ -132,21 +179,27 @@ def of_blobs(
 
 @contextmanager
 def on_disk(old: Path, new: Path, settings: Settings) -> Iterator[Pair]:
-    """Yield two files, tracked or not, as versions of one checkpoint."""
+    """Yield two files, tracked or not, as versions of one checkpoint.
+
+    A folder stands for the adapter in it.
+    """
     with ExitStack() as opened:
         sides = []
-        for path in (old, new):
+        for given in (old, new):
+            path = tensor_file(given) if given.is_dir() else given
             if not path.is_file():
                 raise UsageError(f"{path}: no such file")
             source = opened.enter_context(FileSource(path))
             content = FileContent(source, str(path), settings)
-            sides.append(Side(content.manifest, content))
+            sides.append(Side(content.manifest, content, _fields_of_file(path)))
         yield Pair(str(new), str(old), *sides)
 
 
-def fetch(workspace: Workspace, changes: Sequence[TensorChange]) -> None:
-    """Bring the objects that measuring ``changes`` needs, and no others."""
+def fetch(
+    workspace: Workspace, changes: Sequence[TensorChange], others: Sequence[Tensor] = ()
+) -> None:
+    """Bring the objects that measuring ``changes`` and reading ``others`` needs, and no more."""
     tensors = [t for change in changes if can_measure(change) for t in (change.old, change.new)]
-    chunks = [chunk for tensor in tensors if tensor for chunk in tensor.chunks]
+    chunks = [chunk for tensor in (*tensors, *others) if tensor for chunk in tensor.chunks]
     transfer.fetch(workspace, {ref.oid: ref.size for chunk in chunks for ref in chunk.chain})
     workspace.storage.charge(chunk for chunk in chunks if chunk.chain)

@@ -36,7 +36,7 @@ def compared(
         sources.append(FileSource(path))
         sides.append(FileContent(sources[-1], path.name, Settings(chunk_size=size)))
     changes = compare_tensors(sides[0].manifest, sides[1].manifest)
-    sums = measure(changes, *sides, workers=2)
+    sums = [figures[0] for figures in measure(changes, *sides, workers=2)]
     for source in sources:
         source.close()
     return {change.name: (change, found) for change, found in zip(changes, sums, strict=True)}
