@@ -44,7 +44,7 @@ class Delta:
         new, old = as_words(raw, word), as_words(fit(base, raw.size), word)
         found = models.fit(new, old, models.key_shift(geometry.dtype, word))
         ranges = kernels.tables(found.model.frequencies).ranges
-        room = raw.size // 2 + _ROOM
+        room = min(raw.size // 2 + _ROOM, found.room)
         coded = kernels.encode(new, old, found.model, ranges, room, found.raw_bits)
         if coded is None:
             return None

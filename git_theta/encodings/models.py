@@ -30,15 +30,21 @@ _FINE = 16
 _REST = 255
 _FLOATS_FROM = {"BF16": 7, "F16": 7, "F32": 23, "C64": 23, "F64": 52, "C128": 52}
 _SAMPLE = 1 << 16
+# Literals other than the smallest differences must stand for so many more of the words: they save
+# these a few bits each, and cost a look-up for every word.
+_LITERALS_GAIN = 1 / 64
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A model for some words, how many raw bits they have, and about how many bytes they take."""
+    """A model for some words, how many raw bits they have, and room for their coded tokens.
+
+    ``room`` is in words of 16 bits, 2 % and a little more than what the frequencies say.
+    """
 
     model: Model
     raw_bits: int
-    size: int
+    room: int
 
 
 def key_shift(dtype: DType, word: int) -> int:
@@ -62,11 +68,12 @@ def fit(new: Words, old: Words, shift: int) -> Fit:
     size = int(bits + raw) // 8
     lanes = 1 << min(MAX_LANES, max(1, size // _BYTES_PER_LANE)).bit_length() - 1
     model = Model(shift, _contexts(bounds), frequencies, lanes, literals)
-    return Fit(model, raw, size + 4 * lanes + 30 * len(bounds))
+    return Fit(model, raw, int(bits * 1.02) // 16 + lanes + _ROOM)
 
 
 _LONG = np.arange(TOKENS) - LITERALS
 _RAW_BITS = np.maximum(_LONG // 2 - 1, 0)
+_ROOM = 64
 
 
 def _common(new: Words, old: Words) -> Literals | None:
@@ -84,7 +91,8 @@ def _common(new: Words, old: Words) -> Literals | None:
     # Where there are fewer, the smallest of the others fill up the table.
     others = np.setdiff1d(np.arange(2 * LITERALS), common)
     common = np.sort(np.concatenate([common, others[: LITERALS - common.size]]))
-    if common[-1] == LITERALS - 1:
+    gained = np.isin(found, common).mean() - (found < LITERALS).mean()
+    if gained < _LITERALS_GAIN:
         return None
     return Literals(common.astype(np.uint64))
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
+/* KERNELS_PORTABLE leaves vector instructions to the compiler; KERNELS_NO_AVX512 stops at AVX2. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(KERNELS_PORTABLE)
 #include <immintrin.h>
 #define WIDE 1
@@ -249,9 +250,36 @@ static INLINE uint64_t read_bits(const u8 *bits, size_t length, uint64_t positio
     return (found >> (position & 7)) & (((uint64_t)1 << count) - 1);
 }
 
-static INLINE void write_bits(u8 *bits, uint64_t position, uint64_t value)
+/* Raw bits one behind another, from bit `position` on. What lies at and behind `end`, where they
+ * end, is kept: blocks are coded from the last to the first. Every store covers eight bytes and
+ * depends on no store before it, which would take longer than all else. */
+typedef struct {
+    u8 *at, *end;
+    uint64_t held, kept;
+    unsigned count;
+} bit_writer;
+
+static INLINE bit_writer begin_bits(u8 *bits, uint64_t position, uint64_t end)
 {
-    *(u64 *)(bits + (position >> 3)) |= value << (position & 7);
+    bit_writer writer = {bits + (position >> 3), bits + (end >> 3), 0, 0, position & 7};
+    writer.kept = *(const u64 *)writer.end;
+    return writer;
+}
+
+/* Up to 32 bits. */
+static INLINE void write_bits(bit_writer *writer, uint64_t value, unsigned count)
+{
+    writer->held |= value << writer->count;
+    *(u64 *)writer->at = writer->held;
+    writer->count += count;
+    writer->at += writer->count >> 3;
+    writer->held >>= writer->count & ~7u;
+    writer->count &= 7;
+}
+
+static INLINE void end_bits(const bit_writer *writer)
+{
+    *(u64 *)writer->end = writer->kept | writer->held;
 }
 
 /* One token, and its lane's state after it, which may be too low. */
@@ -415,8 +443,133 @@ find_tokens_wide(const uint8_t *tokens, size_t count, uint8_t least, uint16_t *p
     return found;
 }
 
+/* For each mask of 8 lanes: which of the values in a row each lane takes, and the lanes of the mask
+ * in a row that ends at the last. */
+static uint64_t spread_lanes[256], gather_lanes[256];
+
+__attribute__((constructor)) static void fill_lanes(void)
+{
+    for (unsigned mask = 0; mask < 256; mask++) {
+        unsigned count = (unsigned)__builtin_popcount(mask), taken = 0;
+        for (unsigned lane = 0; lane < 8; lane++)
+            if (mask >> lane & 1) {
+                spread_lanes[mask] |= (uint64_t)taken << 8 * lane;
+                gather_lanes[mask] |= (uint64_t)lane << 8 * (8 - count + taken++);
+            }
+    }
+}
+
+#define AVX2 __attribute__((target("avx2")))
+
+AVX2 static INLINE __m256i lanes_of(const uint64_t *lanes, unsigned mask)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(lanes + mask)));
+}
+
+/* 8 lanes at a time. */
+AVX2 static size_t decode_tokens_avx2(const uint32_t *slots, const uint8_t *contexts,
+                                      uint8_t *tokens, size_t count, size_t lanes,
+                                      uint32_t *states, const u16 *words, size_t word_count,
+                                      size_t *used)
+{
+    const u16 *next = words + *used, *end = words + word_count;
+    const __m256i mask = _mm256_set1_epi32(TOTAL - 1), one = _mm256_set1_epi32(1);
+    const __m256i bytes = _mm256_set1_epi32(0x0c080400);
+    size_t start = 0;
+    for (; count - start >= lanes && (size_t)(end - next) >= lanes + 8; start += lanes) {
+        for (size_t j = 0; j < lanes; j += 8) {
+            __m256i state = _mm256_loadu_si256((const __m256i *)(states + j));
+            __m256i context = _mm256_cvtepu8_epi32(
+                _mm_loadl_epi64((const __m128i *)(contexts + start + j)));
+            __m256i index = _mm256_or_si256(_mm256_slli_epi32(context, PRECISION),
+                                            _mm256_and_si256(state, mask));
+            __m256i slot = _mm256_i32gather_epi32((const int *)slots, index, 4);
+            __m256i frequency = _mm256_add_epi32(_mm256_srli_epi32(slot, 20), one);
+            __m256i bias = _mm256_and_si256(_mm256_srli_epi32(slot, 8), mask);
+            state = _mm256_add_epi32(
+                _mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, PRECISION)), bias);
+            __m256i found = _mm256_shuffle_epi8(slot, bytes);
+            *(u32 *)(tokens + start + j) =
+                (uint32_t)_mm_cvtsi128_si32(_mm256_castsi256_si128(found));
+            *(u32 *)(tokens + start + j + 4) =
+                (uint32_t)_mm_cvtsi128_si32(_mm256_extracti128_si256(found, 1));
+            __m256i low =
+                _mm256_cmpeq_epi32(_mm256_srli_epi32(state, 16), _mm256_setzero_si256());
+            unsigned lows = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(low));
+            __m256i more = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)next));
+            more = _mm256_permutevar8x32_epi32(more, lanes_of(spread_lanes, lows));
+            more = _mm256_or_si256(_mm256_slli_epi32(state, 16), more);
+            state = _mm256_blendv_epi8(state, more, low);
+            next += __builtin_popcount(lows);
+            _mm256_storeu_si256((__m256i *)(states + j), state);
+        }
+    }
+    *used = (size_t)(next - words);
+    return start;
+}
+
+AVX2 static INLINE __m256 to_floats(__m256i words)
+{
+    __m256 low = _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(0xffff)));
+    __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(words, 16));
+    return _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536)), low);
+}
+
+/* 8 lanes at a time, of whole steps only; how many tokens are left. As encode_tokens_wide. */
+AVX2 static size_t encode_tokens_avx2(const uint32_t *ranges, const uint16_t *ats, size_t count,
+                                      size_t lanes, uint32_t *states, const u16 *words, u16 **end)
+{
+    u16 *next = *end;
+    const __m256i low = _mm256_set1_epi32(0xffff), one = _mm256_set1_epi32(1);
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i halves = _mm256_set1_epi64x(0x0d0c090805040100);
+    for (; count > 0 && (size_t)(next - words) > lanes; count -= lanes) {
+        for (size_t j = lanes; j > 0; j -= 8) {
+            __m256i at = _mm256_cvtepu16_epi32(
+                _mm_loadu_si128((const __m128i *)(ats + count - lanes + j - 8)));
+            __m256i range = _mm256_i32gather_epi32((const int *)ranges, at, 4);
+            __m256i frequency = _mm256_srli_epi32(range, 16);
+            if (!_mm256_testz_si256(_mm256_cmpeq_epi32(frequency, zero), low))
+                return count; /* a token without a frequency, which the other loop refuses */
+            __m256i state = _mm256_loadu_si256((const __m256i *)(states + j - 8));
+            __m256i fits = _mm256_cmpgt_epi32(
+                frequency, _mm256_srli_epi32(state, 32 - PRECISION));
+            unsigned full = ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(fits)) & 0xff;
+            __m256i out = _mm256_permutevar8x32_epi32(state, lanes_of(gather_lanes, full));
+            out = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(out, halves), 0x08);
+            /* What lies below those that are full is written again. */
+            _mm_storeu_si128((__m128i *)(next - 8), _mm256_castsi256_si128(out));
+            next -= __builtin_popcount(full);
+            state = _mm256_blendv_epi8(_mm256_srli_epi32(state, 16), state, fits);
+            __m256i quotient = _mm256_cvttps_epi32(
+                _mm256_div_ps(to_floats(state), _mm256_cvtepi32_ps(frequency)));
+            __m256i rest = _mm256_sub_epi32(state, _mm256_mullo_epi32(quotient, frequency));
+            __m256i less = _mm256_srai_epi32(rest, 31);
+            quotient = _mm256_add_epi32(quotient, less);
+            rest = _mm256_add_epi32(rest, _mm256_and_si256(less, frequency));
+            __m256i fine = _mm256_cmpgt_epi32(frequency, rest);
+            quotient = _mm256_add_epi32(quotient, _mm256_add_epi32(fine, one));
+            rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(fine, frequency));
+            state = _mm256_add_epi32(
+                _mm256_add_epi32(_mm256_slli_epi32(quotient, PRECISION), rest),
+                _mm256_and_si256(range, low));
+            _mm256_storeu_si256((__m256i *)(states + j - 8), state);
+        }
+    }
+    *end = next;
+    return count;
+}
+
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
+
 static int has_wide(void)
 {
+#ifdef KERNELS_NO_AVX512
+    return 0;
+#endif
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
@@ -435,11 +588,12 @@ static int encode_tokens(const uint32_t *ranges, const uint64_t *inverses, const
                          size_t count, size_t lanes, uint32_t *states, const u16 *words, u16 **next)
 {
 #if WIDE
-    if (lanes >= 16 && has_wide()) {
+    if (lanes >= 16 && has_avx2()) {
         size_t whole = count & ~(lanes - 1);
         if (!encode_tokens_each(ranges, inverses, ats, count, whole, lanes, states, words, next))
             return 0;
-        count = encode_tokens_wide(ranges, ats, whole, lanes, states, words, next);
+        count = has_wide() ? encode_tokens_wide(ranges, ats, whole, lanes, states, words, next)
+                           : encode_tokens_avx2(ranges, ats, whole, lanes, states, words, next);
     }
 #endif
     return encode_tokens_each(ranges, inverses, ats, count, 0, lanes, states, words, next);
@@ -453,30 +607,34 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     static INLINE void tokens_##BITS(const u##BITS *new, const u##BITS *old, size_t count,        \
                                      const uint8_t *lookup, T *z, uint8_t *tokens)                \
     {                                                                                             \
+        /* Below `few`, a difference is its own token, or the length that it has. */              \
+        unsigned few = lookup ? 2 : LITERALS, first = lookup ? LITERALS : 0;                      \
         difference_##BITS(new, old, count, (u##BITS *)z);                                         \
-        if (lookup) {                                                                             \
-            for (size_t i = 0; i < count; i++) {                                                  \
-                uint8_t token = z[i] > 0xffff ? 255 : lookup[z[i] & 0xffff];                      \
-                tokens[i] = token < LITERALS ? token : long_token(z[i]);                          \
-            }                                                                                     \
-            return;                                                                               \
-        }                                                                                         \
-        if (BITS <= 16) {                                                                         \
-            /* Vectorised: a float has the length and the second bit on top. */                   \
+        if (BITS <= 32) {                                                                         \
+            /* Vectorised: a float has the length and the second bit on top. Of words of more than\
+             * 24 bits, without those that rounding could carry from. */                          \
             union {                                                                               \
                 float values[BLOCK];                                                              \
                 uint32_t bits[BLOCK];                                                             \
             } floats;                                                                             \
-            for (size_t i = 0; i < count; i++)                                                    \
-                floats.values[i] = (float)(int32_t)z[i];                                          \
             for (size_t i = 0; i < count; i++) {                                                  \
-                uint32_t token = (floats.bits[i] >> 22) - 2 * 127 + LITERALS;                     \
-                tokens[i] = (uint8_t)(z[i] < LITERALS ? (uint32_t)z[i] : token);                  \
+                uint32_t word = (uint32_t)z[i];                                                   \
+                floats.values[i] = (float)(int32_t)(word >> 24 ? word >> 8 : word);               \
             }                                                                                     \
-            return;                                                                               \
-        }                                                                                         \
-        for (size_t i = 0; i < count; i++)                                                        \
-            tokens[i] = z[i] < LITERALS ? (uint8_t)z[i] : long_token(z[i]);                       \
+            for (size_t i = 0; i < count; i++) {                                                  \
+                uint32_t word = (uint32_t)z[i];                                                   \
+                uint32_t token = (floats.bits[i] >> 22) - 2 * 127 + LITERALS;                     \
+                token += BITS > 24 && word >> 24 ? 16 : 0;                                        \
+                tokens[i] = (uint8_t)(word < few ? word + first : token);                         \
+            }                                                                                     \
+        } else                                                                                    \
+            for (size_t i = 0; i < count; i++)                                                    \
+                tokens[i] = z[i] < few ? (uint8_t)(z[i] + first) : long_token(z[i]);              \
+        if (lookup)                                                                               \
+            for (size_t i = 0; i < count; i++) {                                                  \
+                uint8_t token = z[i] > 0xffff ? 255 : lookup[z[i] & 0xffff];                      \
+                tokens[i] = token < LITERALS ? token : tokens[i];                                 \
+            }                                                                                     \
     }                                                                                             \
     static INLINE void keys_##BITS(const u##BITS *old, size_t count, unsigned shift, u8 *keys)    \
     {                                                                                             \
@@ -509,8 +667,9 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
         for (size_t i = 0; i < 256 * WIDTH; i++)                                                  \
             counts[i] += others[i];                                                               \
     }                                                                                             \
-    /* Backwards, from the end of `words`, whose room is `room`; `bit_count` raw bits, `bits`     \
-     * zero before and 16 bytes longer. The number of words, or SIZE_MAX where they may not fit. */                   \
+    /* Backwards, from the end of `words`, whose room is `room`; `bit_count` raw bits, to `bits`, \
+     * which is 16 bytes longer and ends in 17 zeros. The number of words, or SIZE_MAX where they \
+     * may not fit. */                                                                            \
     VECTORISED EXPORT size_t theta_encode_##WORD(                                                 \
         const u##BITS *new, const u##BITS *old, size_t count, unsigned shift,                     \
         const uint8_t *contexts, const uint8_t *lookup, const uint32_t *ranges, size_t lanes,     \
@@ -534,16 +693,21 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
                 ats[i] = (uint16_t)(found[i] * TOKENS + tokens[i]);                               \
             if (!encode_tokens(ranges, inverses, ats, length, lanes, states, words, &next))       \
                 return SIZE_MAX;                                                                  \
-            for (size_t k = find_tokens(tokens, length, LITERALS + 4, places); k-- > 0;) {          \
-                unsigned raw = raw_bits(tokens[places[k]]);                                       \
-                uint64_t value = z[places[k]] & (((uint64_t)1 << raw) - 1);                   \
-                if (bit_count < raw)                                                              \
-                    return SIZE_MAX;                                                              \
-                bit_count -= raw;                                                                 \
-                write_bits(bits, bit_count, value & 0xffffffff);                                  \
+            size_t count_raw = find_tokens(tokens, length, LITERALS + 4, places);                 \
+            uint64_t end = bit_count;                                                             \
+            for (size_t k = 0; k < count_raw; k++)                                                \
+                bit_count -= raw_bits(tokens[places[k]]);                                         \
+            if (bit_count > end)                                                                  \
+                return SIZE_MAX;                                                                  \
+            bit_writer writer = begin_bits(bits, bit_count, end);                                 \
+            for (size_t k = 0; k < count_raw; k++) {                                              \
+                unsigned raw = raw_bits(tokens[places[k]]), low = raw < 32 ? raw : 32;            \
+                uint64_t value = z[places[k]] & (((uint64_t)1 << raw) - 1);                       \
+                write_bits(&writer, value & 0xffffffff, low);                                     \
                 if (BITS > 32)                                                                    \
-                    write_bits(bits, bit_count + 32, value >> 32);                                \
+                    write_bits(&writer, value >> 32, raw - low);                                  \
             }                                                                                     \
+            end_bits(&writer);                                                                    \
             if (start == 0)                                                                       \
                 return bit_count ? SIZE_MAX : (size_t)(words + room - next);                      \
         }                                                                                         \
@@ -606,9 +770,9 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     }
 #if WIDE
 #define DECODE_WIDE                                                                               \
-    if (lanes >= 16 && has_wide())                                                                           \
-        done = decode_tokens_wide(slots, keys, tokens, length, lanes, states, words, word_count,  \
-                                  &used);
+    if (lanes >= 16 && has_avx2())                                                                \
+        done = (has_wide() ? decode_tokens_wide : decode_tokens_avx2)(                            \
+            slots, keys, tokens, length, lanes, states, words, word_count, &used);
 #else
 #define DECODE_WIDE
 #endif

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from git_theta.core.buffers import new_array
 from git_theta.core.kernels.arrays import (
     LITERALS,
     TOKENS,
@@ -108,9 +109,10 @@ class Native:
     ) -> Coded | None:
         """As the reference."""
         # One more, as a place is needed before it is known whether it is filled.
-        states, words = np.empty(model.lanes, np.uint32), np.empty(room + 1, np.uint16)
+        states, words = np.empty(model.lanes, np.uint32), new_array(2 * room + 2).view(np.uint16)
         length = (bit_count + 7) // 8
-        bits = np.zeros(length + 16, np.uint8)  # written eight bytes at a time
+        bits = new_array(length + 16)  # written eight bytes at a time
+        bits[-17:] = 0
         count = self._functions["encode", new.itemsize](
             *(_address(new), _address(old), new.size, model.shift, _address(model.contexts)),
             *(_lookup(model.literals), _address(ranges), model.lanes, _address(states)),
