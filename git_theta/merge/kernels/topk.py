@@ -63,18 +63,24 @@ NONE = MagnitudeThreshold(math.inf, -1)
 
 
 def select(
-    model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]]
+    model: Model,
+    magnitudes: Vectors,
+    ranks: Callable[[int], Sequence[int]],
+    wide: bool | None = None,
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
     """Return the thresholds that keep exactly the largest numbers of model-long vectors.
 
     ``magnitudes`` returns a slice's part of each vector, not negative. ``ranks`` maps a vector's
-    length to one or several numbers of elements to keep. The result has, by parameter name and
-    for each vector, a threshold per rank.
+    length to one or several numbers of elements to keep. They are float64 where ``wide`` is true,
+    by default where the model is. The result has, by parameter name and for each vector, a
+    threshold per rank.
     """
-    searches = _search(model, magnitudes, ranks)
-    _find_ends(model, magnitudes, [search for row in searches for search in row if search.surplus])
+    wide = model.wide if wide is None else wide
+    searches = _search(model, magnitudes, ranks, wide)
+    surplus = [search for row in searches for search in row if search.surplus]
+    _find_ends(model, magnitudes, surplus, wide)
     return {
-        name: [tuple(s.threshold(name, model.wide) for s in row) for row in searches]
+        name: [tuple(s.threshold(name, wide) for s in row) for row in searches]
         for name in model.names
     }
 
@@ -133,12 +139,12 @@ class _Search:
 
 
 def _search(
-    model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]]
+    model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]], wide: bool
 ) -> list[list[_Search]]:
     digit = 8 if model.count <= _FEW else 16
-    first, *rest = range((64 if model.wide else 32) - digit, -1, -digit)
+    first, *rest = range((64 if wide else 32) - digit, -1, -digit)
     searches: list[list[_Search]] = []
-    for vector, histogram in enumerate(_histograms(model, magnitudes, first, digit).values()):
+    for vector, histogram in enumerate(_histograms(model, magnitudes, wide, first, digit).values()):
         count = int(histogram.sum())
         searches.append([_Search(vector, rank, count) for rank in ranks(count)])
         for search in (search for search in searches[-1] if not search.fixed):
@@ -146,7 +152,7 @@ def _search(
     going = [search for row in searches for search in row if not search.fixed]
     for shift in rest if going else ():
         wanted = {(search.vector, search.prefix) for search in going}
-        histograms = _histograms(model, magnitudes, shift, digit, wanted)
+        histograms = _histograms(model, magnitudes, wide, shift, digit, wanted)
         for search in going:
             search.descend(histograms[search.vector, search.prefix], digit)
     return searches
@@ -155,6 +161,7 @@ def _search(
 def _histograms(
     model: Model,
     magnitudes: Vectors,
+    wide: bool,
     shift: int,
     digit: int,
     wanted: set[tuple[int, int]] | None = None,
@@ -167,7 +174,7 @@ def _histograms(
     def work(piece: Slice) -> dict[tuple[int, int], Tensor]:
         found = {}
         for vector, numbers in enumerate(magnitudes(piece)):
-            bits = _bits(numbers, model.wide) >> shift
+            bits = _bits(numbers, wide) >> shift
             for prefix in [0] if wanted is None else [p for v, p in wanted if v == vector]:
                 found[vector, prefix] = _count(bits, prefix, digit).cpu()
         return found
@@ -189,11 +196,11 @@ def _count(bits: Tensor, prefix: int, digit: int) -> Tensor:
     return torch.bincount(places, minlength=bins + 2)[1:-1]
 
 
-def _find_ends(model: Model, magnitudes: Vectors, searches: list[_Search]) -> None:
+def _find_ends(model: Model, magnitudes: Vectors, searches: list[_Search], wide: bool) -> None:
     """Give each search the flat index, by parameter, of the last number that ties and is kept."""
 
     def work(piece: Slice) -> tuple[Slice, list[Tensor]]:
-        bits = [_bits(numbers, model.wide) for numbers in magnitudes(piece)]
+        bits = [_bits(numbers, wide) for numbers in magnitudes(piece)]
         return piece, [bits[search.vector] == search.prefix for search in searches]
 
     left = [search.rank for search in searches]

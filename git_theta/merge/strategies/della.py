@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.errors import MergeError
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.randomness import uniform
-from git_theta.merge.kernels.reductions import agreeing_mean, below, weighted_sum
+from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Range,
@@ -27,10 +28,11 @@ Epsilon = Annotated[float, Range(0, 0.5), "how far the keep probability strays f
 
 
 def _probabilities(values: Mapping[str, Any]) -> None:
-    density, epsilon = values["density"], values["epsilon"]
+    density, epsilon = Fraction(repr(values["density"])), Fraction(repr(values["epsilon"]))
     if not epsilon <= density <= 1 - epsilon:
         raise MergeError(
-            f"density {density:g} with epsilon {epsilon:g} gives probabilities outside 0 to 1",
+            f"density {float(density):g} with epsilon {float(epsilon):g} gives probabilities "
+            "outside 0 to 1",
             hint="make epsilon smaller",
         )
 
@@ -40,7 +42,7 @@ def _shares_and_probabilities(values: Mapping[str, Any]) -> None:
     _probabilities(values)
 
 
-@strategy(paper="arXiv:2406.11617", slicing="row", check=_shares_and_probabilities)
+@strategy(paper="arXiv:2406.11617", slicing="row", version=2, check=_shares_and_probabilities)
 def della(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -63,7 +65,7 @@ def della(
     return base + lambda_ * agreeing_mean(thinned, weight)
 
 
-@strategy(paper="arXiv:2406.11617", slicing="row", check=_probabilities)
+@strategy(paper="arXiv:2406.11617", slicing="row", version=2, check=_probabilities)
 def della_linear(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -88,7 +90,7 @@ def _thin(
 ) -> list[Tensor]:
     thinned = []
     for delta, content in zip(deltas, context.contents, strict=True):
-        probability = _keep_probability(delta.abs(), density, epsilon)
+        probability = keep_probability(delta.abs(), density, epsilon)
         random = uniform(
             seed, context.name, content, context.start, delta.numel(), delta.device
         ).view_as(delta)
@@ -98,14 +100,18 @@ def _thin(
     return thinned
 
 
-def _keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:
+def keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:
     """Return the keep probability of each element, by its rank in its row: ``[rows, width]``.
 
-    A row of one element has probability ``density``.
+    A row of one element has probability ``density``. Bounds are taken as the decimal numbers that
+    they are written as: at density = epsilon the least is 0, where float32 said 3e-8 and an element
+    that survived was multiplied by 3.4e7.
     """
     width = magnitudes.shape[1]
     places = torch.argsort(magnitudes, dim=1, descending=True, stable=True)
-    step = 2 * epsilon / (width - 1) if width > 1 else 0.0
-    top = density + epsilon if width > 1 else density
-    falling = top - step * torch.arange(width, dtype=magnitudes.dtype, device=magnitudes.device)
+    middle, half = Fraction(repr(density)), Fraction(repr(epsilon))
+    low, spread = (middle - half, 2 * half) if width > 1 else (middle, Fraction(0))
+    steps = torch.arange(width - 1, -1, -1, dtype=torch.float64, device=magnitudes.device)
+    rising = quotient(steps, max(1, width - 1)) * float(spread) + float(low)
+    falling = rising.clamp(0, 1).to(magnitudes.dtype)
     return torch.empty_like(magnitudes).scatter_(1, places, falling.expand_as(magnitudes))
