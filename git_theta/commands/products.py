@@ -22,7 +22,7 @@ from git_theta.commands.diff.floats import is_number, widen
 from git_theta.core.registry import Bytes
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk
-from git_theta.merge.planning.groups import DOWN, UP, Place, place_of
+from git_theta.merge.planning.low_rank_names import DOWN, UP, Place, place_of
 
 Doubles = NDArray[np.float64]
 

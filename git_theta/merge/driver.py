@@ -17,7 +17,7 @@ from git_theta.git.operation import Operation, operation
 from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
-from git_theta.merge.planning.groups import place_of
+from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import note_of, with_other_files

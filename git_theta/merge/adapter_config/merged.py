@@ -27,7 +27,8 @@ from git_theta.merge.adapter_config.fields import (
 from git_theta.merge.adapter_config.scales import updates_of, with_updates
 from git_theta.merge.planning import soft_prompts
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
-from git_theta.merge.planning.groups import PROMPT, place_of
+from git_theta.merge.planning.groups import PROMPT
+from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.versions import BASE
 

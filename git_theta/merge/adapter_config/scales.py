@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from git_theta.adapters import Fields, config_of
 from git_theta.manifest import TensorEntry
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
-from git_theta.merge.planning.groups import DOWN, place_of
 from git_theta.merge.planning.lora import LoraUnit
+from git_theta.merge.planning.low_rank_names import DOWN, place_of
 from git_theta.merge.planning.versions import BASE, Versions
 
 Updates = Mapping[str, tuple[int, float]]

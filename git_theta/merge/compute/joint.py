@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -70,15 +71,18 @@ class UnitMerger:
             error.message = f"{unit.name}: {error.message}"
             raise
         self._lost.append((unit, merged.lost))
-        return [merged.down, merged.up]
+        return [merged.down, merged.up, *_alphas(unit, merged, self._load)]
 
 
 def _merge_factors(unit: LoraUnit, load: Load) -> LoraFactors:
     rank = unit.results[0].shape[0]
+    factors = [factors_of(pair, load) for pair in unit.pairs]
+    # With the rank of ours, the alpha of ours stays.
+    stays = unit.pairs[0].alpha and rank == unit.pairs[0].rank
     available = {
-        "factors": [factors_of(pair, load) for pair in unit.pairs],
+        "factors": factors,
         "base": factors_of(unit.base, load) if unit.base else None,
-        "target": Target(rank, unit.scale),
+        "target": Target(rank, factors[0].scale if stays else unit.scale),
     }
     merged: LoraFactors = unit.method.strategy(available, unit.values)
     if not bool(merged.down.isfinite().all() and merged.up.isfinite().all()):
@@ -86,9 +90,25 @@ def _merge_factors(unit: LoraUnit, load: Load) -> LoraFactors:
     return merged
 
 
+def _alphas(unit: LoraUnit, merged: LoraFactors, load: Load) -> list[Tensor]:
+    """Return the alpha of the merged update, rank times scale, where it has one."""
+    like = next((pair.alpha for pair in unit.pairs if pair.alpha), None)
+    if like is None:
+        return []
+    alpha = torch.full_like(load(like), merged.rank * merged.scale)
+    if not torch.allclose(alpha.double(), torch.tensor(merged.rank * merged.scale).double()):
+        raise MergeError(f"its alpha, {merged.rank * merged.scale:g}, does not fit {like.dtype}")
+    return [alpha]
+
+
 def factors_of(pair: Pair, load: Load) -> LoraFactors:
-    """Return a side's LoRA update, its factors loaded."""
-    return LoraFactors(load(pair.down), load(pair.up), pair.scale)
+    """Return a side's LoRA update, its factors loaded; its scale from the alpha beside them."""
+    scale = pair.scale
+    if pair.alpha:
+        scale = load(pair.alpha).double().item() / pair.rank
+        if not (scale and math.isfinite(scale)):
+            raise MergeError(f"it is scaled by {scale:g}", hint="take one side of it")
+    return LoraFactors(load(pair.down), load(pair.up), scale)
 
 
 def _concatenate_prompts(unit: PromptUnit, load: Load) -> Tensor:

@@ -1,76 +1,43 @@
-"""Parameters that have a meaning only together: the two factors of a LoRA update.
+"""Parameters that have a meaning only together, and are decided on as one.
 
-A side's A and B belong to each other: one side's A times another's B is noise, so they are
-decided on as one. Names are PEFT's: ``MODULE.lora_A.weight``, ``MODULE.lora_B.weight``, or with
-an adapter's name in between, or ``MODULE.lora_embedding_A``.
+The two factors of a low-rank update: one side's A times another's B is noise. Codes and their
+scales of a quantized weight: likewise.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from git_theta.manifest import TensorEntry
+from git_theta.merge.planning import low_rank_names, quantized_names
+from git_theta.merge.planning.low_rank_names import Place
 from git_theta.merge.planning.versions import BASE, Identity, ParameterVersions
-
-DOWN, UP = "A", "B"
-"""The roles of a pair's factors; any other role (a bias, DoRA's magnitudes) makes it no pair."""
 
 PROMPT = "prompt_embeddings"
 """PEFT's name of the tensor of a soft prompt, ``[tokens, width]``."""
 
-_PREFIX = "base_model.model."
-_MARK = ".lora_"
-_ROLE = re.compile(r"[A-Za-z_]+")
-_ROLES = {"A": DOWN, "B": UP, "embedding_A": DOWN, "embedding_B": UP}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Place of a parameter in an adapter: ``role`` in the update of ``module``.
-
-    ``stem`` is the module's name in the file. ``adapter`` is its name, where a file holds several.
-    """
-
-    stem: str
-    adapter: str
-    role: str
-
-    @property
-    def module(self) -> str:
-        """Name of the module in the adapter's configuration."""
-        return self.stem.removeprefix(_PREFIX)
-
-
-def place_of(name: str) -> Place | None:
-    """Return the parameter's place in a LoRA update, if its name is that of one."""
-    stem, _, rest = name.partition(_MARK)
-    word, *words = rest.split(".")
-    if not stem or not _ROLE.fullmatch(word):
-        return None
-    last, adapter = (words[-1], ".".join(words[:-1])) if words else ("weight", "")
-    # An embedding's factors are parameters themselves: what follows is the adapter's name.
-    if word not in ("A", "B") and last != "weight" and not adapter:
-        last, adapter = "weight", last
-    role = _ROLES.get(word, word)
-    return Place(stem, adapter, role if last == "weight" else f"{role}.{last}")
+Kind = Literal["single", "low-rank", "quantized"]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """Parameters that are decided on together, in the order of the file; mostly one.
 
-    ``places`` are where they belong in an adapter, for those of a LoRA update.
+    ``places`` are where they belong in an adapter, for those of a low-rank update. ``partner`` is
+    the name of a tensor that a single one looks like a factor beside.
     """
 
     parameters: tuple[ParameterVersions, ...]
+    kind: Kind = "single"
     places: tuple[Place, ...] = ()
+    partner: str | None = None
 
     @property
     def is_lora(self) -> bool:
-        """Return whether it is a LoRA update."""
-        return bool(self.places)
+        """Return whether it is a low-rank update."""
+        return self.kind == "low-rank"
 
     @property
     def name(self) -> str:
@@ -112,12 +79,35 @@ class Group:
 
 def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
     """Group parameters that are decided on together, in the order of their first members."""
-    found: dict[object, list[tuple[ParameterVersions, Place | None]]] = {}
-    for parameter in parameters:
-        place = place_of(parameter.name)
-        key = (place.stem, place.adapter) if place else parameter.name
-        found.setdefault(key, []).append((parameter, place))
+    by_name = {parameter.name: parameter for parameter in parameters}
+    places, partners = low_rank_names.places_of(by_name), low_rank_names.partners(by_name)
+    quantized_stems = _quantized(by_name)
+    found: dict[tuple[Kind, str, str], list[ParameterVersions]] = {}
+    for name, parameter in by_name.items():
+        key: tuple[Kind, str, str] = ("single", name, "")
+        if place := places.get(name):
+            key = ("low-rank", place.stem, place.adapter)
+        elif (stem := quantized_names.stem_of(name)) in quantized_stems:
+            key = ("quantized", stem, "")
+        found.setdefault(key, []).append(parameter)
     return [
-        Group(tuple(c for c, _ in members), tuple(p for _, p in members if p))
-        for members in found.values()
+        Group(
+            tuple(members),
+            kind,
+            tuple(places[each.name] for each in members if kind == "low-rank"),
+            partners.get(members[0].name) if kind == "single" else None,
+        )
+        for (kind, _, _), members in found.items()
     ]
+
+
+def _quantized(parameters: Mapping[str, ParameterVersions]) -> set[str]:
+    """Return the stems of the tensors of quantized weights."""
+    stems: dict[str, list[ParameterVersions]] = {}
+    for name, parameter in parameters.items():
+        stems.setdefault(quantized_names.stem_of(name), []).append(parameter)
+    return {
+        stem
+        for stem, members in stems.items()
+        if len(members) > 1 and quantized_names.has_codes(members)
+    }

@@ -1,4 +1,8 @@
-"""The decision on a LoRA update: its factors are merged as their product or not at all."""
+"""The decision on a low-rank update: its factors are merged as their product or not at all.
+
+PEFT has the scales of updates in a file beside the adapter, kohya in ``alpha`` tensors beside the
+factors: rank times scale, and a scale of 1 where there is none.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,28 @@ from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.planning.actions import Action, UnitMember
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, unknown_config
-from git_theta.merge.planning.groups import DOWN, UP, Group
+from git_theta.merge.planning.groups import Group
+from git_theta.merge.planning.low_rank_names import ALPHA, DOWN, UP, is_lower_case, kind_of
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The update ``scale`` B A of a weight: A is ``[r, in, ...]``, B ``[out, r, ...]``."""
+    """The update ``scale`` B A of a weight: A is ``[r, in, ...]``, B ``[out, r, ...]``.
+
+    Where there is an ``alpha``, a tensor of one number, the scale is that over the rank.
+    """
 
     down: TensorEntry
     up: TensorEntry
     scale: float
+    alpha: TensorEntry | None = None
+
+    @property
+    def entries(self) -> list[TensorEntry]:
+        """Its tensors."""
+        return [self.down, self.up, *([self.alpha] if self.alpha else [])]
 
     @property
     def rank(self) -> int:
@@ -35,7 +49,8 @@ class Pair:
 class LoraUnit:
     """A LoRA update that is merged; ``sides`` are the contributors that have it.
 
-    ``results`` are A and B of the merged update, whose scale is ``scale``.
+    ``results`` are A and B of the merged update, and alpha where a side has one, which then tells
+    its scale; else it is ``scale``.
     """
 
     name: str
@@ -46,13 +61,13 @@ class LoraUnit:
     pairs: tuple[Pair, ...]
     base: Pair | None
     scale: float
-    results: tuple[TensorEntry, TensorEntry]
+    results: tuple[TensorEntry, ...]
 
     @property
     def inputs(self) -> list[TensorEntry]:
         """Every factor that is read."""
         pairs = [*self.pairs, *([self.base] if self.base else [])]
-        return [entry for pair in pairs for entry in (pair.down, pair.up)]
+        return [entry for pair in pairs for entry in pair.entries]
 
     @property
     def weight(self) -> int:
@@ -84,26 +99,47 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
     if method.strategy.kind != "factors":
         return (
             f"{changed(versions, group)}, and {method.strategy.name} cannot merge LoRA factors: "
-            "merge *.lora_* by svd or cat"
+            "merge them by svd or cat"
         )
     places = [side for side in (*versions.sides, BASE) if group.is_in(side)]
     if unknown := _unknown_scale(versions, group, places):
         return unknown
     unit = _unit(versions, group, rule, method)
-    if unit.results[0].shape[0] != unit.pairs[0].rank and versions.adapter(unit.sides[0]) is None:
-        return f"its rank would change, and there is no {CONFIG_FILE} beside it to say so"
+    if reason := _unknown_ranks(versions, unit):
+        return reason
     order = [place.role for place in group.places]
-    return [UnitMember(unit, (DOWN, UP).index(role)) for role in order]
+    if len(order) > len(unit.results):
+        return f"{versions.named(_sides(versions, group))} removed its alpha"
+    return [UnitMember(unit, (DOWN, UP, ALPHA).index(role)) for role in order]
+
+
+def _unknown_ranks(versions: Versions, unit: LoraUnit) -> str | None:
+    """Return the reason why nothing says the scale of another rank, if nothing does."""
+    ranks = [pair.rank for pair in (*unit.pairs, *([unit.base] if unit.base else []))]
+    if len(unit.results) > len((DOWN, UP)) or versions.adapter(unit.sides[0]) is not None:
+        return None
+    if len(set(ranks)) > 1:
+        listed = ", ".join(map(str, ranks))
+        return f"its ranks differ ({listed}), and there is no {CONFIG_FILE} to say the scales"
+    if unit.results[0].shape[0] != ranks[0]:
+        return f"its rank would change, and there is no {CONFIG_FILE} beside it to say so"
+    return None
+
+
+def _sides(versions: Versions, group: Group) -> tuple[int, ...]:
+    """Return the contributors that have the update."""
+    return tuple(side for side in versions.sides if group.is_in(side))
 
 
 def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraUnit:
-    sides = tuple(side for side in versions.sides if group.is_in(side))
+    sides = _sides(versions, group)
     pairs = tuple(_pair(versions, group, side) for side in sides)
     base = _pair(versions, group, BASE) if group.is_in(BASE) else None
     rank = method.strategy.rank_of(
         method.values_of(sides), [pair.rank for pair in pairs], base.rank if base else 0
     )
     first = pairs[0]
+    alphas = [pair.alpha for pair in pairs if pair.alpha]
     return LoraUnit(
         name=group.name,
         module=group.module,
@@ -117,6 +153,7 @@ def _unit(versions: Versions, group: Group, rule: Rule, method: Method) -> LoraU
         results=(
             result_entry(first.down, (rank, *first.down.shape[1:])),
             result_entry(first.up, (first.up.shape[0], rank, *first.up.shape[2:])),
+            *(result_entry(alpha, alpha.shape) for alpha in alphas[:1]),
         ),
     )
 
@@ -125,7 +162,7 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
     roles, config = group.roles(side), versions.config(side)
     rank = roles[DOWN].shape[0]
     scale = config.scale_of(group.module, rank) if config else 1.0
-    return Pair(roles[DOWN], roles[UP], scale)
+    return Pair(roles[DOWN], roles[UP], scale, roles.get(ALPHA))
 
 
 def result_entry(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
@@ -136,9 +173,13 @@ def result_entry(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
 
 def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
     """Return the reason why ``count`` parameters, by role, are no pair of factors, if so."""
-    if set(roles) != {DOWN, UP} or count != len(roles):
+    if kind := kind_of(roles):
+        return f"it is a {kind} update, whose factors no strategy can merge: take one side of it"
+    if set(roles) - {ALPHA} != {DOWN, UP} or count != len(roles):
         return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
-    down, up = roles[DOWN], roles[UP]
+    down, up, alpha = roles[DOWN], roles[UP], roles.get(ALPHA)
+    if alpha and not (is_merged(alpha.dtype) and math.prod(alpha.shape) == 1):
+        return f"its alpha is {alpha.dtype} {list(alpha.shape)}"
     if not (is_merged(down.dtype) and down.dtype == up.dtype):
         return f"its factors are {down.dtype} and {up.dtype}"
     shapes = down.shape, up.shape
@@ -146,6 +187,7 @@ def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
         min(map(len, shapes)) < 2
         or not 0 < down.shape[0] == up.shape[1]
         or math.prod(up.shape[2:]) != 1
+        or (is_lower_case(down.name) and down.shape[0] > min(up.shape[0], down.shape[1]))
     ):
         return f"{list(down.shape)} and {list(up.shape)} are no pair of LoRA factors"
     return None

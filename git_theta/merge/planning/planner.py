@@ -13,7 +13,7 @@ from git_theta import manifest, transfer
 from git_theta.checkpoint.reader import Reader
 from git_theta.formats import OPAQUE
 from git_theta.manifest import AliasEntry, TensorEntry
-from git_theta.merge.planning import lora, soft_prompts, tensors
+from git_theta.merge.planning import lora, quantized, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
     Action,
@@ -23,7 +23,7 @@ from git_theta.merge.planning.actions import (
     Take,
     Why,
 )
-from git_theta.merge.planning.groups import Group, groups
+from git_theta.merge.planning.groups import Group, Kind, groups
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import (
     BASE,
@@ -95,13 +95,16 @@ def _untie(action: Action, gone: set[str]) -> Action:
 
 
 class _Kind(Protocol):
-    """Interface of the modules ``tensors`` and ``lora``."""
+    """Interface of the modules ``tensors``, ``lora`` and ``quantized``."""
 
     def problem(self, versions: Versions, group: Group, /) -> str | None: ...
 
     def merge(
         self, versions: Versions, group: Group, rule: Rule, method: Method, /
     ) -> list[Action] | str: ...
+
+
+_KINDS: dict[Kind, _Kind] = {"single": tensors, "low-rank": lora, "quantized": quantized}
 
 
 class Decision:
@@ -111,7 +114,7 @@ class Decision:
         self._versions = versions
         self._policy = policy
         self._group = group
-        self._kind: _Kind = lora if group.is_lora else tensors
+        self._kind = _KINDS[group.kind]
 
     def actions(self) -> list[Action]:
         """Return an action for each parameter, or one conflict for all of them."""

@@ -12,7 +12,7 @@ from git_theta.manifest import AliasEntry, TensorEntry
 from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged
 from git_theta.merge.planning.groups import Group
-from git_theta.merge.planning.versions import Entry, Versions, joined
+from git_theta.merge.planning.versions import Entry, ParameterVersions, Versions, joined
 from git_theta.merge.rules.rules import Method, Rule
 
 
@@ -26,8 +26,23 @@ def problem(versions: Versions, group: Group) -> str | None:
         absent(versions, group)
         or _tied(versions, group, present)
         or differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
+        or _reshaped(versions, group, parameter)
         or differing(versions, present, "have different dtypes", lambda entry: entry.dtype)
         or _never_merged(versions, group, present)
+    )
+
+
+def _reshaped(versions: Versions, group: Group, parameter: ParameterVersions) -> str | None:
+    """Return the reason where all sides have one shape, which is not the ancestor's.
+
+    Rows that each side added for tokens of its own have nothing to do with each other.
+    """
+    shapes = [list(e.shape) for e in (parameter.base, *parameter.entries) if e]
+    if parameter.base is None or shapes[0] == shapes[1]:
+        return None
+    return (
+        f"{changed(versions, group)} from shape {shapes[0]} to {shapes[1]}, and what each added "
+        "need not be the same"
     )
 
 
@@ -52,6 +67,12 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
     if kind != "tensors":
         what = "LoRA factors" if kind == "factors" else "soft prompts"
         return f"{changed(versions, group)}, and {name} is for {what} only"
+    if group.partner and rule.match == "*" and not method.strategy.verbatim:
+        return (
+            f"{changed(versions, group)}, and with {group.partner} it looks like factors of a "
+            "low-rank update, whose mean is not that of their product; a rule that names it "
+            "merges it on its own"
+        )
     entries = tuple(entry for entry in parameter.entries if isinstance(entry, TensorEntry))
     statistics = _statistics(versions, parameter.name, method)
     if isinstance(statistics, str):

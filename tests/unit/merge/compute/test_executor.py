@@ -15,7 +15,6 @@ from safetensors.numpy import load
 from git_theta.checkpoint.reader import Reader
 from git_theta.errors import MergeError, MissingObjectError
 from git_theta.formats import scan
-from git_theta.git import Repository
 from git_theta.merge.compute import engine
 from git_theta.merge.compute.executor import execute
 from git_theta.merge.planning.planner import make_plan
@@ -24,19 +23,7 @@ from git_theta.merge.recipe import recipe_of
 from git_theta.merge.rules.rules import Rule
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
-from tests.support.merges import Merger, torch_file
-
-
-@pytest.fixture
-def opened(repo, monkeypatch):
-    monkeypatch.chdir(repo.path)
-    with Repository.discover() as found:
-        yield found
-
-
-@pytest.fixture
-def merger(opened, tmp_path):
-    return Merger(opened, tmp_path / "theta")
+from tests.support.merges import torch_file
 
 
 def random(shape, seed: int, dtype=np.float32) -> np.ndarray:

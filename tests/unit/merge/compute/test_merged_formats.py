@@ -6,23 +6,14 @@ import io
 
 import gguf
 import numpy as np
-import pytest
 import torch
 
-from git_theta.git import Repository
 from tests.support import checkpoints
 from tests.support.merges import Merger
 
 BASE = checkpoints.tensors()
 A, B = "layer.0.weight", "layer.1.weight"
 NEW = np.ones((3, 5), np.float32)
-
-
-@pytest.fixture
-def merger(repo, monkeypatch, tmp_path):
-    monkeypatch.chdir(repo.path)
-    with Repository.discover() as opened:
-        yield Merger(opened, tmp_path / "theta")
 
 
 def merged(merger: Merger, path: str, *files: bytes) -> bytes:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_theta.merge.planning.groups import Place, place_of
+from git_theta.merge.planning.low_rank_names import Place, place_of
 from tests.support.adapter_plans import A, B, configured, decide
 from tests.support.manifests import manifest, tensor, versions
 

@@ -151,8 +151,8 @@ def test_every_float_is_averaged(dtype):
     assert isinstance(only(found, "*=average"), Merge)
 
 
-def test_a_strategy_that_needs_a_base_does_not_get_one_of_another_shape():
-    found = versions(manifest(tensor("w", "a", shape=(9, 9))), manifest(w="b"), manifest(w="c"))
+def test_a_strategy_that_needs_a_base_does_not_get_one_of_integers():
+    found = versions(manifest(tensor("w", "a", "I32")), manifest(w="b"), manifest(w="c"))
     assert only(found, "*=average").base is None
     expected = "main and dev changed it, and shift needs a common ancestor of it"
     assert only(found, "*=shift").reason == expected
@@ -314,3 +314,14 @@ def test_sides_whose_parameters_are_the_result():
 def test_a_rule_that_cannot_be_followed_is_an_error():
     with pytest.raises(MergeError, match="average has no hyperparameter 'x'"):
         decide(versions(manifest(w="a"), manifest(w="b"), manifest(w="c")), "*=average:x=1")
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 6), (6,)])
+def test_a_shape_that_both_sides_changed_alike_is_a_conflict(shape):
+    """Rows that each side added for tokens of its own were averaged."""
+    sides = (manifest(tensor("w", word, shape=shape)) for word in "bc")
+    found = versions(manifest(w="a"), *sides)
+    for name in ("average", "shift"):
+        reason = only(found, f"*={name}").reason
+        assert f"main and dev changed it from shape [2, 3] to {list(shape)}" in reason
+    assert isinstance(only(found, "*=take:side=theirs"), Take)
