@@ -34,6 +34,7 @@ COMMANDS = {
     "fetch": "Download the objects that commits need.",
     "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
+    "migrate": "Rewrite history from Git LFS or plain files to git-theta, or back.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
 }

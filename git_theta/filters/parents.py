@@ -15,52 +15,22 @@ from git_theta.manifest import Manifest
 _KEPT = 16 << 20
 
 
-class KnownCheckpoints:
-    """What the index and HEAD have, read and parsed once for all files of a git command.
-
-    Adding 40 shards of a new model looks for the tensors of each one in all that HEAD has.
-    """
+class ParentCache:
+    """Manifests, each read and parsed once; those that were not used for long are dropped."""
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._parents: OrderedDict[str | bytes, tuple[int, Parent | None]] = OrderedDict()
         self._size = 0
-        self._tracked: tuple[str | None, list[Entry]] = (None, [])
 
-    def texts(self, path: str) -> Iterator[bytes]:
-        """Yield the manifests of ``path`` itself in the index and in HEAD."""
-        for spec in (f":{path}", f"HEAD:{path}"):
-            text = self._repo.read_blob(spec)
-            if text is not None and manifest.is_manifest(text):
-                yield text
-
-    def parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Parent]:
-        """``texts`` first, then every other checkpoint of HEAD.
-
-        A checkpoint that was renamed, or split into other shards, is found there by its tensors.
-        """
-        yield from filter(None, map(self.parent, texts))
-        for entry in self._in_head():
-            if entry.path != path and (parent := self._of_entry(entry)):
-                yield parent
-
-    def _in_head(self) -> list[Entry]:
-        head = self._repo.resolve("HEAD")
-        if head and head != self._tracked[0]:
-            files = {entry.path: entry for entry in self._repo.tree(head)}
-            # By attribute first: other blobs may be large, and are not for us to read.
-            filters = attributes.effective(self._repo, files)
-            ours = [entry for name, entry in files.items() if filters[name] == "theta"]
-            self._tracked = head, ours
-        return self._tracked[1] if head else []
-
-    def _of_entry(self, entry: Entry) -> Parent | None:
+    def of_blob(self, entry: Entry) -> Parent | None:
+        """Return the manifest that an entry is, as for ``of_text``."""
         if entry.blob not in self._parents:
             text = next((text for _, text in self._repo.manifests([entry])), b"")
             self._keep(entry.blob, text)
         return self._get(entry.blob)
 
-    def parent(self, text: bytes) -> Parent | None:
+    def of_text(self, text: bytes) -> Parent | None:
         """Return the manifest ``text``, ``None`` where it is damaged or of a newer version."""
         if text not in self._parents:
             self._keep(text, text)
@@ -77,6 +47,49 @@ class KnownCheckpoints:
         while self._size > _KEPT and len(self._parents) > 1:
             _, (size, _) = self._parents.popitem(last=False)
             self._size -= size
+
+
+class KnownCheckpoints:
+    """What the index and HEAD have, read and parsed once for all files of a git command.
+
+    Adding 40 shards of a new model looks for the tensors of each one in all that HEAD has.
+    """
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._cache = ParentCache(repo)
+        self._tracked: tuple[str | None, list[Entry]] = (None, [])
+
+    def texts(self, path: str) -> Iterator[bytes]:
+        """Yield the manifests of ``path`` itself in the index and in HEAD."""
+        for spec in (f":{path}", f"HEAD:{path}"):
+            text = self._repo.read_blob(spec)
+            if text is not None and manifest.is_manifest(text):
+                yield text
+
+    def parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Parent]:
+        """``texts`` first, then every other checkpoint of HEAD.
+
+        A checkpoint that was renamed, or split into other shards, is found there by its tensors.
+        """
+        yield from filter(None, map(self.parent, texts))
+        for entry in self._in_head():
+            if entry.path != path and (parent := self._cache.of_blob(entry)):
+                yield parent
+
+    def parent(self, text: bytes) -> Parent | None:
+        """Return the manifest ``text``, ``None`` where it is damaged or of a newer version."""
+        return self._cache.of_text(text)
+
+    def _in_head(self) -> list[Entry]:
+        head = self._repo.resolve("HEAD")
+        if head and head != self._tracked[0]:
+            files = {entry.path: entry for entry in self._repo.tree(head)}
+            # By attribute first: other blobs may be large, and are not for us to read.
+            filters = attributes.effective(self._repo, files)
+            ours = [entry for name, entry in files.items() if filters[name] == "theta"]
+            self._tracked = head, ours
+        return self._tracked[1] if head else []
 
 
 def parse(text: bytes) -> Manifest | None:

@@ -57,14 +57,15 @@ class Line:
         """Return whether it overrides a line of ours before it: filter, merge or text."""
         words = [word for name in self.attributes for word in (name, *_MACROS.get(name, ()))]
         differs = any(_name(word) in _NAMES and word not in _OURS for word in words)
-        return differs and _covers(self.pattern, earlier.pattern)
+        return differs and covers(self.pattern, earlier.pattern)
 
 
 def _name(attribute: str) -> str:
     return attribute.lstrip("-!").partition("=")[0]
 
 
-def _covers(pattern: str, other: str) -> bool:
+def covers(pattern: str, other: str) -> bool:
+    """Return whether ``pattern`` matches whatever ``other`` does, as far as can be told."""
     # A pattern without a slash is matched against the last part of the path.
     compared = other if "/" in pattern.strip("/") else other.rpartition("/")[2]
     return pattern == other or fnmatch.fnmatchcase(compared, pattern.lstrip("/"))

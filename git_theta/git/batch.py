@@ -40,6 +40,17 @@ class Batch:
         found = self._answer(spec, limit, b"")
         return found[0] if found else None
 
+    def load(self, name: str) -> tuple[str, bytes] | None:
+        """Return type and content of an object, given by its id; ``None`` when it is missing."""
+        with self._lock:
+            try:
+                reader = self._ask(name)
+                kind, size = _parse(reader.readline())
+                return (kind, reader.read(size + 1)[:-1]) if kind else None
+            except (BrokenPipeError, EOFError) as error:
+                self.close()
+                raise GitError("git cat-file ended early", hint="git fsck") from error
+
     def _answer(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
         if "\n" in spec:
             return None

@@ -200,6 +200,14 @@ def _changes(fields: Iterator[str]) -> Iterator[Entry]:
             yield Entry(path, words[2 * parents + 1], commit=commit)
 
 
+def disk_sizes(git: Git, ids: Iterable[str]) -> dict[str, int]:
+    """Return how many bytes each object takes on disk, compressed; without those not here."""
+    listed = "".join(f"{name}\n" for name in ids).encode()
+    form = "--batch-check=%(objectname) %(objectsize:disk)"
+    lines = (line.split(" ") for line in git("cat-file", form, stdin=listed).decode().splitlines())
+    return {words[0]: int(words[1]) for words in lines if words[1].isdigit()}
+
+
 def peel(git: Git, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return type and id of what objects (given by their ids) are tags of, or are themselves.
 

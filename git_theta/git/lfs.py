@@ -180,8 +180,22 @@ class Lfs:
                 self._fetch(absent, remote, deliver, meter)
         meter.finish()
 
+    def obtain(
+        self, objects: Mapping[str, int], remote: Remote, progress: Progress | None = None
+    ) -> None:
+        """Fetch objects (oid to bytes) into git-lfs's own storage, as `git lfs fetch` does.
+
+        They stay there. Raises ``TransferError`` as ``download`` does.
+        """
+        self.require()
+        meter = progress or NullProgress()
+        meter.start("Downloading", sum(objects.values()))
+        with self._lock():
+            self._fetch(dict(objects), remote, None, meter)
+        meter.finish()
+
     def _fetch(
-        self, objects: dict[str, int], remote: Remote, deliver: Deliver, meter: Progress
+        self, objects: dict[str, int], remote: Remote, deliver: Deliver | None, meter: Progress
     ) -> None:
         options, name = _named(remote)
         waiting = dict(objects)
@@ -189,7 +203,8 @@ class Lfs:
         with Download(self._repo.top, environment, options, name) as download:
             for oid in download.fetch(objects):
                 if oid in waiting and has_size(self.media_path(oid), objects[oid]):
-                    self._hand_over(oid, deliver)
+                    if deliver:
+                        self._hand_over(oid, deliver)
                     meter.advance(waiting.pop(oid))
             if waiting:
                 oid, size = next(iter(waiting.items()))

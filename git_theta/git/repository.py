@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from git_theta.core.messages import short_id
+from git_theta.errors import GitError
 from git_theta.git import command, entries
 from git_theta.git.batch import Batch
 from git_theta.git.command import decode
@@ -33,12 +35,13 @@ class Repository:
         common_dir: Path,
         work_tree: Path | None,
         folder: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.git_dir = git_dir
         self.common_dir = common_dir
         self.work_tree = work_tree
         self.folder = folder or self.top
-        self._env = environment(git_dir, common_dir, work_tree)
+        self._env = {**environment(git_dir, common_dir, work_tree), **(variables or {})}
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
 
@@ -50,6 +53,11 @@ class Repository:
         ``NotARepositoryError``, also where git refuses a repository that someone else owns.
         """
         return cls(*locate(start), folder=(start or Path()).absolute())
+
+    def with_variables(self, variables: Mapping[str, str]) -> Repository:
+        """Return this repository, whose git commands run with ``variables``; close it, too."""
+        places = (self.git_dir, self.common_dir, self.work_tree, self.folder)
+        return Repository(*places, variables={**self._env, **variables})
 
     @property
     def top(self) -> Path:
@@ -158,6 +166,13 @@ class Repository:
         if "\n" in spec:
             spec = self.resolve(spec) or ""
         return self._batch.read(spec, limit) if spec else None
+
+    def load(self, name: str) -> tuple[str, bytes]:
+        """Return type and content of the object with id ``name``; ``GitError`` without it."""
+        found = self._batch.load(name)
+        if found is None:
+            raise GitError(f"object {short_id(name)} is missing", hint="git fsck; git fetch")
+        return found
 
     def identify(self, spec: str, limit: int = MANIFEST_LIMIT) -> str | None:
         """Return the id of a blob, given as ``COMMIT:path``; ``None`` as for ``read_blob``."""

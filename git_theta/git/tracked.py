@@ -6,17 +6,13 @@ index of their own, and one `git check-attr --cached` answers for all commits th
 
 from __future__ import annotations
 
-import os
-import subprocess
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
-from git_theta.errors import GitError
-from git_theta.git import command
-from git_theta.git.command import decode, encode
+from git_theta.git.check_attr import CheckAttr, is_odd
+from git_theta.git.command import encode
 from git_theta.git.entries import Entry
 from git_theta.git.repository import Repository
 
@@ -28,14 +24,8 @@ _LONGEST = 100 << 20
 _MOST = 8
 """Programs that are kept: a history changes its attributes a few times."""
 
-_ODD = {"", ".", ".."}
-
 State = tuple[tuple[str, str], ...]
-
-
-def _is_odd(path: str) -> bool:
-    """Tell whether no checkout makes such a file: git ends when it is asked about it."""
-    return not _ODD.isdisjoint(path.split("/"))
+"""Attributes files that count for some paths: the path of each, and its blob."""
 
 
 class TrackedPaths:
@@ -62,17 +52,21 @@ class TrackedPaths:
         """Return whether the filter tracks an entry; true where its commit is not known."""
         if entry.commit is None:
             return True
-        if _is_odd(entry.path):
+        if is_odd(entry.path):
             return False
         folders = [str(folder) for folder in PurePosixPath(entry.path).parents]
         named = [ATTRIBUTES if folder == "." else f"{folder}/{ATTRIBUTES}" for folder in folders]
         blobs = ((name, self._blob(entry.commit, name)) for name in named)
         state = tuple((name, blob) for name, blob in blobs if blob)
-        return self._program(state).filter_of(entry.path) == "theta"
+        return self.filter_in(state, entry.path) == "theta"
+
+    def filter_in(self, state: State, path: str) -> str:
+        """Return the filter of ``path`` where the attributes files are those of ``state``."""
+        return "unspecified" if is_odd(path) else self._program(state).filter_of(path)
 
     def covers_now(self, path: str) -> bool:
         """Return whether the filter tracks a path by the attributes of the work tree."""
-        return not _is_odd(path) and self._program(None).filter_of(path) == "theta"
+        return not is_odd(path) and self._program(None).filter_of(path) == "theta"
 
     def _find_blob(self, commit: str, name: str) -> str | None:
         return self._repo.identify(f"{commit}:{name}", _LONGEST)
@@ -95,34 +89,15 @@ class _Program:
             env = {"GIT_INDEX_FILE": str(Path(self._folder.name) / "index")}
             source = ["--cached"]
             _write_index(repo, state, env)
-        asked = ["git", "check-attr", *source, "-z", "--stdin", "filter"]
-        self._process = command.start(
-            asked, cwd=repo.top, env={**repo.environment(), **env}, errors=subprocess.DEVNULL
-        )
+        self._asked = CheckAttr(repo.top, {**repo.environment(), **env}, "filter", source)
 
     def filter_of(self, path: str) -> str:
         """Return the filter of ``path``: its name, ``unset`` or ``unspecified``."""
-        process = self._process
-        assert process.stdin
-        assert process.stdout
-        try:
-            process.stdin.write(encode(path) + b"\0")
-            process.stdin.flush()
-            answer = b""
-            while answer.count(b"\0") < 3:
-                piece = os.read(process.stdout.fileno(), 1 << 16)
-                if not piece:
-                    raise EOFError
-                answer += piece
-        except (BrokenPipeError, EOFError) as error:
-            raise GitError("git check-attr ended early", hint="git fsck") from error
-        return decode(answer.split(b"\0")[2])
+        return self._asked.value(path)
 
     def close(self) -> None:
         """End the program."""
-        with suppress(BrokenPipeError):
-            self._process.kill()
-            self._process.communicate()
+        self._asked.close()
         self._folder.cleanup()
 
 
