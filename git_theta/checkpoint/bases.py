@@ -133,6 +133,8 @@ class Bases:
         return all((ref.oid, ref.size) in self._usable or self._use_object(ref) for ref in chain)
 
     def _use_object(self, ref: Ref) -> bool:
+        # Else every process would hash the objects of every base again.
+        self._store.trust(self._index.stamps([ref.oid]))
         is_usable = self._store.use(ref.oid, ref.size)
         if is_usable:
             self._usable.add((ref.oid, ref.size))

@@ -9,8 +9,10 @@ cannot be taken over.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 Group = Literal["formats", "encodings", "strategies"]
+
+_SECTION = b"[git_theta."
 
 
 class Format(Protocol):
@@ -140,7 +144,13 @@ _BUILTIN: dict[Group, dict[str, str]] = {
 
 def names(group: Group) -> list[str]:
     """Return the names of every plug-in of a group, built-in ones first, in order of preference."""
-    return [*_BUILTIN[group], *sorted(_external(group))]
+    return list(iter_names(group))
+
+
+def iter_names(group: Group) -> Iterator[str]:
+    """Yield the same names, and look for those of other packages after the built-in ones."""
+    yield from _BUILTIN[group]
+    yield from sorted(_external(group))
 
 
 def load(group: Group, name: str) -> Any:
@@ -163,11 +173,32 @@ def place(group: Group, name: str) -> str:
 
 @cache
 def _external(group: Group) -> Mapping[str, EntryPoint]:
-    # Imported here: it costs 30 ms, and most files have a built-in format.
+    if not _are_offered():
+        return {}
     from importlib import metadata
 
     points = metadata.entry_points(group=f"git_theta.{group}")
     return {point.name: point for point in points if point.name not in _BUILTIN[group]}
+
+
+@cache
+def _are_offered() -> bool:
+    """Return whether an installed package may have entry points of ours.
+
+    Most often none has: importing importlib.metadata and reading those of all takes 50 ms.
+    """
+    try:
+        return any(map(_may_offer, map(Path, sys.path)))
+    except OSError:
+        return True
+
+
+def _may_offer(folder: Path) -> bool:
+    if folder.is_file():  # an archive, which only importlib can look into
+        return True
+    patterns = ("*.dist-info/entry_points.txt", "*.egg-info/entry_points.txt")
+    found = (file for pattern in patterns for file in folder.glob(pattern))
+    return any(_SECTION in file.read_bytes() for file in found)
 
 
 @cache

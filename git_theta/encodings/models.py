@@ -86,15 +86,12 @@ def _common(new: Words, old: Words) -> Literals | None:
     here = np.ascontiguousarray(new[::step]), np.ascontiguousarray(old[::step])
     found = np.empty_like(here[0])
     kernels.difference(*here, found)
-    values, counts = np.unique(found[found < 1 << 16], return_counts=True)
-    common = np.sort(values[np.argsort(-counts, kind="stable")[:LITERALS]].astype(np.intp))
-    # Where there are fewer, the smallest of the others fill up the table.
-    others = np.setdiff1d(np.arange(2 * LITERALS), common)
-    common = np.sort(np.concatenate([common, others[: LITERALS - common.size]]))
-    gained = np.isin(found, common).mean() - (found < LITERALS).mean()
-    if gained < _LITERALS_GAIN:
+    counts = np.bincount(found[found < 1 << 16].astype(np.intp), minlength=2 * LITERALS)
+    most = np.partition(counts, -LITERALS)[-LITERALS:].sum()
+    if most - counts[:LITERALS].sum() < _LITERALS_GAIN * found.size:
         return None
-    return Literals(common.astype(np.uint64))
+    # Of those that are as common, the smallest.
+    return Literals(np.sort(np.argsort(-counts, kind="stable")[:LITERALS]).astype(np.uint64))
 
 
 def _bounds(counts: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -193,7 +190,7 @@ def _read(stored: bytes, word: int) -> Model:
 
 def _read_literals(stored: bytes, word: int) -> Literals:
     values = np.frombuffer(stored, "<u2").astype(np.uint64)
-    if values.size != LITERALS or np.unique(values).size != LITERALS:
+    if values.size != LITERALS or len(set(values.tolist())) != LITERALS:
         raise ValueError("its literals")
     if int(values.max()) >> 8 * word:
         raise ValueError("a literal is too large for a word")

@@ -27,6 +27,7 @@ full = extra_encoding:EXTRA
 
 def forget() -> None:
     registry._external.cache_clear()
+    registry._are_offered.cache_clear()
     registry.encoding_named.cache_clear()
     registry.encoding_numbered.cache_clear()
 
