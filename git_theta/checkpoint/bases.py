@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Mapping, Sequence
 
 from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.chunking import SKELETON, RawChunk
+from git_theta.checkpoint.closeness import closer, cost, is_close
 from git_theta.checkpoint.parents import Chain, Parent, Parents
-from git_theta.codec import estimate
-from git_theta.core import registry
+from git_theta.checkpoint.sketch import Sketch, resembles
 from git_theta.core.hashes import Ref
-from git_theta.core.layout import Geometry, Layout
+from git_theta.core.layout import Layout
 from git_theta.core.settings import Settings
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Index, Location, ObjectStore, ReadAhead
 
-# A link costs a read and a decode, so it must save this share of the bytes.
-_GAIN_PER_LINK = 0.02
-_SAMPLE = 64 << 10
-_SAMPLES = 4
+# By the sketch; a chunk that is none of ours has none, and each costs a decode.
+_CANDIDATES = 2
 
 Located = Mapping[str, Sequence[Location]]
 """By content hash, where the index says that it is stored."""
@@ -79,28 +75,44 @@ class Bases:
         chains = (_resolve(location, located) for location in located[hash_])
         return next((chain for chain in chains if chain and self._use(chain)), None)
 
-    def find(self, raw: RawChunk, hash_: str) -> Base | None:
-        """Return what the same chunk is in the closest parent that has the tensor, if it is here.
+    def find(self, raw: RawChunk, hash_: str, sketch: Sketch) -> Base | None:
+        """Return the chunk that is here to encode ``raw`` against, if there is one.
 
-        Or what that one is a difference to in the end, where this is nearly as good a base: fine-
-        tunes of one model stay close to it, and a shorter chain is faster to decode. A chunk
-        whose object was lost or damaged is encoded as it was: that may give the same object, which
-        older commits need too.
+        The same chunk of the closest parent that has the tensor; where that has no number of the
+        ``sketch`` in common with it, or none has the tensor, whichever stored chunk has. Or what
+        it is a difference to in the end, where this is nearly as good a base: fine-tunes of one
+        model stay close to it, and a shorter chain is faster to decode. A chunk whose object was
+        lost or damaged is encoded as it was: that may give the same object, which older commits
+        need too.
         """
-        for chunk in self._candidates(raw):
-            same = chunk.hash == hash_
-            if same and len(chunk.chain) == 1:
-                return None
-            if found := self._decode(self._below(chunk, same)):
-                bottom, top = found
-                return bottom if not same and _is_as_good(bottom, top, raw) else top
-        return None
+        chunk, named = self._same_tensor(raw), None
+        if chunk and chunk.hash == hash_:
+            found = self._decode(chunk.chain[1:]) if len(chunk.chain) > 1 else None
+            return found and found[1]
+        if chunk and (found := self._decode(self._below(chunk.chain, chunk.length))):
+            named = closer(*found, raw)
+        if named and resembles(named.data.data, raw.geometry.dtype, sketch):
+            return named
+        return self._similar(raw, hash_, sketch, named) if sketch else named
 
-    def _below(self, chunk: Chunk, same: bool) -> Chain:
-        if same:
-            return chunk.chain[1:]
+    def _similar(
+        self, raw: RawChunk, hash_: str, sketch: Sketch, named: Base | None
+    ) -> Base | None:
+        """Return the closest stored chunk by its sketch, or ``named``, if that is closer."""
+        for content in self._index.similar(sketch, _CANDIDATES):
+            located = self.locate([content])
+            chain = self.known(content, located) if content != hash_ else None
+            if chain and (found := self._decode(self._below(chain, len(raw.data)))):
+                base = closer(*found, raw)
+                if is_close(base, raw) and not (named and cost(named, raw) <= cost(base, raw)):
+                    return base
+        return named
+
+    def _below(self, chain: Chain, length: int) -> Chain:
         # Without a chain below it, any content is its own bottom.
-        return chunk.chain if self._may_grow(chunk) else chunk.chain[-1:]
+        cost = sum(ref.length for ref in chain)
+        may_grow = len(chain) < self._max_depth and cost < self._max_cost * length
+        return chain if may_grow else chain[-1:]
 
     def _decode(self, chain: Chain) -> tuple[Base, Base] | None:
         """Return the bottom and the top of ``chain``; ``None``: store the chunk without.
@@ -114,20 +126,15 @@ class Bases:
         except ThetaError:
             return None
 
-    def _may_grow(self, chunk: Chunk) -> bool:
-        cost = sum(ref.length for ref in chunk.chain)
-        return len(chunk.chain) < self._max_depth and cost < self._max_cost * chunk.length
-
-    def _candidates(self, raw: RawChunk) -> Iterator[Chunk]:
+    def _same_tensor(self, raw: RawChunk) -> Chunk | None:
+        """Return the chunk that has the place of ``raw`` in the closest parent."""
         if raw.owner == SKELETON:
             nearest = self._parents.nearest()
-            pieces = [nearest.manifest.skeleton] if nearest else []
+            chunks = nearest.manifest.skeleton if nearest else ()
         else:
             entry = self._parents.entry_like(self._layout.spans[raw.owner])
-            pieces = [entry.chunks] if entry else []
-        for piece in pieces:
-            if raw.number < len(piece):
-                yield piece[raw.number]
+            chunks = entry.chunks if entry else ()
+        return chunks[raw.number] if raw.number < len(chunks) else None
 
     def _use(self, chain: Chain) -> bool:
         return all((ref.oid, ref.size) in self._usable or self._use_object(ref) for ref in chain)
@@ -162,22 +169,3 @@ def _resolve(location: Location, located: Located) -> Chain | None:
         location = below[0]
         chain.append(location.ref)
     return tuple(chain)
-
-
-def _is_as_good(bottom: Base, top: Base, raw: RawChunk) -> bool:
-    """Return whether a sample differs from the bottom of a chain hardly more than from its top."""
-    if bottom is top:
-        return True
-    links = len(top.chain) - len(bottom.chain)
-    return _cost(bottom, raw) * (1 - _GAIN_PER_LINK * links) <= _cost(top, raw)
-
-
-def _cost(base: Base, raw: RawChunk) -> int:
-    length = min(base.data.size, len(raw.data))
-    # Whole words, wherever a sample begins.
-    starts = range(0, length, max(_SAMPLE, length // _SAMPLES) & ~7)
-    places = [slice(start, min(start + _SAMPLE, length)) for start in starts]
-    sample = np.frombuffer(raw.data, np.uint8)
-    now, before = (np.concatenate([each[p] for p in places]) for each in (sample, base.data))
-    encoded = registry.encoding_named("delta").encode(now, before, Geometry(raw.geometry.dtype))
-    return estimate(encoded.parts) if encoded else now.size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from git_theta.checkpoint.limits import is_affordable
+from git_theta.checkpoint.sketch import sketch
 from git_theta.codec import MAX_RAW, Frame, decode_frame, parts_limit
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
@@ -132,7 +133,9 @@ def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
         raise MissingObjectError(
             f"object {short_id(ref.oid)} is not here", hint=error.hint
         ) from error
-    return decoded, Location(frame.content, frame.raw_length, ref, frame.base, depth)
+    similar = sketch(decoded.data, dtype(frame.dtype))
+    location = Location(frame.content, frame.raw_length, ref, frame.base, depth, sketch=similar)
+    return decoded, location
 
 
 def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, stored: int) -> Bytes:

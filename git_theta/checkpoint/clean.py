@@ -23,6 +23,7 @@ from git_theta.checkpoint.chunking import (
 )
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.parents import Parent
+from git_theta.checkpoint.sketch import Sketch, sketch
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.parallel import batches, in_order
@@ -98,6 +99,7 @@ class _Outcome:
     stored: tuple[Ref, ...] | Ref | list[Buffer]
     base: str | None = None
     base_chain: tuple[Ref, ...] = ()
+    sketch: Sketch = ()
 
 
 def _by_owner(
@@ -133,14 +135,15 @@ def _store_chunk(
     if known:
         return _Outcome(owner, hash_, length, known)
     suggestion = suggestions.get(owner)
-    base = bases.find(raw, hash_) if length > _LITTLE or suggestion else None
+    similar = sketch(raw.data, raw.geometry.dtype) if owner != SKELETON else ()
+    base = bases.find(raw, hash_, similar) if length > _LITTLE or suggestion else None
     encoded = chunk_encoder.encode(raw.data, hash_, raw.geometry, base, suggestion)
     small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
     # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
     stored: Ref | list[Buffer] = (
         [b"".join(encoded.frame)] if small else storage.store.write(encoded.frame)
     )
-    return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain)
+    return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain, similar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class _Fresh:
     frame: Future[Ref]
     base: str | None
     base_chain: tuple[Ref, ...]
+    sketch: Sketch
 
 
 class _Recorder:
@@ -176,7 +180,7 @@ class _Recorder:
         else:
             frame = self._frame(outcome.stored)
             self._fresh[outcome.hash] = _Fresh(
-                outcome.length, frame, outcome.base, outcome.base_chain
+                outcome.length, frame, outcome.base, outcome.base_chain, outcome.sketch
             )
 
     def _frame(self, stored: Ref | list[Buffer]) -> Future[Ref]:
@@ -196,7 +200,8 @@ class _Recorder:
         for hash_, fresh in self._fresh.items():
             ref = fresh.frame.result()
             self._chains[hash_] = (ref, *fresh.base_chain)
-            rows.append(Location(hash_, fresh.length, ref, fresh.base, len(fresh.base_chain)))
+            depth = len(fresh.base_chain)
+            rows.append(Location(hash_, fresh.length, ref, fresh.base, depth, sketch=fresh.sketch))
         oids = {ref.oid for chain in self._chains.values() for ref in chain}
         self._storage.index.add(rows, self._storage.store.stamps(oids))
 

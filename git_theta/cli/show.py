@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from git_theta.cli.text import human, print_json, printable, table
+from git_theta.commands.base_tensors import base_tensors
 from git_theta.commands.listing import (
     TensorRow,
     differs,
@@ -15,7 +16,7 @@ from git_theta.commands.listing import (
     skeleton_row,
     tensor_rows,
 )
-from git_theta.core.messages import as_typed, plural
+from git_theta.core.messages import as_typed, plural, short_id
 from git_theta.errors import UsageError
 from git_theta.git import Repository
 from git_theta.manifest import Manifest
@@ -32,7 +33,8 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
     """Show the tensors of a checkpoint: encoding, depth, stored bytes.
 
     DEPTH is the number of frames that are decoded to rebuild a tensor: 1 if it is stored in full.
-    STORED is the size of its own frame, BASES that of the frames below it.
+    STORED is the size of its own frame, BASES that of the frames below it. For one
+    TENSOR, the tensor that it is encoded against is named too.
 
     \b
     Examples:
@@ -44,6 +46,7 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
         described = read_checkpoint(repo, checkpoint)
         store = ObjectStore(repo.theta_dir)
         rows, rest = tensor_rows(described, store), skeleton_row(described, store)
+        bases = _bases(repo, described, tensor) if tensor is not None else []
         may_differ = ":" not in checkpoint and differs(repo, checkpoint)
     chosen = [row for row in rows if tensor in (None, row.name)]
     if tensor is not None and not chosen:
@@ -54,11 +57,23 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
     if may_differ:
         click.echo(f"{printable(checkpoint)}: {_OTHER}", err=True)
     if as_json:
-        print_json(_document(described, chosen))
+        print_json(_document(described, chosen) | ({"bases": bases} if tensor else {}))
         return
     if tensor is None:
         click.echo(_summary(described, rows, rest))
     click.echo(_table([*chosen, rest] if tensor is None else chosen))
+    for base in bases:
+        click.echo(f"\nencoded against {_place(base)}")
+
+
+def _bases(repo: Repository, described: Manifest, name: str) -> list[dict[str, str | None]]:
+    found = (entry for entry in described.tensors if entry.name == name)
+    return [asdict(base) for entry in found for base in base_tensors(repo, entry)]
+
+
+def _place(base: dict[str, str | None]) -> str:
+    at = f"commit {short_id(base['commit'])}" if base["commit"] else "the index"
+    return f"{printable(base['name'] or '')} of {printable(base['path'] or '')} in {at}"
 
 
 def _document(described: Manifest, rows: Sequence[TensorRow]) -> dict[str, object]:

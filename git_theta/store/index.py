@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -58,6 +58,10 @@ class Index:
         """``find`` for many hashes at once (10 us each instead of 17); absent ones are left out."""
         keys = [bytes.fromhex(content) for content in contents]
         return self._try("read", lambda of: rows.select(of, keys), {}, create=False)
+
+    def similar(self, sketch: Sequence[int], most: int) -> list[str]:
+        """Return the hashes of up to ``most`` contents noted with numbers of ``sketch``."""
+        return self._try("read", lambda of: rows.similar(of, sketch, most), [], create=False)
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
         """Return the files of objects as they were when the objects were verified."""

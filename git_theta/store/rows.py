@@ -13,7 +13,7 @@ from zlib import crc32
 from git_theta.core.hashes import Ref
 
 _APPLICATION = 0x47544849  # "GTHI", in the header of the file
-_VERSION = 2
+_VERSION = 3
 _BATCH = 500  # SQLite before 3.32 takes 999 parameters
 
 # Hashes as blobs and each oid once: 8.5 MB for 90,000 rows. A row's checksum is there because
@@ -28,6 +28,10 @@ CREATE TABLE place (
   raw INTEGER NOT NULL, depth INTEGER NOT NULL, base BLOB NOT NULL, checksum INTEGER NOT NULL,
   PRIMARY KEY (hash, object, start)
 ) WITHOUT ROWID;
+CREATE TABLE sketch (
+  number INTEGER NOT NULL, has_base INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (number, has_base)
+) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
@@ -41,6 +45,11 @@ ON CONFLICT (oid) DO UPDATE SET size = excluded.size,
   inode = coalesce(excluded.inode, inode), mtime = coalesce(excluded.mtime, mtime)
 """
 _FIND_STAMPS = "SELECT oid, size, inode, mtime FROM object WHERE oid IN ({}) AND mtime IS NOT NULL"
+# Of two that agree in as many numbers, the one with a base is likely the newer version.
+_FIND_SIMILAR = """
+SELECT hash FROM sketch WHERE number IN ({})
+GROUP BY hash ORDER BY count(*) DESC, max(has_base) DESC, hash LIMIT ?
+"""
 _CHECKED = struct.Struct("<32s32sQQQQQ32s")
 
 
@@ -58,6 +67,7 @@ class Location:
 
     ``base`` is the content hash of the frame's base; ``depth`` is the number of bases that are
     decoded before it, 0 without one. ``stamp`` is the object's file when all of it was verified.
+    ``sketch`` are numbers below 2**63 that similar contents have in common (only kept, not read).
     """
 
     hash: str
@@ -66,6 +76,7 @@ class Location:
     base: str | None
     depth: int
     stamp: Stamp | None = field(default=None, compare=False)
+    sketch: tuple[int, ...] = field(default=(), compare=False)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -112,6 +123,15 @@ def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, l
     return found
 
 
+def similar(connection: sqlite3.Connection, sketch: Sequence[int], most: int) -> list[str]:
+    """Return the hashes of up to ``most`` contents that have numbers of ``sketch`` in common.
+
+    Those with the most first.
+    """
+    asked = _FIND_SIMILAR.format(",".join("?" * len(sketch)))
+    return [bytes(hash_).hex() for (hash_,) in connection.execute(asked, (*sketch, most))]
+
+
 def stamps(connection: sqlite3.Connection, oids: Sequence[bytes]) -> dict[str, Stamp]:
     """Return the stamp of each object that was verified."""
     found = {}
@@ -134,11 +154,16 @@ def insert(
     ``stamps`` are of objects that were verified, whether or not a row names them.
     """
     packed = [_packed(row) for row in rows]
+    # A number leads to the last content with a base and the last without: as many versions as
+    # there may be, looking one up takes the same time, and where one is collected another is left.
+    sketches = {
+        (n, row.base is not None): bytes.fromhex(row.hash) for row in rows for n in row.sketch
+    }
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if clear:
-            connection.execute("DELETE FROM place")
-            connection.execute("DELETE FROM object")
+            for table in ("place", "object", "sketch"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
         verified = {bytes.fromhex(oid): stamp for oid, stamp in stamps.items()}
         sizes = {oid: (size, None, None) for _, oid, size, *_ in packed} | verified
         connection.executemany(_ADD_OBJECT, sorted((oid, *stamp) for oid, stamp in sizes.items()))
@@ -147,6 +172,10 @@ def insert(
         connection.executemany(
             "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             sorted((content, number[oid], *rest) for content, oid, _, *rest in packed),
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO sketch VALUES (?, ?, ?)",
+            sorted((*key, content) for key, content in sketches.items()),
         )
 
 
@@ -160,6 +189,7 @@ def delete(connection: sqlite3.Connection, oids: Sequence[tuple[bytes]]) -> None
                 f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))",  # noqa: S608 - fixed names
                 (numbers,),
             )
+        connection.execute("DELETE FROM sketch WHERE hash NOT IN (SELECT hash FROM place)")
 
 
 def _cost(location: Location) -> tuple[int, int, str, int]:

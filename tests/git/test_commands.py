@@ -144,6 +144,10 @@ def test_show(model, theta):
     text = theta(model, "show", "HEAD~1:m.safetensors", "layer.1.weight").stdout
     assert "full" in text
     assert "64x32" in text
+    assert "encoded against" not in text
+    text = theta(model, "show", "m.safetensors", "layer.1.weight").stdout
+    before = model.git("rev-parse", "HEAD~1").strip()[:12]
+    assert f"encoded against layer.1.weight of m.safetensors in commit {before}" in text
     assert "(skeleton)" in theta(model, "show", ":m.safetensors").stdout
 
 

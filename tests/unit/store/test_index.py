@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -462,3 +463,28 @@ class TestStamps:
         assert index.find(name(1))[0].stamp is None
         index.rebuild([row], {row.ref.oid: Stamp(1 << 40, 1, 2)})
         assert index.stamps([row.ref.oid]) == {row.ref.oid: Stamp(1 << 40, 1, 2)}
+
+
+class TestSketches:
+    def _similar(self, content: int, sketch: tuple[int, ...], base: int = -1) -> Location:
+        return replace(place(content, oid=content, base=base), sketch=sketch)
+
+    def test_those_with_the_most_numbers_in_common_come_first(self, index: Index) -> None:
+        index.add([self._similar(1, (10, 20, 30)), self._similar(2, (40, 50, 60))])
+        assert index.similar((10, 40, 50, 70), 2) == [name(2), name(1)]
+        assert index.similar((10, 40, 50, 70), 1) == [name(2)]
+        assert index.similar((70, 80), 2) == []
+
+    def test_a_number_leads_to_the_last_with_a_base_and_the_last_without(
+        self, index: Index
+    ) -> None:
+        for content in range(50):
+            index.add([self._similar(content, (7, 8), base=content % 2 - 1)])
+        assert index.similar((7, 8), 9) == [name(49), name(48)]
+
+    def test_an_object_that_is_forgotten_is_found_no_more(self, index: Index) -> None:
+        index.add([self._similar(1, (7, 8)), self._similar(2, (7, 8), base=1)])
+        index.forget([place(2, oid=2).ref.oid])
+        assert index.similar((7, 8), 9) == [name(1)]
+        index.rebuild([place(3)])
+        assert index.similar((7, 8), 9) == []
