@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from git_theta import errors
     from git_theta.api.checkpoint import Checkpoint, load_state_dict, open  # noqa: A004
     from git_theta.api.commit import commit_state_dict
+    from git_theta.api.differences import CheckpointDiff, diff
     from git_theta.api.history import checkout, log
     from git_theta.api.merging import merge_state_dicts
     from git_theta.api.slices import TensorSlice
@@ -31,9 +32,11 @@ DISTRIBUTION = "theta-vcs"
 
 _MODULES = {
     "Checkpoint": "checkpoint",
+    "CheckpointDiff": "differences",
     "TensorSlice": "slices",
     "checkout": "history",
     "commit_state_dict": "commit",
+    "diff": "differences",
     "load_state_dict": "checkpoint",
     "log": "history",
     "merge_state_dicts": "merging",
@@ -42,9 +45,11 @@ _MODULES = {
 
 __all__ = [
     "Checkpoint",
+    "CheckpointDiff",
     "TensorSlice",
     "checkout",
     "commit_state_dict",
+    "diff",
     "errors",
     "load_state_dict",
     "log",

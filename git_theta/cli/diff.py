@@ -66,15 +66,16 @@ def command(
         settings = workspace.storage.settings if workspace else Settings()
         documents = []
         for pair in pairs:
-            found = (
-                None
-                if stat
-                else diff.measured(pair, settings.workers, workspace, with_ranks=by_tensor)
+            found = diff.diff_of(
+                pair,
+                settings.workers,
+                workspace,
+                by_tensor=by_tensor,
+                values=not stat,
+                order=order,
             )
-            summary = diff.summarise(pair, found)
-            rows = diff.rows_of(found or [], by_tensor, order)
-            documents.append(diff_text.document(pair, summary, rows))
-            for line in () if as_json else diff_text.lines(pair, summary, rows):
+            documents.append(diff_text.document(found))
+            for line in () if as_json else diff_text.lines(found):
                 click.echo(line)
     if as_json:
         print_json(documents)

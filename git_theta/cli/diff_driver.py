@@ -56,10 +56,9 @@ def _lines(workspace: Workspace, pair: diff.Pair) -> list[str]:
         return [printable(f"Binary files a/{pair.before} and b/{pair.path} differ")]
     workers = workspace.storage.settings.workers
     try:
-        found = diff.measured(pair, workers, workspace)
+        return diff_text.lines(diff.diff_of(pair, workers, workspace))
     except ThetaError as error:
         # git would end at the first checkpoint whose objects are not here.
         complain(error.at(pair.path))
-        found = diff.unmeasured(pair)
-    rows = diff.rows_of(found, by_tensor=False)
-    return diff_text.lines(pair, diff.summarise(pair, found), rows)
+    found = diff.unmeasured(pair)
+    return diff_text.lines(diff.summarise(pair, found, diff.rows_of(found, by_tensor=False)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from git_theta.cli.text import printable, table
-from git_theta.commands.diff import Kind, Pair, Row, Summary, Sums
+from git_theta.commands.diff import CheckpointDiff, Kind, Row, Sums
 from git_theta.core.messages import plural
 
 _HEADER = (
@@ -17,20 +17,20 @@ _RIGHT = (4, 5, 6, 7, 8)
 _KINDS: tuple[Kind, ...] = ("changed", "cast", "reshaped", "renamed", "added", "removed")
 
 
-def lines(pair: Pair, summary: Summary, rows: Sequence[Row]) -> list[str]:
+def lines(diff: CheckpointDiff) -> list[str]:
     """Return a line that sums up, then one for each row."""
-    path = pair.path if pair.path == pair.before else f"{pair.before} -> {pair.path}"
-    found = [printable(f"{pair.state}: {path}: {_counts(pair, summary)}")]
-    if rows and pair.state not in ("added", "deleted"):
-        found += [f"  {line}" for line in _table(rows)]
+    path = diff.path if diff.path == diff.before else f"{diff.before} -> {diff.path}"
+    found = [printable(f"{diff.state}: {path}: {_counts(diff)}")]
+    if diff.rows and diff.state not in ("added", "deleted"):
+        found += [f"  {line}" for line in _table(diff.rows)]
     return found
 
 
-def _counts(pair: Pair, summary: Summary) -> str:
-    total = plural(summary.tensors, "tensor")
-    if pair.state in ("added", "deleted"):
+def _counts(diff: CheckpointDiff) -> str:
+    total = plural(diff.tensors, "tensor")
+    if diff.state in ("added", "deleted"):
         return total
-    counts = [(summary.counts[kind], kind) for kind in _KINDS if kind in summary.counts]
+    counts = [(diff.counts[kind], kind) for kind in _KINDS if kind in diff.counts]
     if not counts:
         return f"no tensor changed, of {total}"
     (number, kind), *others = counts
@@ -84,15 +84,15 @@ def _note(sums: Sums) -> str:
     )
 
 
-def document(pair: Pair, summary: Summary, rows: Sequence[Row]) -> dict[str, Any]:
+def document(diff: CheckpointDiff) -> dict[str, Any]:
     """Return the same for a script; numbers that are not defined are null."""
     return {
-        "path": pair.path,
-        "before": pair.before,
-        "state": pair.state,
-        "tensors": summary.tensors,
-        **{kind: summary.counts.get(kind, 0) for kind in _KINDS},
-        "changes": [_fields(row) for row in rows],
+        "path": diff.path,
+        "before": diff.before,
+        "state": diff.state,
+        "tensors": diff.tensors,
+        **{kind: diff.counts.get(kind, 0) for kind in _KINDS},
+        "changes": [_fields(row) for row in diff.rows],
     }
 
 

@@ -327,6 +327,43 @@ def test_log_lists_the_commits_that_changed_a_checkpoint(model: Repo, committed)
         git_theta.log(rev="nowhere", repo=model.path)
 
 
+# --- diff ----------------------------------------------------------------------------------------
+
+
+def test_diff_returns_what_the_command_prints(model: Repo, committed) -> None:
+    moved = checkpoints.finetuned(committed)
+    (found,) = git_theta.diff("v1", "HEAD", PATH, model.path, by_tensor=True)
+    assert isinstance(found, git_theta.CheckpointDiff)
+    assert (found.path, found.state, found.tensors, found.counts) == (
+        *(PATH, "modified", 4),
+        {"changed": 4},
+    )
+    assert [row.name for row in found.rows] == sorted(committed)
+    for row in found.rows:
+        old, new = (arrays[row.name].astype(np.float64) for arrays in (committed, moved))
+        assert row.sums is not None
+        expected = np.linalg.norm(new - old) / np.linalg.norm(old)
+        assert row.sums.relative == pytest.approx(expected, rel=1e-12)
+        assert (row.rank is None) == (len(row.shapes[0]) == 1)
+    (short,) = git_theta.diff("v1", "HEAD", repo=model.path, values=False)
+    assert (short.counts, short.rows) == (found.counts, ())
+
+
+def test_diff_compares_the_index_and_the_work_tree(model: Repo, committed) -> None:
+    assert git_theta.diff(repo=model.path) == []
+    model.write(PATH, checkpoints.safetensors(checkpoints.tensors(seed=8)))
+    assert [d.path for d in git_theta.diff(repo=model.path)] == [PATH]
+    assert [d.path for d in git_theta.diff("", repo=model.path)] == [PATH]
+    assert git_theta.diff("HEAD", "", repo=model.path) == []
+    model.git("add", PATH)
+    assert git_theta.diff("", repo=model.path) == []
+    assert [d.path for d in git_theta.diff("HEAD", "", repo=model.path)] == [PATH]
+    with pytest.raises(errors.UsageError, match="index"):
+        git_theta.diff("", "HEAD", repo=model.path)
+    with pytest.raises(errors.UsageError, match="no such revision"):
+        git_theta.diff("nowhere", repo=model.path)
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 

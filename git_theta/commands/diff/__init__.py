@@ -7,11 +7,10 @@ how the changes are stored, ``values`` at the values; ``rows`` puts it together.
 from git_theta.commands.diff.changes import Kind
 from git_theta.commands.diff.ranks import Rank
 from git_theta.commands.diff.rows import (
-    Measured,
+    CheckpointDiff,
     Order,
     Row,
-    Summary,
-    measured,
+    diff_of,
     rows_of,
     summarise,
     unmeasured,
@@ -20,17 +19,16 @@ from git_theta.commands.diff.values import Sums
 from git_theta.commands.diff.versions import Given, Pair, in_repository, of_blobs, on_disk
 
 __all__ = [
+    "CheckpointDiff",
     "Given",
     "Kind",
-    "Measured",
     "Order",
     "Pair",
     "Rank",
     "Row",
-    "Summary",
     "Sums",
+    "diff_of",
     "in_repository",
-    "measured",
     "of_blobs",
     "on_disk",
     "rows_of",

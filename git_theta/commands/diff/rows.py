@@ -9,6 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
+from git_theta.commands.comparison import State
 from git_theta.commands.diff.adapters import compare_products, product_changes
 from git_theta.commands.diff.changes import Kind, TensorChange, compare_tensors, tensors_of
 from git_theta.commands.diff.encodings import update_of
@@ -20,14 +21,6 @@ from git_theta.core.layout import natural_order
 from git_theta.workspace import Workspace
 
 Order = Literal["name", "change", "size"]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Numbers of tensors in the later version (the earlier, where it was deleted), by change."""
-
-    tensors: int
-    counts: dict[Kind, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +45,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointDiff:
+    """What changed in the checkpoint at ``path``, which was at ``before``.
+
+    ``tensors`` are those of the later version (of the earlier, where it was deleted), ``counts``
+    how many of them changed in what way, and ``rows`` what changed.
+    """
+
+    path: str
+    before: str
+    state: State
+    tensors: int
+    counts: dict[Kind, int]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """A change, how it is stored, how far the values moved, and in how many directions.
 
@@ -65,17 +74,34 @@ class Measured:
     tensors: int = 1
 
 
-def summarise(pair: Pair, found: Sequence[Measured] | None = None) -> Summary:
-    """Count what changed: what was ``found``, or what the manifests alone tell.
+def diff_of(
+    pair: Pair,
+    workers: int,
+    workspace: Workspace | None = None,
+    *,
+    by_tensor: bool = False,
+    values: bool = True,
+    order: Order = "name",
+) -> CheckpointDiff:
+    """Return what changed in a checkpoint; without ``values``, what the manifests alone tell.
 
-    Those take equal bytes that were cut into other chunks for changed.
+    Those take equal bytes that were cut into other chunks for changed, and have no rows.
     """
+    if not values:
+        return summarise(pair, unmeasured(pair), ())
+    found = measured(pair, workers, workspace, with_ranks=by_tensor)
+    return summarise(pair, found, rows_of(found, by_tensor, order))
+
+
+def summarise(pair: Pair, found: Sequence[Measured], rows: Sequence[Row]) -> CheckpointDiff:
+    """Return ``rows`` with the number of what was ``found``."""
     tensors = tensors_of(pair.new.manifest or pair.old.manifest)
-    told = unmeasured(pair) if found is None else found
     counts: Counter[Kind] = Counter()
-    for each in told:
+    for each in found:
         counts[each.change.kind] += each.tensors
-    return Summary(len(tensors), dict(counts))
+    return CheckpointDiff(
+        pair.path, pair.before, pair.state, len(tensors), dict(counts), tuple(rows)
+    )
 
 
 def measured(
