@@ -30,6 +30,7 @@ COMMANDS = {
     "resolve": "Resolve checkpoints that a merge left in conflict.",
     "strategies": "List the merge strategies, or document one.",
     "log": "Show the commits that changed checkpoints.",
+    "blame": "Show the commit that last changed each tensor.",
     "replay": "Do the merges of a commit again and compare the bits.",
     "fetch": "Download the objects that commits need.",
     "push": "Upload the objects that commits need.",

@@ -39,6 +39,26 @@ def theta():
 
 
 @pytest.fixture
+def theta_here(monkeypatch):
+    """The same within this process, for commands that git does not start: 0.7 s less each."""
+    from click.testing import CliRunner
+
+    from git_theta.cli.app import cli
+    from git_theta.cli.exit_handling import report
+
+    def run(repo: Repo, *args: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(repo.path)
+        done = CliRunner().invoke(cli, args, standalone_mode=False)
+        error = done.exception
+        said = str(error) if error else ""
+        return subprocess.CompletedProcess(
+            args, report(error) if error else 0, done.stdout, done.stderr + said
+        )
+
+    return run
+
+
+@pytest.fixture
 def installed(theta, repo: Repo) -> None:
     """git-theta installed for the user (of this test)."""
     done = theta(repo, "install", "--global")

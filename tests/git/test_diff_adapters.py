@@ -74,43 +74,45 @@ def check(document: dict[str, object]) -> None:
     assert rows[f"{STEM.format(1)}.lora"]["relative"] < 1e-7
 
 
-def test_two_revisions(history, theta):
-    done = theta(history, "diff", "HEAD~1", "HEAD", "--all", "--json", "--", PATH)
+def test_two_revisions(history, theta_here):
+    done = theta_here(history, "diff", "HEAD~1", "HEAD", "--all", "--json", "--", PATH)
     assert done.returncode == 0, done.stderr
     (document,) = json.loads(done.stdout)
     check(document)
-    first, _, row = theta(history, "diff", "HEAD~1", "HEAD").stdout.splitlines()
+    first, _, row = theta_here(history, "diff", "HEAD~1", "HEAD").stdout.splitlines()
     assert first == f"modified: {PATH}: 4 of 4 tensors changed"
     assert row.split()[:5] == ["LoRA", "(4", "->", "6)", "base_model.model.layer.*.query.lora"]
 
 
-def test_the_work_tree_has_a_configuration_of_its_own(history, theta):
+def test_the_work_tree_has_a_configuration_of_its_own(history, theta_here):
     for path, content in files(OLD, 4, 4).items():
         history.write(path, content)
-    (document,) = json.loads(theta(history, "diff", "HEAD~1", "--json").stdout or "[{}]") or [{}]
+    (document,) = json.loads(theta_here(history, "diff", "HEAD~1", "--json").stdout or "[{}]") or [
+        {}
+    ]
     # Equal factors at half the scale: the file of tensors did not change.
     assert document == {}
     history.write(PATH, files(pairs(4, 9), 4, 4)[PATH])
-    (document,) = json.loads(theta(history, "diff", "HEAD~1", "--all", "--json").stdout)
+    (document,) = json.loads(theta_here(history, "diff", "HEAD~1", "--all", "--json").stdout)
     old, new = product(OLD[0], 2.0), product(pairs(4, 9)[0], 1.0)
     expected = np.linalg.norm(new - old) / np.linalg.norm(old)
     assert document["changes"][0]["relative"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_two_folders(tmp_path, theta):
+def test_two_folders(tmp_path, theta_here):
     for name, content in (("one", files(OLD, 8, 4)), ("two", files(NEW, 8, 6))):
         folder = tmp_path / name
         folder.mkdir()
         for path, data in content.items():
             (folder / Path(path).name).write_bytes(data)
-    done = theta(Repo(tmp_path), "diff", "--no-index", "one", "two", "--all", "--json")
+    done = theta_here(Repo(tmp_path), "diff", "--no-index", "one", "two", "--all", "--json")
     assert done.returncode == 0, done.stderr
     (document,) = json.loads(done.stdout)
     check(document)
     # Without the configuration nobody knows the scales.
     (tmp_path / "two/adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
-    done = theta(Repo(tmp_path), "diff", "--no-index", "one", "two", "--all", "--json")
+    done = theta_here(Repo(tmp_path), "diff", "--no-index", "one", "two", "--all", "--json")
     names = [row["name"] for row in json.loads(done.stdout)[0]["changes"]]
     assert f"{STEM.format(0)}.lora_A.weight" in names
     shutil.rmtree(tmp_path / "two")
-    assert theta(Repo(tmp_path), "diff", "--no-index", "one", "two").returncode == 2
+    assert theta_here(Repo(tmp_path), "diff", "--no-index", "one", "two").returncode == 2
