@@ -16,6 +16,7 @@ from git_theta.adapters.config import (
 from git_theta.adapters.names import Names, Parameter
 from git_theta.adapters.peft import read_adapter, tensor_file
 from git_theta.adapters.sparse import read_sparse
+from git_theta.adapters.stored import Stored
 from git_theta.adapters.updates import LowRank, Replacement, Scaling, Sparse, Update
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Replacement",
     "Scaling",
     "Sparse",
+    "Stored",
     "Update",
     "beyond_factors",
     "check_supported",

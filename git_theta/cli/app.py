@@ -26,6 +26,7 @@ COMMANDS = {
     "ls-files": "List the checkpoints of the index or of a commit.",
     "show": "Show the tensors of a checkpoint and what each costs.",
     "diff": "Show what changed in checkpoints, by groups of tensors.",
+    "export-lora": "Write a change as a LoRA adapter.",
     "merge": "Merge branches, checkpoints by a strategy.",
     "resolve": "Resolve checkpoints that a merge left in conflict.",
     "strategies": "List the merge strategies, or document one.",

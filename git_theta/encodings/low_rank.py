@@ -56,7 +56,7 @@ class LowRank:
             raise CorruptObjectError(
                 "a low-rank frame needs floats, a base of its size, four parts"
             )
-        factors, columns = _read(encoded)
+        factors, columns = read_factors(encoded)
         if factors.scales.size > min(factors.left.words.shape[1], columns):
             raise CorruptObjectError("a low-rank frame's rank is larger than its matrix")
         if columns == 0 or length != factors.left.words.shape[1] * columns * form.word:
@@ -142,8 +142,11 @@ def _encoded(rows: Rows, factors: Factors) -> Encoded:
     return Encoded(head + factors.scales.astype("<f8").tobytes(), (*matrices, *residual))
 
 
-def _read(encoded: Encoded) -> tuple[Factors, int]:
-    """Return the factors that params and parts hold, and the number of columns."""
+def read_factors(encoded: Encoded) -> tuple[Factors, int]:
+    """Return the factors that params and parts hold, and the number of columns.
+
+    Raises ``CorruptObjectError`` where they do not fit each other.
+    """
     if len(encoded.params) < _HEAD.size:
         raise CorruptObjectError("a low-rank frame's params are too short")
     number, rounded, *dtypes, rank, columns = _HEAD.unpack_from(encoded.params)

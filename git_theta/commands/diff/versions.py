@@ -111,7 +111,7 @@ def _with_fields(repo: Repository, side: Side, path: str, rev: str | None) -> Si
 def _fields_of_file(adapter: Path) -> Fields | None:
     try:
         return _parsed(read_regular(adapter.with_name(CONFIG_FILE), MANIFEST_LIMIT, follow=True))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
