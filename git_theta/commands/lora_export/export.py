@@ -21,7 +21,7 @@ from git_theta.commands.lora_export.modules import (
 from git_theta.core.parallel import in_order
 from git_theta.errors import UsageError
 from git_theta.git import revisions
-from git_theta.merge.planning.groups import place_of
+from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.workspace import Workspace
 
 # Bytes of changes that threads work on at a time, as float32, unless one alone is larger.
