@@ -36,7 +36,7 @@ COMMANDS = {
     "fetch": "Download the objects that commits need.",
     "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
-    "migrate": "Rewrite history from Git LFS or plain files to git-theta, or back.",
+    "migrate": "Rewrite history between Git LFS, plain files and git-theta.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
 }
