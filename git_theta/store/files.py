@@ -60,13 +60,6 @@ class ObjectFiles:
             names = (file.name for file in entries(folder))
             yield from (name for name in names if is_hex256(name) and name[:2] == folder.name)
 
-    def remove(self, oid: str) -> None:
-        """Delete the object; nothing happens when it is not here."""
-        try:
-            self.path(oid).unlink(missing_ok=True)
-        except OSError as error:
-            raise store_error(error, self.path(oid)) from error
-
     def quarantine(self, oid: str) -> Path:
         """Move a damaged object out of the way, to ``bad/``; return its new place."""
         source, target = self.path(oid), self.root / "bad" / oid

@@ -143,7 +143,7 @@ class TestSound:
 class TestMissing:
     def test_names_every_checkpoint_and_tensor(self, workspace: Workspace) -> None:
         ref = top(workspace, "HEAD~1:model.safetensors", "layer.0.weight")
-        workspace.store.remove(ref.oid)
+        workspace.store.path(ref.oid).unlink()
         problem = only(check(workspace))
         assert (problem.kind, problem.oid) == ("missing", ref.oid)
         assert problem.fix == "git theta fsck --repair"
@@ -156,7 +156,7 @@ class TestMissing:
 
     def test_the_skeleton(self, workspace: Workspace) -> None:
         skeleton = described(workspace, ":other.safetensors").skeleton[0]
-        workspace.store.remove(skeleton.chain[0].oid)
+        workspace.store.path(skeleton.chain[0].oid).unlink()
         assert only(check(workspace, full=True)).uses == (
             Use(":other.safetensors", "(skeleton)"),
             Use("HEAD:other.safetensors", "(skeleton)"),
@@ -165,7 +165,9 @@ class TestMissing:
     def test_what_only_pushed_history_needs_may_be_absent(self, workspace: Workspace) -> None:
         add(workspace, "model.safetensors", OTHER)
         commit(workspace)
-        workspace.store.remove(top(workspace, "HEAD~1:model.safetensors", "layer.1.bias").oid)
+        workspace.store.path(
+            top(workspace, "HEAD~1:model.safetensors", "layer.1.bias").oid
+        ).unlink()
         assert only(check(workspace)).kind == "missing", "it is nowhere else"
         workspace.repo.git("update-ref", "refs/remotes/origin/main", "HEAD")
         assert not check(workspace).ok, "there is no remote, whatever its ref says"
@@ -183,7 +185,7 @@ class TestMissing:
         workspace.repo.git("update-ref", "refs/stash", stash.decode().strip())
         workspace.repo.git("reset", "-q")
         ref = top(workspace, "stash:other.safetensors", "layer.0.weight")
-        workspace.store.remove(ref.oid)
+        workspace.store.path(ref.oid).unlink()
         name = workspace.repo.git("rev-parse", "--short", "stash").decode().strip()
         assert only(check(workspace)).uses == (Use(f"{name}:other.safetensors", "layer.0.weight"),)
 
@@ -202,7 +204,7 @@ class TestMissing:
             workspace.repo.git("reset", "-q", "HEAD~1")
         lost = [top(workspace, f"{n}:other.safetensors", "layer.0.weight").oid for n in names]
         for oid in lost:
-            workspace.store.remove(oid)
+            workspace.store.path(oid).unlink()
         report = check(workspace)
         assert {problem.oid for problem in report.problems} == set(lost)
         concerned = {use.checkpoint for problem in report.problems for use in problem.uses}
@@ -223,7 +225,7 @@ class TestLeftOut:
 
     def test_a_sparse_checkout(self, pushed: Workspace) -> None:
         ref = top(pushed, ":other.safetensors", "layer.0.weight")
-        pushed.store.remove(ref.oid)
+        pushed.store.path(ref.oid).unlink()
         assert not check(pushed).ok
         pushed.repo.git("update-index", "--skip-worktree", "other.safetensors")
         report = check(pushed)
@@ -234,7 +236,7 @@ class TestLeftOut:
 
     def test_a_sparse_checkout_of_what_nobody_else_has(self, workspace: Workspace) -> None:
         ref = top(workspace, ":other.safetensors", "layer.0.weight")
-        workspace.store.remove(ref.oid)
+        workspace.store.path(ref.oid).unlink()
         workspace.repo.git("update-index", "--skip-worktree", "other.safetensors")
         assert not check(workspace).ok
 

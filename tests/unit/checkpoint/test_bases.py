@@ -105,7 +105,7 @@ def test_a_base_that_is_lost_or_damaged_is_done_without(tmp_path, lost):
         storage.store.path(oid).chmod(0o644)
         storage.store.path(oid).write_bytes(bytes(storage.store.size(oid)))
         if lost:
-            storage.store.remove(oid)
+            storage.store.path(oid).unlink()
         assert _depth(_clean(storage, _moved(base, 1e-5, 1), first)) == 1
 
 
@@ -200,7 +200,7 @@ def test_the_next_best_is_the_base_where_the_last_version_was_collected(storage)
     second = _clean(storage, _moved(base, 1e-2, 1), first)
     gone = second.objects().keys() - first.objects().keys()
     for oid in gone:
-        storage.store.remove(oid)
+        storage.store.path(oid).unlink()
     storage.index.forget(gone)
     found = _clean(storage, _renamed(_moved(base, 1e-2, 2)))
     chain = entry_named(found, f"model.{NAME}").chunks[0].chain

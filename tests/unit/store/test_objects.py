@@ -100,7 +100,7 @@ class TestWrite:
     def test_sync_may_follow_anything(self, store: ObjectStore) -> None:
         store.sync()
         ref = store.write([b"abc"])
-        store.remove(ref.oid)
+        store.path(ref.oid).unlink()
         store.path(ref.oid).parent.rmdir()
         store.sync()
         store.sync()
@@ -419,12 +419,6 @@ class TestInventory:
         assert list(store.oids()) == oids
         assert store.size(oids[0]) == 1
 
-    def test_remove(self, store: ObjectStore) -> None:
-        oid = store.write([b"abc"]).oid
-        store.remove(oid)
-        store.remove(oid)
-        assert not store.has(oid)
-
     def test_a_store_that_may_not_be_looked_into(self, store: ObjectStore) -> None:
         oid = store.write([b"abc"]).oid
         store.root.chmod(0)
@@ -498,7 +492,7 @@ store.close()
 subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
 assert store.read(kept) == b"content"
 assert store.write([b"content"]) == kept
-for work in (lambda: store.write([b"new"]), lambda: store.remove(kept.oid)):
+for work in (lambda: store.write([b"new"]), lambda: store.trash.discard(kept.oid)):
     try:
         work()
     except StoreError as error:
@@ -567,7 +561,7 @@ class TestFailures:
                 with pytest.raises(StoreError, match="permission denied"):
                     store.write([b"new"])
                 with pytest.raises(StoreError):
-                    store.remove(kept.oid)
+                    store.trash.discard(kept.oid)
             assert files(store) == [store.path(kept.oid)]
 
     def test_killed_in_the_middle_of_a_write(self, store: ObjectStore) -> None:
@@ -587,7 +581,7 @@ class TestFailures:
             kill_when(_WRITE_BIG_ONES, half_written, store.root)
             for oid in store.oids():
                 store.verify(oid)
-                store.remove(oid)
+                store.path(oid).unlink()
 
     def test_processes_that_write_the_same_objects(self, store: ObjectStore) -> None:
         printed = run_together(_WRITE_THE_SAME, [[store.root]] * 3)

@@ -237,7 +237,7 @@ def test_an_object_that_is_nowhere(merger):
         for ref in c.chain
     }
     for oid in oids:
-        merger.workspace.store.remove(oid)
+        merger.workspace.store.path(oid).unlink()
     with pytest.raises(MissingObjectError):
         merger.execute(found)
 
