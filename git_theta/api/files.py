@@ -18,7 +18,7 @@ from git_theta.checkpoint.reader import SkeletonSource
 from git_theta.commands.listing import read_checkpoint
 from git_theta.core import registry
 from git_theta.core.files import FileSource
-from git_theta.core.layout import Alias, Layout, Source, TensorSpan
+from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.registry import Bytes
 from git_theta.errors import (
@@ -183,10 +183,7 @@ def layout_of(described: Manifest) -> Layout:
         rest = (entry.offset, entry.strides)
         spans.append(TensorSpan(entry.name, entry.dtype, entry.shape, start, length, *rest))
         position = start + length
-    aliases = [
-        Alias(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in described.aliases
-    ]
-    layout = Layout(described.format, tuple(spans), tuple(aliases))
+    layout = Layout(described.format, tuple(spans), described.aliases)
     try:
         formats.check_layout(layout, described.size)
     except FormatError as error:

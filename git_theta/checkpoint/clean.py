@@ -27,7 +27,7 @@ from git_theta.checkpoint.sketch import Sketch, sketch
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.parallel import batches, in_order
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.store import Location, PackWriter
 
 # Bytes of a chunk that is stored without a base. A delta saves 10 % of 280 floats, hardly more than
@@ -228,8 +228,5 @@ def describe(layout: Layout, size: int, chunks_of: Callable[[int], tuple[Chunk, 
             )
         )
         position = span.start + span.length
-    aliases = tuple(
-        AliasEntry(a.name, a.dtype, a.shape, a.of, a.offset, a.strides) for a in layout.aliases
-    )
     skeleton = chunks_of(SKELETON)
-    return Manifest(layout.format, size, skeleton, tuple(tensors), aliases)
+    return Manifest(layout.format, size, skeleton, tuple(tensors), layout.aliases)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from git_theta import manifest
 from git_theta.core.hashes import Ref
-from git_theta.core.layout import natural_order
+from git_theta.core.layout import Alias, natural_order
 from git_theta.core.messages import as_typed
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Entry, Repository, revisions
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.store import ObjectStore
 
 SKELETON = "(skeleton)"
@@ -157,7 +157,7 @@ def _base_bytes(chunk: Chunk) -> int:
     return sum(ref.length for ref in chunk.chain[1:])
 
 
-def _alias_row(alias: AliasEntry) -> TensorRow:
+def _alias_row(alias: Alias) -> TensorRow:
     return TensorRow(alias.name, alias.dtype, alias.shape, (), 0, 0, 0, 0, alias.of)
 
 

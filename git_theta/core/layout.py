@@ -56,7 +56,7 @@ class TensorSpan:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A further name for (a view of) the storage of the span called ``of``: a tied tensor."""
+    """A further name for (a view of) the storage of the tensor ``of``: a tied tensor."""
 
     name: str
     dtype: str

@@ -10,6 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from git_theta.core.hashes import Ref
+from git_theta.core.layout import Alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,6 @@ class TensorEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AliasEntry:
-    """A further name for (a view of) the bytes that entry ``of`` owns."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    of: str
-    offset: int = 0
-    strides: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """A checkpoint: its size in bytes, its skeleton, and its tensors in file order.
 
@@ -67,7 +56,7 @@ class Manifest:
     size: int
     skeleton: tuple[Chunk, ...]
     tensors: tuple[TensorEntry, ...]
-    aliases: tuple[AliasEntry, ...] = ()
+    aliases: tuple[Alias, ...] = ()
     recipe: Mapping[str, Any] | None = None
     hash: str = field(init=False)
 

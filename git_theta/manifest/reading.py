@@ -9,11 +9,11 @@ from io import BytesIO
 from typing import Any, NoReturn
 
 from git_theta.core.hashes import Ref, is_hex256
-from git_theta.core.layout import MAX_TENSORS
+from git_theta.core.layout import MAX_TENSORS, Alias
 from git_theta.core.messages import short_id
 from git_theta.errors import ManifestError, UnsupportedVersionError
 from git_theta.manifest import text
-from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.manifest.model import Chunk, Manifest, TensorEntry
 
 _VERSION = re.compile(rb'\{"git-theta":([1-9][0-9]{0,8})[,}]')
 
@@ -127,7 +127,7 @@ class _Reader:
             yield entry
             self._next()
 
-    def _aliases(self) -> Iterator[AliasEntry]:
+    def _aliases(self) -> Iterator[Alias]:
         while self._line:
             alias = _alias(self._row)
             self._check(text.alias_line, alias)
@@ -217,8 +217,8 @@ def _strides(row: dict[str, Any]) -> tuple[int, ...] | None:
     return _numbers(row["strides"], "stride", _stride) if "strides" in row else None
 
 
-def _alias(row: dict[str, Any]) -> AliasEntry:
-    return AliasEntry(
+def _alias(row: dict[str, Any]) -> Alias:
+    return Alias(
         name=_name(row),
         dtype=_typed(row, "dtype", str),
         shape=_numbers(row.get("shape"), "shape", _number),

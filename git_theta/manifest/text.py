@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from git_theta.core.hashes import Ref
-from git_theta.manifest.model import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.core.layout import Alias
+from git_theta.manifest.model import Chunk, Manifest, TensorEntry
 
 VERSION = 1
 PREFIX = b'{"git-theta":'
@@ -107,7 +108,7 @@ def tensor_line(entry: TensorEntry) -> bytes:
     return _line(row)
 
 
-def alias_line(alias: AliasEntry) -> bytes:
+def alias_line(alias: Alias) -> bytes:
     """Return the line of a further name."""
     row = {
         "name": alias.name,
@@ -118,7 +119,7 @@ def alias_line(alias: AliasEntry) -> bytes:
     return _line(row | _view(alias))
 
 
-def _view(entry: TensorEntry | AliasEntry) -> dict[str, Any]:
+def _view(entry: TensorEntry | Alias) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if entry.offset:
         row["offset"] = entry.offset

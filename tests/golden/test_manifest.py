@@ -8,7 +8,8 @@ from blake3 import blake3
 
 from git_theta import manifest
 from git_theta.core.hashes import Ref
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.core.layout import Alias
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 
 SKELETON, FIRST, SECOND = (digit * 64 for digit in "012")
 FILE = "57a57c52efdfb422fa1fc79018f0688f38b8c60518e195a212b9139e67b41904"
@@ -43,8 +44,8 @@ MANIFEST = Manifest(
         TensorEntry(name="empty", dtype="I64", shape=(0, 4), gap=0, chunks=()),
     ),
     aliases=(
-        AliasEntry("lm_head", "BF16", (33554432, 2), NAME, 0, (1, -33554432)),
-        AliasEntry("tied", "F32", (), "bias"),
+        Alias("lm_head", "BF16", (33554432, 2), NAME, 0, (1, -33554432)),
+        Alias("tied", "F32", (), "bias"),
     ),
     recipe={"strategy": "ties", "parameters": {"lambda": 1.0, "density": 0.2}, "parents": ["x"]},
 )

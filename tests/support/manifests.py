@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from git_theta.core.hashes import Ref, content_hash
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.core.layout import Alias
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.planning.versions import Contributor, Versions
 
 REF = Ref("0" * 64, 100, 0, 100)
@@ -23,16 +24,16 @@ def entry_named(described: Manifest, name: str) -> TensorEntry:
     return next(entry for entry in described.tensors if entry.name == name)
 
 
-def alias(name: str, of: str, **view) -> AliasEntry:
+def alias(name: str, of: str, **view) -> Alias:
     """A further name for the tensor called ``of``."""
-    return AliasEntry(name, "F32", (2, 3), of, **view)
+    return Alias(name, "F32", (2, 3), of, **view)
 
 
-def manifest(*entries: TensorEntry | AliasEntry, form: str = "safetensors", **words: str):
+def manifest(*entries: TensorEntry | Alias, form: str = "safetensors", **words: str):
     """A manifest of ``entries``, and of a tensor for each of ``words``."""
     tensors = [entry for entry in entries if isinstance(entry, TensorEntry)]
     tensors += [tensor(name, word) for name, word in words.items()]
-    aliases = [entry for entry in entries if isinstance(entry, AliasEntry)]
+    aliases = [entry for entry in entries if isinstance(entry, Alias)]
     size = sum(entry.length for entry in tensors)
     return Manifest(form, size, (), tuple(tensors), tuple(aliases))
 

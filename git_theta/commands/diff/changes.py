@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from git_theta.core.layout import natural_order
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.core.layout import Alias, natural_order
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 
 Kind = Literal["added", "removed", "renamed", "reshaped", "cast", "changed"]
 
@@ -86,7 +86,7 @@ def tensors_of(described: Manifest | None) -> dict[str, Tensor]:
     return {row.name: row for row in rows}
 
 
-def _tensor(named: TensorEntry | AliasEntry, owner: TensorEntry) -> Tensor:
+def _tensor(named: TensorEntry | Alias, owner: TensorEntry) -> Tensor:
     view = (named.offset, named.strides)
     return Tensor(named.name, named.dtype, named.shape, owner.chunks, view)
 

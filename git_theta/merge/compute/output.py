@@ -13,7 +13,7 @@ from git_theta.core import registry
 from git_theta.core.layout import Alias, Buffer, Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.core.registry import Bytes
 from git_theta.errors import FormatError, MergeError
-from git_theta.manifest import AliasEntry, Manifest, TensorEntry
+from git_theta.manifest import Manifest, TensorEntry
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.versions import Entry
 
@@ -85,11 +85,7 @@ class _Version:
             taken += entry.gap
             spans.append(_span(entry, position + entry.gap))
             position += entry.gap + entry.length
-        aliases = (
-            Alias(a.name, a.dtype, a.shape, a.of, a.offset, a.strides)
-            for a in self.manifest.aliases
-        )
-        layout = Layout(self.manifest.format, tuple(spans), tuple(aliases))
+        layout = Layout(self.manifest.format, tuple(spans), self.manifest.aliases)
         return Rebuilt(layout, (*pieces, self.skeleton[taken:]))
 
 
@@ -157,7 +153,7 @@ class _Choice:
 
 
 def _signature(entry: Entry) -> Signature:
-    if isinstance(entry, AliasEntry):
+    if isinstance(entry, Alias):
         return (entry.of, entry.dtype, entry.shape, entry.offset, entry.strides)
     return (entry.length, entry.dtype, entry.shape, entry.offset, entry.strides)
 

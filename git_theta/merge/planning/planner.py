@@ -11,8 +11,9 @@ from typing import Protocol
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint.reader import Reader
+from git_theta.core.layout import Alias
 from git_theta.formats import OPAQUE
-from git_theta.manifest import AliasEntry, TensorEntry
+from git_theta.manifest import TensorEntry
 from git_theta.merge.planning import lora, quantized, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
@@ -85,11 +86,7 @@ def _untied(actions: Sequence[Action]) -> list[Action]:
 
 
 def _untie(action: Action, gone: set[str]) -> Action:
-    if (
-        isinstance(action, Take)
-        and isinstance(action.entry, AliasEntry)
-        and action.entry.of in gone
-    ):
+    if isinstance(action, Take) and isinstance(action.entry, Alias) and action.entry.of in gone:
         return Conflict(action.name, f"it is tied to {action.entry.of}, which is removed")
     return action
 
@@ -120,7 +117,7 @@ class Decision:
         """Return an action for each parameter, or one conflict for all of them."""
         group, changed = self._group, self._group.changed
         if not changed:
-            is_tied = isinstance(group.parameters[0].entries[0], AliasEntry)
+            is_tied = isinstance(group.parameters[0].entries[0], Alias)
             return self._take(0, "tied" if is_tied else "unchanged")
         if len({group.identity(side) for side in changed}) > 1:
             return self._contested()

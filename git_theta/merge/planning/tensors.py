@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
+from git_theta.core.layout import Alias
 from git_theta.errors import MergeError
-from git_theta.manifest import AliasEntry, TensorEntry
+from git_theta.manifest import TensorEntry
 from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged
 from git_theta.merge.planning.groups import Group
@@ -47,7 +48,7 @@ def _reshaped(versions: Versions, group: Group, parameter: ParameterVersions) ->
 
 
 def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
-    if not any(isinstance(entry, AliasEntry) for entry in present.values()):
+    if not any(isinstance(entry, Alias) for entry in present.values()):
         return None
     tied = f"{changed(versions, group)}, and it is tied to another tensor"
     return differing(versions, present, "tie it differently", _tie) or tied
@@ -127,7 +128,7 @@ def _has_base(merges: Merge, stored: Entry | None) -> bool:
 
 
 def _tie(entry: Entry) -> str:
-    return f"to {entry.of}" if isinstance(entry, AliasEntry) else "to nothing"
+    return f"to {entry.of}" if isinstance(entry, Alias) else "to nothing"
 
 
 def identity_value(name: str) -> Literal[1] | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from git_theta.adapters import Config, Fields, config_of
-from git_theta.manifest import AliasEntry, Manifest, TensorEntry
+from git_theta.core.layout import Alias
+from git_theta.manifest import Manifest, TensorEntry
 
 BASE = -1
 """The index of the common ancestor; contributors have the indices 0, 1, ..."""
@@ -14,7 +15,7 @@ BASE = -1
 UNKNOWN: Fields = {}
 """Stands for an adapter's configuration that may exist, in a commit that is not known."""
 
-Entry = TensorEntry | AliasEntry
+Entry = TensorEntry | Alias
 Digest = Callable[[TensorEntry], str]
 Identity = tuple[object, ...]
 
@@ -39,7 +40,7 @@ class Contributor:
         if kind not in self._tables:
             self._tables[kind] = entries(self.statistics[kind])
         found = self._tables[kind].get(name)
-        owner = self._tables[kind][found.of] if isinstance(found, AliasEntry) else found
+        owner = self._tables[kind][found.of] if isinstance(found, Alias) else found
         return owner if isinstance(owner, TensorEntry) else None
 
 
@@ -145,15 +146,15 @@ def _versions_of(
     everything = (old, *tables)
     entries = [table.get(name) for table in everything]
     owners = [_owner(table, entry) for table, entry in zip(everything, entries, strict=True)]
-    tied = all(isinstance(entry, AliasEntry) for entry in entries if entry)
+    tied = all(isinstance(entry, Alias) for entry in entries if entry)
     contents = [None] * len(owners) if tied else _contents(owners, digest)
     base, *rest = map(_identity, entries, contents)
     return ParameterVersions(name, entries[0], tuple(entries[1:]), base, tuple(rest))
 
 
 def _owner(table: Mapping[str, Entry], entry: Entry | None) -> TensorEntry | None:
-    owner = table[entry.of] if isinstance(entry, AliasEntry) else entry
-    assert not isinstance(owner, AliasEntry), "a manifest's aliases view tensors"
+    owner = table[entry.of] if isinstance(entry, Alias) else entry
+    assert not isinstance(owner, Alias), "a manifest's aliases view tensors"
     return owner
 
 
@@ -170,7 +171,7 @@ def _identity(entry: Entry | None, content: object) -> Identity | None:
     if entry is None:
         return None
     # A name that is tied everywhere in the same way follows its owner: then no content is given.
-    of = entry.of if isinstance(entry, AliasEntry) else None
+    of = entry.of if isinstance(entry, Alias) else None
     return (entry.dtype, entry.shape, entry.offset, entry.strides, of, content)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from git_theta.core.hashes import Ref
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.core.layout import Alias
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 
 REFS = [Ref(f"{n:064x}", 100 + n, 0, 10) for n in range(4)]
 SKELETON = Chunk(8, "a" * 64, (REFS[0],))
@@ -11,7 +12,7 @@ FIRST = TensorEntry("first", "F32", (3,), 8, (Chunk(12, "b" * 64, (REFS[1], REFS
 SECOND = TensorEntry(
     "second", "U8", (5,), 0, (Chunk(4, "c" * 64, (REFS[2],)), Chunk(1, "d" * 64, (REFS[3],)))
 )
-TIED = AliasEntry("tied", "F32", (3,), "first")
+TIED = Alias("tied", "F32", (3,), "first")
 MANIFEST = Manifest("safetensors", 25, (SKELETON,), (FIRST, SECOND), (TIED,))
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from git_theta import manifest
 from git_theta.core.hashes import Ref
+from git_theta.core.layout import Alias
 from git_theta.errors import ManifestError
-from git_theta.manifest import AliasEntry, Chunk, Manifest, TensorEntry
+from git_theta.manifest import Chunk, Manifest, TensorEntry
 
 HEX = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 # Names come from files: control characters, quotes, lone surrogates and all.
@@ -63,7 +64,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             TensorEntry(name, draw(NAMES), draw(SHAPES), gap, chunks, draw(SIZES), strides)
         )
     aliases = [
-        AliasEntry(name, draw(NAMES), draw(SHAPES), owner.name, draw(SIZES), draw(STRIDES))
+        Alias(name, draw(NAMES), draw(SHAPES), owner.name, draw(SIZES), draw(STRIDES))
         for name in names[cut:]
         if tensors
         for owner in [draw(st.sampled_from(tensors))]
