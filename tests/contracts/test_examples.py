@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples"
-PLUGINS = {"strategy": "median", "format": "npy", "encoding": "xor"}
+PLUGINS = {"strategy": "median", "format": "llama2c", "encoding": "xor"}
 
 MISSPELT = """
 from git_theta.merge.rules.rules import parse_rule
@@ -58,7 +58,7 @@ def test_packages_add_to_the_registry(installed: Path) -> None:
     program = "from git_theta.core import registry as r; print(*(r.names(g + 's')[-1] for g in "
     program += "('format', 'encoding')), r.names('strategies')[-1], r.encoding_numbered(200).name)"
     done = run("-c", program, path=installed, cwd=installed)
-    assert done.stdout.split() == ["npy", "xor", "median", "xor"], done.stderr
+    assert done.stdout.split() == ["llama2c", "xor", "median", "xor"], done.stderr
 
 
 def test_a_misspelt_hyperparameter_of_a_package_is_told(installed: Path) -> None:
