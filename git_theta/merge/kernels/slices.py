@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
@@ -18,12 +18,14 @@ from git_theta.errors import MergeError
 from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, lane
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import BLOCK, is_finite
-from git_theta.merge.rules.strategy import Slicing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 R = TypeVar("R")
+
+Slicing = Literal["element", "row", "tensor"]
+"""Places where tensors may be cut: anywhere, between rows (output units), or nowhere."""
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,8 @@ from git_theta.merge.rules.values import default_value, parse_value, unknown
 
 if TYPE_CHECKING:
     from git_theta.merge.kernels.prepass import Model
+    from git_theta.merge.kernels.slices import Slicing
 
-Slicing = Literal["element", "row", "tensor"]
-"""Places where tensors may be cut: anywhere, between rows (output units), or nowhere."""
 Scope = Literal["none", "tensor", "model"]
 Kind = Literal["tensors", "factors", "prompts"]
 Values = Mapping[str, Any]
