@@ -60,11 +60,11 @@ def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_jso
         inside = Path(os.path.relpath(path.absolute(), top)).as_posix()
         added = add(workspace, inside, kind, data, _renamings(renamed))
     if as_json:
-        print_json({"parameters": added.parameters, "stored": added.stored})
+        print_json({"tensors": added.tensors, "stored": added.stored})
         return
     did = "applied to the file and staged" if added.applied else "staged; the file was merged"
     click.echo(
-        f"{printable(inside)}: {plural(added.parameters, 'tensor')} updated, {did}, "
+        f"{printable(inside)}: {plural(added.tensors, 'tensor')} updated, {did}, "
         f"{human(added.stored)} stored"
     )
 

@@ -17,14 +17,14 @@ from git_theta.merge.rules.rules import Rule
 
 def plan_lines(summary: Summary) -> list[str]:
     """Return a plan as lines: what is taken from where, and what is merged how."""
-    lines = [f"{printable(summary.path)}: {plural(summary.parameters, 'tensor')}"]
+    lines = [f"{printable(summary.path)}: {plural(summary.tensors, 'tensor')}"]
     lines += [f"  {n:,} from {printable(side)}" for side, n in summary.taken.items()]
     counts = ((summary.unchanged, "unchanged"), (summary.same, "changed alike"))
     lines += [f"  {number:,} {what}" for number, what in counts if number]
     if summary.removed:
         lines.append(f"  {summary.removed:,} removed")
     lines += [
-        f"  {rule.parameters:,} merged with {printable(_method(rule))}" for rule in summary.merged
+        f"  {rule.tensors:,} merged with {printable(_method(rule))}" for rule in summary.merged
     ]
     for conflict in sorted(summary.conflicts, key=lambda it: natural_order(it.name)):
         lines.append(f"  in conflict: {printable(conflict.name)}: {printable(conflict.reason)}")

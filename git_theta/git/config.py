@@ -74,7 +74,7 @@ def settings(program: Path, scope: str = "global") -> dict[str, str]:
         "filter.theta.process": process,
         DIFF_DRIVER: launcher.line(program, '"$theta" diff-driver -- "$@"', shown),
         "diff.theta.textconv": launcher.line(program, '"$theta" textconv -- "$@"', shown),
-        "merge.theta.name": "git-theta: checkpoints, parameter by parameter",
+        "merge.theta.name": "git-theta: checkpoints, tensor by tensor",
         "merge.theta.driver": driver,
         "mergetool.theta.cmd": launcher.line(program, tool, gone),
         "mergetool.theta.trustexitcode": "true",

@@ -34,8 +34,8 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
         "contributors": [_contributor(plan, each) for each in versions.contributors],
         "base": base and base | _adapter(plan, versions.base_adapter),
         "rules": [_rule(rule, policy) for rule in dict.fromkeys(policy.rules) if rule in used],
-        "every": policy.include_one_sided,
-        "settle": policy.fallback_to_base,
+        "include_one_sided": policy.include_one_sided,
+        "fallback_to_base": policy.fallback_to_base,
     }
     shards = [_shard(each.versions) for each in plan.shards]
     optional = {"device": device, "allow_nan": policy.allow_nan, "shards": shards}
@@ -70,7 +70,7 @@ def _adapter(plan: Plan, fields: Fields | None) -> dict[str, Any]:
 
 
 def _base(base: Manifest) -> dict[str, Any]:
-    made_up = base.recipe is not None and base.recipe.get("settle")
+    made_up = base.recipe is not None and base.recipe.get("fallback_to_base")
     return {"hash": base.hash} | ({"recipe": base.recipe} if made_up else {})
 
 
@@ -81,7 +81,7 @@ def _rule(rule: Rule, policy: Policy) -> dict[str, Any]:
         "path": rule.path,
         "strategy": rule.strategy,
         "version": method.strategy.version,
-        "parameters": dict(method.values),
+        "hyperparameters": dict(method.values),
     }
 
 
@@ -101,11 +101,17 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 f"{row['version']}, which gave other results",
                 hint="install the version of git-theta, or of the strategy's package, that made it",
             )
-    return Policy(rules, lookup, recipe["every"], recipe["settle"], recipe.get("allow_nan", False))
+    return Policy(
+        rules,
+        lookup,
+        recipe["include_one_sided"],
+        recipe["fallback_to_base"],
+        recipe.get("allow_nan", False),
+    )
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
-    return Rule(row["match"], row["strategy"], row["parameters"], row["path"])
+    return Rule(row["match"], row["strategy"], row["hyperparameters"], row["path"])
 
 
 def _check_tables(rule: Rule) -> None:
@@ -140,7 +146,11 @@ def _check_crowd(recipe: Any) -> None:
 
 def _check_recipe(recipe: Any) -> None:
     _expect(recipe["path"], str)
-    for flag in (recipe["every"], recipe["settle"], recipe.get("allow_nan", False)):
+    for flag in (
+        recipe["include_one_sided"],
+        recipe["fallback_to_base"],
+        recipe.get("allow_nan", False),
+    ):
         _expect(flag, bool)
     for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:
         _expect(side["hash"], str)
@@ -154,7 +164,7 @@ def _check_recipe(recipe: Any) -> None:
         for key in ("match", "path", "strategy"):
             _expect(row[key], str)
         _expect(row["version"], int)
-        _expect(row["parameters"], dict)
+        _expect(row["hyperparameters"], dict)
     _expect(recipe.get("device", ""), str)
     for shard in recipe.get("shards", []):
         _check_shard(shard, len(recipe["contributors"]))
@@ -184,7 +194,8 @@ def describe(recipe: Recipe) -> str:
 
 def _describe_rule(row: Mapping[str, Any], names: Sequence[str]) -> str:
     values = ", ".join(
-        f"{key}={_describe_value(value, names, key)}" for key, value in row["parameters"].items()
+        f"{key}={_describe_value(value, names, key)}"
+        for key, value in row["hyperparameters"].items()
     )
     return (
         f"{row['strategy']}({values})"

@@ -360,7 +360,7 @@ def test_strategies_of_configuration_and_team_file(apart):
     assert is_settled(model)
     rules = recipe(model)["rules"]
     assert [rule["strategy"] for rule in rules] == ["average", "take", "take"]
-    assert rules[0]["parameters"] == {"normalize": True, "weight": [1.0, 3.0]}
+    assert rules[0]["hyperparameters"] == {"normalize": True, "weight": [1.0, 3.0]}
     assert recipe(model)["device"] == "cpu"
 
 
@@ -437,5 +437,5 @@ def test_criss_cross_histories(apart):
     np.testing.assert_allclose(merged[FIRST], BASE[FIRST] + np.float32(3), atol=1e-5)
     np.testing.assert_array_equal(merged[SECOND], changed(w1=1)[SECOND])
     np.testing.assert_array_equal(merged[BIAS], changed(b1=1)[BIAS])
-    assert recipe(model)["base"]["recipe"]["settle"] is True
+    assert recipe(model)["base"]["recipe"]["fallback_to_base"] is True
     assert is_settled(model)

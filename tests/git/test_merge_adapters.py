@@ -70,7 +70,7 @@ def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta):
     assert is_settled(hub)
     assert "the same bits" in ok(theta(hub, "replay"))
     (rule,) = recipe(hub, path=PATH)["rules"]
-    assert (rule["strategy"], rule["parameters"]) == ("cat", {"weight": [1.0, 1.0]})
+    assert (rule["strategy"], rule["hyperparameters"]) == ("cat", {"weight": [1.0, 1.0]})
 
 
 def test_weights_that_add_up_to_one_are_the_mean(hub, theta):

@@ -169,7 +169,7 @@ def test_a_plan_for_people_and_for_scripts(branches, theta):
     assert "--strategy NAME" in done.stderr
     plan = json.loads(ok(theta(branches, "merge", "one", "far", "-n", "--json")))
     (row,) = plan["checkpoints"]
-    assert (row["path"], row["parameters"], row["unchanged"]) == (PATH, 4, 2)
+    assert (row["path"], row["tensors"], row["unchanged"]) == (PATH, 4, 2)
     assert row["taken"] == {"one": 1, "far": 1}
     assert row["device"] is None
     branches.git("checkout", "-q", "one")
@@ -322,7 +322,7 @@ def test_branches_that_merged_each_other_before(branches, theta):
     # The mean of main's 3 and one's 1 is what both started from: 2 + (5 - 2) + (7 - 2).
     merged = load(branches.read(PATH))[FIRST]
     np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(10), atol=1e-5)
-    assert recipe(branches)["base"]["recipe"]["settle"] is True
+    assert recipe(branches)["base"]["recipe"]["fallback_to_base"] is True
     assert is_settled(branches)
 
 
@@ -477,7 +477,7 @@ def test_a_strategy_over_several_branches_and_its_replay(branches, theta):
     assert len(branches.git("log", "-1", "--format=%P").split()) == 4
     assert is_settled(branches)
     (rule,) = recipe(branches)["rules"]
-    assert rule["parameters"] == {"lambda": 0.5, "weight": [1.0, 1.0, 2.0, 1.0]}
+    assert rule["hyperparameters"] == {"lambda": 0.5, "weight": [1.0, 1.0, 2.0, 1.0]}
     for threads in ("1", "3"):
         env = {"PYTHONHASHSEED": threads, "GIT_THETA_THREADS": threads, "OMP_NUM_THREADS": threads}
         assert f"{PATH}: the same bits" in ok(theta(branches, "replay", env=env))

@@ -116,7 +116,9 @@ def test_each_file_by_rules_of_its_own(once, home, model, theta):
     model.git("checkout", "-q", "one")
     model.write(".theta.toml", rules.encode())
     ok(theta(model, "merge", "two"))
-    assert [rule["parameters"]["density"] for rule in recipe(model, path=PARTS[0])["rules"]] == [
+    assert [
+        rule["hyperparameters"]["density"] for rule in recipe(model, path=PARTS[0])["rules"]
+    ] == [
         0.5,
         0.25,
     ]

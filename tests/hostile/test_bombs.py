@@ -289,8 +289,8 @@ def test_a_crowd_of_contributors_is_refused():
     """20,000 took 3.2 GB in a replay."""
     recipe: dict = {
         "path": "m",
-        "every": False,
-        "settle": False,
+        "include_one_sided": False,
+        "fallback_to_base": False,
         "base": None,
         "rules": [],
         "contributors": [{"name": "a", "hash": "b"}] * 256,

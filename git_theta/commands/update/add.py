@@ -37,12 +37,12 @@ _COPY = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What was staged: ``stored`` bytes of new frames for ``parameters`` updated parameters.
+    """What was staged: ``stored`` bytes of new frames for ``tensors`` updated tensors.
 
     ``applied`` tells whether the file in the work tree was the base and is now the merged one.
     """
 
-    parameters: int
+    tensors: int
     stored: int
     applied: bool
 

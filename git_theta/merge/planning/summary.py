@@ -15,12 +15,12 @@ from git_theta.merge.rules.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """Number of parameters that a rule merges; ``given`` are its hyperparameters as written."""
+    """Number of tensors that a rule merges; ``given`` are its hyperparameters as written."""
 
     match: str
     strategy: str
     given: Mapping[str, Any]
-    parameters: int
+    tensors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Summary:
     """
 
     path: str
-    parameters: int
+    tensors: int
     unchanged: int
     same: int
     taken: dict[str, int]
@@ -52,7 +52,7 @@ def summarise(plan: Plan, device: str) -> Summary:
     taken = Counter(plan.versions.name(action.side) for action in chosen)
     return Summary(
         path=plan.versions.path,
-        parameters=len(plan.kept) + len(plan.conflicts),
+        tensors=len(plan.kept) + len(plan.conflicts),
         unchanged=why["unchanged"] + why["tied"],
         same=why["same"],
         taken=dict(taken),

@@ -39,7 +39,7 @@ class Request:
         rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
         wishes = {
             "rules": rules,
-            "every": self.include_one_sided,
+            "include_one_sided": self.include_one_sided,
             "allow_nan": self.allow_nan,
             "collect": self.collect,
         }
@@ -56,7 +56,7 @@ def from_environment(environ: Mapping[str, str]) -> Request:
     try:
         wishes = json.loads(environ[VARIABLE])
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
-        return Request(rules, wishes["every"], wishes["allow_nan"], wishes["collect"])
+        return Request(rules, wishes["include_one_sided"], wishes["allow_nan"], wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

@@ -39,9 +39,13 @@ def test_a_recipe_has_all_that_decides():
         ("u", "take"),
         ("*", "ties"),
     ]
-    assert recipe["rules"][0]["parameters"] == {"weight": [1.0, 3.0], "normalize": True}
-    assert recipe["rules"][2]["parameters"]["density"] == 0.5
-    assert (recipe["every"], recipe["settle"], recipe["device"]) == (False, False, "cpu")
+    assert recipe["rules"][0]["hyperparameters"] == {"weight": [1.0, 3.0], "normalize": True}
+    assert recipe["rules"][2]["hyperparameters"]["density"] == 0.5
+    assert (recipe["include_one_sided"], recipe["fallback_to_base"], recipe["device"]) == (
+        False,
+        False,
+        "cpu",
+    )
 
 
 def test_a_recipe_gives_the_same_plan():
@@ -56,7 +60,9 @@ def test_an_ancestor_made_for_the_occasion_is_part_of_it():
     inner, _ = made("*=average", fallback_to_base=True)
     recipe, _ = made("*=average", base=dataclasses.replace(BASE, recipe=inner))
     assert recipe["base"] == {"hash": BASE.hash, "recipe": inner}
-    plain, _ = made("*=average", base=dataclasses.replace(BASE, recipe={**inner, "settle": False}))
+    plain, _ = made(
+        "*=average", base=dataclasses.replace(BASE, recipe={**inner, "fallback_to_base": False})
+    )
     assert plain["base"] == {"hash": BASE.hash}
     assert made("*=average", base=None)[0]["base"] is None
 
@@ -78,14 +84,14 @@ def test_in_a_line():
 PLACES = [
     (),
     ("path",),
-    ("every",),
+    ("include_one_sided",),
     ("contributors",),
     ("contributors", 0, "hash"),
     ("contributors", 0, "name"),
     ("base",),
     ("base", "hash"),
     ("rules",),
-    ("rules", 0, "parameters"),
+    ("rules", 0, "hyperparameters"),
     ("rules", 0, "version"),
     ("rules", 0, "match"),
 ]
@@ -94,9 +100,9 @@ PLACES = [
 def test_a_recipe_names_no_files():
     """A stranger's could be of anything that is here."""
     recipe, found = made("w=smear")
-    recipe["rules"][0]["parameters"]["routing"] = [["*", [1, 2]]]
+    recipe["rules"][0]["hyperparameters"]["routing"] = [["*", [1, 2]]]
     assert policy_of(recipe, found)
-    recipe["rules"][0]["parameters"]["routing"] = "table.json"
+    recipe["rules"][0]["hyperparameters"]["routing"] = "table.json"
     with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
         policy_of(recipe, found)
 

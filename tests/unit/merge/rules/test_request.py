@@ -24,7 +24,9 @@ def test_a_request_travels_by_environment():
     assert from_environment({}) == Request()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"rules":[1],"every":false,"collect":null}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"rules":[1],"include_one_sided":false,"collect":null}']
+)
 def test_a_variable_that_is_something_else(text):
     with pytest.raises(SettingsError, match="is not what git theta merge writes"):
         from_environment({VARIABLE: text})
