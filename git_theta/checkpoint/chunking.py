@@ -97,7 +97,9 @@ def _span_chunks(
     stream: Stream, owner: int, span: TensorSpan, chunk_size: int
 ) -> Iterator[RawChunk]:
     kind = dtype(span.dtype)
-    step = cut(span.length, span.shape, chunk_size)
+    # As many elements as of a wider float, so that a chunk has a base in another precision.
+    chunk_size = chunk_size // 2 if kind.name in ("F16", "BF16") else chunk_size
+    step = cut(span.length, span.shape, max(2, chunk_size))
     for number, offset in enumerate(range(0, span.length, step)):
         data = stream.take(min(step, span.length - offset))
         if not data:

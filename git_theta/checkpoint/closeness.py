@@ -35,10 +35,20 @@ def is_close(base: Base, raw: RawChunk) -> bool:
 
 
 def cost(base: Base, raw: RawChunk) -> int:
-    """Return about how many bytes a sample of ``raw`` takes as a delta to ``base``."""
-    length = min(base.data.size, len(raw.data))
-    now, before = (np.concatenate(_samples(data, length)) for data in (_bytes(raw), base.data))
-    encoded = registry.encoding_named("delta").encode(now, before, Geometry(raw.geometry.dtype))
+    """Return how many bytes a sample of ``raw`` takes as a delta to ``base``, or a cast of it."""
+    length, size = len(raw.data), base.data.size
+    shared = min(length, size)
+    costs = [_cost("delta", raw, shared, base, shared)]
+    if size in (length // 4, length // 2, length, 2 * length, 4 * length):
+        costs.append(_cost("cast", raw, length, base, size))
+    return min(costs)
+
+
+def _cost(encoding: str, raw: RawChunk, length: int, base: Base, size: int) -> int:
+    now = np.concatenate(_samples(_bytes(raw), length))
+    before = np.concatenate(_samples(base.data, size, size / length))
+    geometry = Geometry(raw.geometry.dtype)
+    encoded = registry.encoding_named(encoding).encode(now, before, geometry)
     return estimate(encoded.parts) if encoded else now.size
 
 
@@ -46,7 +56,9 @@ def _bytes(raw: RawChunk) -> Bytes:
     return np.frombuffer(raw.data, np.uint8)
 
 
-def _samples(data: Bytes, length: int) -> list[Bytes]:
-    # Whole words, wherever a sample begins.
-    starts = range(0, length, max(_SAMPLE, length // _SAMPLES) & ~7)
-    return [data[start : min(start + _SAMPLE, length)] for start in starts]
+def _samples(data: Bytes, length: int, scale: float = 1) -> list[Bytes]:
+    """Return samples of the first ``length`` bytes, of which there are ``scale`` as many."""
+    size = int(_SAMPLE * scale)
+    # Whole words, wherever a sample begins, also of a base with smaller ones.
+    step = int(max(_SAMPLE, int(length / scale) // _SAMPLES & ~63) * scale)
+    return [data[start : min(start + size, length)] for start in range(0, length, step)]

@@ -53,9 +53,9 @@ def one_changed(array: np.ndarray) -> np.ndarray:
 
 
 def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Five matrices, and the same ones changed in five ways, one for each encoding."""
+    """Six matrices, and the same ones changed in six ways, one for each encoding."""
     random = np.random.default_rng(4)
-    names = ("dense", "sparse", "low-rank", "scaled", "new")
+    names = ("dense", "sparse", "low-rank", "scaled", "new", "cast")
     old = {name: random.standard_normal((256, 320)).astype(np.float32) for name in names}
     new = {
         "dense": finetuned({"dense": old["dense"]}, scale=1e-5)["dense"],
@@ -63,6 +63,7 @@ def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "low-rank": low_rank(old["low-rank"]),
         "scaled": scaled(old["scaled"]),
         "new": random.standard_normal((256, 320)).astype(np.float32),
+        "cast": old["cast"].astype(np.float16),
     }
     return old, new
 

@@ -192,10 +192,18 @@ def _ia3(frame: Frame, base: bytes) -> bytes:
     return _correct(value * (factors if axis else factors.T), frame, old)
 
 
+@np.errstate(all="ignore")
+def _cast(frame: Frame, base: bytes) -> bytes:
+    dtype = ["F16", "BF16", "F32", "F64"][frame.params[0]]
+    value = _widen(np.frombuffer(base, f"<u{WIDTH[dtype]}"), dtype)
+    return _correct(value, frame, np.zeros(value.size, f"<u{WIDTH[frame.dtype]}"))
+
+
 DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     0: _full,
     1: _delta,
     2: _sparse,
     3: _low_rank,
     4: _ia3,
+    5: _cast,
 }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - numpy knows bfloat16 then
 import numpy as np
 import pytest
 
@@ -214,3 +215,19 @@ def test_what_only_looks_alike_on_the_sample_is_not_the_base(storage, monkeypatc
     monkeypatch.setattr(storage.index, "similar", lambda sketch, most: leads)
     other = _clean(storage, _renamed(_arrays(seed=9)))
     assert len(entry_named(other, f"model.{NAME}").chunks[0].chain) == 1
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_another_precision_costs_next_to_nothing_and_so_does_the_way_back(tmp_path, name):
+    with Index(tmp_path) as index:
+        # Several chunks, each of which has the same elements in both precisions.
+        storage = StorageContext(ObjectStore(tmp_path), index, Settings(chunk_size=128 << 10))
+        wide = _arrays()
+        _clean(storage, wide)
+        narrow = {key: array.astype(np.dtype(name)) for key, array in wide.items()}
+        for arrays in (narrow, {key: array.astype("f4") for key, array in narrow.items()}):
+            before = _stored(storage)
+            found = _clean(storage, _renamed(arrays))
+            assert len(entry_named(found, f"model.{NAME}").chunks) == 2
+            size = sum(array.nbytes for array in arrays.values())
+            assert _stored(storage) - before <= 0.02 * size
