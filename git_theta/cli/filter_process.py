@@ -34,8 +34,7 @@ def command() -> None:
     # among them every 700 allocations took a third of the time of reading it.
     gc.set_threshold(100_000)
     with open_workspace(progress=Meter(), complain=complain) as workspace:
-        _add_missing_hooks(workspace)
-        can_defer = not hooks.missing(workspace.repo)
+        can_defer = not _lacking_hooks(workspace)
         above = list(ancestors())
         session = Session(
             workspace,
@@ -53,11 +52,16 @@ def _report(path: str, error: ThetaError) -> None:
     complain(error.at(path))
 
 
-def _add_missing_hooks(workspace: Workspace) -> None:
-    """Install missing hooks: a fresh clone must not push manifests without their objects."""
-    if not workspace.storage.settings.auto_hooks:
-        return
+def _lacking_hooks(workspace: Workspace) -> list[str]:
+    """Install missing hooks, and return what is missing still.
+
+    A fresh clone must not push manifests without their objects.
+    """
+    lacking = hooks.missing(workspace.repo)
+    if not lacking or not workspace.storage.settings.auto_hooks:
+        return lacking
     try:
         hooks.install_missing(workspace.repo, executable())
     except ThetaError as error:
         complain(error)  # the file at hand can be filtered all the same
+    return hooks.missing(workspace.repo)

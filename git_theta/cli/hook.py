@@ -58,7 +58,7 @@ def _pushed(
     """Return what is pushed, and what this repository knows to be there."""
     tips = [update.local for update in updates if not update.deletes]
     there = [update.remote for update in updates if repo.resolve(update.remote)]
-    return tips, [*there, f"--remotes={remote}"] if remote in repo.remotes() else there
+    return tips, [*there, f"--remotes={remote}"] if repo.has_remote(remote) else there
 
 
 @command.command("pre-commit")

@@ -55,7 +55,7 @@ class Lfs:
 
     @cached_property
     def _media_dir(self) -> Path:
-        return media_dir(self._repo.git("lfs", "env"))
+        return media_dir(self._repo.common_dir, self._repo.git)
 
     # --- upload ----------------------------------------------------------------------------------
 

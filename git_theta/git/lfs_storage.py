@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
+from typing import Protocol
 
 from git_theta.errors import GitError, MissingToolError
 from git_theta.git import command
@@ -13,9 +15,15 @@ from git_theta.git.repository import Repository
 INSTALL = "install git-lfs 3.3 or newer, for example: apt install git-lfs"
 
 
-def media_dir(env: bytes) -> Path:
-    """Return the folder that `git lfs env` says objects are in."""
-    for line in decode(env).splitlines():
+def media_dir(common_dir: Path, ask: Ask) -> Path:
+    """Return the folder where git-lfs keeps the objects of a repository, which ``ask`` asks git.
+
+    By default that is ``lfs/objects``; only where it was moved git-lfs is asked, which starts ten
+    programs to answer.
+    """
+    if not ask("config", "--get", "lfs.storage", check=False):
+        return common_dir / "lfs" / "objects"
+    for line in decode(ask("lfs", "env")).splitlines():
         key, _, value = line.partition("=")
         if key == "LocalMediaDir":
             return Path(value)
@@ -35,6 +43,14 @@ def has_size(file: Path, size: int) -> bool:
         return False
 
 
+class Ask(Protocol):
+    """Runs git in some repository."""
+
+    def __call__(self, *args: str, check: bool = True) -> bytes:
+        """Return the output of a git command."""
+        ...
+
+
 class Neighbour:
     """A repository in a folder of this machine, whose objects can be read where they lie.
 
@@ -45,10 +61,10 @@ class Neighbour:
         self._media: Path | None = None
         self._common: Path | None = None
         try:
-            self._common = Path(
-                _ask(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")
-            )
-            self._media = media_dir(_ask(folder, "lfs", "env").encode())
+            ask = partial(_ask, folder)
+            found = ask("rev-parse", "--path-format=absolute", "--git-common-dir")
+            self._common = Path(decode(found).removesuffix("\n"))
+            self._media = media_dir(self._common, ask)
         except (GitError, MissingToolError):
             # Owned by somebody else, and not trusted: git-lfs is asked, and says so.
             return
@@ -64,11 +80,15 @@ class Neighbour:
             yield self._common / "theta" / "objects" / oid[:2] / oid
 
 
-def _ask(folder: Path, *args: str) -> str:
+def _ask(folder: Path, *args: str, check: bool = True) -> bytes:
     # Another repository: nothing that git told us about ours counts there.
-    names = decode(command.run(["git", "rev-parse", "--local-env-vars"])).split()
-    unset: dict[str, str | None] = dict.fromkeys(names)
-    return decode(command.run(["git", *args], cwd=folder, env=unset)).removesuffix("\n")
+    unset: dict[str, str | None] = dict.fromkeys(_local_variables())
+    return command.run(["git", *args], cwd=folder, env=unset, check=check)
+
+
+@cache
+def _local_variables() -> list[str]:
+    return decode(command.run(["git", "rev-parse", "--local-env-vars"])).split()
 
 
 def alternates(repo: Repository) -> list[Path]:

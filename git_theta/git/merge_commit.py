@@ -112,7 +112,7 @@ def tree_with(repo: Repository, tree: str, texts: dict[str, bytes]) -> str:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         repo.git("read-tree", tree, env=env)
         records = list(_records(repo, texts, env))
-        repo.git("update-index", "-z", "--index-info", stdin=b"".join(records), env=env)
+        repo.write_index(b"".join(records), env)
         return decode(repo.git("write-tree", env=env)).strip()
 
 

@@ -47,7 +47,7 @@ def find_remote(repo: Repository, name: str, url: str | None = None) -> Remote:
 
 def fetch_remote(repo: Repository, name: str) -> Remote:
     """Return the remote called ``name`` (or at that URL or path), as a fetch sees it."""
-    named = name in repo.remotes()
+    named = repo.has_remote(name)
     url = decode(repo.git("remote", "get-url", "--", name)).strip() if named else name
     return _remote(repo, name, name, url)
 
@@ -64,7 +64,7 @@ def _remote(repo: Repository, title: str, spec: str, url: str) -> Remote:
 
 def push_urls(repo: Repository, name: str) -> list[str]:
     """Return where pushes to a remote go; nothing where there is no remote of that name."""
-    if name not in repo.remotes():
+    if not repo.has_remote(name):
         return []
     return decode(repo.git("remote", "get-url", "--push", "--all", "--", name)).splitlines()
 

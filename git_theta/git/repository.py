@@ -97,6 +97,14 @@ class Repository:
             show_errors=show_errors,
         )
 
+    def write_index(self, records: bytes, env: dict[str, str]) -> None:
+        """Write records (git-update-index(1)) to the index that ``env`` names, a temporary one.
+
+        No hook runs: ours would start a shell and a git to find that there is nothing to do.
+        """
+        options = ("-c", f"core.hooksPath={os.devnull}")
+        self.git(*options, "update-index", "-z", "--index-info", stdin=records, env=env)
+
     def environment(self) -> dict[str, str]:
         """Return variables for a program that is to work on this repository."""
         return dict(self._env)
@@ -107,9 +115,9 @@ class Repository:
         """All ``theta.*`` settings of git's configuration, keys in lower case."""
         return self.config_of("theta")
 
-    def config_of(self, section: str) -> dict[str, str]:
+    def config_of(self, *sections: str) -> dict[str, str]:
         """Return the settings ``<section>.*``, the last of each; no value (true) is empty."""
-        found = self._read_config("--get-regexp", rf"^{section}\.")
+        found = self._read_config("--get-regexp", rf"^({'|'.join(sections)})\.")
         pairs = (record.partition("\n") for record in found.split("\0") if record)
         return {key.lower(): value for key, _, value in pairs}
 
@@ -134,9 +142,18 @@ class Repository:
         """Return whether `git mergetool` leaves a copy of the file that was in conflict."""
         return self.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
 
+    def has_remote(self, name: str) -> bool:
+        """Return whether there is a remote of that name."""
+        return name in self._remote_names()
+
+    def _remote_names(self) -> list[str]:
+        return decode(self.git("remote")).splitlines()
+
     def remotes(self) -> list[str]:
         """Return the names of the remotes by preference: upstream's, ``origin``, others."""
-        names = decode(self.git("remote")).splitlines()
+        names = self._remote_names()
+        if len(names) < 2:
+            return names
         first = [self.default_remote(), "origin"]
         return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
 

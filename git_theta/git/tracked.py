@@ -104,4 +104,4 @@ class _Program:
 def _write_index(repo: Repository, state: State, env: dict[str, str]) -> None:
     records = (f"100644 {blob} 0\t".encode() + encode(name) + b"\0" for name, blob in state)
     if state:
-        repo.git("update-index", "-z", "--index-info", stdin=b"".join(records), env=env)
+        repo.write_index(b"".join(records), env)

@@ -38,7 +38,7 @@ def objects_in_doubt(
 
 def last_seen(repo: Repository, name: str) -> list[str]:
     """Return the commits that a remote's branches were last seen at."""
-    if name not in repo.remotes():
+    if not repo.has_remote(name):
         return []
     listed = repo.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/")
     lines = (line.split(" ", 1) for line in decode(listed).splitlines())

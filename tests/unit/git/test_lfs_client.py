@@ -105,9 +105,15 @@ def test_one_that_does_not_end_is_ended(found, fake, monkeypatch):
 
 
 def test_one_that_does_not_say_where_objects_are(found, fake):
+    found.git("config", "lfs.storage", "elsewhere")
     fake(env="Endpoint=nowhere")
     with pytest.raises(MissingToolError, match="where objects are"):
         Lfs(found).media_path("a" * 64)
+
+
+def test_git_lfs_is_not_asked_where_objects_are_by_default(found, fake):
+    fake(env="LocalMediaDir=/nowhere")
+    assert Lfs(found).media_path("a" * 64).is_relative_to(found.common_dir / "lfs" / "objects")
 
 
 def test_an_object_that_came_meanwhile_is_done(found):
