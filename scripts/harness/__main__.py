@@ -49,27 +49,28 @@ def points(folder: Path, names: tuple[str, ...], actions: tuple[str, ...], point
             seconds = time.monotonic() - start
             click.echo(
                 f"\r| {name} | {action} | {tally.calls} | {tally.points} | {tally.failed} "
-                f"| {len(tally.problems)} | {seconds:.0f} s |"
+                f"| {len(tally.problems)} | {tally.longest:.1f} s | {seconds:.0f} s |"
             )
-            problems += tally.problems
+            problems += _said(tally.problems)
     _end(problems)
 
 
 @main.command()
+@click.option("--scene", "names", multiple=True, type=click.Choice(pairing.NAMES))
 @click.option("--points", default=20, show_default=True, help="At most so many of each pair.")
 @click.pass_obj
-def pairs(folder: Path, points: int) -> None:
+def pairs(folder: Path, names: tuple[str, ...], points: int) -> None:
     """Stop each command at calls that change a file, while each other one runs."""
     went = Points(folder)
     problems: list[str] = []
-    for first in pairing.NAMES:
-        for second in pairing.NAMES:
+    for first in names or pairing.NAMES:
+        for second in names or pairing.NAMES:
             *_, tally = pairing.go(went, SCENES[first], SCENES[second], points)
             click.echo(
                 f"| {tally.pair} | {tally.points} of {tally.calls} | {tally.refused} refused "
                 f"| {len(tally.problems)} |"
             )
-            problems += tally.problems
+            problems += _said(tally.problems)
     _end(problems)
 
 
@@ -81,7 +82,7 @@ def flips(folder: Path, rounds: int, seed: int) -> None:
     """Flip bits in, cut short and remove every file under .git/theta."""
     tally = damage.run(folder, rounds, seed)
     click.echo(f"| {tally.files} files | {tally.damaged} damages | {tally.noticed} noticed |")
-    _end(tally.problems)
+    _end(_said(tally.problems))
 
 
 @main.command()
@@ -93,12 +94,17 @@ def race(folder: Path, seconds: float, processes: int, seed: int) -> None:
     """Run add, commit, checkout, gc, fetch and push at once over work trees of one repository."""
     tally = together.run(folder, seconds, processes, seed)
     click.echo(f"| {processes} processes | {tally.commands} commands | {tally.refused} refused |")
-    _end(tally.problems)
+    _end(_said(tally.problems))
+
+
+def _said(problems: list[str]) -> list[str]:
+    """Print problems as they come: a run may be cut short."""
+    for problem in problems:
+        click.echo(problem, err=True)
+    return problems
 
 
 def _end(problems: list[str]) -> None:
-    for problem in problems:
-        click.echo(problem, err=True)
     if problems:
         sys.exit(1)
 

@@ -15,13 +15,14 @@ from harness.world import FILE, BrokenError, World
 
 @dataclass
 class Tally:
-    """What happened at the points of one command."""
+    """What happened at the points of one command; ``longest``: what one took, in seconds."""
 
     scene: str
     action: str
     calls: int
     points: int = 0
     failed: int = 0
+    longest: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -58,6 +59,7 @@ class Points:
         if clean.status or not scene.ended(world):
             raise BrokenError(f"{scene.name} fails without any fault: {clean.words}")
         tally = Tally(scene.name, action, clean.calls)
+        world.longest = 0.0
         for point in spread(clean.calls, most):
             world.restore(prepared)
             tally.points += 1
@@ -68,12 +70,16 @@ class Points:
             except (BrokenError, OSError, subprocess.TimeoutExpired) as problem:
                 tally.problems.append(f"{scene.name}, {action} at call {point}: {problem}")
                 shutil.copytree(world.root, self._folder / f"{scene.name}-{action}-{point}")
+            tally.longest = world.longest
             yield tally
 
     def _run(self, scene: Scene, point: int, action: Action) -> Outcome:
         world = self.world
         command = ["git", *scene.command]
-        return self.faults.run(command, world.work, world.root, world.environment, point, action)
+        with world.timed():
+            return self.faults.run(
+                command, world.work, world.root, world.environment, point, action
+            )
 
     def count(self, scene: Scene) -> int:
         """Return how many calls of ``scene``, in the world as it is, change a file."""
