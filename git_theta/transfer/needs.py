@@ -90,7 +90,7 @@ def tracked_manifests(repo: Repository, entries: Iterable[Entry]) -> Iterator[tu
 def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:
     newer: UnsupportedVersionError | None = None
     for entry, error in unread:
-        place = f"{short_id(entry.commit or '')}:{entry.path}"
+        place = place_of(entry)
         if isinstance(error, UnsupportedVersionError):
             newer = newer or error
             newer.at(place)
@@ -98,6 +98,11 @@ def _tell(unread: Iterable[tuple[Entry, ManifestError]], warn: Warn) -> None:
             warn(f"{place}: not a manifest, skipped: {error.message}")
     if newer:
         raise newer
+
+
+def place_of(entry: Entry) -> str:
+    """Return ``COMMIT:PATH``, or the path alone where no commit is known."""
+    return f"{short_id(entry.commit)}:{entry.path}" if entry.commit else entry.path
 
 
 def needed_objects(
@@ -124,8 +129,9 @@ def history_entries(
 ) -> Iterator[Entry]:
     """Return the files of the commits that ``tips`` have and ``exclude`` does not.
 
-    Both are ids of objects; a tag may also be of a tree. A commit that changes attributes may make
-    manifests of files that it does not touch: all of its files count.
+    Both are ids of objects; a tag may also be of a tree, or of a blob, which has no path. A commit
+    that changes attributes may make manifests of files that it does not touch: all of its files
+    count.
     """
     kinds = repo.peel(tips)
     commits = [id_ for kind, id_ in kinds.values() if kind == "commit"]
@@ -133,6 +139,8 @@ def history_entries(
     for kind, id_ in kinds.values():
         if kind == "tree":
             yield from repo.tree(id_)
+        elif kind == "blob":
+            yield Entry(f"blob {short_id(id_)}", id_)
     whole: set[str] = set()
     for entry in repo.range_entries(commits, known) if commits else ():
         yield entry

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from git_theta.core.messages import short_id
 from git_theta.git.lfs import Lfs
 from git_theta.git.remotes import find_remote, refs_of
-from git_theta.transfer.needs import history_entries, read_manifests
+from git_theta.transfer.needs import history_entries, place_of, read_manifests
 from git_theta.workspace import Workspace
 
 
@@ -51,7 +50,7 @@ def check_remote(workspace: Workspace, name: str, warn: Callable[[str], None]) -
     uses: dict[str, list[str]] = {}
     entries = repo.local_entries(history_entries(repo, here))
     for entry, manifest in read_manifests(repo, entries, warn):
-        place = f"{short_id(entry.commit or '')}:{entry.path}"
+        place = place_of(entry)
         for oid, size in manifest.objects().items():
             sizes[oid] = size
             uses.setdefault(oid, []).append(place)

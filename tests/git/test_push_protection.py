@@ -85,10 +85,34 @@ def test_every_spelling_uploads_first(args, ref, shared, remote):
     assert is_whole(remote, ref)
 
 
-def test_a_tag_of_a_tree_needs_its_objects(shared, remote):
-    tree = shared.git("rev-parse", "HEAD^{tree}")
-    shared.git("push", "-q", "origin", f"{tree}:refs/tags/tree")
+@pytest.mark.parametrize("named", ["HEAD^{tree}", f"HEAD:{PATH}"])
+def test_a_tag_of_no_commit_needs_its_objects(named, shared, remote):
+    shared.git("tag", "-a", "-m", "not a commit", "odd", named)
+    shared.git("push", "-q", "origin", "odd")
     assert needed(shared) <= objects_of(remote)
+    assert needed(shared) <= named_on(remote)
+
+
+def test_what_a_tag_of_a_manifest_lacks_on_the_remote_is_named(shared, remote, theta):
+    shared.git("tag", "odd", f"HEAD:{PATH}")
+    shared.git("push", "-q", "--no-verify", "origin", "odd")
+    blob = shared.git("rev-parse", "odd")
+    said = theta(shared, "fsck", "--remote")
+    assert said.returncode == 1
+    assert f"blob {blob[:12]}" in said.stdout
+    delete_object(shared, min(needed(shared)))
+    refused = shared.process("push", "origin", "odd:refs/tags/again")
+    assert refused.returncode
+    assert b"neither here, nor on origin" in refused.stderr
+
+
+def test_a_tag_of_any_other_file_is_no_obstacle(shared, remote):
+    text = shared.git("show", f"HEAD:{PATH}").splitlines()
+    cut = shared.git("hash-object", "-w", "--stdin", stdin="\n".join(text[:-1]).encode())
+    for number, blob in enumerate((cut, "HEAD:.gitattributes")):
+        shared.git("tag", f"odd{number}", blob)
+    shared.git("push", "-q", "origin", "--tags")
+    assert remote.git("rev-parse", "odd0") == cut
 
 
 def test_a_push_to_two_urls_uploads_to_both(shared, remote, make_repo):
