@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -62,12 +63,13 @@ def _no_repository(error: ThetaError) -> Finding:
     return Finding("repository", False, f"{error.path}: {error.message}", error.hint)
 
 
-def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what ``look`` finds; an error is the last finding of it, and hides none before."""
     try:
-        return list(look())
+        yield from look()
     except ThetaError as error:
         where = f"{error.path}: " if error.path else ""
-        return [Finding(check, False, where + error.message, error.hint)]
+        yield Finding(check, False, where + error.message, error.hint)
 
 
 def _package() -> Finding:
@@ -156,15 +158,24 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
 
 
 def _settings(repo: Repository) -> Iterator[Finding]:
+    """Look at Git's configuration and ``.theta.toml``: a fault of one hides none of the other."""
+    looks = (_own_settings, _shared_settings)
+    faults = [fault for look in looks for fault in _attempt("settings", partial(look, repo))]
+    yield from faults or [Finding("settings", True, "every key is known, every value possible")]
+
+
+def _own_settings(repo: Repository) -> Iterator[Finding]:
+    for words in settings.unknown_keys(repo.config(), {}):
+        yield Finding("settings", False, words, "git config --edit")
     settings.load(repo.config(), {}, os.environ)
+
+
+def _shared_settings(repo: Repository) -> Iterator[Finding]:
     team = repo.team_settings()
+    for words in settings.unknown_keys({}, team):
+        yield Finding("settings", False, words, "edit .theta.toml")
     settings.check_shared(team)
     rules_of(team)
-    unknown = settings.unknown_keys(repo.config(), team)
-    for words in unknown:
-        yield Finding("settings", False, words, "git config --edit, or edit .theta.toml")
-    if not unknown:
-        yield Finding("settings", True, "every key is known, every value possible")
 
 
 def _whole_files(repo: Repository) -> Iterator[Finding]:

@@ -194,9 +194,14 @@ def test_a_hostile_file_stops_merges_only(stranger, theta, broken: str, tmp_path
         done = run(clone, *args)
         assert done.returncode == 0, (args, done.stderr)
         assert done.stderr.count("cannot be read") <= 1
+    for key, value in (("theta.chunksiz", "8m"), ("theta.threads", "many")):
+        run(clone, "git", "config", key, value)
     done = run(clone, "git-theta", "doctor", "--json")
     wrong = [row for row in json.loads(done.stdout) if row["check"] == "settings"]
-    assert [row["ok"] for row in wrong] == [False]
+    assert not any(row["ok"] for row in wrong)
+    for words in ("nothing reads theta.chunksiz", "theta.threads=many", "cannot be read"):
+        assert [words in row["detail"] for row in wrong].count(True) == 1
+    run(clone, "git", "config", "--unset", "theta.threads")
     with Repository.discover(clone) as found, pytest.raises(SettingsError, match="cannot be read"):
         all_rules(Request(), found)
 
