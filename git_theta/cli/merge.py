@@ -11,6 +11,7 @@ from git_theta.cli.merge_options import request_of, strategy_options
 from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
+from git_theta.errors import ConflictError, MergeError
 from git_theta.git import command as programs
 from git_theta.git.command import decode
 from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_configured
@@ -58,7 +59,7 @@ def command(
     Tensors that one branch alone changed are taken from it (unless --all); the strategy merges
     those that several branches changed. Several branches are merged at once, in one commit; if
     anything is in conflict, nothing changes. With one branch, conflicts are left as `git merge`
-    leaves them: see `git theta resolve`. --dry-run exits with 36 if there is a conflict.
+    leaves them: see `git theta resolve`. A conflict exits with 36, also with --dry-run.
 
     \b
     Examples:
@@ -139,4 +140,6 @@ def _by_git(
     )
     click.echo(decode(result.out), nl=False, err=as_json)
     if result.status:
-        raise SystemExit(result.status)
+        # Git's own status may be 2, which is a usage error here; its words are on the screen.
+        is_left = workspace.repo.git("ls-files", "--unmerged")
+        raise SystemExit((ConflictError if is_left else MergeError).exit_code)

@@ -205,7 +205,7 @@ def test_what_is_configured_of_git_merge_holds(branches, theta, option):
     branches.git("checkout", "-q", "one")
     branches.git("config", *option.split("=", 1))
     done = theta(branches, "merge", "two", "--strategy", "take", "-p", "side=theirs")
-    assert done.returncode
+    assert done.returncode == 34
     assert "Not possible to fast-forward" in done.stderr
     assert is_settled(branches)
 
@@ -213,9 +213,18 @@ def test_what_is_configured_of_git_merge_holds(branches, theta, option):
 def test_one_branch_in_conflict_is_left_to_be_resolved(branches, theta):
     branches.git("checkout", "-q", "one")
     done = theta(branches, "merge", "two")
-    assert done.returncode == 1
+    assert done.returncode == 36
     assert "git theta resolve" in done.stderr
     assert branches.git("status", "--porcelain") == f"UU {PATH}"
+
+
+def test_what_git_refuses_is_no_usage_error(branches, theta):
+    branches.commit_files({"notes": b"main goes on"})
+    branches.write(PATH, file(b1=5))
+    done = theta(branches, "merge", "far")
+    assert done.returncode == 34  # git's own status is 2
+    assert "would be overwritten by merge" in done.stderr
+    assert branches.read(PATH) == file(b1=5)
 
 
 def test_a_branch_ahead_of_main_is_taken_as_it_is(branches, theta):
