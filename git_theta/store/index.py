@@ -7,6 +7,7 @@ may outlive its object, so a reader asks the object store before it relies on on
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -116,9 +117,11 @@ class Index:
         until = time.monotonic() + _REST
         for kind in self._rests_until if isinstance(error, LockedError) else (how,):
             self._rests_until[kind] = until
-        if not self._warned:
+        # Who may only read the repository can do nothing about it: 4 of 4 reading commands warned.
+        if not self._warned and (how == "read" or _is_writable(self._path.parent)):
             self._warned = True
-            _LOG.warning("the index cannot be %s, which costs time only: %s", how, error)
+            words = f"{error.path}: {error.message} ({error.hint})"
+            _LOG.warning("the index cannot be %s, which costs time only: %s", how, words)
 
     def _run(self, work: Callable[[sqlite3.Connection | None], T], create: bool = True) -> T:
         try:
@@ -192,6 +195,11 @@ class Index:
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     # "Malformed" and "not a database" are plain DatabaseErrors; busy, full or read-only are not.
     return type(error) is sqlite3.DatabaseError or "no such" in str(error)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return whether this process may write into the folder at all."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _hint(kind: type[StoreError]) -> str:

@@ -361,13 +361,12 @@ class TestCannotWrite:
             index.close()
             with read_only(folder), unprivileged(), Index(folder) as other:
                 assert other.find(name(1)) == [place(1)]
-                assert log.messages == []
                 other.add([place(2)])
                 other.forget([name(1)])
                 assert other.find(name(1)) == [place(1)]
                 with pytest.raises(StoreError):
                     other.rebuild([])
-            assert len(log.messages) == 1
+            assert log.messages == []
             assert index.find(name(1)) == [place(1)]
 
     def test_a_read_only_file_system(self, tmp_path: Path) -> None:
