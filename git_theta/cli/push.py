@@ -12,13 +12,14 @@ from git_theta.core.messages import plural
 from git_theta.errors import UsageError
 from git_theta.git import Repository
 from git_theta.git.command import decode
+from git_theta.transfer.doubts import last_seen
 from git_theta.workspace import open_workspace
 
 
 @click.command("push")
 @click.argument("remote", required=False)
 @click.argument("refs", nargs=-1, metavar="[REF]...")
-@click.option("--all", "everything", is_flag=True, help="Of every branch and tag.")
+@click.option("--all", "everything", is_flag=True, help="Of every branch and tag, also REMOTE's.")
 def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None:
     """Upload the objects that the history of REF needs (of HEAD by default) to REMOTE.
 
@@ -35,8 +36,9 @@ def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None
     if everything and refs:
         raise UsageError("--all goes without REF", hint="git theta push --all origin")
     with open_workspace(progress=Meter()) as workspace:
-        tips = _all(workspace.repo) if everything else _resolved(workspace.repo, refs or ("HEAD",))
-        name = remote or default_remote(workspace.repo)
+        repo = workspace.repo
+        name = remote or default_remote(repo)
+        tips = _all(repo, name) if everything else _resolved(repo, refs or ("HEAD",))
         uploaded = transfer.push(workspace, name, tips, complain)
     tell_uploaded(uploaded)
 
@@ -60,10 +62,12 @@ def default_remote(repo: Repository) -> str:
     return names[0]
 
 
-def _all(repo: Repository) -> list[str]:
+def _all(repo: Repository, remote: str) -> list[str]:
+    """Return all branches and tags, HEAD, and what the remote has: it may lack objects of that."""
     listed = ("for-each-ref", "--format=%(objectname)", "refs/heads/", "refs/tags/")
     head = repo.resolve("HEAD")
-    return [*decode(repo.git(*listed)).split(), *([head] if head else [])]
+    here = [*decode(repo.git(*listed)).split(), *([head] if head else [])]
+    return here + last_seen(repo, remote)
 
 
 def _resolved(repo: Repository, refs: tuple[str, ...]) -> list[str]:

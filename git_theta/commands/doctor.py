@@ -152,7 +152,7 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
                 False,
                 f"{folder / attributes.FILE}: line {later.number} ({later.text.strip()}) "
                 f"takes the effect from line {ours.number}",
-                f"git theta track {shlex.quote(pattern)} in {shlex.quote(str(folder))}, "
+                f"git -C {shlex.quote(str(folder))} theta track {shlex.quote(pattern)}, "
                 "which moves ours behind it",
             )
 
@@ -183,7 +183,8 @@ def _whole_files(repo: Repository) -> Iterator[Finding]:
         what = "a Git LFS pointer" if file.is_pointer else f"{file.size:,} bytes, whole in Git"
         since = f"since commit {short_id(file.commit)}" if file.commit else "staged"
         detail = f"{file.path}: {what}, {since}"
-        yield Finding("whole files", False, detail, whole_files.remedy(repo, file, file.path))
+        typed = os.path.relpath(file.path, os.path.relpath(repo.folder, repo.top))
+        yield Finding("whole files", False, detail, whole_files.remedy(repo, file, typed))
 
 
 def _checkpoints() -> Iterator[Finding]:

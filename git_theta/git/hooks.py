@@ -162,7 +162,7 @@ def script(name: str, program: Path) -> str:
 def _install(hook: _Hook, folder: Path, program: Path) -> bool:
     target = folder / hook.name
     text = script(hook.name, program).encode()
-    if target.is_file() and target.read_bytes() == text:
+    if target.is_file() and target.read_bytes() == text and os.access(target, os.X_OK):
         return False
     if (target.is_symlink() or target.exists()) and _program_of(target) is None:
         _keep(target, folder / f"{hook.name}{KEPT}")

@@ -18,7 +18,7 @@ from git_theta.checkpoint.limits import Allowance, excess
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref
-from git_theta.core.messages import plural, short_id
+from git_theta.core.messages import as_typed, plural, short_id
 from git_theta.core.parallel import batches, in_order
 from git_theta.errors import (
     CorruptObjectError,
@@ -249,7 +249,8 @@ class _Checker:
 
     def _blame_manifest(self, found: Found, error: ThetaError) -> None:
         uses = {Use(name, None): None for name in self._scope.names(found)}
-        fix = error.hint or "git theta show, or restore the file from an older commit"
+        sound = f"git log -- {as_typed(found.path)} shows the commits that may have a sound one"
+        fix = error.hint or sound
         problem = Problem("manifest", None, error.message, (), fix)
         self._bad_manifests.append(_Case(problem, uses, True))
 
