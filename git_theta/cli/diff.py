@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import click
 
 from git_theta.cli import diff_text
 from git_theta.cli.arguments import PathsAfterDashes
+from git_theta.cli.exit_handling import end_with
 from git_theta.cli.text import print_json
 from git_theta.commands import diff
 from git_theta.core.settings import Settings
-from git_theta.errors import UsageError
+from git_theta.errors import ManifestError, UsageError
 from git_theta.git import revisions
 from git_theta.workspace import Workspace, open_workspace
 
@@ -62,7 +63,8 @@ def command(
       git theta diff --no-index old.safetensors new.safetensors
       git theta diff --no-index adapter-1/ adapter-2/ --all
     """
-    with _opened(words, paths, staged, no_index) as (pairs, workspace):
+    unread = list[ManifestError]()
+    with _opened(words, paths, staged, no_index, unread.append) as (pairs, workspace):
         settings = workspace.storage.settings if workspace else Settings()
         documents = []
         for pair in pairs:
@@ -79,13 +81,18 @@ def command(
                 click.echo(line)
     if as_json:
         print_json(documents)
+    end_with(unread)
     if exit_code and documents:
         raise SystemExit(1)
 
 
 @contextmanager
 def _opened(
-    words: tuple[str, ...], paths: tuple[str, ...] | None, staged: bool, no_index: bool
+    words: tuple[str, ...],
+    paths: tuple[str, ...] | None,
+    staged: bool,
+    no_index: bool,
+    tell: Callable[[ManifestError], None],
 ) -> Iterator[tuple[Iterable[diff.Pair], Workspace | None]]:
     """Yield the pairs to compare, and the repository where there is one."""
     if no_index:
@@ -97,5 +104,5 @@ def _opened(
         return
     with open_workspace() as workspace:
         commits, inside = revisions.split(workspace.repo, words, paths)
-        with diff.in_repository(workspace, commits, inside, staged) as pairs:
+        with diff.in_repository(workspace, commits, inside, staged, tell) as pairs:
             yield pairs, workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -41,6 +42,14 @@ def complain(problem: str | ThetaError) -> None:
     """
     message = printable(problem) if isinstance(problem, str) else str(problem)
     click.echo(f"git-theta: {message}", err=True)
+
+
+def end_with(errors: Sequence[ThetaError]) -> None:
+    """End with the exit code of the first of ``errors``, if any, after all of them were told."""
+    for error in errors:
+        complain(error)
+    if errors:
+        raise SystemExit(errors[0].exit_code)
 
 
 def show_warnings() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from git_theta.cli import whole_files
+from git_theta.cli.exit_handling import end_with
 from git_theta.cli.text import human, print_json, printable, table
-from git_theta.commands.listing import checkpoint_rows
+from git_theta.commands.listing import CheckpointRow, checkpoint_rows
 from git_theta.commands.whole_files import in_index, in_tree
+from git_theta.errors import ManifestError
 from git_theta.git import Entry, Repository, revisions
 from git_theta.store import ObjectStore
 
@@ -22,7 +25,8 @@ def command(rev: str | None, as_json: bool) -> None:
     """List the checkpoints of the index, or of REV: a commit, or a folder in one.
 
     STORED counts the stored bytes that a checkpoint needs; bytes shared with others count for
-    each. MISSING is the number of its objects that are not downloaded.
+    each. MISSING is the number of its objects that are not downloaded. One that cannot be read is
+    named, and the exit status is 22.
 
     \b
     Examples:
@@ -33,7 +37,8 @@ def command(rev: str | None, as_json: bool) -> None:
     """
     with Repository.discover() as repo:
         entries = _entries(repo, rev)
-        rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), entries)
+        unread = list[ManifestError]()
+        rows = checkpoint_rows(repo, ObjectStore(repo.theta_dir), entries, unread.append)
         whole = in_tree(repo, rev, entries) if rev else in_index(repo)
         prefix = "." if rev else os.path.relpath(repo.folder, repo.top)
         documents = whole_files.documents(repo, whole) if as_json else []
@@ -41,7 +46,12 @@ def command(rev: str | None, as_json: bool) -> None:
             click.echo(printable(line), err=True)
     if as_json:
         print_json({"checkpoints": [asdict(row) for row in rows], "whole_files": documents})
-        return
+    else:
+        _print(rows, rev)
+    end_with(unread)
+
+
+def _print(rows: Sequence[CheckpointRow], rev: str | None) -> None:
     header = ("PATH", "FORMAT", "TENSORS", "SIZE", "STORED", "MISSING")
     body = [
         (

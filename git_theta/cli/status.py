@@ -7,11 +7,12 @@ import os
 import click
 
 from git_theta.cli import whole_files
+from git_theta.cli.exit_handling import end_with
 from git_theta.cli.text import flat, print_json, printable, tensor_changes
 from git_theta.commands.status import Change, Conflict, changes
 from git_theta.commands.whole_files import in_index
 from git_theta.core.messages import as_typed, plural
-from git_theta.errors import ConflictError
+from git_theta.errors import ConflictError, ManifestError
 from git_theta.git import Repository
 
 _WORK_TREE = {
@@ -34,7 +35,8 @@ def command(as_json: bool) -> None:
       git theta status --json
     """
     with Repository.discover() as repo:
-        rows = changes(repo)
+        unread = list[ManifestError]()
+        rows = changes(repo, unread.append)
         prefix = os.path.relpath(repo.folder, repo.top)
         found = in_index(repo)
         whole = whole_files.lines(repo, found, prefix)
@@ -49,6 +51,7 @@ def command(as_json: bool) -> None:
             click.echo(line)
     if any(row.conflict for row in rows):
         raise SystemExit(ConflictError.exit_code)
+    end_with(unread)
 
 
 def _lines(row: Change, prefix: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from git_theta import manifest
+from git_theta.commands.readable import Tell, readable
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Alias, natural_order
 from git_theta.core.messages import as_typed
@@ -103,13 +104,11 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
 
 
 def checkpoint_rows(
-    repo: Repository, store: ObjectStore, entries: Iterable[Entry]
+    repo: Repository, store: ObjectStore, entries: Iterable[Entry], tell: Tell
 ) -> list[CheckpointRow]:
-    """Return a row for each checkpoint among ``entries``."""
+    """Return a row for each checkpoint among ``entries`` that can be read; see ``readable``."""
     rows = []
-    for entry, text in repo.manifests(entries):
-        with naming(entry.path):
-            described = manifest.parse(text)
+    for entry, described in readable(repo, entries, tell):
         own = {chunk.chain[0] for chunk in described.chunks()}
         missing = sum(not store.has(oid) for oid in described.objects())
         rows.append(

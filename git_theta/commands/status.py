@@ -9,7 +9,8 @@ from typing import Literal
 
 from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, contents, state_of
-from git_theta.errors import UsageError, naming
+from git_theta.commands.readable import Tell, readable
+from git_theta.errors import UsageError
 from git_theta.git import Entry, Repository, conflict, worktree
 from git_theta.git.worktree import FileStatus
 from git_theta.manifest import Manifest
@@ -51,37 +52,37 @@ class Change:
     conflict: Conflict | None = None
 
 
-def changes(repo: Repository) -> list[Change]:
+def changes(repo: Repository, tell: Tell) -> list[Change]:
     """Return a row for each checkpoint in HEAD or the index, ordered by path.
 
-    Raises ``UsageError`` where there is no work tree.
+    ``tell`` gets the error of each manifest that cannot be read. Raises ``UsageError`` where there
+    is no work tree.
     """
     if repo.work_tree is None:
         raise UsageError("status needs a work tree", hint="git theta ls-files HEAD")
-    return sorted(_Status(repo, repo.work_tree).rows(), key=lambda row: row.path)
+    return sorted(_Status(repo, repo.work_tree, tell).rows(), key=lambda row: row.path)
 
 
 class _Status:
     """The answers of git, and each manifest that they name, parsed once."""
 
-    def __init__(self, repo: Repository, top: Path) -> None:
+    def __init__(self, repo: Repository, top: Path, tell: Tell) -> None:
         self._repo = repo
         self._top = top
         self._store = ObjectStore(repo.theta_dir)
         self._touched = {file.path: file for file in worktree.status(repo)}
         self._sparse = worktree.skipped(repo)
         self._index = [entry for entry in repo.index() if entry.stage == 0]
-        self._manifests = dict(self._parsed())
+        self._manifests = dict(self._parsed(tell))
 
-    def _parsed(self) -> Iterator[tuple[str, Manifest]]:
+    def _parsed(self, tell: Tell) -> Iterator[tuple[str, Manifest]]:
         """Yield the manifests of the checkout, without those that a sparse checkout leaves out."""
         entries = [entry for entry in self._index if entry.path not in self._sparse]
         for file in self._touched.values():
             entries += [Entry(file.path, blob) for blob in file.blobs if blob]
         unique = {entry.blob: entry for entry in entries}
-        for entry, text in self._repo.manifests(unique.values()):
-            with naming(entry.path):
-                yield entry.blob, manifest.parse(text)
+        for entry, found in readable(self._repo, unique.values(), tell):
+            yield entry.blob, found
 
     def rows(self) -> Iterator[Change]:
         """Return the checkpoints that differ somewhere, then the others of the index."""

@@ -15,15 +15,15 @@ from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
 from git_theta.core.messages import as_typed
-from git_theta.errors import MergeError, PointerError, ThetaError
-from git_theta.filters import deferred
+from git_theta.errors import ManifestError, MergeError, ThetaError
+from git_theta.filters import as_it_is, deferred
 from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git import attributes
 from git_theta.git.filter_server import SmudgeRequest
-from git_theta.git.lfs_files import LONGEST, PREFIX, file_command, is_pointer
+from git_theta.git.lfs_files import LONGEST, PREFIX, is_pointer
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
@@ -56,6 +56,7 @@ class Session:
         self._can_defer = can_defer
         self._as_text = as_text
         self._waiting: dict[str, Manifest] = {}
+        self._broken: dict[str, ManifestError] = {}
         self._given: dict[str, bytes] = {}
         self._announced = False
         self._only_compares = only_compares
@@ -76,14 +77,16 @@ class Session:
         packets = Packets(content)
         head = bytes(packets.take(_HEAD))
         if is_pointer(head):
-            yield self._pointer(path, head + bytes(packets.take(LONGEST)))
+            text = head + bytes(packets.take(LONGEST))
+            as_it_is.check_pointer(self._workspace.repo, path, text)
+            yield text
             return
         if head.startswith(_MARKER) and manifest.PREFIX in head:
             raise _marker_error(path)
         packets.push_back(head)
         if manifest.is_manifest(head):
             text = bytes(packets.take(manifest.MAX_BYTES + 1))
-            manifest.parse(text)  # a damaged one must not be committed
+            as_it_is.check_manifest(self._workspace.repo, path, text)
         elif head:
             text = self._cleaned(path, packets)
         else:
@@ -105,20 +108,6 @@ class Session:
             return None
         text = self._workspace.repo.read_blob(f":{path}")
         return text if text is not None and content_hash(text) == noted.text_hash else None
-
-    def _pointer(self, path: str, text: bytes) -> bytes:
-        """Return a pointer that is committed already; adding a new one would hide a mistake."""
-        known = (self._workspace.repo.read_blob(f"{rev}:{path}", LONGEST) for rev in ("", "HEAD"))
-        if text not in known:
-            raise self._pointer_error(path)
-        return text
-
-    def _pointer_error(self, path: str) -> PointerError:
-        return PointerError(
-            "a Git LFS pointer stands here, but the path is tracked by git-theta",
-            path=path,
-            hint=f"{file_command(self._workspace.repo, path)}, then git add {as_typed(path)}",
-        )
 
     def _file(self, path: str) -> Path:
         return (self._workspace.repo.work_tree or Path()) / path
@@ -188,7 +177,7 @@ class Session:
             first += more
         if is_pointer(first):
             # Committed without git-theta: a checkout that fails could not even be mended.
-            self._warn(self._pointer_error(request.path))
+            self._warn(as_it_is.pointer_error(self._workspace.repo, request.path))
             return chain([first], content)
         if not manifest.is_manifest(first):
             return chain([first], content)  # committed before the path was tracked
@@ -201,7 +190,19 @@ class Session:
             return [text]  # git puts its merge, conflict markers and all, in the file's place
         if not self._workspace.storage.settings.smudge or self._is_for_our_driver(request.path):
             return [text]
-        described = manifest.parse(text)
+        try:
+            described = manifest.parse(text)
+        except ManifestError as error:
+            if not request.can_delay:
+                raise
+            self._broken[request.path] = error
+            return None
+        return self._file_of(request, described, text)
+
+    def _file_of(
+        self, request: SmudgeRequest, described: Manifest, text: bytes
+    ) -> Iterable[Buffer] | None:
+        """Return the file of a manifest that can be read, or the manifest where it is deferred."""
         if self._is_deferred(request, described):
             deferred.defer(self._workspace, request.path)
             return [text]
@@ -241,15 +242,17 @@ class Session:
             whole = [path for path, found in self._waiting.items() if self._is_here(found)]
             if whole:
                 return whole
-        self._announced = bool(self._waiting)
-        return list(self._waiting)
+        self._announced = bool(self._waiting or self._broken)
+        return [*self._waiting, *self._broken]
 
     def _is_here(self, described: Manifest) -> bool:
         size_of = self._workspace.store.size
         return all(size_of(oid) == size for oid, size in described.objects().items())
 
     def delayed(self, path: str) -> Iterable[Buffer]:
-        """Return a file that waited for its objects."""
+        """Return a file that waited for its objects, or for the others since it cannot be had."""
+        if error := self._broken.pop(path, None):
+            raise error
         return self._restored(path, self._waiting.pop(path))
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:

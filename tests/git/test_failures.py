@@ -109,6 +109,28 @@ def test_a_damaged_manifest_is_not_committed(model):
     assert b"malformed manifest" in done.stderr
 
 
+def test_a_damaged_manifest_that_is_committed_is_in_nobodys_way(model, theta):
+    model.commit_files({"a.safetensors": FIRST})
+    cut = model.process("show", "HEAD:a.safetensors").stdout[:-9]
+    blob = model.git("hash-object", "-w", "--stdin", stdin=cut)
+    model.git("update-index", "--add", "--cacheinfo", f"100644,{blob},m.safetensors")
+    model.write("m.safetensors", cut)
+    assert model.git("status", "--porcelain") == "A  m.safetensors"
+    model.git("commit", "-q", "-m", "somebody did")
+    (model.path / "m.safetensors").touch()
+    assert model.git("status", "--porcelain") == ""
+    for args in (("status",), ("ls-files",), ("ls-files", "HEAD"), ("diff", "HEAD~1", "HEAD")):
+        done = theta(model, *args)
+        assert done.returncode == ManifestError.exit_code
+        assert done.stderr.count("m.safetensors: malformed manifest") == 1, args
+        assert ("a.safetensors" in done.stdout) == (args[0] == "ls-files")
+    model.write("m.safetensors", FIRST)
+    model.git("add", "m.safetensors")
+    assert theta(model, "status").returncode == ManifestError.exit_code  # HEAD's is the broken one
+    model.git("commit", "-q", "-m", "mended")
+    assert "2 checkpoints, nothing changed" in theta(model, "status").stdout
+
+
 LFS_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 

@@ -117,13 +117,16 @@ def test_an_honest_file_is_cloned_beside_one_that_lies(model, remote, tmp_path, 
     for oid, size in described.objects().items():
         text = text.replace(f'"{oid}",{size}'.encode(), f'"{oid}",{size + 1}'.encode())
     blob = model.git("hash-object", "-w", "--stdin", stdin=text)
-    for name in ("0.safetensors", "z.safetensors"):
-        model.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+    cut = model.git("hash-object", "-w", "--stdin", stdin=text[:-9])
+    # What is deferred is written when git has done, and a manifest that is cut off stops git.
+    for name, id_ in (("0", blob), ("1", blob if deferred else cut), ("z", blob)):
+        model.git("update-index", "--add", "--cacheinfo", f"100644,{id_},{name}.safetensors")
     model.git("commit", "-q", "-m", "lies")
     model.git("push", "-q", "--no-verify", "origin", "main")
     if deferred:
         model.git("config", "--global", "theta.directAbove", "0")
     clone = tmp_path / "clone"
     done = model.process("clone", "-q", str(remote.path), str(clone))
+    assert done.returncode != 0 or deferred
     assert (clone / "a.safetensors").read_bytes() == checkpoints.safetensors(), done.stderr
     assert b"git-theta: " in done.stderr

@@ -16,9 +16,10 @@ from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.commands.comparison import State, state_of
 from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.values import Content, can_measure
+from git_theta.commands.readable import Tell, refuse
 from git_theta.core.files import FileSource, read_regular
 from git_theta.core.settings import Settings
-from git_theta.errors import ThetaError, UsageError, naming
+from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Repository
 from git_theta.git.raw_diff import Record, differences, ends
 from git_theta.git.repository import MANIFEST_LIMIT
@@ -59,15 +60,20 @@ class Pair:
 
 @contextmanager
 def in_repository(
-    workspace: Workspace, commits: Sequence[str], paths: Sequence[str] = (), staged: bool = False
+    workspace: Workspace,
+    commits: Sequence[str],
+    paths: Sequence[str] = (),
+    staged: bool = False,
+    tell: Tell = refuse,
 ) -> Iterator[Iterator[Pair]]:
     """Yield the checkpoints that differ, one after another; see ``differences``.
 
-    A file in the work tree is read, and hashed, but not stored.
+    ``tell`` gets the error of a version that cannot be read; its checkpoint is left out. A file in
+    the work tree is read, and hashed, but not stored.
     """
     with ExitStack() as stack:
         records = differences(workspace.repo, commits, paths, staged)
-        yield _pairs(workspace, records, ends(workspace.repo, commits, staged), stack)
+        yield _pairs(workspace, records, ends(workspace.repo, commits, staged), stack, tell)
 
 
 def _pairs(
@@ -75,12 +81,18 @@ def _pairs(
     records: Sequence[Record],
     revs: tuple[str | None, str | None],
     stack: ExitStack,
+    tell: Tell,
 ) -> Iterator[Pair]:
     stored = Reader(workspace.storage)
     tracked = stack.enter_context(TrackedPaths(workspace.repo))
     for record in records:
-        old = Side(_stored(workspace, record.before, record.old), stored)
-        new = Side(_stored(workspace, record.path, record.new), stored)
+        try:
+            old = Side(_stored(workspace, record.before, record.old), stored)
+            new = Side(_stored(workspace, record.path, record.new), stored)
+        except ManifestError as error:
+            if tracked.covers_now(record.path):
+                tell(error)
+            continue
         with ExitStack() as opened:
             if record.in_work_tree and (old.manifest or tracked.covers_now(record.path)):
                 assert workspace.repo.work_tree
