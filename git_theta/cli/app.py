@@ -32,6 +32,7 @@ COMMANDS = {
     "strategies": "List the merge strategies, or document one.",
     "log": "Show the commits that changed checkpoints.",
     "blame": "Show the commit that last changed each tensor.",
+    "similar": "Rank revisions by how much alike they changed.",
     "replay": "Do the merges of a commit again and compare the bits.",
     "fetch": "Download the objects that commits need.",
     "push": "Upload the objects that commits need.",

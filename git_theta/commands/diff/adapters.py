@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from git_theta.commands.diff.changes import Tensor, TensorChange, tensors_of
+from git_theta.commands.diff.products import Pair, cores, pairs_of, read_factors
 from git_theta.commands.diff.values import Sums
 from git_theta.commands.diff.versions import Pair as Versions
-from git_theta.commands.products import Pair, cores, pairs_of, read_factors
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,209 @@
+"""Revisions ranked by how much alike their task vectors are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta import manifest, transfer
+from git_theta.adapters import parse_fields
+from git_theta.checkpoint.reader import Reader
+from git_theta.commands.similar.cache import SketchCache
+from git_theta.commands.similar.refs import Revision
+from git_theta.commands.similar.sketches import SIZE
+from git_theta.commands.similar.vectors import (
+    Changes,
+    Version,
+    changes_of,
+    inner_products,
+    sketch,
+)
+from git_theta.core.parallel import in_order
+from git_theta.errors import ThetaError, UsageError, naming
+from git_theta.git import Repository, revisions
+from git_theta.git.merge_heads import merge_bases
+from git_theta.merge.planning.sources import config_path
+from git_theta.workspace import Workspace
+
+Doubles = NDArray[np.float64]
+
+_Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Similarities:
+    """Cosines of the task vectors of revisions since the commit ``base``, and their L2 norms.
+
+    ``products`` (n, n) are the inner products; a cosine is ``None`` where a revision changed
+    nothing.
+    """
+
+    base: str | None
+    paths: tuple[str, ...]
+    revisions: tuple[Revision, ...]
+    products: Doubles
+    is_exact: bool
+
+    def norm(self, at: int) -> float:
+        """Return the L2 norm of a task vector."""
+        return float(np.sqrt(max(0.0, self.products[at, at])))
+
+    def cosine(self, one: int, other: int) -> float | None:
+        """Return the cosine of two task vectors."""
+        lengths = self.norm(one) * self.norm(other)
+        if not lengths:
+            return None
+        return max(-1.0, min(1.0, float(self.products[one, other]) / lengths))
+
+    def ranked(self) -> list[int]:
+        """Return the numbers of all revisions but the first, the most similar to it first.
+
+        Those that changed nothing come last.
+        """
+
+        def order(at: int) -> tuple[bool, float]:
+            cosine = self.cosine(0, at)
+            return cosine is None, -(cosine or 0.0)
+
+        return sorted(range(1, len(self.revisions)), key=order)
+
+
+def similar(
+    workspace: Workspace,
+    found: Sequence[Revision],
+    paths: Sequence[str] = (),
+    base: str | None = None,
+    exact: bool = False,
+) -> Similarities:
+    """Compare the task vectors of revisions, over the checkpoints that the first one has.
+
+    ``paths`` are Git's, folders or globs, and limit it to checkpoints; ``base`` is the commit that
+    they are differences to, by default the best common ancestor of all. Objects that are needed are
+    fetched. Refs without any of the checkpoints are left out. Raises ``UsageError`` where the first
+    has none, and where there is nothing to compare it with.
+    """
+    repo = workspace.repo
+    chosen = _paths(repo, found[0].commit, paths)
+    found = [each for each in found if each.is_typed or _has_any(repo, each.commit, chosen)]
+    if len(found) < 2:
+        raise UsageError("there is no other revision to compare", hint="git branch -a")
+    commits = [each.commit for each in found]
+    bases = [revisions.commit_of(repo, base)] if base else merge_bases(repo, commits)
+    start = bases[0] if bases else None
+    checkpoints = [_Checkpoint(repo, path, start) for path in chosen]
+    if exact:
+        products = _exact(workspace, checkpoints, commits)
+    else:
+        sketches = _sketches(workspace, checkpoints, commits)
+        products = sketches @ sketches.T
+    return Similarities(start, tuple(chosen), tuple(found), products, exact)
+
+
+def _paths(repo: Repository, commit: str, wanted: Sequence[str]) -> list[str]:
+    there = [entry.path for entry, _ in repo.manifests(repo.tree(commit))]
+    chosen = [path for path in there if not wanted or any(_covers(each, path) for each in wanted)]
+    if not chosen:
+        raise UsageError(
+            f"{commit[:12]} has no checkpoint{' there' if wanted else ''}",
+            hint=f"git theta ls-files {commit[:12]}",
+        )
+    return chosen
+
+
+def _has_any(repo: Repository, commit: str, paths: Sequence[str]) -> bool:
+    return any(repo.identify(f"{commit}:{path}") for path in paths)
+
+
+def _covers(wanted: str, path: str) -> bool:
+    return path == wanted or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
+
+
+class _Checkpoint:
+    """One checkpoint in all revisions."""
+
+    def __init__(self, repo: Repository, path: str, base: str | None) -> None:
+        self.path = path
+        self._repo = repo
+        self._version = lru_cache(maxsize=4)(self._parse)
+        self._base = self.key(base) if base else ("", "")
+
+    def key(self, commit: str) -> _Key:
+        """Return the ids of the blobs that say what the checkpoint is: manifest, configuration."""
+        places = (self.path, config_path(self.path))
+        return tuple(self._repo.identify(f"{commit}:{place}") or "" for place in places)
+
+    def is_base(self, key: _Key) -> bool:
+        """Tell whether there are no changes, as the base is the same, or nothing is there."""
+        return key == self._base or not key[0]
+
+    def content(self, key: _Key) -> _Key:
+        """Return what a sketch depends on."""
+        return (self.path, *self._base, *key)
+
+    def changes(self, key: _Key) -> Changes:
+        """Return what the checkpoint of these blobs added to the base."""
+        return changes_of(self._version(self._base), self._version(key))
+
+    def _parse(self, key: _Key) -> Version:
+        text, fields = (self._repo.read_blob(blob) if blob else None for blob in key)
+        if not text or not manifest.is_manifest(text):
+            return Version(None)
+        with naming(self.path):
+            described = manifest.parse(text)
+        try:
+            return Version(described, parse_fields(fields) if fields else None)
+        except ThetaError:  # then it is compared as any tensors
+            return Version(described)
+
+
+def _exact(
+    workspace: Workspace, checkpoints: Sequence[_Checkpoint], commits: Sequence[str]
+) -> Doubles:
+    total = np.zeros((len(commits), len(commits)))
+    for checkpoint in checkpoints:
+        changes = [checkpoint.changes(checkpoint.key(commit)) for commit in commits]
+        _fetch(workspace, changes)
+        total += inner_products(changes, Reader(workspace.storage))
+    return total
+
+
+def _sketches(
+    workspace: Workspace, checkpoints: Sequence[_Checkpoint], commits: Sequence[str]
+) -> Doubles:
+    """Return a row for each revision; those that were never computed are kept then."""
+    cache = SketchCache(workspace.repo.theta_dir)
+    total = np.zeros((len(commits), SIZE))
+    for checkpoint in checkpoints:
+        keys = [checkpoint.key(commit) for commit in commits]
+        wanted = {key for key in keys if not checkpoint.is_base(key)}
+        known = {key: cache.read(*checkpoint.content(key)) for key in wanted}
+        missing = {key: checkpoint.changes(key) for key, row in known.items() if row is None}
+        _fetch(workspace, list(missing.values()))
+        content = Reader(workspace.storage)
+        work = partial(_computed, checkpoint.path, content)
+        rows = in_order(work, missing.items(), workspace.storage.settings.workers)
+        for key, row in rows:
+            known[key] = cache.write(row, *checkpoint.content(key))
+        for at, key in enumerate(keys):
+            sketch_of = known.get(key)
+            if sketch_of is not None:
+                total[at] += sketch_of
+        if missing:
+            cache.tidy()
+    return total
+
+
+def _computed(path: str, content: Reader, item: tuple[_Key, Changes]) -> tuple[_Key, Doubles]:
+    key, changes = item
+    return key, sketch(path, changes, content)
+
+
+def _fetch(workspace: Workspace, changes: Sequence[Changes]) -> None:
+    chunks = {chunk for each in changes for chunk in each.chunks()}
+    transfer.fetch(workspace, {ref.oid: ref.size for chunk in chunks for ref in chunk.chain})
+    workspace.storage.charge(chunks)
