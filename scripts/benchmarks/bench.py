@@ -1,9 +1,10 @@
 """Measures git-theta beside git-lfs and cp: time, memory and stored bytes of each Git command.
 
-Makes a synthetic bf16 checkpoint, a dense fine-tune, a merged LoRA and a change of 1 % of the
-weights in a scratch folder, runs the same steps with each tool in turn, several times, compares
-every file that comes back, prints tables and removes the folder. Takes less than 10 minutes. All
-figures come from one machine: trust the ratios.
+Makes a dense fine-tune, a merged LoRA and a change of 1 % of the weights of a checkpoint in a
+scratch folder, runs the same steps with each tool in turn, several times, compares every file
+that comes back, prints tables and removes the folder. Checkpoints are MiniLM (90 MB, fp32) and
+synthetic ones in bf16, shaped like a Llama model. MiniLM and 1 GB take 8 minutes on two free cores
+and 20 GB of disk. All figures come from one machine: trust the ratios.
 
 `scripts/bench merge` measures merging: see its --help.
 """
@@ -17,12 +18,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.checkpoint import (
+    ADAMW_NOISE,
     BF16_NOISE,
     write_base,
     write_fine_tune,
@@ -32,30 +34,69 @@ from benchmarks.checkpoint import (
 from benchmarks.load import Load, watched
 from benchmarks.machine import machine, startup
 from benchmarks.pages import write_block
+from benchmarks.quickstart import real_checkpoint
 from benchmarks.sandbox import LFS, THETA, Project, Sandbox
 from benchmarks.stages import Stage, chunk_bytes, stages
 from benchmarks.steps import Files, Result, measure, steps
 from benchmarks.table import ratio, seconds, size, stored_ratio, table
+from git_theta.core.messages import plural
 
 _OTHERS = ("stages", "startup")
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_MINILM = 91 << 20
 _DISK_FACTOR = 20
 """Four source files, and for each tool a work tree, four stored versions, a remote and a clone."""
 
 _PAGE = Path(__file__).parents[2] / "docs/performance.md"
 
 
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint to measure with, so many times: MiniLM, or synthetic of so many bytes."""
+
+    name: str
+    runs: int
+    length: int | None = None
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of a fine-tune's change."""
+        return ADAMW_NOISE if self.length is None else BF16_NOISE
+
+    def write(self, path: Path) -> None:
+        """Write the checkpoint to ``path``."""
+        if self.length is None:
+            shutil.copyfile(real_checkpoint(), path)
+        else:
+            write_base(path, self.length)
+
+    def title(self) -> str:
+        """What the checkpoint is."""
+        return "MiniLM, fp32" if self.length is None else "synthetic, bf16"
+
+
+MODELS = (
+    Model("minilm", 5),
+    Model("1.0gb", 3, 960 << 20),
+    Model("1.9gb", 3, 1800 << 20),
+)
+
+
 def main(arguments: list[str]) -> None:
     """Run the benchmark as the command line says."""
     options = _parse(arguments)
-    with scratch_folder(options.dir, _DISK_FACTOR * options.size) as root:
-        figures: dict[str, Any] = {"machine": machine(Sandbox(root))}
-        texts = []
-        if wanted := [name for name in options.only if name not in _OTHERS]:
+    wanted = [name for name in options.only if name not in _OTHERS]
+    models = options.models if wanted else []
+    largest = max((model.length or _MINILM for model in models), default=_MINILM)
+    with scratch_folder(options.dir, _DISK_FACTOR * largest) as root:
+        figures: dict[str, Any] = {"machine": machine(Sandbox(root)), "models": []}
+        texts = [_machine_text(figures["machine"])]
+        for model in models:
             with watched() as load:
-                results, length = run(root, wanted, options.size, options.runs)
-            figures |= {"bytes": length, "steps": [asdict(result) for result in results]}
-            texts.append(_conditions(figures, options.runs, load) + "\n\n" + report(results))
+                results, length = run(root, wanted, model)
+            shown = {"name": model.name, "bytes": length, "steps": list(map(asdict, results))}
+            figures["models"].append(shown)
+            texts += [_conditions(model, length, load), report(results)]
         if "stages" in options.only:
             measured = stages(root, BF16_NOISE)
             figures["stages"] = [asdict(stage) for stage in measured]
@@ -71,22 +112,23 @@ def main(arguments: list[str]) -> None:
         write_block(_PAGE, "bench", "\n\n".join(texts))
 
 
-def run(root: Path, wanted: list[str], length: int, runs: int) -> tuple[list[Result], int]:
+def run(root: Path, wanted: list[str], model: Model) -> tuple[list[Result], int]:
     """Run the steps up to the last one wanted; return the results and the checkpoint's size."""
     plan = steps()
     last = max(index for index, step in enumerate(plan) if step.name in wanted)
-    _note(f"making a checkpoint of {size(length)} and three changes of it")
-    files = Files(*(root / f"{name}.safetensors" for name in ("base", "dense", "lora", "sparse")))
-    write_base(files.base, length)
-    write_fine_tune(files.base, files.fine_tune, BF16_NOISE)
+    _note(f"{model.name}: making the checkpoint and three changes of it")
+    names = ("base", "dense", "lora", "sparse")
+    files = Files(*(root / f"{name}.safetensors" for name in names))
+    model.write(files.base)
+    write_fine_tune(files.base, files.fine_tune, model.noise)
     write_lora(files.base, files.lora)
     write_sparse(files.base, files.sparse, 0.01)
     results = [Result(step.name) for step in plan[: last + 1]]
-    for number in range(runs):
+    for number in range(model.runs):
         folder = root / f"run-{number}"
         projects = [Project(folder / tool.name, tool) for tool in (LFS, THETA)]
         for step, result in zip(plan, results, strict=False):
-            _note(f"run {number + 1}: {step.name}: {' '.join(step.command)}")
+            _note(f"{model.name}, run {number + 1}: {step.name}: {' '.join(step.command)}")
             # In turn: who comes first finds other pages in memory.
             measure(step, projects[:: 1 - 2 * (number % 2)], files, root, result)
         shutil.rmtree(folder)
@@ -123,12 +165,18 @@ def report(results: list[Result]) -> str:
     return table(head, rows)
 
 
-def _conditions(figures: dict[str, Any], runs: int, load: Load) -> str:
-    of = figures["machine"]
+def _machine_text(of: dict[str, Any]) -> str:
     lfs = of["git-lfs"].split()[0]
     return (
-        f"One file of {size(figures['bytes'])}, bf16; medians of {runs} run{'s'[: runs != 1]}, the "
-        f"tools in turn. {of['processor']}, {of['cores']} cores; {of['git']}, {lfs}; "
+        f"{of['processor']}, {of['cores']} cores; {of['git']}, {lfs}. Medians, the tools in turn; "
+        "*time* and *processor time* are git-theta's, and as multiples of git-lfs's."
+    )
+
+
+def _conditions(model: Model, length: int, load: Load) -> str:
+    runs = plural(model.runs, "run")
+    return (
+        f"### {size(length)}, {model.title()}\n\n{runs}; "
         f"others kept {load.others:.1f} cores busy meanwhile."
     )
 
@@ -149,9 +197,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     names = [step.name for step in steps()] + list(_OTHERS)
     parser.add_argument(
-        "--size", type=length, default="400m", help="of the checkpoint (default 400m)"
+        "--models",
+        type=_models,
+        default="minilm,1.0gb",
+        help=f"of {','.join(model.name for model in MODELS)} (default minilm,1.0gb)",
     )
-    parser.add_argument("--runs", type=int, default=3, help="times that all is run (default 3)")
+    parser.add_argument(
+        "--size", type=length, help="measure a synthetic checkpoint of this size instead"
+    )
+    parser.add_argument("--runs", type=int, help="times that all is run (default 5 and 3)")
     parser.add_argument(
         "--write", action="store_true", help="write the tables to docs/performance.md"
     )
@@ -165,7 +219,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(
             f"no step is called {', '.join(sorted(unknown))}: choose of {', '.join(names)}"
         )
+    if options.size:
+        options.models = [Model(f"{options.size:,} bytes", 3, options.size)]
+    if options.runs:
+        options.models = [replace(model, runs=options.runs) for model in options.models]
     return options
+
+
+def _models(text: str) -> list[Model]:
+    by_name = {model.name: model for model in MODELS}
+    if unknown := set(text.split(",")) - set(by_name):
+        raise argparse.ArgumentTypeError(f"no model is called {', '.join(sorted(unknown))}")
+    return [by_name[name] for name in text.split(",")]
 
 
 def length(text: str) -> int:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 _BLOCK = 1 << 22
 """Elements made at once: 16 MiB as float32."""
 
+_ADAPTED = ("q_proj", "v_proj", "query", "value")
 _INIT_SCALE = 0.02
 """Standard deviation of a Llama's matrices at initialisation, close to that of trained ones."""
 
@@ -108,12 +109,12 @@ def write_fine_tune(source: Path, target: Path, noise: float, number: int = 0) -
 
 
 def write_sparse(source: Path, target: Path, share: float) -> None:
-    """Write ``source``, bf16, with ``share`` of its weights replaced."""
+    """Write ``source`` with ``share`` of its F32 and BF16 weights replaced."""
     _write_changed(source, target, partial(_sparsely, share=share))
 
 
 def write_lora(source: Path, target: Path, rank: int = 8, scale: float = 2e-3) -> None:
-    """Write ``source``, bf16, with a LoRA of its query and value matrices merged into them."""
+    """Write ``source`` with a LoRA of its query and value matrices merged into them."""
     _write_changed(source, target, partial(_merged, rank=rank, scale=scale))
 
 
@@ -126,10 +127,12 @@ def _write_changed(
     with source.open("rb") as original, target.open("wb") as file:
         file.write(original.read(min(t.start for t in tensors)))
         for number, tensor in enumerate(tensors):
-            words = np.frombuffer(original.read(tensor.length), "<u2")
-            values = (words.astype("<u4") << 16).view("<f4").reshape(tensor.shape)
-            generator = np.random.Generator(np.random.SFC64(3_000_000 + number))
-            file.write(_to_bf16(change(tensor, values, generator)).tobytes())
+            raw = original.read(tensor.length)
+            if tensor.dtype in ("BF16", "F32"):
+                values = _values(raw, tensor.dtype).reshape(tensor.shape)
+                generator = np.random.Generator(np.random.SFC64(3_000_000 + number))
+                raw = _bytes(change(tensor, values, generator), tensor.dtype)
+            file.write(raw)
 
 
 def _sparsely(
@@ -147,7 +150,7 @@ def _merged(
     rank: int,
     scale: float,
 ) -> NDArray[np.float32]:
-    if not any(part in tensor.name for part in ("q_proj", "v_proj")):
+    if len(tensor.shape) != 2 or not any(part in tensor.name for part in _ADAPTED):
         return values
     left, right = (
         generator.standard_normal(shape, dtype=np.float32)
@@ -203,13 +206,20 @@ def _perturbed(
     with source.open("rb") as file:
         file.seek(place[0])
         raw = file.read(place[1])
+    if dtype not in ("BF16", "F32"):
+        return raw
+    values = _values(raw, dtype)
+    return _bytes(values + _noise(seed, values.size, noise), dtype)
+
+
+def _values(raw: bytes, dtype: str) -> NDArray[np.float32]:
     if dtype == "F32":
-        values = np.frombuffer(raw, "<f4")
-        return (values + _noise(seed, values.size, noise)).tobytes()
-    if dtype == "BF16":
-        values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-        return _to_bf16(values + _noise(seed, values.size, noise)).tobytes()
-    return raw
+        return np.frombuffer(raw, "<f4")
+    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+
+
+def _bytes(values: NDArray[np.float32], dtype: str) -> bytes:
+    return values.tobytes() if dtype == "F32" else _to_bf16(values).tobytes()
 
 
 def _noise(seed: tuple[int, int], count: int, scale: float) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Geometry
+from git_theta.core.registry import ComparesWhileDecoding
 
 _ROWS, _COLUMNS = 2048, 5504
 _NOWHERE = (Ref("0" * 64, 1, 0, 1),)
@@ -48,6 +49,8 @@ def stages(folder: Path, noise: float, repetitions: int = 5) -> list[Stage]:
     known = Base(content_hash(base.data), base, _NOWHERE)
     hash_ = content_hash(raw.data)
     delta = registry.encoding_named("delta")
+    assert isinstance(delta, ComparesWhileDecoding)
+    compared: ComparesWhileDecoding = delta
     encoded = delta.encode(raw, base, geometry)
     full = encode(raw.data, hash_, geometry, None)
     assert encoded is not None
@@ -61,6 +64,9 @@ def stages(folder: Path, noise: float, repetitions: int = 5) -> list[Stage]:
         shutil.copyfile(source, target)
         _sync(target)
 
+    def decoded() -> None:
+        assert content_hash(delta.decode(encoded, base, geometry, raw.size).data) == hash_
+
     work: dict[str, Callable[[], object]] = {
         "floor: copy in memory": raw.copy,
         "read": source.read_bytes,
@@ -70,7 +76,8 @@ def stages(folder: Path, noise: float, repetitions: int = 5) -> list[Stage]:
             raw.data, hash_, geometry, known
         ),
         "  of which transform and code": lambda: delta.encode(raw, base, geometry),
-        "  of which decode and compare": lambda: delta.decode(encoded, base, geometry, raw.size),
+        "  of which decode and compare": lambda: compared.is_exact(encoded, base, geometry, raw),
+        "checkout of it: decode, hash the content": decoded,
         "hash the object (SHA-256)": lambda: hashlib.sha256(raw.data).hexdigest(),
         "write the base's object": write,
         "sync it": lambda: _sync(target),

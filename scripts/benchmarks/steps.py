@@ -104,6 +104,13 @@ def steps() -> list[Step]:
             finish=lambda project, files: _same(project.file, files.fine_tune),
         ),
         Step(
+            "stash",
+            ("git", "stash", "-q"),
+            prepare=lambda project, files: project.put(files.lora),
+            finish=_check_stashed,
+            copies=2,
+        ),
+        Step(
             "push",
             ("git", "push", "-q", "origin", "main"),
             where=lambda project: project.remote,
@@ -118,6 +125,11 @@ def steps() -> list[Step]:
             where=lambda project: project.clone / ".git",
         ),
     ]
+
+
+def _check_stashed(project: Project, files: Files) -> None:
+    _same(project.file, files.fine_tune)
+    project.git("stash", "drop", "-q")
 
 
 def _from_base(project: Project, branch: str, source: Path) -> None:
