@@ -1,4 +1,4 @@
-"""PyTorch's checkpoints: the zip files of ``torch.save``, and what it wrote before them."""
+"""PyTorch's checkpoints: the zip files of ``torch.save``, several of them, and what came before."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
+from git_theta.formats import zip_directory
 from git_theta.formats.torch_legacy import LegacyFile, is_legacy
+from git_theta.formats.torch_series import ArchiveSeries, archive_starts
 from git_theta.formats.torch_zip import Archive, is_archive
 
 
 class _Torch:
     name = "torch"
-    suffixes = (".pt", ".pth", ".bin", ".ckpt")
+    suffixes = (".pt", ".pth", ".bin", ".ckpt", ".distcp")
 
     def matches(self, source: Source) -> bool:
         """Return whether it looks like what any version of torch has written."""
@@ -41,5 +43,8 @@ class _Torch:
 FORMAT = _Torch()
 
 
-def _opened(source: Source) -> LegacyFile | Archive:
-    return LegacyFile(source) if is_legacy(source) else Archive(source)
+def _opened(source: Source) -> LegacyFile | Archive | ArchiveSeries:
+    if is_legacy(source):
+        return LegacyFile(source)
+    starts = archive_starts(source) if zip_directory.first_name(source) else []
+    return ArchiveSeries(source, starts) if len(starts) > 1 else Archive(source)

@@ -58,6 +58,27 @@ def first_name(source: Source) -> bytes | None:
     return source.read(_LOCAL.size, fields[9])
 
 
+def archive_start(source: Source) -> int | None:
+    """Return where the zip file begins that ends at the end of ``source``, without a comment.
+
+    ``None`` where there is none, or it does not say.
+    """
+    end = source.size - _END.size
+    if end < 0:
+        return None
+    signature, _, _, _, _, length, offset, _ = _END.unpack(source.read(end, _END.size))
+    if signature != b"PK\x05\x06":
+        return None
+    # Counted from its own beginning, the directory stands ``offset`` bytes before its end.
+    before = length + offset
+    if end >= _LOCATOR.size + _END64.size:
+        at = end - _LOCATOR.size
+        marked, _, offset64, _ = _LOCATOR.unpack(source.read(at, _LOCATOR.size))
+        if marked == b"PK\x06\x07":
+            end, before = at - _END64.size, offset64
+    return end - before if 0 <= before <= end else None
+
+
 def read_directory(source: Source) -> dict[bytes, Record]:
     """Return every record by name, in the directory's order. Raises ``FormatError``."""
     records: dict[bytes, Record] = {}

@@ -86,11 +86,12 @@ FILES = {
     "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
+    "series": TORCH + TORCH,
     "zip64": ZIP64,
     "npy": ARRAY,
     "npz": NPZ,
 }
-FORMATS = {"legacy": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
+FORMATS = {"legacy": "torch", "series": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
 OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
 
 
@@ -117,7 +118,8 @@ def test_the_files_are_sound(name: str):
     assert layout.spans
 
 
-@pytest.mark.parametrize("name", FILES)
+# A series of zip files that lacks its last one is whole.
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"series"}))
 def test_cut_off_at_every_length(name: str):
     data = FILES[name]
     for length in range(len(data)):
