@@ -7,6 +7,7 @@ unsigned integers of 1, 2, 4 or 8 bytes, and lie at any address.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from git_theta.core.kernels.arrays import (
 )
 
 _BLOCK = 1 << 16
+_RAW_BITS = np.maximum((np.arange(256) - LITERALS) // 2 - 1, 0)
+"""Of a difference with each token: how many bits follow as they are."""
 
 
 def split(words: Words, exponent: int, planes: Bytes) -> None:
@@ -101,8 +104,8 @@ def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> 
     width = LITERALS + 2 * _bits(new)
     counts = np.zeros(256 * width, np.uint32)
     for block in _blocks(new.size):
-        found = _tokens(_differences(new[block], old[block]), literals)
-        places = _keys(old[block], shift).astype(np.intp) * width + found
+        places = np.multiply(_keys(old[block], shift), width, dtype=np.intp)
+        places += _tokens(_differences(new[block], old[block]), literals)
         counts += np.bincount(places, minlength=counts.size).astype(np.uint32)
     return counts.reshape(256, width)
 
@@ -124,13 +127,15 @@ def encode(
 ) -> Coded | None:
     """Code the differences; ``None`` where they take more than ``room`` words of 16 bits."""
     states: Words = np.full(model.lanes, LEAST, np.uint32)
+    rows = np.multiply(model.contexts, TOKENS, dtype=np.intp)
     pieces: list[Words] = []
     values, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for block in reversed(list(_blocks(new.size))):
         differences = _differences(new[block], old[block])
         found = _tokens(differences, model.literals)
-        contexts = model.contexts[_keys(old[block], model.shift)]
-        rans.encode(ranges[contexts.astype(np.intp) * TOKENS + found], states, pieces)
+        places = rows.take(_keys(old[block], model.shift))
+        places += found
+        rans.encode(ranges.take(places), states, pieces)
         raw = np.flatnonzero(found >= LITERALS + 4)
         lengths.append((found[raw].astype(np.int64) - LITERALS) // 2 - 1)
         values.append(differences[raw].astype(np.uint64) & bit_stream.masks(lengths[-1]))
@@ -145,17 +150,18 @@ def encode(
 def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:
     """Write the words that were coded; what is wrong with ``coded`` where it is not well formed."""
     states, used, position = coded.states.astype(np.uint32), 0, 0
+    known = _known(model).astype(old.dtype)
     for block in _blocks(old.size):
-        contexts = model.contexts[_keys(old[block], model.shift)]
+        contexts = model.contexts.take(_keys(old[block], model.shift))
         found, used = rans.decode(slots, contexts, states, coded.words, used)
         if used > coded.words.size:
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
             return Flaw.TOO_LARGE
-        differences, position = _from_tokens(found, model, coded.bits, position)
+        differences, position = _from_tokens(found, known, coded.bits, position)
         if position > 8 * coded.bits.size:
             return Flaw.CUT_OFF
-        restore(differences.astype(old.dtype), old[block], out[block])
+        restore(differences, old[block], out[block])
     is_whole = used == coded.words.size and 8 * coded.bits.size - position < 8
     return None if is_whole and (states == LEAST).all() else Flaw.LEFT_OVER
 
@@ -181,6 +187,8 @@ def _differences(new: Words, old: Words) -> Words:
 
 def _tokens(differences: Words, literals: Literals | None) -> Bytes:
     """Return each difference's token: a literal's number, or length and second highest bit."""
+    if literals is None and differences.itemsize <= 2:
+        return _short_tokens().take(differences)
     if literals is None:
         tokens = np.minimum(differences, LITERALS).astype(np.uint8)
         rest = np.flatnonzero(tokens == LITERALS)
@@ -196,6 +204,13 @@ def _tokens(differences: Words, literals: Literals | None) -> Bytes:
     return tokens
 
 
+@cache
+def _short_tokens() -> Bytes:
+    """Return the token of every word of 16 bits where there are no literals."""
+    words = np.arange(1 << 16, dtype=np.uint32)
+    return _tokens(words, None)
+
+
 def _lengths(values: Words) -> Words:
     """Return the place of the highest bit of each uint64; 0 for 0."""
     high = values >> np.uint64(32)
@@ -205,19 +220,23 @@ def _lengths(values: Words) -> Words:
     return lengths
 
 
-def _from_tokens(found: Bytes, model: Model, bits: Bytes, position: int) -> tuple[Words, int]:
-    """Return the differences (uint64) of tokens, and the position behind their raw bits."""
+def _known(model: Model) -> Words:
+    """Return what each token says of its difference (uint64), all but the raw bits."""
     known = np.zeros(256, np.uint64)
     known[:LITERALS] = model.literal_values
     known[LITERALS + 1] = 1
     rest = np.arange(LITERALS + 2, TOKENS)
-    lengths = np.zeros(256, np.int64)
-    lengths[rest] = (rest - LITERALS) // 2 - 1
-    known[rest] = (2 | rest & 1).astype(np.uint64) << lengths[rest].astype(np.uint64)
-    differences: Words = known[found]
-    long = np.flatnonzero(found >= LITERALS + 4)
-    counts = lengths[found[long]]
+    known[rest] = (2 | rest & 1).astype(np.uint64) << _RAW_BITS[rest].astype(np.uint64)
+    return known
+
+
+def _from_tokens(found: Bytes, known: Words, bits: Bytes, position: int) -> tuple[Words, int]:
+    """Return the differences of tokens, and the position behind their raw bits."""
+    differences: Words = known.take(found)
+    long = (found >= LITERALS + 4).nonzero()[0]
+    counts = _RAW_BITS[found[long]]
     ends = position + np.cumsum(counts)
     if long.size and ends[-1] <= 8 * bits.size:
-        differences[long] |= bit_stream.unpack(bits, ends - counts, counts)
+        raw = bit_stream.unpack(bits, ends - counts, counts)
+        differences[long] |= raw.astype(known.dtype)
     return differences, int(ends[-1]) if long.size else position
