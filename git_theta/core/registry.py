@@ -105,6 +105,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "torch": "git_theta.formats.torch_files:FORMAT",
         "numpy": "git_theta.formats.numpy_arrays:FORMAT",
         "gguf": "git_theta.formats.gguf:FORMAT",
+        "onnx": "git_theta.formats.onnx:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

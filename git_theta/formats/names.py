@@ -29,7 +29,7 @@ class Names:
         self._taken.add(found)
         self._characters += len(found)
         if len(self._taken) > MAX_TENSORS or self._characters > MAX_NAMES:
-            raise FormatError("its pickle names more tensors than any checkpoint has")
+            raise FormatError("it names more tensors than any checkpoint has")
         return found
 
 

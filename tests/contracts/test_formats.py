@@ -15,6 +15,7 @@ from git_theta.errors import ChangedError
 from git_theta.formats import scan
 from git_theta.testing.formats import FormatSuite, MemorySource, ShrunkSource
 from tests.support import checkpoints
+from tests.support.onnx_files import onnx_file
 
 NAMES = registry.names("formats")
 # Tensors of 4 MB in all: what a scan reads of them must not grow with them.
@@ -24,9 +25,10 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "torch": lambda: checkpoints.torch_zip(ARRAYS),
     "numpy": lambda: checkpoints.npz(ARRAYS),
     "gguf": lambda: checkpoints.gguf(ARRAYS),
+    "onnx": lambda: onnx_file(ARRAYS),
 }
-# Their files hold what only the framework can write: a pickle, checksums before the tensors.
-WRITTEN_BY_FRAMEWORKS = {"torch", "numpy"}
+# Their files hold what only a framework writes: a pickle, a graph, checksums before the tensors.
+WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx"}
 
 
 @cache

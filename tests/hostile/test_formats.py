@@ -45,6 +45,7 @@ from tests.support.formats import (
     vector,
     zip_file,
 )
+from tests.support.onnx_files import model_proto, tensor_proto
 
 SAFETENSORS = safetensors(
     {
@@ -77,12 +78,14 @@ GGUF = gguf_file(
     [gguf_info("w", [3, 2], 0, 0), gguf_info("q", [32, 2], 2, 32), gguf_info("s", [], 1, 96)],
     bytes(98),
 )
+ONNX = model_proto(tensor_proto("w", 1, (2, 3), bytes(24)), tensor_proto("h", 16, (3,), bytes(6)))
 LEGACY = legacy_file(
     dict_of({"w": tensor(_SHARED, (2, 2), (2, 1)), "view": tensor(b"h\x00", (2,), (1,), 2)}),
     [("0", 4, bytes(16))],
 )
 FILES = {
     "gguf": GGUF,
+    "onnx": ONNX,
     "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
@@ -93,6 +96,7 @@ FILES = {
 }
 FORMATS = {"legacy": "torch", "series": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
 OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
+OWN_NAMES["onnx"] = "x.onnx"
 
 
 def scanned(data: bytes, *names: str) -> Layout:

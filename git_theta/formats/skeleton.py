@@ -1,0 +1,26 @@
+"""What a file says beside its tensors, where not every byte is understood."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from git_theta.core.layout import Source, TensorSpan
+
+_BLOCK = 1 << 20
+
+
+def skeleton_digest(source: Source, spans: Iterable[TensorSpan]) -> bytes:
+    """Return a hash of all bytes of the file that are in none of ``spans``, which are in order."""
+    digest, position = hashlib.sha256(), 0
+    for span in spans:
+        _update(digest, source, position, span.start)
+        position = span.start + span.length
+    _update(digest, source, position, source.size)
+    return digest.digest()
+
+
+def _update(digest: hashlib._Hash, source: Source, start: int, stop: int) -> None:
+    digest.update((stop - start).to_bytes(8, "little"))
+    for offset in range(start, stop, _BLOCK):
+        digest.update(source.read(offset, min(_BLOCK, stop - offset)))
