@@ -19,6 +19,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # 2.6 s for a test of statistics. What depends on their number sets it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Modules of tests/git whose children (filters, hooks, commands) are measured for coverage: between
+# them they run everything that only children run. Measuring costs 0.1 s of processor time for each
+# child, as much as a filter takes, and the others start thousands.
+_MEASURED = {
+    *("test_commands", "test_diff", "test_diff_driver", "test_filter_protocol", "test_healing"),
+    *("test_hooks", "test_merge_safety", "test_merge_shards", "test_repair", "test_repository"),
+    *("test_status", "test_update", "test_whole_files"),
+}
+
 _REAL_HOME = Path.home()
 _numbers = itertools.count()
 
@@ -40,6 +49,13 @@ def home(_homes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.setenv(name, value)
     yield own
     assert isolation.snapshot(_REAL_HOME) == before, f"something was written below {_REAL_HOME}"
+
+
+@pytest.fixture(autouse=True)
+def _children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are measured for coverage in some modules only."""
+    if request.path.stem not in _MEASURED:
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture
