@@ -127,6 +127,11 @@ class _Model:
         return sum(given.count for given in self.inputs.values())
 
     @property
+    def unchanged(self) -> int:
+        """None: all parameters are given."""
+        return 0
+
+    @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
         return any(str(given.dtype) == "torch.float64" for given in self.inputs.values())

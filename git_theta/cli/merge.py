@@ -47,6 +47,7 @@ def command(
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
+    widen: bool,
     device: str | None,
     include_one_sided: bool,
     dry_run: bool,
@@ -68,7 +69,7 @@ def command(
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
-    request = request_of(strategy, parameters, rules, device, include_one_sided, allow_nan)
+    request = request_of(strategy, parameters, rules, device, include_one_sided, allow_nan, widen)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)
@@ -91,7 +92,8 @@ def command(
             check_mergeable(prepared)
             return
         is_pair = len(heads.others) == 1 and not include_one_sided
-        if is_pair and (prepared.is_for_git or is_git_configured(workspace.repo)):
+        by_git = is_git_configured(workspace.repo) and not prepared.unseen
+        if is_pair and (prepared.is_for_git or by_git):
             check_unmoved(workspace.repo, heads)
             _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
             return

@@ -15,7 +15,7 @@ from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--strategy``, ``-p``, ``--rule``, ``--allow-nan`` and ``--device``."""
+    """``--strategy``, ``-p``, ``--rule``, ``--allow-nan``, ``--widen`` and ``--device``."""
     options = (
         click.option(
             "--strategy", metavar="NAME", help="Merge tensors that several sides changed by NAME."
@@ -35,6 +35,9 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Merge tensors whose name matches GLOB by NAME; the first matching rule counts.",
         ),
         click.option("--allow-nan", is_flag=True, help="Merge tensors that have NaN in them."),
+        click.option(
+            "--widen", is_flag=True, help="Merge tensors of different float dtypes in the wider."
+        ),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
     )
     for option in reversed(options):
@@ -49,6 +52,7 @@ def request_of(
     device: str | None,
     include_one_sided: bool = False,
     allow_nan: bool = False,
+    widen: bool = False,
 ) -> Request:
     """Return what the options ask for.
 
@@ -65,4 +69,4 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    return Request(tuple(here), include_one_sided, allow_nan)
+    return Request(tuple(here), include_one_sided, allow_nan, widen)

@@ -32,6 +32,7 @@ def command(
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
+    widen: bool,
     device: str | None,
     interactive: bool,
 ) -> None:
@@ -48,7 +49,7 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    request = request_of(strategy, parameters, rules, device, allow_nan=allow_nan)
+    request = request_of(strategy, parameters, rules, device, allow_nan=allow_nan, widen=widen)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from git_theta.adapters import CONFIG_FILE
+from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
@@ -44,7 +47,8 @@ class Prepared:
     """Everything decided, nothing done: the tree that git merged, and a plan per checkpoint.
 
     ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
-    adapters, by path.
+    adapters, by path. ``unseen`` are checkpoints that git would merge without asking our driver,
+    and wrongly.
     """
 
     heads: Heads
@@ -52,6 +56,7 @@ class Prepared:
     plans: tuple[Plan, ...]
     conflicts: tuple[str, ...]
     files: dict[str, bytes]
+    unseen: tuple[str, ...] = ()
 
     @property
     def is_for_git(self) -> bool:
@@ -60,6 +65,8 @@ class Prepared:
         It leaves conflicts to be resolved, merges several ancestors to one, and needs no driver
         where no checkpoint changed on both sides: a fast-forward is such a merge.
         """
+        if self.unseen:
+            return False
         is_left = bool(self.conflicts) or any(plan.conflicts for plan in self.plans)
         return is_left or self.heads.is_crossed or not self.plans
 
@@ -90,12 +97,13 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
             continue
-        policy = policy_for("merge", rules, versions, request.include_one_sided, request.allow_nan)
+        policy = policy_for("merge", rules, versions, request)
         plan = make_plan(versions, policy, workspace)
         plans.append(with_other_files(plan, workspace, sides, heads.base))
     files = _files(repo, merged_tree.tree, plans)
     left = tuple(path for path in conflicts if path not in files)
-    return Prepared(heads, merged_tree.tree, tuple(plans), left, files)
+    unseen = tuple(sorted(_split_adapters(repo, heads) - merged_tree.contested.keys()))
+    return Prepared(heads, merged_tree.tree, tuple(plans), left, files, unseen)
 
 
 def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
@@ -109,8 +117,11 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
 
 
 def _paths(repo: Repository, heads: Heads, merged_tree: MergedTree, request: Request) -> list[str]:
-    """Return the checkpoints that several heads changed, or one did (``include_one_sided``)."""
-    paths = set(merged_tree.contested)
+    """Return the checkpoints that several heads changed, or one did (``include_one_sided``).
+
+    The two files of an adapter are one: heads that changed one each have changed it.
+    """
+    paths = set(merged_tree.contested) | _split_adapters(repo, heads)
     if request.include_one_sided:
         before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
         for head in heads.contributors:
@@ -118,6 +129,28 @@ def _paths(repo: Repository, heads: Heads, merged_tree: MergedTree, request: Req
             found = [entry for entry, _ in repo.manifests(changed) if entry.path in before]
             paths |= {entry.path for entry in found}
     return sorted(paths)
+
+
+def _split_adapters(repo: Repository, heads: Heads) -> set[str]:
+    """Return adapters of which a head changed the configuration, and another the tensors."""
+    before = {entry.path: entry for entry in repo.tree(heads.base)}
+    changed: dict[str, set[int]] = {}
+    for number, head in enumerate(heads.contributors):
+        for entry in repo.tree(head.commit):
+            if entry.path in before and before[entry.path].blob != entry.blob:
+                changed.setdefault(entry.path, set()).add(number)
+    configs = {path: sides for path, sides in changed.items() if _name(path) == CONFIG_FILE}
+    beside = [
+        before[path]
+        for path, sides in changed.items()
+        if len(sides | configs.get(config_path(path), sides)) > len(sides) or len(sides) > 1
+        if config_path(path) in configs and path not in configs
+    ]
+    return {entry.path for entry, _ in repo.manifests(beside)}
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).name
 
 
 def _versions(repo: Repository, heads: Heads, path: str) -> Versions:
@@ -166,7 +199,9 @@ def check_mergeable(prepared: Prepared) -> None:
     for plan in prepared.plans:
         if plan.conflicts:
             # First: the configuration of an adapter may be in conflict until it is merged.
-            raise conflict_error(plan, "nothing was changed", "git theta merge ...")
+            names = " ".join(as_typed(head.name) for head in prepared.heads.others)
+            every = " --all" if plan.policy.include_one_sided else ""
+            raise conflict_error(plan, "nothing was changed", f"git theta merge {names}{every}")
     if prepared.conflicts:
         raise ConflictError(
             f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",

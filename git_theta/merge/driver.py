@@ -60,7 +60,7 @@ def _drive(
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
     versions = _versions(repo, texts, path, environ, theirs, base)
     rules = all_rules(request, repo) if doing == "merge" else []
-    policy = policy_for(doing, rules, versions, request.include_one_sided, request.allow_nan)
+    policy = policy_for(doing, rules, versions, request)
     plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)

@@ -38,7 +38,8 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
         "fallback_to_base": policy.fallback_to_base,
     }
     shards = [_shard(each.versions) for each in plan.shards]
-    optional = {"device": device, "allow_nan": policy.allow_nan, "shards": shards}
+    flags = {"allow_nan": policy.allow_nan, "widen": policy.widen}
+    optional = {"device": device, **flags, "shards": shards}
     return recipe | {key: value for key, value in optional.items() if value}
 
 
@@ -101,13 +102,9 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 f"{row['version']}, which gave other results",
                 hint="install the version of git-theta, or of the strategy's package, that made it",
             )
-    return Policy(
-        rules,
-        lookup,
-        recipe["include_one_sided"],
-        recipe["fallback_to_base"],
-        recipe.get("allow_nan", False),
-    )
+    sides = recipe["include_one_sided"], recipe["fallback_to_base"]
+    flags = (recipe.get(name, False) for name in ("allow_nan", "widen"))
+    return Policy(rules, lookup, *sides, *flags)
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
@@ -146,11 +143,8 @@ def _check_crowd(recipe: Any) -> None:
 
 def _check_recipe(recipe: Any) -> None:
     _expect(recipe["path"], str)
-    for flag in (
-        recipe["include_one_sided"],
-        recipe["fallback_to_base"],
-        recipe.get("allow_nan", False),
-    ):
+    optional = (recipe.get(name, False) for name in ("allow_nan", "widen"))
+    for flag in (recipe["include_one_sided"], recipe["fallback_to_base"], *optional):
         _expect(flag, bool)
     for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:
         _expect(side["hash"], str)

@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from git_theta import manifest
+from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import natural_order
 from git_theta.errors import MergeError, SettingsError, UsageError, naming
 from git_theta.git import Repository, reachable, revisions
 from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
-from git_theta.merge.compute.executor import execute
+from git_theta.merge.compute.executor import Executed, execute
+from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.shards import with_shards
@@ -29,6 +31,7 @@ _HASH_END = 3
 class Replayed:
     """The outcome for one checkpoint: ``differing`` are parameters with other bits, if any.
 
+    ``close`` tells that they agree within rounding, and that their strategies promise no more.
     ``merged_on`` and ``replayed_on`` are devices, ``None`` where nothing was computed.
     """
 
@@ -37,6 +40,7 @@ class Replayed:
     differing: tuple[str, ...]
     merged_on: str | None
     replayed_on: str | None
+    close: bool = False
 
 
 def replay(workspace: Workspace, rev: str) -> list[Replayed]:
@@ -68,19 +72,39 @@ def _replay_one(workspace: Workspace, path: str, recorded: Manifest, archive: _A
     with naming(path):
         recipe = check_recipe(recorded.recipe)
         merged_on = recipe.get("device")
-        made, replayed_on = _make(_on_device(workspace, merged_on), recipe, archive)
-    same = made.hash == recorded.hash
-    return Replayed(path, same, () if same else _differing(made, recorded), merged_on, replayed_on)
+        plan, done = _make(_on_device(workspace, merged_on), recipe, archive)
+        made = done.manifest
+        same = made.hash == recorded.hash
+        names = () if same else _differing(made, recorded)
+        close = bool(names) and _agree(workspace, plan, made, recorded, names)
+    return Replayed(path, same, names, merged_on, done.device, close)
 
 
-def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Manifest, str | None]:
+def _agree(
+    workspace: Workspace, plan: Plan, made: Manifest, recorded: Manifest, names: Sequence[str]
+) -> bool:
+    """Return whether the parameters agree within rounding, where their strategies promise that."""
+    methods = {action.name: action.method for action in plan.merges}
+    methods |= {entry.name: unit.method for unit in plan.units for entry in unit.results}
+    if any(name not in methods or methods[name].strategy.reproducible for name in names):
+        return False
+    from git_theta.merge.compute.agreement import agrees
+
+    reader = Reader(workspace.storage)
+    before, after = ({entry.name: entry for entry in m.tensors} for m in (recorded, made))
+    return all(
+        name in before and name in after and agrees(reader, after[name], before[name])
+        for name in names
+    )
+
+
+def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Plan, Executed]:
     versions = _versions(workspace, recipe, archive)
     plan = make_plan(versions, policy_of(recipe, versions), workspace)
     plan = with_shards(plan, _shards(recipe, archive), workspace)
     if plan.conflicts:
         raise conflict_error(plan, "the recipe does not say what they should be")
-    done = execute(plan, workspace)
-    return done.manifest, done.device
+    return plan, execute(plan, workspace)
 
 
 def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versions:
@@ -88,7 +112,8 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
     found = None
     if base and "recipe" in base:
         # The virtual ancestor of a criss-cross history, which no commit has.
-        found, _ = _make(workspace, check_recipe(base["recipe"]), archive)
+        _, done = _make(workspace, check_recipe(base["recipe"]), archive)
+        found = done.manifest
     elif base:
         found = archive.find(base["hash"])
     contributors = (

@@ -79,9 +79,7 @@ def _plan(
     workspace: Workspace, versions: Versions, rules: Sequence[Rule], request: Request
 ) -> Plan:
     fixed = policy_for(under_way(workspace.repo), [], versions).rules
-    policy = policy_for(
-        "merge", [*rules, *fixed], versions, request.include_one_sided, request.allow_nan
-    )
+    policy = policy_for("merge", [*rules, *fixed], versions, request)
     return make_plan(versions, policy, workspace)
 
 

@@ -15,6 +15,7 @@ class MemoryModel:
     """The tensors of a model, as ``git_theta.merge.kernels.prepass`` reads them."""
 
     inputs: Sequence[Inputs]
+    unchanged: int = 0
 
     @property
     def names(self) -> Sequence[str]:

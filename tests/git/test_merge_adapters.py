@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -310,3 +312,20 @@ def test_adapters_of_different_types_are_refused(prompts, theta):
     assert " ".join(rules[:2]) in done.stderr
     ok(theta(prompts, "merge", "one", *rules))
     assert prompts.git("diff", "--name-only", "one") == ""
+
+
+def test_alpha_changed_on_one_branch_and_factors_on_the_other(hub, theta):
+    """The files do not overlap: Git would combine one's alpha with the other's factors."""
+    (base, one) = updates(hub, "main", "one")
+    hub.git("checkout", "-q", "-b", "louder", "main")
+    config = adapters.read_config(hub.path / FOLDER)
+    hub.commit_files({CONFIG: json.dumps({**config, "lora_alpha": 16}, indent=2).encode()})
+    (louder,) = updates(hub, "louder")
+    hub.git("checkout", "-q", "one")
+    done = theta(hub, "merge", "louder")
+    assert done.returncode != 0
+    assert "one and louder changed it" in done.stdout + done.stderr
+    hub.git("reset", "-q", "--hard", "one")
+    ok(theta(hub, "merge", "louder", "--strategy", "cat"))
+    close(adapters.updates(hub.path / FOLDER), {n: one[n] + louder[n] - base[n] for n in base})
+    assert is_settled(hub)

@@ -541,7 +541,7 @@ def test_what_no_strategy_can_merge_hints_at_taking_a_side(branches, theta):
     assert "different dtypes" in done.stderr
     rule = "layer.*.weight=take:side=SIDE"
     where = "where SIDE is ours, theirs, one, half"
-    assert f"git theta resolve {PATH} --rule '{rule}', {where}" in done.stderr
+    assert f"git theta resolve {PATH} --rule '{rule}' --strategy average, {where}" in done.stderr
     rule = rule.replace("SIDE", "ours")
     ok(theta(branches, "resolve", PATH, "--rule", rule, "--rule", "*=take:side=theirs"))
     branches.git("commit", "-q", "--no-edit")
@@ -549,7 +549,9 @@ def test_what_no_strategy_can_merge_hints_at_taking_a_side(branches, theta):
     # The same words work where nothing was begun.
     branches.git("checkout", "-q", "main")
     done = theta(branches, "merge", "half", "two", "--strategy", "average")
-    assert "git theta merge ... --rule 'layer.*.weight=take:side=SIDE', where" in done.stderr
+    rules = (f"--rule 'layer.*.{part}=take:side=SIDE'" for part in ("weight", "bias"))
+    command = f"git theta merge half two {' '.join(rules)} --strategy average"
+    assert f"{command}, where" in done.stderr
 
 
 def test_a_conflict_in_a_rebase_is_no_rule_s_fault(branches, theta):

@@ -17,6 +17,7 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.versions import Contributor, Versions
+from git_theta.merge.rules.request import Request
 from git_theta.merge.rules.rules import parse_rule
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
@@ -57,32 +58,25 @@ class Merger:
             path,
         )
 
-    def plan(self, versions: Versions, *rules: str, include_one_sided: bool = False) -> Plan:
-        """The plan for a merge by these rules."""
-        parsed = [parse_rule(rule) for rule in rules]
-        return make_plan(
-            versions, policy_for("merge", parsed, versions, include_one_sided), self.workspace
-        )
+    def plan(self, versions: Versions, *rules: str, **options: bool) -> Plan:
+        """The plan for a merge by these rules; ``options`` are those of a ``Request``."""
+        request = Request(tuple(parse_rule(rule) for rule in rules), **options)
+        policy = policy_for("merge", request.rules, versions, request)
+        return make_plan(versions, policy, self.workspace)
 
-    def execute(self, versions: Versions, *rules: str, include_one_sided: bool = False) -> Executed:
+    def execute(self, versions: Versions, *rules: str, **options: bool) -> Executed:
         """What the merge makes."""
-        return execute(
-            self.plan(versions, *rules, include_one_sided=include_one_sided), self.workspace
-        )
+        return execute(self.plan(versions, *rules, **options), self.workspace)
 
     def file(self, manifest: Manifest) -> bytes:
         """The bytes that a manifest stands for."""
         return b"".join(smudge(manifest, self.workspace.storage))
 
-    def merge(
-        self, versions: Versions, *rules: str, include_one_sided: bool = False
-    ) -> dict[str, np.ndarray]:
+    def merge(self, versions: Versions, *rules: str, **options: bool) -> dict[str, np.ndarray]:
         """The merged tensors of safetensors files."""
         from safetensors.numpy import load
 
-        return load(
-            self.file(self.execute(versions, *rules, include_one_sided=include_one_sided).manifest)
-        )
+        return load(self.file(self.execute(versions, *rules, **options).manifest))
 
 
 def torch_file(value: object) -> bytes:

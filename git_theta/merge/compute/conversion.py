@@ -21,6 +21,11 @@ _DTYPES: dict[str, torch.dtype] = {
 }
 
 
+def torch_dtype(name: str) -> torch.dtype | None:
+    """Return torch's dtype for the one called ``name``, if this torch has it."""
+    return _DTYPES.get(name)
+
+
 def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
     """Return the tensor that ``entry`` describes, a view of its storage's bytes ``data``.
 

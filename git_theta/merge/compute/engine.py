@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from git_theta.checkpoint import StorageContext
@@ -37,9 +38,11 @@ class Engine:
         plans = (plan, *plan.shards)
         merges = [action for each in plans for action in each.merges]
         keeps = plan.needs_whole_model and sum(action.weight for action in merges) <= BUDGET
-        loaders = [
-            Loader(reader, device, settings.workers, plan.policy.allow_nan, keeps) for _ in plans
-        ]
+
+        def loader(keeps: bool) -> Loader:
+            return Loader(reader, device, settings.workers, plan.policy.allow_nan, keeps)
+
+        loaders = [loader(keeps) for _ in plans]
         self._loader = loaders[0]
         self._units = UnitMerger(self._loader.tensor)
         self._is_units_only = not plan.merges
@@ -47,7 +50,9 @@ class Engine:
         files = frozenset(each.versions.path for each in plans)
         with torch_threads(1):
             for rule, (method, parts) in _by_rule(plan, loaders).items():
-                model = LazyModel(parts, storage.progress)
+                scanned, unchanged = _beside(rule, plans, {each.name for each, _ in parts})
+                parts += [(each, loader(False)) for each in scanned]
+                model = LazyModel(parts, storage.progress, unchanged)
                 if (rule, files) not in prepasses:
                     prepasses[rule, files] = run_prepass(method, model)
                 self._prepasses[rule] = prepasses[rule, files]
@@ -94,6 +99,22 @@ def _by_rule(plan: Plan, loaders: Sequence[Loader]) -> dict[Rule, tuple[Method, 
             groups[action.rule][1].append((action, loader))
         seen.add(key)
     return groups
+
+
+def _beside(rule: Rule, plans: Sequence[Plan], merged: Set[str]) -> tuple[list[Merge], int]:
+    """Return what else belongs to the rule's model: parameters to read, and a number of elements.
+
+    ``merged`` are the names of those that the rule merges.
+    """
+    found = {
+        each.name: each
+        for plan in sorted(plans, key=lambda plan: plan.versions.path)
+        for each in plan.counted
+        if each.rule == rule and each.name not in merged
+    }
+    scanned = {each.name for plan in plans for each in plan.scanned}
+    rest = (math.prod(each.entry.shape) for name, each in found.items() if name not in scanned)
+    return [each for name, each in found.items() if name in scanned], sum(rest)
 
 
 def _path(file: tuple[Plan, Loader]) -> str:

@@ -127,7 +127,7 @@ def _needed(plan: Plan) -> Iterator[Chunk]:
 
 def _merged_by(plan: Plan) -> Iterator[Chunk]:
     """Yield the chunks that are computed with, statistics included."""
-    for action in plan.merges:
+    for action in (*plan.merges, *plan.scanned):
         for entry in (*action.inputs, *action.statistics):
             yield from entry.chunks
 

@@ -13,7 +13,7 @@ from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.parallel import ahead
 from git_theta.core.progress import Progress
 from git_theta.manifest import TensorEntry
-from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of
+from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of, torch_dtype
 from git_theta.merge.kernels.device import slice_elements, threads_on
 from git_theta.merge.kernels.slices import Inputs, content_of
 from git_theta.merge.planning.actions import Merge
@@ -48,14 +48,14 @@ class Loader:
 
     def _load(self, action: Merge) -> Inputs:
         tensors = self._tensors(action.inputs)
-        contributors = tensors[: len(action.entries)]
+        contributors = [_as_result(t, action) for t in tensors[: len(action.entries)]]
         base = tensors[-1] if action.base else self._neutral(action, contributors[0])
         check_alike(action.name, contributors if base is None else [*contributors, base])
         return Inputs(
             name=action.name,
             contributors=contributors,
             base=base,
-            contents=tuple(map(_content, action.entries, contributors)),
+            contents=tuple(map(_content, action.entries, tensors)),
             statistics=[self.tensor(entry) for entry in action.statistics],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
@@ -88,7 +88,7 @@ LoadedBy = tuple[Merge, Loader]
 
 @dataclass(frozen=True)
 class LazyModel:
-    """The parameters of one method, as a prepass sees them.
+    """The parameters of one method, as a prepass sees them; ``unchanged`` elements are not read.
 
     Each comes with the loader of the file that it is in, and is decoded anew in every pass unless
     its loader keeps it.
@@ -96,6 +96,7 @@ class LazyModel:
 
     parts: Sequence[LoadedBy]
     progress: Progress
+    unchanged: int = 0
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -138,6 +139,12 @@ def _load(part: LoadedBy) -> Inputs:
 
 def _weight(part: LoadedBy) -> int:
     return part[0].weight
+
+
+def _as_result(tensor: Tensor, action: Merge) -> Tensor:
+    """Return a contributor's tensor, in the result's dtype where the contributors' differ."""
+    wanted = torch_dtype(action.entry.dtype)
+    return tensor if tensor.dtype == wanted else tensor.to(wanted)
 
 
 def _content(entry: TensorEntry, tensor: Tensor) -> str:

@@ -41,6 +41,11 @@ class Model(Protocol):
         ...
 
     @property
+    def unchanged(self) -> int:
+        """Number of further elements, which no contributor changed: their task vectors are 0."""
+        ...
+
+    @property
     def wide(self) -> bool:
         """Whether any tensor is float64."""
         ...
@@ -70,6 +75,11 @@ class SingleTensor:
     def count(self) -> int:
         """Its number of elements."""
         return self.inputs.count
+
+    @property
+    def unchanged(self) -> int:
+        """None: it is all that there is."""
+        return 0
 
     @property
     def wide(self) -> bool:

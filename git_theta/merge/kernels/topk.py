@@ -183,6 +183,9 @@ def _histograms(
     for found in each_slice(model, work):
         for place, count in found.items():
             counts[place] = counts[place] + count if place in counts else count
+    for (_, prefix), count in counts.items():
+        if not prefix:
+            count[0] += model.unchanged
     return counts
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from git_theta.manifest import TensorEntry
+from git_theta.core.dtypes import dtype
+from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import Entry, Versions
 from git_theta.merge.rules.rules import Method, Rule
@@ -59,11 +61,12 @@ class Merge:
     entries: tuple[TensorEntry, ...]
     base: TensorEntry | None
     statistics: tuple[TensorEntry, ...] = ()
+    result: TensorEntry | None = None
 
     @property
     def entry(self) -> TensorEntry:
-        """The result's entry: dtype, shape and place in its storage are ours."""
-        return self.entries[0]
+        """The result's entry: dtype, shape and place in its storage are ours, unless given."""
+        return self.result or self.entries[0]
 
     @property
     def inputs(self) -> list[TensorEntry]:
@@ -74,6 +77,24 @@ class Merge:
     def weight(self) -> int:
         """Number of bytes of these tensors, of statistics and of the result."""
         return sum(entry.length for entry in (self.entry, *self.inputs, *self.statistics))
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Return whether every contributor has the ancestor's bytes, in the same chunks."""
+        return self.base is not None and all(
+            [chunk.hash for chunk in entry.chunks] == [chunk.hash for chunk in self.base.chunks]
+            for entry in self.entries
+        )
+
+
+def result_entry(like: TensorEntry, shape: tuple[int, ...], kind: str = "") -> TensorEntry:
+    """Return the entry of a tensor to be made: like another, of another shape, without bytes.
+
+    Of the dtype called ``kind``, if that is given.
+    """
+    name = kind or like.dtype
+    length = math.prod(shape) * dtype(name).bits // 8
+    return TensorEntry(like.name, name, shape, 0, (Chunk(length, "", ()),))
 
 
 class Unit(Protocol):
@@ -155,13 +176,15 @@ Action = Take | Drop | Merge | UnitMember | Conflict
 class Plan:
     """An action for every parameter of any version.
 
-    ``shards`` are the plans of the model's other files, where a strategy needs the whole model.
+    Where a strategy needs the whole model, ``shards`` are the plans of its other files, and
+    ``counted`` the parameters that are taken, as the strategy would merge them.
     """
 
     versions: Versions
     policy: Policy
     actions: tuple[Action, ...] = field(repr=False)
     shards: tuple[Plan, ...] = field(default=(), repr=False)
+    counted: tuple[Merge, ...] = field(default=(), repr=False)
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -192,6 +215,11 @@ class Plan:
         """Return whether any method needs the whole model."""
         methods = (action.method for action in self.merges)
         return any(method.strategy.scope(method.values) == "model" for method in methods)
+
+    @property
+    def scanned(self) -> list[Merge]:
+        """Those of ``counted`` that a prepass reads: nothing changed in the others."""
+        return [each for each in self.counted if each.statistics or not each.is_unchanged]
 
     @property
     def whole(self) -> Take | None:

@@ -15,12 +15,16 @@ from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import FIXED
 from git_theta.merge.planning.versions import BASE, Versions
+from git_theta.merge.rules.request import typed_options
 from git_theta.merge.rules.rules import first_match
 
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
 
 E = TypeVar("E")
+
+# From wide to narrow; where neither of two holds the other, the next wider one does.
+_WIDTHS = ("F64", "F32", "BF16", "F16")
 
 # A float without sign and mantissa: the scale of other tensors. A mean of scales means nothing.
 _NEVER_MERGED = ("F8_E8M0",)
@@ -29,6 +33,14 @@ _NEVER_MERGED = ("F8_E8M0",)
 def is_merged(name: str) -> bool:
     """Return whether tensors of the dtype called ``name`` are ever averaged."""
     return dtype(name).kind == "float" and name not in _NEVER_MERGED
+
+
+def wider(names: Iterable[str]) -> str | None:
+    """Return the float dtype that holds all numbers of those called ``names``, if there is one."""
+    found = set(names)
+    if not found <= set(_WIDTHS):
+        return None
+    return "F32" if found == {"BF16", "F16"} else min(found, key=_WIDTHS.index)
 
 
 def changed(versions: Versions, group: Group) -> str:
@@ -88,18 +100,31 @@ def conflict_error(
 
 
 def _remedy(plan: Plan) -> str:
-    """Return options that resolve the conflicts: take a side where a rule matched already."""
-    versions = plan.versions
+    """Return options that resolve the conflicts: take a side where a rule matched already.
+
+    Options that the user typed are repeated, as they decided on the other tensors.
+    """
+    versions, policy = plan.versions, plan.policy
     fixed = [rule for rules in FIXED.values() for rule in rules]
-    rules = [rule for rule in plan.policy.rules if not any(rule is each for each in fixed)]
-    stuck = (c for c in plan.conflicts if first_match(rules, c.name, versions.path))
-    found = next(stuck, None)
-    if found is None:
-        return f"--strategy NAME ({_LISTED})"
+    rules = [rule for rule in policy.rules if not any(rule is each for each in fixed)]
+    stuck = [c.name for c in plan.conflicts if first_match(rules, c.name, versions.path)]
+    patterns = list(dict.fromkeys(map(_glob, stuck)))[:_SHOWN]
+    options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
+    options += typed_options(policy.typed)
+    flags = {"--allow-nan": policy.allow_nan, "--widen": policy.widen}
+    options += [flag for flag, is_set in flags.items() if is_set]
+    if len(stuck) < len(plan.conflicts):
+        options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()
     names = dict.fromkeys((*words, *versions.names))
-    rule = shlex.quote(f"{pattern_of(found.name)}=take:side=SIDE")
-    return f"--rule {rule}, where SIDE is {', '.join(names)}"
+    sides = f", where SIDE is {', '.join(names)}" if stuck else ""
+    return " ".join(options) + sides
+
+
+def _glob(name: str) -> str:
+    """Return the pattern of a name, unless it is one that all names match."""
+    found = pattern_of(name)
+    return name if found == "*" else found
 
 
 def _conflict_line(pattern: str, group: Sequence[Conflict]) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from git_theta.manifest import TensorEntry
 from git_theta.merge.planning import low_rank_names, quantized_names
 from git_theta.merge.planning.low_rank_names import Place
-from git_theta.merge.planning.versions import BASE, Identity, ParameterVersions
+from git_theta.merge.planning.versions import BASE, ParameterVersions
 
 PROMPT = "prompt_embeddings"
 """PEFT's name of the tensor of a soft prompt, ``[tokens, width]``."""
@@ -25,14 +25,17 @@ Kind = Literal["single", "low-rank", "quantized"]
 class Group:
     """Parameters that are decided on together, in the order of the file; mostly one.
 
-    ``places`` are where they belong in an adapter, for those of a low-rank update. ``partner`` is
-    the name of a tensor that a single one looks like a factor beside.
+    ``places`` are where they belong in an adapter, for those of a low-rank update, and ``scales``
+    what the adapter's configuration multiplies it by, the ancestor's last: the two files of an
+    adapter are one. ``partner`` is the name of a tensor that a single one looks like a factor
+    beside.
     """
 
     parameters: tuple[ParameterVersions, ...]
     kind: Kind = "single"
     places: tuple[Place, ...] = ()
     partner: str | None = None
+    scales: tuple[float | None, ...] = ()
 
     @property
     def is_lora(self) -> bool:
@@ -44,13 +47,14 @@ class Group:
         """Name of the group in messages: its first parameter's."""
         return self.parameters[0].name
 
-    def identity(self, side: int) -> tuple[Identity | None, ...]:
-        """Return a key of a side that is equal where all parameters are."""
-        return tuple(parameter.identity(side) for parameter in self.parameters)
+    def identity(self, side: int) -> tuple[object, ...]:
+        """Return a key of a side that is equal where all parameters are, and what scales them."""
+        scale = self.scales[side] if self.scales and self.is_in(side) else None
+        return (*(parameter.identity(side) for parameter in self.parameters), scale)
 
     def is_in(self, side: int) -> bool:
         """Return whether a side has any of its parameters."""
-        return any(self.identity(side))
+        return any(parameter.identity(side) for parameter in self.parameters)
 
     @property
     def changed(self) -> list[int]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from git_theta.adapters import CONFIG_FILE, check_supported
-from git_theta.core.dtypes import dtype
 from git_theta.errors import ThetaError
-from git_theta.manifest import Chunk, TensorEntry
-from git_theta.merge.planning.actions import Action, UnitMember
+from git_theta.manifest import TensorEntry
+from git_theta.merge.planning.actions import Action, UnitMember, result_entry
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, unknown_config
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.low_rank_names import ALPHA, DOWN, UP, is_lower_case, kind_of
+from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
@@ -80,7 +80,22 @@ class LoraUnit:
         return self.method.values_of(self.sides)
 
 
-def problem(versions: Versions, group: Group) -> str | None:
+def with_scales(versions: Versions, group: Group) -> Group:
+    """Return the group with the scales of the update, as far as they are known."""
+    sides = (*versions.sides, BASE)
+    return replace(group, scales=tuple(_known_scale(versions, group, side) for side in sides))
+
+
+def _known_scale(versions: Versions, group: Group, side: int) -> float | None:
+    try:
+        config, roles = versions.config(side), group.roles(side)
+        rank = roles[DOWN].shape[0] if DOWN in roles and roles[DOWN].shape else 0
+        return config.scale_of(group.module, rank) if config and rank else None
+    except ThetaError:
+        return None  # who merges the update says so
+
+
+def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
     """Return the reason why no strategy can merge the update, if none can."""
     if group.is_in(BASE) and (gone := absent(versions, group)):
         return gone
@@ -163,12 +178,6 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
     rank = roles[DOWN].shape[0]
     scale = config.scale_of(group.module, rank) if config else 1.0
     return Pair(roles[DOWN], roles[UP], scale, roles.get(ALPHA))
-
-
-def result_entry(like: TensorEntry, shape: tuple[int, ...]) -> TensorEntry:
-    """Return the entry of a tensor to be made: like another, of another shape, without bytes."""
-    length = math.prod(shape) * dtype(like.dtype).bits // 8
-    return TensorEntry(like.name, like.dtype, shape, 0, (Chunk(length, "", ()),))
 
 
 def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:

@@ -7,6 +7,7 @@ the first rule that matches, or is a conflict. Equal bytes, dtype and shape are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from git_theta import manifest, transfer
@@ -20,6 +21,7 @@ from git_theta.merge.planning.actions import (
     Action,
     Conflict,
     Drop,
+    Merge,
     Plan,
     Take,
     Why,
@@ -37,7 +39,9 @@ from git_theta.merge.rules.rules import Method, Rule, first_match
 from git_theta.workspace import Workspace
 
 
-def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
+def make_plan(
+    versions: Versions, policy: Policy, workspace: Workspace, is_shard: bool = False
+) -> Plan:
     """Decide on every parameter, reading the workspace's objects where needed; see ``plan``."""
     reader = Reader(workspace.storage)
 
@@ -48,21 +52,28 @@ def make_plan(versions: Versions, policy: Policy, workspace: Workspace) -> Plan:
         workspace.storage.charge(entry.chunks)
         return reader.digest(entry)
 
-    return plan(versions, policy, digest)
+    return plan(versions, policy, digest, is_shard)
 
 
-def plan(versions: Versions, policy: Policy, digest: Digest) -> Plan:
+def plan(versions: Versions, policy: Policy, digest: Digest, is_shard: bool = False) -> Plan:
     """Decide on every parameter; see ``parameter_versions`` for ``digest``.
 
-    Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors hold.
+    A shard is a file of which strategies for other files may need to know. Raises ``MergeError``
+    for a rule that cannot be followed, whatever the tensors hold.
     """
     formats = {contributor.manifest.format for contributor in versions.contributors}
     if len(formats) > 1 or OPAQUE in formats:
         found = [_whole(versions)]
     else:
         found = parameter_versions(versions, digest)
-    actions = [s for group in groups(found) for s in Decision(versions, policy, group).actions()]
-    return Plan(versions, policy, tuple(_untied(actions)))
+    decisions = [Decision(versions, policy, group) for group in groups(found)]
+    actions = [action for decision in decisions for action in decision.actions()]
+    made = Plan(versions, policy, tuple(_untied(actions)))
+    if not (is_shard or made.needs_whole_model):
+        return made
+    merged = {action.name for action in made.merges}
+    counted = (action for decision in decisions for action in decision.counted())
+    return replace(made, counted=tuple(each for each in counted if each.name not in merged))
 
 
 def _whole(versions: Versions) -> ParameterVersions:
@@ -94,7 +105,7 @@ def _untie(action: Action, gone: set[str]) -> Action:
 class _Kind(Protocol):
     """Interface of the modules ``tensors``, ``lora`` and ``quantized``."""
 
-    def problem(self, versions: Versions, group: Group, /) -> str | None: ...
+    def problem(self, versions: Versions, group: Group, policy: Policy, /) -> str | None: ...
 
     def merge(
         self, versions: Versions, group: Group, rule: Rule, method: Method, /
@@ -110,7 +121,7 @@ class Decision:
     def __init__(self, versions: Versions, policy: Policy, group: Group) -> None:
         self._versions = versions
         self._policy = policy
-        self._group = group
+        self._group = lora.with_scales(versions, group) if group.is_lora else group
         self._kind = _KINDS[group.kind]
 
     def actions(self) -> list[Action]:
@@ -126,6 +137,21 @@ class Decision:
         if self._policy.include_one_sided and self._can_be_merged():
             return self._contested()
         return self._take(changed[0], "one-sided")
+
+    def counted(self) -> list[Merge]:
+        """Return the merge of a parameter that a strategy for the whole model would make of it.
+
+        Empty where no such strategy is for it: what is frozen, or trained on one side alone, is a
+        part of the model all the same.
+        """
+        rule = self._rule()
+        if rule is None or self._group.kind != "single":
+            return []
+        method = self._policy.lookup(rule)
+        if method.strategy.scope(method.values) != "model" or self._problem() is not None:
+            return []
+        found = self._kind.merge(self._versions, self._group, rule, method)
+        return [each for each in found if isinstance(each, Merge)] if found else []
 
     def _can_be_merged(self) -> bool:
         """Return whether a rule can merge the group; a side can always be taken."""
@@ -145,7 +171,7 @@ class Decision:
         return any(first_match([rule], name, self._versions.path) for name in names)
 
     def _problem(self) -> str | None:
-        return self._kind.problem(self._versions, self._group)
+        return self._kind.problem(self._versions, self._group, self._policy)
 
     def _contested(self) -> list[Action]:
         rule = self._rule()

@@ -10,9 +10,12 @@ from git_theta.errors import MissingToolError
 from git_theta.git.operation import Operation
 from git_theta.merge.planning.sources import is_statistic
 from git_theta.merge.planning.versions import Versions
+from git_theta.merge.rules.request import Request
 from git_theta.merge.rules.rules import Method, Rule
 
 Lookup = Callable[[Rule], Method]
+
+DEFAULT = Request()
 
 # Rules of an operation for parameters that several sides changed, whatever the user's rules are:
 # adding the change of a commit is task arithmetic; a virtual ancestor is the same for everybody.
@@ -29,7 +32,9 @@ class Policy:
     ``lookup`` binds a rule to the contributors at hand. With ``include_one_sided``, parameters
     that one side alone changed are merged too. With ``fallback_to_base``, what would be a conflict
     is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross history
-    is made so. With ``allow_nan``, NaN may be in what is merged.
+    is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
+    different float dtypes are merged in the wider one. ``typed`` are those of the rules that the
+    user typed, which a hint has to repeat.
     """
 
     rules: Sequence[Rule]
@@ -37,21 +42,28 @@ class Policy:
     include_one_sided: bool = False
     fallback_to_base: bool = False
     allow_nan: bool = False
+    widen: bool = False
+    typed: Sequence[Rule] = ()
 
 
 def policy_for(
     operation: Operation,
     rules: Sequence[Rule],
     versions: Versions,
-    include_one_sided: bool = False,
-    allow_nan: bool = False,
+    request: Request = DEFAULT,
 ) -> Policy:
-    """Return the policy of ``operation``; ``rules`` are for merges only."""
+    """Return the policy of ``operation``; ``rules``, the request's first, are for merges only."""
     chosen = FIXED.get(operation, tuple(rules))
     if operation == "merge" and is_statistic(versions.path):
         chosen = tuple(_for_statistics(rules))
     return Policy(
-        chosen, method_lookup(versions), include_one_sided, operation == "ancestor", allow_nan
+        chosen,
+        method_lookup(versions),
+        request.include_one_sided,
+        operation == "ancestor",
+        request.allow_nan,
+        request.widen,
+        request.rules if operation == "merge" else (),
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from git_theta.merge.planning.conflicts import absent, changed
 from git_theta.merge.planning.groups import Group
+from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.rules import Method, Rule
 
 
-def problem(versions: Versions, group: Group) -> str:
+def problem(versions: Versions, group: Group, policy: Policy | None = None) -> str:
     """Return the reason why no strategy can merge the tensors."""
     return absent(versions, group) or (
         f"{changed(versions, group)}, and its {len(group.parameters)} tensors are codes and their "

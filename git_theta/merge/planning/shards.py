@@ -35,7 +35,7 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
         return plan
     alike = (each for each in others if each.names == plan.versions.names)
     plans = (
-        make_plan(each, replace(plan.policy, lookup=method_lookup(each)), workspace)
+        make_plan(each, replace(plan.policy, lookup=method_lookup(each)), workspace, is_shard=True)
         for each in alike
     )
     return replace(plan, shards=tuple(plans))

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from git_theta.adapters import Fields
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.actions import Action, UnitMember
+from git_theta.merge.planning.actions import Action, UnitMember, result_entry
 from git_theta.merge.planning.conflicts import absent, differing, is_merged, unknown_config
 from git_theta.merge.planning.groups import PROMPT, Group
-from git_theta.merge.planning.lora import result_entry
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.rules import Method, Rule
 

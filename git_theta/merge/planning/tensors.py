@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
 from git_theta.core.layout import Alias
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge
-from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged
+from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge, result_entry
+from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, wider
 from git_theta.merge.planning.groups import Group
+from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import Entry, ParameterVersions, Versions, joined
 from git_theta.merge.rules.rules import Method, Rule
 
 
-def problem(versions: Versions, group: Group) -> str | None:
+def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
     """Return the reason why no strategy can merge the parameter, if none can."""
     (parameter,) = group.parameters
     if parameter.name == WHOLE_FILE:
@@ -28,7 +29,7 @@ def problem(versions: Versions, group: Group) -> str | None:
         or _tied(versions, group, present)
         or differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
         or _reshaped(versions, group, parameter)
-        or differing(versions, present, "have different dtypes", lambda entry: entry.dtype)
+        or _dtypes(versions, present, policy)
         or _never_merged(versions, group, present)
     )
 
@@ -52,6 +53,14 @@ def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str
         return None
     tied = f"{changed(versions, group)}, and it is tied to another tensor"
     return differing(versions, present, "tie it differently", _tie) or tied
+
+
+def _dtypes(versions: Versions, present: Mapping[int, Entry], policy: Policy) -> str | None:
+    found = differing(versions, present, "have different dtypes", lambda entry: entry.dtype)
+    wide = wider(entry.dtype for entry in present.values())
+    if found is None or (wide and policy.widen):
+        return None
+    return f"{found}; --widen merges it in {wide}" if wide else found
 
 
 def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
@@ -79,7 +88,7 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
     if isinstance(statistics, str):
         return f"{changed(versions, group)}, and {statistics}"
     base = _base(parameter.base, entries[0])
-    merges = Merge(parameter.name, rule, method, entries, base, statistics)
+    merges = Merge(parameter.name, rule, method, entries, base, statistics, _result(entries))
     if not _has_base(merges, parameter.base):
         return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
     return [merges]
@@ -112,6 +121,15 @@ def _check_files(versions: Versions, strategy: str, kind: str) -> None:
             hint=f"git_theta.stats.{kind}(model, batches).save({json.dumps(str(file))}) in Python "
             "makes them, then git add and commit them on each branch (docs/statistics.md)",
         )
+
+
+def _result(entries: Sequence[TensorEntry]) -> TensorEntry:
+    """Return the entry of the result: ours, or of the wider dtype where they differ."""
+    wide = wider(entry.dtype for entry in entries) or entries[0].dtype
+    return next(
+        (entry for entry in entries if entry.dtype == wide),
+        result_entry(entries[0], entries[0].shape, wide),
+    )
 
 
 def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:

@@ -7,6 +7,7 @@ variable.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ STRATEGY = "theta.merge.strategy"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``rules`` come before those of the team; the two flags are ``Policy``'s.
+    """``rules`` come before those of the team; the flags are ``Policy``'s.
 
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
     checkpoint's path to that file, with a NUL.
@@ -32,6 +33,7 @@ class Request:
     rules: tuple[Rule, ...] = ()
     include_one_sided: bool = False
     allow_nan: bool = False
+    widen: bool = False
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
@@ -41,9 +43,29 @@ class Request:
             "rules": rules,
             "include_one_sided": self.include_one_sided,
             "allow_nan": self.allow_nan,
+            "widen": self.widen,
             "collect": self.collect,
         }
         return {VARIABLE: json.dumps(wishes)}
+
+
+def typed_options(rules: Sequence[Rule]) -> list[str]:
+    """Return the options that rules of the command line were typed as, quoted for a shell."""
+    words: list[str] = []
+    for rule in rules:
+        given = [item for key, value in rule.given.items() for item in _items(key, value)]
+        if rule.match == "*" and rule.path == "*":
+            words += ["--strategy", rule.strategy, *(w for item in given for w in ("-p", item))]
+        else:
+            values = f":{','.join(given)}" if given else ""
+            words += ["--rule", f"{rule.match}={rule.strategy}{values}"]
+    return [shlex.quote(word) for word in words]
+
+
+def _items(key: str, value: object) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{key}[{name}]={number}" for name, number in value.items()]
+    return [f"{key}={value}"]
 
 
 def from_environment(environ: Mapping[str, str]) -> Request:
@@ -56,7 +78,9 @@ def from_environment(environ: Mapping[str, str]) -> Request:
     try:
         wishes = json.loads(environ[VARIABLE])
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
-        return Request(rules, wishes["include_one_sided"], wishes["allow_nan"], wishes["collect"])
+        flags = ("include_one_sided", "allow_nan", "widen")
+        one_sided, allow_nan, widen = (wishes[name] for name in flags)
+        return Request(rules, one_sided, allow_nan, widen, wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

@@ -25,6 +25,7 @@ def lengths(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
 @strategy(
     paper="arXiv:2111.09832",
     slicing="element",
+    version=2,
     check=positive_sum,
     prepass=Prepass(lengths, lambda values: "model" if values["normalize"] else "none"),
 )

@@ -55,6 +55,7 @@ def _either(values: Mapping[str, Any]) -> None:
 @strategy(
     paper="arXiv:2403.19522",
     slicing="row",
+    version=2,
     contributors=(2, None),
     check=_either,
     prepass=Prepass(ratios, _scope),

@@ -53,6 +53,7 @@ def _normalised(numbers: Sequence[float]) -> list[float]:
 @strategy(
     paper="arXiv:2306.03745",
     slicing="element",
+    version=2,
     base_if=lambda values: not values["routing"],
     prepass=Prepass(similarities, lambda values: "none" if values["routing"] else "model"),
 )

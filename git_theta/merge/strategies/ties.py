@@ -24,6 +24,7 @@ def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Magnitude
 @strategy(
     paper="arXiv:2306.01708",
     slicing="element",
+    version=2,
     check=positive_sum,
     prepass=Prepass(largest, lambda values: values["scope"]),
 )

@@ -79,10 +79,10 @@ def test_each_update_of_an_adapter_that_cannot_be_merged_keeps_its_scale():
     dora = {**CONFIG, "use_dora": True, "target_modules": ["q", "k"]}
     more = [[*pair(q), *pair(k, at="l.k")] for q, k in ("aa", "ba", "ab")]
     found = versions(*(manifest(*m) for m in more))
-    decided = decide(configured(found, {**dora, "lora_alpha": 16}, dora, base=dora))
+    decided = decide(configured(found, {**dora, "alpha_pattern": {"q": 16}}, dora, base=dora))
     config = config_of(needed(decided))
     assert [config.scale_of(name, 2) for name in ("l.q", "l.k")] == [8, 2]
-    assert not as_git_merges(decided)
+    assert as_git_merges(decided)
 
 
 def test_updates_of_different_kinds_are_no_adapter():

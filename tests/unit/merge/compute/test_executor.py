@@ -20,6 +20,7 @@ from git_theta.merge.compute.executor import execute
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.recipe import recipe_of
+from git_theta.merge.rules.request import Request
 from git_theta.merge.rules.rules import Rule
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
@@ -181,7 +182,7 @@ def test_nan_passes_where_it_is_allowed_and_the_recipe_says_so(merger):
     ours["a"] = ours["a"].astype(np.float32)
     found = merger.versions(BASE, ours, with_(a=BASE["a"] + 2))
     for method in ("average", "ties", "magmax", "karcher"):
-        policy = policy_for("merge", [Rule("*", method)], found, allow_nan=True)
+        policy = policy_for("merge", [Rule("*", method)], found, Request(allow_nan=True))
         decided = make_plan(found, policy, merger.workspace)
         merged = load(merger.file(execute(decided, merger.workspace).manifest))["a"]
         assert np.isnan(merged[0, 5]), method

@@ -162,3 +162,27 @@ def test_without_any_configuration_the_rank_stays():
     (unit,) = decide(three(), "*=svd").units
     assert {p.scale for p in unit.pairs} == {1.0}
     assert "there is no adapter_config.json beside it to say so" in reason(three(), "*=cat")
+
+
+# --- the adapter's configuration is a part of it --------------------------------------------------
+
+
+def test_alpha_on_one_side_and_factors_on_the_other_are_two_changes():
+    """Git's two files would combine to 2 Δx, where the sum of the changes is Δx + Δ0."""
+    found = configured(three("a", "a", "b"), {**CONFIG, "lora_alpha": 8}, CONFIG)
+    assert reason(found, "none=svd") == "main and dev changed it"
+    (unit,) = decide(found, "*=cat").units
+    assert [pair.scale for pair in unit.pairs] == [4, 2]
+    assert (unit.base.scale, unit.pairs[0].down) == (2, unit.base.down)
+
+
+def test_alpha_alone_is_the_change_of_a_side():
+    found = configured(three("a", "a", "a"), {**CONFIG, "lora_alpha": 8}, CONFIG)
+    assert [(a.side, a.why) for a in decide(found, "*=cat").actions] == [(0, "one-sided")] * 2
+    found = configured(three("a", "a", "a"), *[{**CONFIG, "lora_alpha": 8}] * 2)
+    assert [(a.side, a.why) for a in decide(found, "*=cat").actions] == [(0, "same")] * 2
+
+
+def test_the_same_factors_with_other_alphas_are_two_changes():
+    found = configured(three("a", "b", "b"), {**CONFIG, "lora_alpha": 8}, CONFIG)
+    assert reason(found, "none=svd") == "main and dev changed it"

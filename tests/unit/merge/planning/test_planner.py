@@ -132,7 +132,7 @@ def test_different_shapes_are_a_conflict_that_shows_them():
 
 def test_different_dtypes_are_a_conflict_that_shows_them():
     found = versions(manifest(w="a"), manifest(w="b"), manifest(tensor("w", "c", "BF16")))
-    expected = "the sides have different dtypes (main: F32, dev: BF16)"
+    expected = "the sides have different dtypes (main: F32, dev: BF16); --widen merges it in F32"
     assert only(found, "*=average").reason == expected
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from git_theta.cli.merge_options import request_of
 from git_theta.errors import MergeError, SettingsError, UsageError
 from git_theta.git import Repository
-from git_theta.merge.rules.request import VARIABLE, Request, all_rules, from_environment
+from git_theta.merge.rules.request import (
+    VARIABLE,
+    Request,
+    all_rules,
+    from_environment,
+    typed_options,
+)
 from git_theta.merge.rules.rules import Rule
 
 
@@ -19,9 +27,23 @@ def found(repo, monkeypatch):
 
 
 def test_a_request_travels_by_environment():
-    request = Request((Rule("*.b", "ties", {"weight": {"rte": "2"}}, "m*"),), True, "/tmp/notes")
+    rule = Rule("*.b", "ties", {"weight": {"rte": "2"}}, "m*")
+    request = Request((rule,), True, False, True, "/tmp/notes")
     assert from_environment(request.environment()) == request
     assert from_environment({}) == Request()
+
+
+def test_options_are_repeated_as_they_were_typed():
+    """A hint repeats them, and whoever types the hint gets the same rules."""
+    values = ["density=0.3", "weight[my branch]=2.0"]
+    rules = ["*.b=ties:density=0.3,weight[a]=1,weight[b]=2", "c d=take:side=ours"]
+    request = request_of("ties", values, rules, None)
+    words = shlex.split(" ".join(typed_options(request.rules)))
+    assert words == [
+        *(word for rule in rules for word in ("--rule", rule)),
+        *("--strategy", "ties"),
+        *(word for value in values for word in ("-p", value)),
+    ]
 
 
 @pytest.mark.parametrize(
