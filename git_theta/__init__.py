@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from git_theta import errors
     from git_theta.api.checkpoint import Checkpoint, load_state_dict, open  # noqa: A004
-    from git_theta.api.commit import commit_state_dict
+    from git_theta.api.commit import commit_files, commit_state_dict
     from git_theta.api.differences import CheckpointDiff, diff
     from git_theta.api.history import checkout, log
     from git_theta.api.merging import merge_state_dicts
@@ -35,6 +35,7 @@ _MODULES = {
     "CheckpointDiff": "differences",
     "TensorSlice": "slices",
     "checkout": "history",
+    "commit_files": "commit",
     "commit_state_dict": "commit",
     "diff": "differences",
     "load_state_dict": "checkpoint",
@@ -48,6 +49,7 @@ __all__ = [
     "CheckpointDiff",
     "TensorSlice",
     "checkout",
+    "commit_files",
     "commit_state_dict",
     "diff",
     "errors",

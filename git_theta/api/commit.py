@@ -1,17 +1,20 @@
-"""A state dict in memory, committed as a checkpoint without a file."""
+"""State dicts in memory, and files from anywhere, committed without the work tree."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from git_theta import manifest
 from git_theta.api.checkpoint import StrPath
 from git_theta.api.state_dicts import StateDictSource, is_torch
-from git_theta.checkpoint import clean
+from git_theta.checkpoint import Cleaned, clean
 from git_theta.checkpoint.parents import Parent
+from git_theta.core.files import FileSource
+from git_theta.core.layout import Source
 from git_theta.errors import UsageError, naming
 from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git import Entry, Repository, branch_commit, revisions
@@ -20,6 +23,8 @@ from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace, open_workspace
 
 _SUFFIX = ".safetensors"
+# Bytes of a file that Git holds as it is.
+_PLAIN = 16 << 20
 
 
 def commit_state_dict(
@@ -51,34 +56,90 @@ def commit_state_dict(
     with open_workspace(Path(repo)) as workspace:
         name = revisions.path_in(workspace.repo, os.fspath(path))
         with naming(name):
+            if not name.endswith(_SUFFIX):
+                raise UsageError(f"a state dict is committed as a file that ends in {_SUFFIX}")
             tip = branch_commit.find_tip(workspace.repo, branch)
-            _check_path(workspace.repo, name, tip.parent)
-            text = _stored(workspace, source, name, tip.parent)
-            return branch_commit.commit_file(workspace.repo, branch, name, text, message)
+            if not _is_tracked(workspace.repo, name, tip.parent):
+                raise _not_tracked(tip.parent)
+            cleaned, text = _stored(workspace, source, name, tip.parent)
+            if cleaned.manifest.format != "safetensors":
+                raise UsageError(f"these tensors make no safetensors file: {cleaned.warning}")
+            return branch_commit.commit_files(workspace.repo, branch, {name: text}, message)
 
 
-def _check_path(repo: Repository, path: str, commit: str) -> None:
-    if not path.endswith(_SUFFIX):
-        raise UsageError(f"a state dict is committed as a file that ends in {_SUFFIX}")
+def commit_files(
+    files: Mapping[StrPath, StrPath],
+    message: str,
+    branch: str | None = None,
+    repo: StrPath = ".",
+) -> str:
+    """Commit files from anywhere on disk, by their paths in the repository; return the commit's id.
+
+    ``files`` maps paths, relative to the folder ``repo``, to files, relative to the current one.
+    Those that the branch tracks with git-theta are stored by it; others are committed as they are,
+    up to 16 MiB. All else is as in ``commit_state_dict``: no file is written, no hook runs.
+    """
+    with ExitStack() as stack:
+        sources = open_sources(stack, files)
+        return commit_sources(sources, message, branch, repo)
+
+
+def open_sources(stack: ExitStack, files: Mapping[StrPath, StrPath]) -> dict[str, FileSource]:
+    """Open files that are to be committed: they may be deleted before they are."""
+    sources = {}
+    for path, file in files.items():
+        with naming(os.fspath(file)):
+            try:
+                sources[os.fspath(path)] = stack.enter_context(FileSource(Path(file)))
+            except OSError as error:
+                raise UsageError(f"cannot be read: {error.strerror}") from error
+    return sources
+
+
+def commit_sources(
+    sources: Mapping[str, Source], message: str, branch: str | None, repo: StrPath
+) -> str:
+    """Commit open files; see ``commit_files``."""
+    with open_workspace(Path(repo)) as workspace:
+        tip = branch_commit.find_tip(workspace.repo, branch)
+        texts = {}
+        for path, source in sources.items():
+            name = revisions.path_in(workspace.repo, path)
+            with naming(name):
+                texts[name] = _content(workspace, source, name, tip.parent)
+        return branch_commit.commit_files(workspace.repo, branch, texts, message)
+
+
+def _content(workspace: Workspace, source: Source, path: str, commit: str) -> bytes:
+    """Return what Git is to hold of a file."""
+    if _is_tracked(workspace.repo, path, commit):
+        return _stored(workspace, source, path, commit)[1]
+    if source.size > _PLAIN:
+        raise _not_tracked(commit)
+    return source.read(0, source.size)
+
+
+def _is_tracked(repo: Repository, path: str, commit: str) -> bool:
     with TrackedPaths(repo) as tracked:
-        if not tracked.covers(Entry(path, "", commit=commit)):
-            raise UsageError(
-                f"{commit[:12]} does not track it with git-theta",
-                hint='git theta track "*.safetensors", then commit .gitattributes there',
-            )
+        return tracked.covers(Entry(path, "", commit=commit))
 
 
-def _stored(workspace: Workspace, source: StateDictSource, path: str, commit: str) -> bytes:
+def _not_tracked(commit: str) -> UsageError:
+    return UsageError(
+        f"{commit[:12]} does not track it with git-theta",
+        hint='git theta track "*.safetensors", then commit .gitattributes there',
+    )
+
+
+def _stored(workspace: Workspace, source: Source, path: str, commit: str) -> tuple[Cleaned, bytes]:
     """Return the text of the manifest, the one that the branch has where the file is the same."""
     known = KnownCheckpoints(workspace.repo)
     before = workspace.repo.read_blob(f"{commit}:{path}") or b""
     texts = [text for text in (before, *known.texts(path)) if manifest.is_manifest(text)]
     cleaned = clean(source, path, workspace.storage, known.parents(path, texts))
-    if cleaned.manifest.format != "safetensors":
-        raise UsageError(f"these tensors make no safetensors file: {cleaned.warning}")
     parent = known.parent(before) if before else None
     kept = _is_kept(workspace, parent, cleaned.manifest)
-    return before if kept else manifest.dump(cleaned.manifest)
+    return cleaned, before if kept else manifest.dump(cleaned.manifest)
 
 
 def _is_kept(workspace: Workspace, parent: Parent | None, made: Manifest) -> bool:

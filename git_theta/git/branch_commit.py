@@ -1,7 +1,8 @@
-"""A commit that changes one file of a branch, made without the work tree."""
+"""A commit that changes some files of a branch, made without the work tree."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from git_theta.errors import GitError, UsageError
@@ -52,15 +53,15 @@ def find_tip(repo: Repository, branch: str | None) -> BranchTip:
     return BranchTip(ref, commit, parent, is_here)
 
 
-def commit_file(
-    repo: Repository, branch: str | None, path: str, content: bytes, message: str
+def commit_files(
+    repo: Repository, branch: str | None, files: Mapping[str, bytes], message: str
 ) -> str:
-    """Commit ``content`` as the file ``path`` of a branch; return the commit's id.
+    """Commit the content of ``files``, by their paths, to a branch; return the commit's id.
 
     The branch moves only from the commit that the new one follows: where another process was
-    faster, the file is committed on top of that. A branch that has just that content stays where
-    it is. Where the branch is checked out here, the index takes the file too; the work tree keeps
-    what it has. No hook runs. Raises what ``find_tip`` does; ``UsageError`` where the file would
+    faster, the files are committed on top of that. A branch that has just that content stays where
+    it is. Where the branch is checked out here, the index takes the files too; the work tree keeps
+    what it has. No hook runs. Raises what ``find_tip`` does; ``UsageError`` where a file would
     replace others, or differs in the index from the commit before; ``GitError``.
     """
     if not message.strip():
@@ -68,10 +69,11 @@ def commit_file(
     for _ in range(_TRIES):
         tip = find_tip(repo, branch)
         if tip.is_here:
-            _check_not_staged(repo, path)
-        made = _make_commit(repo, tip, path, content, message)
+            for path in files:
+                _check_not_staged(repo, path)
+        made = _make_commit(repo, tip, files, message)
         if made == tip.commit or _move(repo, tip, made, message):
-            if tip.is_here:
+            for path, content in files.items() if tip.is_here else ():
                 _stage(repo, path, content, made)
             return made
     raise GitError(f"{tip.ref} keeps moving: other processes commit to it", hint="try it again")
@@ -114,16 +116,16 @@ def _check_not_staged(repo: Repository, path: str) -> None:
         )
 
 
-def _make_commit(repo: Repository, tip: BranchTip, path: str, content: bytes, message: str) -> str:
-    tree = tree_with(repo, tip.parent, {path: content})
+def _make_commit(repo: Repository, tip: BranchTip, files: Mapping[str, bytes], message: str) -> str:
+    tree = tree_with(repo, tip.parent, dict(files))
     listed = decode(repo.git("diff-tree", "-r", "-z", "--name-only", tip.parent, tree))
     changed = [name for name in listed.split("\0") if name]
-    if others := sorted({*changed} - {path}):
-        raise UsageError(f"would replace {others[0]}, which the branch has", path=path)
+    if others := sorted({*changed} - {*files}):
+        raise UsageError(f"would replace {others[0]}, which the branch has", path=next(iter(files)))
     if not changed:
         return tip.parent
     options = ("-p", tip.parent, "-F", "-")
-    text = message.encode("utf-8", "surrogateescape")
+    text = f"{message.rstrip()}\n".encode("utf-8", "surrogateescape")
     return decode(repo.git("commit-tree", tree, *options, stdin=text)).strip()
 
 

@@ -10,8 +10,8 @@ import pytest
 import git_theta
 
 CONTRACT = """
-    Checkpoint CheckpointDiff TensorSlice checkout commit_state_dict diff errors load_state_dict log
-    merge_state_dicts open
+    Checkpoint CheckpointDiff TensorSlice checkout commit_files commit_state_dict diff errors
+    load_state_dict log merge_state_dicts open
 """
 
 
