@@ -13,6 +13,7 @@ from git_theta.cli.progress import Meter
 from git_theta.core.system import ancestors
 from git_theta.errors import ThetaError
 from git_theta.filters.session import Session
+from git_theta.filters.unconverted import renormalizes
 from git_theta.git import hooks
 from git_theta.git.config import DIFF_DRIVER
 from git_theta.git.filter_server import serve
@@ -43,6 +44,7 @@ def command() -> None:
             as_text=merges_text(above),
             for_drivers=shows_differences(above)
             and workspace.repo.config_value(DIFF_DRIVER) is not None,
+            renormalizes=renormalizes(above),
             only_compares=running_command(above) in _COMPARING,
         )
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from git_theta.cli.text import print_json, printable
+from git_theta.commands import whole_files
+from git_theta.core.messages import plural
 from git_theta.git import Repository, attributes
 
 
@@ -25,16 +27,20 @@ def command(patterns: tuple[str, ...], as_json: bool) -> None:
       git theta track "checkpoints/*.pt" "*.bin"
       git theta track
     """
-    Repository.discover().close()
     folder = Path()
-    added = attributes.track(folder, patterns)
+    with Repository.discover() as repo:
+        added = attributes.track(folder, patterns)
+        held = whole_files.in_index(repo) if added else []
     if as_json:
         print_json({"patterns": attributes.patterns(folder)})
         return
     for pattern in patterns:
         how = "Tracking" if pattern in added else "Tracked already:"
         click.echo(f"{how} {printable(pattern)}{_remark(folder, pattern)}")
-    if patterns:
+    if held:
+        click.echo(f"Git holds {plural(len(held), 'file')} of these already, whole or as a pointer")
+        click.echo("Next: git add .gitattributes && git add --renormalize .")
+    elif patterns:
         click.echo("Next: git add .gitattributes, then the files")
     else:
         click.echo("\n".join(attributes.patterns(folder)))

@@ -32,7 +32,7 @@ def remedy(repo: Repository, file: WholeFile, typed: str) -> str:
     """Return the command that has git-theta store a file, called ``typed`` in this folder."""
     word = as_typed(typed)
     if file.is_pointer:
-        return f"{file_command(repo, file.path, typed)}, then git add {word}"
+        return f"{file_command(repo, file.path, typed)}, then git add --renormalize {word}"
     return f"git add --renormalize -- {word}, then commit it"
 
 

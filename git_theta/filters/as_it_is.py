@@ -19,12 +19,15 @@ def check_pointer(repo: Repository, path: str, text: bytes) -> None:
         raise pointer_error(repo, path)
 
 
-def pointer_error(repo: Repository, path: str) -> PointerError:
-    """Return the error that names the command which puts the file in the pointer's place."""
+def pointer_error(repo: Repository, path: str, option: str = "") -> PointerError:
+    """Return the error that names the command which puts the file in the pointer's place.
+
+    ``option`` is for `git add`, with a blank behind it.
+    """
     return PointerError(
         "a Git LFS pointer stands here, but the path is tracked by git-theta",
         path=path,
-        hint=f"{file_command(repo, path)}, then git add {as_typed(path)}",
+        hint=f"{file_command(repo, path)}, then git add {option}{as_typed(path)}",
     )
 
 

@@ -16,10 +16,11 @@ from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
 from git_theta.core.messages import as_typed
 from git_theta.errors import ManifestError, MergeError, ThetaError
-from git_theta.filters import as_it_is, deferred
+from git_theta.filters import as_it_is, deferred, unconverted
 from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
+from git_theta.filters.lfs_content import content_of, pieces_of
 from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git import attributes
 from git_theta.git.filter_server import SmudgeRequest
@@ -40,6 +41,7 @@ class Session:
     the manifests that it smudges as lines of text. With ``only_compares`` git stores nothing of
     what it has cleaned, so that a file that somebody is writing is merely different.
     With ``for_drivers`` git hands what is smudged to its diff drivers, and ours reads manifests.
+    With ``renormalizes`` what git holds whole, or as a pointer, becomes a manifest too.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Session:
         as_text: bool = False,
         only_compares: bool = False,
         for_drivers: bool = False,
+        renormalizes: bool = False,
     ) -> None:
         self._workspace = workspace
         self._warn = warn
@@ -61,6 +64,7 @@ class Session:
         self._announced = False
         self._only_compares = only_compares
         self._for_drivers = for_drivers
+        self._renormalizes = renormalizes
         self._written: set[str] = set()
         # Git reads no file before it has had the answer to the one before it.
         self._answered = time.time_ns()
@@ -88,6 +92,10 @@ class Session:
             text = bytes(packets.take(manifest.MAX_BYTES + 1))
             as_it_is.check_manifest(self._workspace.repo, path, text)
         elif head:
+            unchanged, packets = self._unconverted(path, packets)
+            if unchanged is not None:
+                yield from unchanged
+                return
             text = self._cleaned(path, packets)
         else:
             if not self._only_compares:
@@ -97,6 +105,11 @@ class Session:
             self._warn(warning)
         yield text
         self._answered = time.time_ns()
+
+    def _unconverted(self, path: str, packets: Packets) -> tuple[Iterator[Buffer] | None, Packets]:
+        if self._renormalizes:
+            return None, packets
+        return unconverted.kept(self._workspace.repo, path, packets)
 
     def _checked_out(self, path: str) -> bytes | None:
         """Return the manifest in the index, if the file is what was just checked out from it.
@@ -176,9 +189,7 @@ class Session:
         while first and len(first) < len(PREFIX) and (more := next(content, b"")):
             first += more
         if is_pointer(first):
-            # Committed without git-theta: a checkout that fails could not even be mended.
-            self._warn(as_it_is.pointer_error(self._workspace.repo, request.path))
-            return chain([first], content)
+            return self._pointed(request.path, first + b"".join(content))
         if not manifest.is_manifest(first):
             return chain([first], content)  # committed before the path was tracked
         text = first + b"".join(content)
@@ -213,6 +224,18 @@ class Session:
             return None
         transfer.fetch(self._workspace, described.objects())
         return self._restored(request.path, described)
+
+    def _pointed(self, path: str, text: bytes) -> Iterable[Buffer]:
+        """Return the file of a pointer that was committed without git-theta.
+
+        Where it cannot be had, the pointer: a checkout that fails could not even be mended.
+        """
+        if not self._workspace.storage.settings.smudge or self._is_for_our_driver(path):
+            return [text]
+        if file := content_of(self._workspace, text):
+            return pieces_of(file)
+        self._warn(as_it_is.pointer_error(self._workspace.repo, path, "--renormalize "))
+        return [text]
 
     def _is_for_our_driver(self, path: str) -> bool:
         """Tell whether the driver of `git diff` gets this, to whom a full copy is of no use."""

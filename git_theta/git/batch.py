@@ -7,13 +7,21 @@ import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from git_theta.errors import GitError
 from git_theta.git import command
 from git_theta.git.command import encode
 
 _PIECE = 1 << 20
+
+
+class Peeked(NamedTuple):
+    """A blob's id, its size in bytes, and how it begins."""
+
+    id: str
+    size: int
+    head: bytes
 
 
 class Batch:
@@ -39,6 +47,24 @@ class Batch:
         """Return the id of blob ``spec``; ``None`` as for ``read``."""
         found = self._answer(spec, limit, b"")
         return found[0] if found else None
+
+    def peek(self, spec: str, length: int) -> Peeked | None:
+        """Return what blob ``spec`` is, with its first ``length`` bytes; ``None`` without one."""
+        with self._lock:
+            try:
+                reader = self._ask(spec)
+                header = reader.readline()
+                kind, size = _parse(header)
+                if not header:
+                    raise EOFError
+                if kind is None:
+                    return None
+                head = reader.read(min(size, length))
+                self._skip(reader, size - len(head))
+            except (BrokenPipeError, EOFError) as error:
+                self.close()
+                raise GitError("git cat-file ended early", hint="git fsck") from error
+        return Peeked(header.split(b" ", 1)[0].decode(), size, head) if kind == "blob" else None
 
     def load(self, name: str) -> tuple[str, bytes] | None:
         """Return type and content of an object, given by its id; ``None`` when it is missing."""

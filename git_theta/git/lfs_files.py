@@ -12,12 +12,27 @@ PREFIX = b"version https://git-lfs.github.com/spec/"
 LONGEST = 1024
 """Bytes, the limit of git-lfs itself (git-lfs, docs/spec.md)."""
 
+_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})\r?$", re.MULTILINE)
+_SIZE = re.compile(rb"^size ([0-9]{1,18})\r?$", re.MULTILINE)
+_EXTENSION = re.compile(rb"^ext-", re.MULTILINE)
+
 _PLAIN = re.compile(r"[^*?\[\]\\,{}!]+")
 
 
 def is_pointer(text: bytes | None) -> bool:
     """Return whether this is a pointer, canonical or not, or the beginning of one."""
     return text is not None and text.startswith(PREFIX)
+
+
+def target_of(text: bytes) -> tuple[str, int] | None:
+    """Return oid and size of the object that a pointer names, canonical or not.
+
+    ``None`` where it names none, or where an extension of git-lfs changed the bytes.
+    """
+    oid, size = _OID.search(text), _SIZE.search(text)
+    if not is_pointer(text) or not oid or not size or _EXTENSION.search(text):
+        return None
+    return oid[1].decode(), int(size[1])
 
 
 def file_command(repo: Repository, path: str, typed: str | None = None) -> str:

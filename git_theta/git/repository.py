@@ -10,7 +10,7 @@ from typing import Any
 from git_theta.core.messages import short_id
 from git_theta.errors import GitError
 from git_theta.git import command, entries
-from git_theta.git.batch import Batch
+from git_theta.git.batch import Batch, Peeked
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
 from git_theta.git.location import environment, locate
@@ -183,6 +183,17 @@ class Repository:
         if "\n" in spec:
             spec = self.resolve(spec) or ""
         return self._batch.read(spec, limit) if spec else None
+
+    def peek_staged(self, path: str, length: int) -> Peeked | None:
+        """Return what the index has at ``path`` (stage 0), with its first ``length`` bytes."""
+        self._renew_index()
+        spec = f":0:{path}"
+        found = self.resolve(spec) if "\n" in path else spec
+        return self._batch.peek(found, length) if found else None
+
+    def peek(self, blob: str, length: int) -> Peeked | None:
+        """Return what ``blob`` is, with its first ``length`` bytes; ``None`` without one."""
+        return self._batch.peek(blob, length)
 
     def load(self, name: str) -> tuple[str, bytes]:
         """Return type and content of the object with id ``name``; ``GitError`` without it."""

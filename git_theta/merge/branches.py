@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError, naming
+from git_theta.filters.stored_anew import as_manifests
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
     begin_merge,
@@ -92,7 +93,7 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
     sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, merged_tree, request):
         with naming(path):
-            versions = _versions(repo, heads, path)
+            versions = _versions(workspace, heads, path)
         if versions.base is None and merged_tree.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
@@ -153,12 +154,13 @@ def _name(path: str) -> str:
     return PurePosixPath(path).name
 
 
-def _versions(repo: Repository, heads: Heads, path: str) -> Versions:
-    base = repo.read_blob(f"{heads.base}:{path}")
-    texts = [(head, repo.read_blob(f"{head.commit}:{path}")) for head in heads.contributors]
+def _versions(workspace: Workspace, heads: Heads, path: str) -> Versions:
+    repo, commits = workspace.repo, [heads.base, *(head.commit for head in heads.contributors)]
+    found = [repo.read_blob(f"{commit}:{path}") for commit in commits]
+    base, *texts = as_manifests(workspace, path, found)
     present = (
         contributor(repo, head.name, text, path, head.commit)
-        for head, text in texts
+        for head, text in zip(heads.contributors, texts, strict=True)
         if text is not None
     )
     ancestor = version(base, "the common ancestor")

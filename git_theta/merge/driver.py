@@ -10,6 +10,7 @@ from pathlib import Path
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, naming
+from git_theta.filters.stored_anew import as_manifests
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.merge_tree import note
@@ -55,6 +56,8 @@ def _drive(
         note(Path(request.collect), path, bool(texts.base))
         return Merged(texts.ours)
     repo = workspace.repo
+    given = as_manifests(workspace, path, (texts.base, texts.ours, texts.theirs))
+    texts = Texts(*(text or b"" for text in given))
     doing = operation(repo, path, marker_size, environ)
     theirs = _theirs(doing, environ)
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})

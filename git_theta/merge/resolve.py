@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta.filters.deferred import checkout_deferred
+from git_theta.filters.stored_anew import as_manifests
 from git_theta.git import Repository, staging, worktree
 from git_theta.git.conflict import BASE, OURS, THEIRS, commits, sides, stages
 from git_theta.git.operation import under_way
@@ -46,6 +47,8 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     """
     repo = workspace.repo
     found = stages(repo, path)
+    texts = as_manifests(workspace, path, list(found.values()))
+    found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
     versions = _versions(repo, path, found)
     rules = all_rules(request, repo)
     plan = _plan(workspace, versions, rules, request)

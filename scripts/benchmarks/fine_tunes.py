@@ -95,7 +95,7 @@ class FineTunes:
 
     def merge(self, fine_tune: FineTune, start: Path, dtype: str, target: Path) -> None:
         """Write the weights ``start``, of ``dtype``, with an adapter merged into them in it."""
-        _training().merge(self.model, start, fine_tune.adapter, dtype, target)
+        training().merge(self.model, start, fine_tune.adapter, dtype, target)
 
     def _get(self, name: str, start: Callable[[], Path]) -> FineTune:
         made = FineTune(self._folder / name)
@@ -114,7 +114,7 @@ class FineTunes:
 
     def _make(self, name: str, start: Path, folder: Path) -> None:
         begin = time.perf_counter()
-        losses = _training().fine_tune(name, self.model, start, self._steps, folder)
+        losses = training().fine_tune(name, self.model, start, self._steps, folder)
         (folder / "losses.json").write_text(json.dumps(losses))
         seconds = time.perf_counter() - begin
         print(
@@ -129,8 +129,8 @@ class FineTunes:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _training() -> Any:
-    """The module that trains: torch, transformers and peft take six seconds to import."""
+def training() -> Any:
+    """Return the module that trains: torch, transformers and peft take six seconds to import."""
     os.environ |= _QUIET
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from benchmarks import training

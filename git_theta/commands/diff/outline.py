@@ -14,6 +14,8 @@ from git_theta.core.files import FileSource
 from git_theta.core.grouping import by_pattern
 from git_theta.core.hashes import content_hash
 from git_theta.errors import naming
+from git_theta.filters.lfs_content import content_of
+from git_theta.git.lfs_files import LONGEST, PREFIX, is_pointer
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
@@ -52,10 +54,13 @@ def manifest_of(workspace: Workspace, file: Path) -> Manifest:
     Git gives a file of the work tree, or one for a while with what the filter made of a blob.
     """
     with FileSource(file) as source:
-        head = source.read(0, min(source.size, len(manifest.PREFIX)))
+        head = source.read(0, min(source.size, len(PREFIX)))
         if manifest.is_manifest(head) and source.size <= manifest.MAX_BYTES:
             with naming(str(file)):
                 return manifest.parse(source.read(0, source.size))
+        pointer = source.read(0, source.size) if source.size <= LONGEST else b""
+        if is_pointer(head) and (found := content_of(workspace, pointer)):
+            return manifest_of(workspace, found)
         return (
             _staged(workspace, file)
             or FileContent(source, file.name, workspace.storage.settings).manifest

@@ -20,7 +20,10 @@ from git_theta.commands.readable import Tell, refuse
 from git_theta.core.files import FileSource, read_regular
 from git_theta.core.settings import Settings
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
+from git_theta.filters.lfs_content import content_of
 from git_theta.git import Repository
+from git_theta.git.blob_files import spooled
+from git_theta.git.lfs_files import LONGEST, is_pointer
 from git_theta.git.raw_diff import Record, differences, ends
 from git_theta.git.repository import MANIFEST_LIMIT
 from git_theta.git.tracked import TrackedPaths
@@ -86,14 +89,13 @@ def _pairs(
     stored = Reader(workspace.storage)
     tracked = stack.enter_context(TrackedPaths(workspace.repo))
     for record in records:
-        try:
-            old = Side(_stored(workspace, record.before, record.old), stored)
-            new = Side(_stored(workspace, record.path, record.new), stored)
-        except ManifestError as error:
-            if tracked.covers_now(record.path):
-                tell(error)
-            continue
         with ExitStack() as opened:
+            try:
+                old, new = _sides(workspace, record, stored, tracked, opened)
+            except ManifestError as error:
+                if tracked.covers_now(record.path):
+                    tell(error)
+                continue
             if record.in_work_tree and (old.manifest or tracked.covers_now(record.path)):
                 assert workspace.repo.work_tree
                 file = workspace.repo.work_tree / record.path
@@ -106,6 +108,38 @@ def _pairs(
             )
             if (old.manifest or new.manifest) and pair.state != "unchanged":
                 yield pair
+
+
+def _sides(
+    workspace: Workspace, record: Record, stored: Reader, tracked: TrackedPaths, opened: ExitStack
+) -> tuple[Side, Side]:
+    """Return the versions that Git has."""
+    sides = [
+        Side(_stored(workspace, path, blob), stored)
+        for path, blob in ((record.before, record.old), (record.path, record.new))
+    ]
+    is_ours = any(side.manifest for side in sides) or tracked.covers_now(record.path)
+    for at, blob in enumerate((record.old, record.new)):
+        if is_ours and sides[at].manifest is None and blob:
+            sides[at] = _unconverted(workspace, record.path, blob, opened) or sides[at]
+    return sides[0], sides[1]
+
+
+def _unconverted(workspace: Workspace, path: str, blob: str, opened: ExitStack) -> Side | None:
+    """Return a version that Git holds whole, or as an LFS pointer; ``None`` without its bytes."""
+    found = workspace.repo.peek(blob, LONGEST)
+    if found is None or not found.size:
+        return None
+    if is_pointer(found.head):
+        file = content_of(workspace, found.head)
+    else:
+        folder = workspace.repo.theta_dir / "tmp"
+        file = opened.enter_context(spooled(workspace.repo, blob, folder))
+    if file is None:
+        return None
+    source = opened.enter_context(FileSource(file))
+    content = FileContent(source, path, workspace.storage.settings)
+    return Side(content.manifest, content)
 
 
 def _with_fields(repo: Repository, side: Side, path: str, rev: str | None) -> Side:
@@ -182,6 +216,9 @@ def of_blobs(
             Side(_stored(workspace, name, given.blob), stored)
             for name, given in ((before, old), (path, new))
         ]
+        for at, (name, given) in enumerate(((before, old), (path, new))):
+            if given.blob and sides[at].manifest is None:
+                sides[at] = _unconverted(workspace, name, given.blob, opened) or sides[at]
         # With -R the file of the work tree is the old version.
         for at, given in enumerate((old, new)):
             if given.file:

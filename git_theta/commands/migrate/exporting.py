@@ -12,10 +12,10 @@ from git_theta.checkpoint import smudge_to
 from git_theta.checkpoint.limits import Allowance
 from git_theta.commands.migrate.attributes import LFS, PLAIN, THETA
 from git_theta.commands.migrate.journal import Journal
-from git_theta.commands.migrate.spool import git_blob, scratch_file
 from git_theta.core.files import link_or_copy, sync_path
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.errors import CorruptObjectError, ThetaError
+from git_theta.git.blob_files import git_blob, scratch_file
 from git_theta.git.lfs import Lfs
 from git_theta.git.lfs_files import LONGEST
 from git_theta.git.lfs_storage import has_size

@@ -14,12 +14,12 @@ from git_theta.checkpoint.limits import Allowance
 from git_theta.commands.migrate.attributes import LFS, THETA
 from git_theta.commands.migrate.bases import ParentCheckpoints
 from git_theta.commands.migrate.journal import Journal
-from git_theta.commands.migrate.spool import git_blob, spooled
 from git_theta.commands.migrate.versions import Version
 from git_theta.core.files import FileSource
 from git_theta.core.messages import short_id
 from git_theta.core.progress import Progress
 from git_theta.errors import CorruptObjectError, ThetaError
+from git_theta.git.blob_files import git_blob, spooled
 from git_theta.git.lfs import Lfs
 from git_theta.git.object_writer import ObjectWriter
 from git_theta.manifest import Manifest

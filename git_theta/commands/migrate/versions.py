@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +10,12 @@ from git_theta.core.progress import Progress
 from git_theta.errors import GitError, MissingObjectError, PointerError, ThetaError
 from git_theta.git import Entry, Repository, entries
 from git_theta.git.lfs import Lfs
-from git_theta.git.lfs_files import LONGEST, is_pointer
+from git_theta.git.lfs_files import LONGEST, is_pointer, target_of
 from git_theta.git.lfs_storage import has_size
 from git_theta.git.path_globs import PathGlobs
 from git_theta.git.remotes import fetch_remote
 from git_theta.manifest import PREFIX
 
-_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})\r?$", re.MULTILINE)
-_SIZE = re.compile(rb"^size ([0-9]{1,18})\r?$", re.MULTILINE)
-_EXTENSION = re.compile(rb"^ext-", re.MULTILINE)
 _SHOWN = 3
 
 
@@ -80,9 +76,8 @@ def _version(repo: Repository, entry: Entry) -> Version | None:
 
 
 def _pointer(text: bytes, version: Version) -> tuple[str, int]:
-    oid, size = _OID.search(text), _SIZE.search(text)
-    if oid and size and not _EXTENSION.search(text):
-        return oid[1].decode(), int(size[1])
+    if target := target_of(text):
+        return target
     raise PointerError(
         "a Git LFS pointer stands here that names no object, or needs an extension of git-lfs",
         path=version.place,

@@ -88,7 +88,7 @@ def test_memory_is_bounded(shards: Repo, parsed: Counter[bytes], monkeypatch) ->
         known = KnownCheckpoints(repo)
         for _ in range(2):
             assert len(_all(known, "new.safetensors")) == 5
-            assert len(known._parents) <= 2
+            assert len(known._cache._parents) <= 2
     assert set(parsed.values()) == {2}
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from git_theta.core.files import store_error
 from git_theta.core.sharing import make_folder
 from git_theta.errors import GitError
-from git_theta.git import Repository, command
+from git_theta.git import command
+from git_theta.git.repository import Repository
 
 if TYPE_CHECKING:
     from hashlib import _Hash
