@@ -106,6 +106,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "numpy": "git_theta.formats.numpy_arrays:FORMAT",
         "gguf": "git_theta.formats.gguf:FORMAT",
         "onnx": "git_theta.formats.onnx:FORMAT",
+        "hdf5": "git_theta.formats.hdf5:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

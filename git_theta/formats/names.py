@@ -50,8 +50,8 @@ class Trail(NamedTuple):
             return self._replace(depth=self.depth + 1)
         return Trail(self, segment, self.depth + 1, self.length + len(segment) + 1)
 
-    def name(self) -> str:
-        """Return the segments joined by dots."""
+    def name(self, separator: str = ".") -> str:
+        """Return the segments joined by dots, or another ``separator`` of one character."""
         if self.length > MAX_NAME:
             raise FormatError(f"a tensor's name has more than {MAX_NAME} characters")
         segments = []
@@ -59,7 +59,7 @@ class Trail(NamedTuple):
         while trail.parent is not None:
             segments.append(trail.segment)
             trail = trail.parent
-        return ".".join(reversed(segments)) if segments else "tensor"
+        return separator.join(reversed(segments)) if segments else "tensor"
 
 
 ROOT = Trail(None, "", 0, 0)

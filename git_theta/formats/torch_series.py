@@ -13,23 +13,11 @@ from itertools import pairwise
 from git_theta.core.layout import Alias, Checksum, Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
+from git_theta.formats.parts import Window
 from git_theta.formats.torch_zip import Archive
 
 # An item takes 0.3 ms. A model of 10 billion parameters with its optimiser has 1,500 in a file.
 _MOST = 1 << 14
-
-
-class Window:
-    """``size`` bytes of a source from ``start``, as a source."""
-
-    def __init__(self, source: Source, start: int, size: int) -> None:
-        self._source = source
-        self.start = start
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes at ``offset``."""
-        return self._source.read(self.start + offset, length)
 
 
 class ArchiveSeries:

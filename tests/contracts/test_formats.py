@@ -15,6 +15,7 @@ from git_theta.errors import ChangedError
 from git_theta.formats import scan
 from git_theta.testing.formats import FormatSuite, MemorySource, ShrunkSource
 from tests.support import checkpoints
+from tests.support.hdf5_files import hdf5_file
 from tests.support.onnx_files import onnx_file
 
 NAMES = registry.names("formats")
@@ -26,9 +27,10 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "numpy": lambda: checkpoints.npz(ARRAYS),
     "gguf": lambda: checkpoints.gguf(ARRAYS),
     "onnx": lambda: onnx_file(ARRAYS),
+    "hdf5": lambda: hdf5_file(ARRAYS),
 }
 # Their files hold what only a framework writes: a pickle, a graph, checksums before the tensors.
-WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx"}
+WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5"}
 
 
 @cache

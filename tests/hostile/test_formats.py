@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,7 @@ from tests.support.formats import (
     vector,
     zip_file,
 )
+from tests.support.hdf5_files import hdf5_file
 from tests.support.onnx_files import model_proto, tensor_proto
 
 SAFETENSORS = safetensors(
@@ -79,6 +81,7 @@ GGUF = gguf_file(
     bytes(98),
 )
 ONNX = model_proto(tensor_proto("w", 1, (2, 3), bytes(24)), tensor_proto("h", 16, (3,), bytes(6)))
+HDF5 = hdf5_file({"w": np.zeros((2, 3), "f4"), "b": np.ones(2, "f4")})
 LEGACY = legacy_file(
     dict_of({"w": tensor(_SHARED, (2, 2), (2, 1)), "view": tensor(b"h\x00", (2,), (1,), 2)}),
     [("0", 4, bytes(16))],
@@ -86,6 +89,7 @@ LEGACY = legacy_file(
 FILES = {
     "gguf": GGUF,
     "onnx": ONNX,
+    "hdf5": HDF5,
     "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
@@ -96,7 +100,7 @@ FILES = {
 }
 FORMATS = {"legacy": "torch", "series": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
 OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
-OWN_NAMES["onnx"] = "x.onnx"
+OWN_NAMES |= {"onnx": "x.onnx", "hdf5": "x.h5"}
 
 
 def scanned(data: bytes, *names: str) -> Layout:

@@ -1,0 +1,131 @@
+"""HDF5 files, in which Keras keeps weights: ``.h5``, and ``.keras``, a zip file with one in it.
+
+A dataset in one piece is a span, called by its path: ``layers/dense/kernel``. Datasets in chunks,
+most of them compressed, stay in the skeleton, and so do texts, attributes, and groups of more than
+eight links that were written with ``libver="latest"``, which need further structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from git_theta.core.dtypes import element_count
+from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.errors import FormatError
+from git_theta.formats import zip_directory
+from git_theta.formats.hdf5_groups import SymbolTable
+from git_theta.formats.hdf5_headers import (
+    SIGNATURE,
+    Message,
+    contiguous,
+    dtype_of,
+    link_of,
+    messages,
+    root_address,
+    shape_of,
+)
+from git_theta.formats.names import ROOT, Names, Trail
+from git_theta.formats.parts import Metered, Window
+from git_theta.formats.skeleton import skeleton_digest
+
+_SPACE, _TYPE, _LINK, _LAYOUT, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x11
+_DEEPEST = 64
+# A dataset takes 500 bytes in 5 reads: room for 20,000. All of it read takes 5 s at the worst.
+_MOST_READ = 16 << 20
+_MEMBER = b".weights.h5"
+_ZIPPED = (b"metadata.json", b"config.json")
+
+
+class _Hdf5:
+    name = "hdf5"
+    suffixes = (".h5", ".hdf5", ".keras")
+
+    def matches(self, source: Source) -> bool:
+        """Return whether it begins as HDF5, or is a Keras zip file with a stored one."""
+        try:
+            return _starts(source) or _window(source) is not source
+        except FormatError:
+            return False
+
+    def scan(self, source: Source) -> Layout:
+        """Return where the datasets lie. Raises ``FormatError``."""
+        window = _window(source)
+        start = window.start if isinstance(window, Window) else 0
+        names = Names()
+        spans = _datasets(Metered(window, _MOST_READ), names)
+        found = [replace(span, start=start + span.start) for span in spans]
+        found.sort(key=lambda span: (span.start, span.length))
+        return Layout(self.name, tuple(found))
+
+    def extras(self, source: Source) -> bytes:
+        """Return a digest of all other bytes, but for the checksums of a zip file."""
+        return skeleton_digest(source, self.scan(source).spans)
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Return the zip file's; datasets in one piece have none."""
+        return () if _starts(source) else zip_directory.checksums(source)
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raise ``FormatError``: groups, attributes and heaps name every dataset."""
+        raise FormatError(
+            "datasets cannot be added to an HDF5 file, removed from it or given another shape",
+            hint="save all sides as safetensors, in which they can",
+        )
+
+
+FORMAT = _Hdf5()
+
+
+def _starts(source: Source) -> bool:
+    return source.size > len(SIGNATURE) and source.read(0, len(SIGNATURE)) == SIGNATURE
+
+
+def _window(source: Source) -> Source:
+    """Return the HDF5 file in a zip file of Keras, or ``source`` as it is."""
+    if zip_directory.first_name(source) not in _ZIPPED:
+        return source
+    for record in zip_directory.read_directory(source).values():
+        if record.plain and record.name.endswith(_MEMBER):
+            return Window(source, zip_directory.place(source, record), record.length)
+    return source
+
+
+def _datasets(source: Source, names: Names) -> Iterator[TensorSpan]:
+    """Yield every dataset in one piece, each once, whatever links lead to it."""
+    waiting: list[tuple[int, Trail]] = [(root_address(source), ROOT)]
+    seen = {waiting[0][0]}
+    while waiting:
+        address, trail = waiting.pop()
+        found = list(messages(source, address))
+        span = _span(found, trail)
+        if span:
+            yield replace(span, name=names.unique(span.name))
+        for name, target in _links(source, found):
+            if target not in seen and trail.depth < _DEEPEST:
+                seen.add(target)
+                waiting.append((target, trail.below(name)))
+            if len(seen) > MAX_TENSORS:
+                raise FormatError("it has more objects than any model needs")
+
+
+def _links(source: Source, found: Sequence[Message]) -> Iterator[tuple[str, int]]:
+    for message in found:
+        if message.kind == _LINK and len(message.data) > 8 and (link := link_of(message.data)):
+            yield link
+        elif message.kind == _TABLE and len(message.data) >= 16:
+            tree, heap = (int.from_bytes(message.data[at : at + 8], "little") for at in (0, 8))
+            yield from SymbolTable(source, tree, heap).links()
+
+
+def _span(found: Sequence[Message], trail: Trail) -> TensorSpan | None:
+    data = {message.kind: message.data for message in found if len(message.data) >= 4}
+    if not {_SPACE, _TYPE, _LAYOUT} <= data.keys() or len(data[_TYPE]) < 8:
+        return None
+    shape, kind, place = shape_of(data[_SPACE]), dtype_of(data[_TYPE]), contiguous(data[_LAYOUT])
+    if shape is None or kind is None or place is None or not place[1]:
+        return None
+    (dtype, size), (start, length) = kind, place
+    if element_count(shape) * size != length:
+        raise FormatError("a dataset has not as many bytes as its shape needs")
+    return TensorSpan(trail.name("/"), dtype, shape, start, length)
