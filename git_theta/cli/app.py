@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from git_theta import __version__
 from git_theta.cli.exit_handling import report, show_warnings
 from git_theta.cli.terminal import protect
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Every subcommand, in the order of the help text, and its line there. The module of that name is
 # imported when the command runs: a filter must start in 0.3 s, and importing all of them for
@@ -40,6 +43,7 @@ COMMANDS = {
     "migrate": "Rewrite history between Git LFS, plain files and git-theta.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
+    "completion": "Print what makes a shell complete commands.",
 }
 PLUMBING = ("filter-process", "merge-driver", "diff-driver", "textconv", "hook")
 """Called by Git, and not listed in the help text."""
@@ -59,6 +63,17 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"git_theta.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so; click would import each to see if it is hidden."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table: click would import every command for its first sentence."""
@@ -100,7 +115,7 @@ def main() -> NoReturn:
     protect()
     show_warnings()
     try:
-        cli(prog_name="git theta", standalone_mode=False)
+        cli(prog_name="git theta", complete_var="_GIT_THETA_COMPLETE", standalone_mode=False)
     except BaseException as error:  # every way out has one exit code and one message
         sys.exit(report(error))
     sys.exit(0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from git_theta.cli.app import cli
+from pages import man_page
 from pages.page import DOCS, run
 
 _WIDTH = 80
@@ -37,4 +38,7 @@ def _texts(command: click.Command, parent: click.Context | None) -> Iterator[tup
 
 
 if __name__ == "__main__":
-    sys.exit(run("help-texts", DOCS / "help.txt", render))
+    sys.exit(
+        run("help-texts", DOCS / "help.txt", render)
+        or run("help-texts", DOCS / "git-theta.1", man_page.render)
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MANUAL = "docs/git-theta.1"
 LIBRARY = "git_theta/core/kernels/libkernels.so"
 
 
@@ -24,8 +25,10 @@ def build(tmp_path: Path, **environment: str) -> Path:
         source / "git_theta",
         ignore=shutil.ignore_patterns("__pycache__", "*.so"),
     )
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, source)
+    (source / "docs").mkdir()
+    files = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore")
+    for name in (*files, MANUAL):
+        shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"],
         cwd=source,
@@ -63,7 +66,10 @@ def test_a_wheel_with_kernels_is_for_its_platform_and_every_python(tmp_path: Pat
     wheel = build(tmp_path, GIT_THETA_KERNELS="require", CFLAGS="-O0 -DKERNELS_PORTABLE")
     assert wheel.name.split("-")[2:4] == ["py3", "none"]
     assert not wheel.name.endswith("-any.whl")
-    assert LIBRARY in zipfile.ZipFile(wheel).namelist()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert LIBRARY in names
+    # Beside the folder of programs, where man looks.
+    assert any(name.endswith(".data/data/share/man/man1/git-theta.1") for name in names)
     assert kernels_of(wheel, tmp_path) == "compiled"
 
 

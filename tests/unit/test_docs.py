@@ -79,6 +79,20 @@ def test_pages_that_are_generated_are_current(script: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_manual_page_has_every_command_and_option() -> None:
+    page = (ROOT / "docs" / "git-theta.1").read_text(encoding="utf-8").replace("\\-", "-")
+    for name in COMMANDS:
+        section = page.partition(f".SS git theta {name} ")[2].partition("\n.SS ")[0]
+        assert section, name
+        for option in load(name).params:
+            if isinstance(option, click.Option):
+                assert option.opts[0] in section, (name, option.opts)
+    # What would begin a request of roff is hidden from it.
+    requests = {line.split(" ")[0] for line in page.splitlines() if line.startswith((".", "'"))}
+    known = {'.\\"', ".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".RI", ".BR", ".nf", ".fi"}
+    assert requests <= known
+
+
 def test_the_summary_of_every_command_is_whole() -> None:
     listed = cli.get_help(click.Context(cli, terminal_width=80, max_content_width=80))
     assert "..." not in listed.partition("Commands:")[2]
