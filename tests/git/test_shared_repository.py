@@ -12,7 +12,7 @@ import pytest
 
 from git_theta import manifest
 from tests.support import checkpoints
-from tests.support.failures import read_only
+from tests.support.failures import on_tmpfs, read_only
 from tests.support.repo import Repo
 
 FIRST = checkpoints.safetensors(checkpoints.tensors(rows=64))
@@ -135,3 +135,34 @@ class TestReadOnly:
     def test_add_fails(self, frozen):
         done = _as_other(frozen, "add", "changed.safetensors")
         assert done.returncode != 0
+
+
+_READ_ONLY_DISK = """
+import os, shutil, subprocess, sys
+disk = sys.argv[1]
+shutil.copytree(os.environ["REPOSITORY"], f"{disk}/repo", symlinks=True)
+subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+for command in (
+    ("cat-file", "--filters", "HEAD:model.safetensors"), ("archive", "HEAD"), ("theta", "status"),
+    ("theta", "fsck"), ("theta", "ls-files"), ("theta", "gc"), ("add", "changed.safetensors"),
+):
+    done = subprocess.run(["git", *command], cwd=f"{disk}/repo", capture_output=True)
+    print(*command[:2], done.returncode, len(done.stderr.splitlines()))
+"""
+
+
+def test_a_read_only_file_system(model, tmp_path, monkeypatch):
+    """What reads works, and says nothing; what writes fails, and says why."""
+    model.commit_files({PATH: FIRST, "changed.safetensors": FIRST})
+    model.write("changed.safetensors", SECOND)
+    monkeypatch.setenv("REPOSITORY", str(model.path))
+    said = on_tmpfs("size=16m", _READ_ONLY_DISK, tmp_path / "disk").splitlines()
+    assert said == [
+        "cat-file --filters 0 0",
+        "archive HEAD 0 0",
+        "theta status 0 0",
+        "theta fsck 0 0",
+        "theta ls-files 0 0",
+        "theta gc 0 0",
+        "add changed.safetensors 128 1",
+    ]
