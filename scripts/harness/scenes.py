@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.world import FILE, BrokenError, World
+from harness.world import FILE, BrokenError, World, checkpoint
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,26 @@ def _pull_again(world: World) -> None:
     world.git("reset", "-q", "--hard", "origin/main")
 
 
+def _exported(world: World) -> None:
+    world.git(*_EXPORT)
+
+
+def _is_migrated(begin: bytes) -> Callable[[World], bool]:
+    """Return the check that git has every version on each branch as something that begins so."""
+
+    def check(world: World) -> bool:
+        stored = (world.git("show", f"{branch}:{FILE}") for branch in ("main", "rte", "main~1"))
+        file = (world.work / FILE).read_bytes()
+        is_clean = not world.git("status", "--porcelain")
+        return (
+            all(b.startswith(begin) for b in stored) and file == world.contents["v2"] and is_clean
+        )
+
+    return check
+
+
+_IMPORT = ("theta", "migrate", "import", "--everything")
+_EXPORT = ("theta", "migrate", "export", "--everything", "--plain")
 MERGE = ("theta", "merge", "rte", "--strategy", "average", "-m", "merged")
 _RESOLVE = ("theta", "resolve", FILE, "--strategy", "average")
 
@@ -155,5 +175,7 @@ SCENES = {
             _run("theta", "gc", "--older-than", "0"),
             _is_head("v2"),
         ),
+        Scene("import", _IMPORT, _exported, _run(*_IMPORT), _is_migrated(b'{"git-theta"')),
+        Scene("export", _EXPORT, _nothing, _run(*_EXPORT), _is_migrated(checkpoint(1)[:8])),
     )
 }

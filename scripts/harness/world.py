@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class World:
         """Make the world: v1 and v2 on main, v3 on rte, all pushed; the colleague has main."""
         (self.root / "home").mkdir(parents=True)
         (self.root / "home/.gitconfig").write_text(_CONFIG)
+        (self.root / "home/attributes").write_text(f"{FILE} filter=theta\n")
         self.git("init", "-q", "--bare", str(self.remote), cwd=self.root)
         self.git("init", "-q", str(self.work), cwd=self.root)
         self.git("theta", "install", "--global", cwd=self.root)
@@ -103,6 +104,17 @@ class World:
     def write(self, key: str, repository: Path | None = None) -> None:
         """Put a content into the work tree."""
         ((repository or self.work) / FILE).write_bytes(self.contents[key])
+
+    def read_all(self, names: Sequence[str], cwd: Path | None = None) -> bytes:
+        """Return what ``git cat-file --batch`` says of ``COMMIT:FILE``, as a checkout has it.
+
+        A commit from before or after a migration has other attributes than the work tree.
+        """
+        attributes = f"core.attributesFile={self.root / 'home/attributes'}"
+        asked = "".join(f"{name} {FILE}\n" for name in names)
+        # One filter for all of them: starting one for each took most of the time of a point.
+        command = ("-c", attributes, "cat-file", "--batch", "--filters")
+        return self.git(*command, cwd=cwd, lines=asked)
 
     def commit(self, key: str, repository: Path | None = None) -> None:
         """Commit a content."""
@@ -161,9 +173,7 @@ class World:
         """Every commit gives its bytes back; raises ``BrokenError`` otherwise."""
         where = repository or self.work
         known = [pair for pair in self.commits(where) if pair[1] in self.contents]
-        asked = "".join(f"{commit}:{FILE} {FILE}\n" for commit, _ in known)
-        # One filter for all of them: starting one for each took most of the time of a point.
-        rest = self.git("cat-file", "--batch", "--filters", cwd=where, lines=asked)
+        rest = self.read_all([f"{commit}:{FILE}" for commit, _ in known], where)
         for commit, subject in known:
             _, _, rest = rest.partition(b"\n")  # the line that names the object
             content = self.contents[subject] + b"\n"
@@ -175,7 +185,7 @@ class World:
         """What is staged can be checked out, and is one of the known contents."""
         staged = self.git("ls-files", "--stage", FILE).decode()
         if staged and staged.split()[2] == "0":
-            found = self.git("cat-file", "--filters", f":{FILE}")
+            found = self.read_all([f":{FILE}"]).partition(b"\n")[2].removesuffix(b"\n")
             if found not in self.contents.values():
                 raise BrokenError("the index holds a checkpoint that nobody made")
 
