@@ -30,8 +30,15 @@ def main(context: click.Context, keep: Path | None) -> None:
 @click.option("--scene", "names", multiple=True, type=click.Choice(list(SCENES)))
 @click.option("--action", "actions", multiple=True, type=click.Choice(ACTIONS))
 @click.option("--points", default=500, show_default=True, help="At most so many of each command.")
+@click.option("--at", "calls", multiple=True, type=int, help="Only at this call; repeats a case.")
 @click.pass_obj
-def points(folder: Path, names: tuple[str, ...], actions: tuple[str, ...], points: int) -> None:
+def points(
+    folder: Path,
+    names: tuple[str, ...],
+    actions: tuple[str, ...],
+    points: int,
+    calls: tuple[int, ...],
+) -> None:
     """Kill a command, or fail its writes, at each call that changes a file."""
     went = Points(folder)
     problems: list[str] = []
@@ -41,7 +48,7 @@ def points(folder: Path, names: tuple[str, ...], actions: tuple[str, ...], point
                 continue
             start = time.monotonic()
             tally = None
-            for tally in went.go(SCENES[name], action, points):
+            for tally in went.go(SCENES[name], action, points, calls):
                 click.echo(
                     f"\r{name} {action}: {tally.points} of {tally.calls}", nl=False, err=True
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,10 @@ class Points:
             self.world.git(*MERGE)
             self.world.contents["merged"] = (self.world.work / FILE).read_bytes()
 
-    def go(self, scene: Scene, action: Action, most: int) -> Iterator[Tally]:
-        """Yield the tally after each point."""
+    def go(
+        self, scene: Scene, action: Action, most: int, at: Sequence[int] = ()
+    ) -> Iterator[Tally]:
+        """Yield the tally after each of ``most`` points, or each of the calls ``at``."""
         world, prepared = self.world, self._folder / f"prepared-{scene.name}"
         world.restore(self.template)
         scene.prepare(world)
@@ -60,7 +62,7 @@ class Points:
             raise BrokenError(f"{scene.name} fails without any fault: {clean.words}")
         tally = Tally(scene.name, action, clean.calls)
         world.longest = 0.0
-        for point in spread(clean.calls, most):
+        for point in at or spread(clean.calls, most):
             world.restore(prepared)
             tally.points += 1
             try:

@@ -159,7 +159,7 @@ class World:
         """Do what git says after a crash: remove its lock files."""
         for repository in (self.work / ".git", self.remote, self.other / ".git"):
             for lock in list(repository.rglob("*.lock")):
-                if "theta" not in lock.relative_to(repository).parts:
+                if lock.relative_to(repository).parts[0] != "theta":
                     lock.unlink()
 
     def commits(self, repository: Path) -> Iterator[tuple[str, str]]:
