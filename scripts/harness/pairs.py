@@ -47,7 +47,7 @@ def go(points: Points, first: Scene, second: Scene, most: int) -> Iterator[Tally
             tally.refused += any(statuses)
             world.remove_locks()
             first.again(world)
-            for check in (world.check_history, world.check_index, world.check_fsck):
+            for check in (world.check_history, world.check_fsck):
                 check()
         except (BrokenError, OSError, subprocess.TimeoutExpired) as problem:
             tally.problems.append(f"{tally.pair}, at call {at}: {problem}")

@@ -13,7 +13,8 @@ class Scene:
     """``command`` is run in the world that ``prepare`` made.
 
     ``again`` finishes the work after a fault, as a user would; ``ended`` says that all is done.
-    ``keeps_file``: the command has no business in the work tree's file.
+    ``keeps_file``: the command has no business in the work tree's file. ``is_remote``: it has some
+    on the remote, which a clone then shows.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Scene:
     again: Callable[[World], None]
     ended: Callable[[World], bool]
     keeps_file: bool = True
+    is_remote: bool = False
 
 
 def _write(key: str) -> Callable[[World], None]:
@@ -159,6 +161,7 @@ SCENES = {
             lambda world: (
                 world.git("rev-parse", "main") == world.git("rev-parse", "main", cwd=world.remote)
             ),
+            is_remote=True,
         ),
         Scene(
             "fetch",
@@ -167,6 +170,7 @@ SCENES = {
             _pull_again,
             _is_head("v5"),
             keeps_file=False,
+            is_remote=True,
         ),
         Scene(
             "gc",
