@@ -107,6 +107,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "gguf": "git_theta.formats.gguf:FORMAT",
         "onnx": "git_theta.formats.onnx:FORMAT",
         "hdf5": "git_theta.formats.hdf5:FORMAT",
+        "flax": "git_theta.formats.flax:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

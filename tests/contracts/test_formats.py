@@ -15,6 +15,7 @@ from git_theta.errors import ChangedError
 from git_theta.formats import scan
 from git_theta.testing.formats import FormatSuite, MemorySource, ShrunkSource
 from tests.support import checkpoints
+from tests.support.flax_files import flax_file
 from tests.support.hdf5_files import hdf5_file
 from tests.support.onnx_files import onnx_file
 
@@ -28,9 +29,10 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "gguf": lambda: checkpoints.gguf(ARRAYS),
     "onnx": lambda: onnx_file(ARRAYS),
     "hdf5": lambda: hdf5_file(ARRAYS),
+    "flax": lambda: flax_file(ARRAYS),
 }
 # Their files hold what only a framework writes: a pickle, a graph, checksums before the tensors.
-WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5"}
+WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5", "flax"}
 
 
 @cache

@@ -22,6 +22,7 @@ from git_theta.formats.pickle_opcodes import OPCODES
 from git_theta.formats.pickle_reader import read_pickle
 from git_theta.formats.torch_tensors import find_views
 from git_theta.testing.formats import MemorySource
+from tests.support.flax_files import flax_file
 from tests.support.formats import (
     MAX32,
     Record,
@@ -82,6 +83,7 @@ GGUF = gguf_file(
 )
 ONNX = model_proto(tensor_proto("w", 1, (2, 3), bytes(24)), tensor_proto("h", 16, (3,), bytes(6)))
 HDF5 = hdf5_file({"w": np.zeros((2, 3), "f4"), "b": np.ones(2, "f4")})
+FLAX = flax_file({"w": np.zeros((2, 3), "f4"), "b": np.ones(2, "f4")})
 LEGACY = legacy_file(
     dict_of({"w": tensor(_SHARED, (2, 2), (2, 1)), "view": tensor(b"h\x00", (2,), (1,), 2)}),
     [("0", 4, bytes(16))],
@@ -90,6 +92,7 @@ FILES = {
     "gguf": GGUF,
     "onnx": ONNX,
     "hdf5": HDF5,
+    "flax": FLAX,
     "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
@@ -100,7 +103,7 @@ FILES = {
 }
 FORMATS = {"legacy": "torch", "series": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
 OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
-OWN_NAMES |= {"onnx": "x.onnx", "hdf5": "x.h5"}
+OWN_NAMES |= {"onnx": "x.onnx", "hdf5": "x.h5", "flax": "x.msgpack"}
 
 
 def scanned(data: bytes, *names: str) -> Layout:

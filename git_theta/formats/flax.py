@@ -1,0 +1,121 @@
+"""Flax checkpoints: MessagePack maps in maps, with arrays as extensions.
+
+An array is an extension of type 1 (3 for a scalar) whose content is again MessagePack: the shape,
+the name of its dtype for numpy, and the bytes. Sources: ``flax/serialization.py`` in
+https://github.com/google/flax, and https://github.com/msgpack/msgpack/blob/master/spec.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype, element_count
+from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.errors import FormatError
+from git_theta.formats.checks import MAX_DIMENSIONS, MAX_INT, MAX_NAME, quote
+from git_theta.formats.msgpack import ARRAY, BINARY, EXTENSION, INTEGER, MAP, TEXT, Item, Reader
+from git_theta.formats.names import ROOT, Names, Trail
+from git_theta.formats.skeleton import skeleton_digest
+
+_ARRAY_TYPES = (1, 3)
+_DEEPEST = 256
+_DTYPES = {numpy: ours for ours, numpy in FRAMEWORK_NAMES.items()}
+
+
+class _Flax:
+    name = "flax"
+    suffixes = (".msgpack",)
+
+    def matches(self, source: Source) -> bool:
+        """Return whether it begins as a map with a text for a key."""
+        try:
+            reader = Reader(source)
+            whole = reader.item(0)
+            if whole.kind != MAP or not whole.number:
+                return False
+            return reader.item(whole.stop).kind == TEXT
+        except FormatError:
+            return False
+
+    def scan(self, source: Source) -> Layout:
+        """Return where the arrays lie. Raises ``FormatError``."""
+        if not self.matches(source):
+            raise FormatError("it does not begin as a map with a text for a key")
+        return Layout(self.name, tuple(_spans(Reader(source), source.size)))
+
+    def extras(self, source: Source) -> bytes:
+        """Return a digest of all other bytes."""
+        return skeleton_digest(source, self.scan(source).spans)
+
+    def checksums(self, source: Source) -> Sequence[Checksum]:
+        """Return none: the format has no checksums."""
+        return ()
+
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raise ``FormatError``: what is in no array is not understood."""
+        raise FormatError(
+            "arrays cannot be added to a Flax checkpoint, removed from it or given another shape",
+            hint="save all sides as safetensors, in which they can",
+        )
+
+
+FORMAT = _Flax()
+
+
+def _is_array(item: Item) -> bool:
+    return item.kind == EXTENSION and item.extension in _ARRAY_TYPES
+
+
+def _spans(reader: Reader, size: int) -> list[TensorSpan]:
+    """Return every array below the map that the file is, in order."""
+    names, spans, position = Names(), [], 0
+    # How many values a map or list has left, whether they have keys, and the way to it.
+    open_: list[tuple[int, bool, Trail]] = [(1, False, ROOT)]
+    while open_:
+        left, has_keys, trail = open_.pop()
+        if not left:
+            continue
+        open_.append((left - 1, has_keys, trail))
+        here = trail
+        if has_keys:
+            key = reader.item(position)
+            position = reader.end(key)
+            here = trail.below(reader.text(key, MAX_NAME) if key.kind == TEXT else str(left))
+        item = reader.item(position)
+        if item.kind in (MAP, ARRAY):
+            position = item.stop
+            if len(open_) > _DEEPEST:
+                raise FormatError(f"its maps are more than {_DEEPEST} deep")
+            open_.append((item.number, item.kind == MAP, here))
+            continue
+        if _is_array(item):
+            spans += _array(reader, item, here, names)
+        position = reader.end(item)
+    if position != size:
+        raise FormatError(f"{size - position} bytes follow its end")
+    return spans
+
+
+def _array(reader: Reader, item: Item, trail: Trail, names: Names) -> list[TensorSpan]:
+    parts = reader.item(item.start)
+    shape = reader.item(parts.stop)
+    if (parts.kind, parts.number, shape.kind) != (ARRAY, 3, ARRAY) or shape.number > MAX_DIMENSIONS:
+        raise FormatError(f"the array {quote(trail.name())} has no valid shape")
+    position, sizes = shape.stop, []
+    for _ in range(shape.number):
+        number = reader.item(position)
+        if number.kind != INTEGER or not 0 <= number.number < MAX_INT:
+            raise FormatError(f"the array {quote(trail.name())} has no valid shape")
+        sizes.append(number.number)
+        position = number.stop
+    named = reader.item(position)
+    data = reader.item(reader.end(named))
+    if named.kind != TEXT or data.kind != BINARY or data.stop != item.stop:
+        raise FormatError(f"the array {quote(trail.name())} has no bytes")
+    length = data.stop - data.start
+    kind = _DTYPES.get(reader.text(named, 64))
+    if kind is None or element_count(sizes) * dtype(kind).bits != 8 * length:
+        kind, sizes = "U8", [length]
+    if not length:
+        return []
+    return [TensorSpan(names.unique(trail.name()), kind, tuple(sizes), data.start, length)]
