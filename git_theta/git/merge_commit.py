@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
@@ -106,12 +106,15 @@ def held(repo: Repository, head: Head) -> Iterator[None]:
                 process.stdin.close()
 
 
-def tree_with(repo: Repository, tree: str, texts: dict[str, bytes]) -> str:
-    """``tree`` with other content for some files, their modes kept."""
+def tree_with(
+    repo: Repository, tree: str, texts: dict[str, bytes], removed: Iterable[str] = ()
+) -> str:
+    """``tree`` with other content for some files, their modes kept, and without others."""
     with TemporaryDirectory(dir=repo.theta_dir, prefix=".tmp-") as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         repo.git("read-tree", tree, env=env)
-        records = list(_records(repo, texts, env))
+        records = [f"0 {'0' * len(tree)}\t".encode() + encode(path) + b"\0" for path in removed]
+        records += _records(repo, texts, env)
         repo.write_index(b"".join(records), env)
         return decode(repo.git("write-tree", env=env)).strip()
 

@@ -26,17 +26,20 @@ from git_theta.git.merge_commit import (
 )
 from git_theta.git.merge_heads import Heads, merge_message
 from git_theta.git.merge_tree import MergedTree, merge_trees
+from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.cuts import INDEX, Recut, index_text
+from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import with_other_files
+from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, all_rules
-from git_theta.merge.rules.rules import as_behind
+from git_theta.merge.rules.rules import Rule, as_behind
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Prepared:
 
     ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
     adapters, by path. ``unseen`` are checkpoints that git would merge without asking our driver,
-    and wrongly.
+    and wrongly; ``removed`` are files of a model that is cut into others.
     """
 
     heads: Heads
@@ -58,6 +61,8 @@ class Prepared:
     conflicts: tuple[str, ...]
     files: dict[str, bytes]
     unseen: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_for_git(self) -> bool:
@@ -85,13 +90,16 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
         )
     repo = workspace.repo
     merged_tree = merge_trees(repo, heads, lambda file: Request(collect=file).environment())
+    recut = [] if heads.is_crossed else recuts(repo, _sides(heads), heads.base)
+    moved = {path for _, each in recut for files in (each.base, *each.sides) for path in files}
     rules = all_rules(request, repo)
     if heads.head not in heads.contributors:
         others = [head.name for head in heads.others]
         rules = [as_behind(rule, heads.head.name, others) for rule in rules]
     plans, conflicts = [], list(merged_tree.conflicts)
-    sides = [(head.name, head.commit) for head in heads.contributors]
     for path in _paths(repo, heads, merged_tree, request):
+        if path in moved:
+            continue
         with naming(path):
             versions = _versions(workspace, heads, path)
         if versions.base is None and merged_tree.contested.get(path):
@@ -100,11 +108,56 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             continue
         policy = policy_for("merge", rules, versions, request)
         plan = make_plan(versions, policy, workspace)
-        plans.append(with_other_files(plan, workspace, sides, heads.base))
+        plans.append(with_other_files(plan, workspace, _sides(heads), heads.base))
     files = _files(repo, merged_tree.tree, plans)
-    left = tuple(path for path in conflicts if path not in files)
-    unseen = tuple(sorted(_split_adapters(repo, heads) - merged_tree.contested.keys()))
-    return Prepared(heads, merged_tree.tree, tuple(plans), left, files, unseen)
+    for key, each in recut:
+        found = _plans_of(workspace, each, rules, request)
+        files |= _index(repo, heads, key, each, found)
+        plans += found
+    kept = {path for _, each in recut for path in each.paths}
+    gone = moved | {key + INDEX for key, _ in recut}
+    left = tuple(path for path in conflicts if path not in files and path not in gone)
+    unseen = kept | (_split_adapters(repo, heads) - merged_tree.contested.keys())
+    return Prepared(
+        heads,
+        merged_tree.tree,
+        tuple(plans),
+        left,
+        files,
+        unseen=tuple(sorted(unseen)),
+        removed=tuple(sorted(gone - kept - files.keys())),
+        notes=tuple(note for _, each in recut for note in each.notes),
+    )
+
+
+def _sides(heads: Heads) -> list[tuple[str, str]]:
+    return [(head.name, head.commit) for head in heads.contributors]
+
+
+def _plans_of(
+    workspace: Workspace, recut: Recut, rules: Sequence[Rule], request: Request
+) -> list[Plan]:
+    """Return a plan for each file of a model that branches cut differently."""
+    check_movable(recut)
+    plans, every = [], recut.versions()
+    for versions in every:
+        policy = policy_for("merge", rules, versions, request)
+        plan = make_plan(versions, policy, workspace)
+        plans.append(with_shards(plan, (each for each in every if each is not versions), workspace))
+    return plans
+
+
+def _index(
+    repo: Repository, heads: Heads, key: str, recut: Recut, plans: Sequence[Plan]
+) -> dict[str, bytes]:
+    """Return the index of the model's files by path, if the side whose cut it is has one."""
+    side = heads.contributors[recut.target]
+    before = repo.read_blob(f"{side.commit}:{key}{INDEX}")
+    places = {
+        plan.versions.path: [a.entry for a in plan.kept if isinstance(a.entry, TensorEntry)]
+        for plan in plans
+    }
+    return {key + INDEX: index_text(before, places)} if before else {}
 
 
 def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
@@ -179,13 +232,13 @@ def complete(
     """
     check_mergeable(prepared)
     repo = workspace.repo
-    texts, notes = dict(prepared.files), []
+    texts, notes = dict(prepared.files), list(prepared.notes)
     prepasses: Prepasses = {}
     for plan in prepared.plans:
         merged = merge_checkpoint(plan, workspace, prepasses)
         texts[plan.versions.path] = merged.text
         notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
-    tree = tree_with(repo, prepared.tree, texts)
+    tree = tree_with(repo, prepared.tree, texts, prepared.removed)
     heads = prepared.heads
     with held(repo, heads.head):
         check_ready(repo)

@@ -21,7 +21,7 @@ from git_theta.merge.planning.actions import Plan, Take
 from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import note_of, with_other_files
+from git_theta.merge.planning.shards import check_one_cut, note_of, with_other_files
 from git_theta.merge.planning.sources import adapter_of, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import all_rules, from_environment
@@ -62,16 +62,24 @@ def _drive(
     theirs = _theirs(doing, environ)
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
     versions = _versions(repo, texts, path, environ, theirs, base)
+    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
+    if doing == "merge" and _moved(versions):
+        check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo) if doing == "merge" else []
     policy = policy_for(doing, rules, versions, request)
     plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)
-    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     plan = with_other_files(plan, workspace, sides, base)
     merged = merge_checkpoint(plan, workspace)
     notes = (*note_of(plan), *(_replay_notes(plan) if doing == "replay" else ()))
     return replace(merged, notes=(*merged.notes, *notes))
+
+
+def _moved(versions: Versions) -> bool:
+    """Return whether the file has other tensors than before: they may be in another file now."""
+    files = [c.manifest for c in versions.contributors] + ([versions.base] if versions.base else [])
+    return len({frozenset(entry.name for entry in file.tensors) for file in files}) > 1
 
 
 def _replay_notes(plan: Plan) -> tuple[str, ...]:

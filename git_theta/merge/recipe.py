@@ -10,6 +10,7 @@ from git_theta.adapters import Fields
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.versions import Contributor, Versions, joined
 from git_theta.merge.rules.registry import strategy_named
@@ -37,10 +38,17 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
         "include_one_sided": policy.include_one_sided,
         "fallback_to_base": policy.fallback_to_base,
     }
-    shards = [_shard(each.versions) for each in plan.shards]
+    model = _model(plan, versions.recut) if versions.recut else None
+    shards = [] if model else [_shard(each.versions) for each in plan.shards]
     flags = {"allow_nan": policy.allow_nan, "widen": policy.widen}
-    optional = {"device": device, **flags, "shards": shards}
+    optional = {"device": device, **flags, "shards": shards, "model": model}
     return recipe | {key: value for key, value in optional.items() if value}
+
+
+def _model(plan: Plan, recut: Recut) -> dict[str, Any]:
+    """Return the row of a model that contributors cut into files differently: all of its files."""
+    hashes = [{path: m.hash for path, m in files.items()} for files in (recut.base, *recut.sides)]
+    return {"base": hashes[0], "contributors": hashes[1:], "scanned": bool(plan.shards)}
 
 
 def _shard(versions: Versions) -> dict[str, Any]:
@@ -133,7 +141,9 @@ def check_recipe(recipe: object) -> Recipe:
 
 def _check_crowd(recipe: Any) -> None:
     """Bound the memory of a replay: 20,000 times the same version took 3.2 GB."""
-    contributors, shards = len(recipe["contributors"]), len(recipe.get("shards", []))
+    contributors = len(recipe["contributors"])
+    files = recipe["model"]["contributors"] if "model" in recipe else []
+    shards = max([len(recipe.get("shards", [])), *map(len, files)])
     if contributors > _CONTRIBUTORS or contributors * shards > _FILES:
         raise MergeError(
             f"the recipe in the manifest names {contributors:,} contributors and {shards:,} other "
@@ -160,8 +170,22 @@ def _check_recipe(recipe: Any) -> None:
         _expect(row["version"], int)
         _expect(row["hyperparameters"], dict)
     _expect(recipe.get("device", ""), str)
+    if "model" in recipe:
+        _check_model(recipe["model"], len(recipe["contributors"]))
     for shard in recipe.get("shards", []):
         _check_shard(shard, len(recipe["contributors"]))
+
+
+def _check_model(model: Any, number: int) -> None:
+    _expect(model["scanned"], bool)
+    if len(model["contributors"]) != number:
+        raise ValueError
+    for files in (model["base"], *model["contributors"]):
+        _expect(files, dict)
+        for hash_ in files.values():
+            _expect(hash_, str)
+        if not files:
+            raise ValueError
 
 
 def _check_shard(shard: Any, number: int) -> None:

@@ -17,6 +17,7 @@ from git_theta.manifest import Manifest
 from git_theta.merge.compute.executor import Executed, execute
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.shards import with_shards
 from git_theta.merge.planning.versions import Contributor, Versions
@@ -107,7 +108,23 @@ def _make(workspace: Workspace, recipe: Recipe, archive: _Archive) -> tuple[Plan
     return plan, execute(plan, workspace)
 
 
+def _recut(recipe: Recipe, archive: _Archive) -> list[Versions]:
+    """Return the versions of the files of a model that contributors cut differently."""
+    model = recipe["model"]
+    base, *sides = (
+        {path: archive.find(hash_) for path, hash_ in files.items()}
+        for files in (model["base"], *model["contributors"])
+    )
+    names = tuple(row["name"] for row in recipe["contributors"])
+    return Recut(names, tuple(sides), base).versions()
+
+
 def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versions:
+    if "model" in recipe:
+        files = {each.path: each for each in _recut(recipe, archive)}
+        if recipe["path"] not in files:
+            raise MergeError("the recipe in the manifest is malformed")
+        return files[recipe["path"]]
     base: Mapping[str, Any] | None = recipe["base"]
     found = None
     if base and "recipe" in base:
@@ -130,6 +147,8 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
 
 def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:
     """Yield the versions of the model's other files, which a prepass read."""
+    if recipe.get("model", {}).get("scanned"):
+        yield from (each for each in _recut(recipe, archive) if each.path != recipe["path"])
     names = [row["name"] for row in recipe["contributors"]]
     for row in recipe.get("shards", []):
         kinds = row.get("statistics") or [{}] * len(names)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from git_theta.filters.deferred import checkout_deferred
 from git_theta.filters.stored_anew import as_manifests
-from git_theta.git import Repository, staging, worktree
-from git_theta.git.conflict import BASE, OURS, THEIRS, commits, sides, stages
+from git_theta.git import Repository, conflict, staging, worktree
+from git_theta.git.conflict import BASE, OURS, THEIRS, commits, stages
 from git_theta.git.operation import under_way
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
@@ -17,7 +17,7 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.groups import PROMPT
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import note_of, with_other_files
+from git_theta.merge.planning.shards import check_one_cut, note_of, with_other_files
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, all_rules
@@ -50,13 +50,14 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     texts = as_manifests(workspace, path, list(found.values()))
     found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
     versions = _versions(repo, path, found)
+    theirs, base = commits(repo)
+    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
+    check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo)
     plan = _plan(workspace, versions, rules, request)
     if plan.conflicts and ask:
         possible = _plan(workspace, versions, _ANY, request)
         plan = _plan(workspace, versions, [*ask(plan, possible), *rules], request)
-    theirs, base = commits(repo)
-    sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     plan = with_other_files(plan, workspace, sides, base)
     files = {} if plan.conflicts else _files(workspace, plan)
     merged = merge_checkpoint(plan, workspace)
@@ -88,7 +89,7 @@ def _plan(
 
 def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions:
     theirs, base = commits(repo)
-    names = sides(repo)
+    names = conflict.sides(repo)
     ancestor = version(stages.get(BASE), "the common ancestor")
     return Versions(
         (

@@ -21,6 +21,7 @@ from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.compute.output import Assembly, FileWriter, assemble
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
+from git_theta.merge.planning.versions import BASE
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def _engine(
 def _skeletons(plan: Plan) -> Iterator[Chunk]:
     versions = plan.versions
     for side in versions.sides:
-        yield from versions.manifest(side).skeleton
+        yield from versions.shell(side).skeleton
     if versions.base:
-        yield from versions.base.skeleton
+        yield from versions.shell(BASE).skeleton
 
 
 def _needed(plan: Plan) -> Iterator[Chunk]:

@@ -15,7 +15,7 @@ from git_theta.core.registry import Bytes
 from git_theta.errors import FormatError, MergeError
 from git_theta.manifest import Manifest, TensorEntry
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.versions import Entry
+from git_theta.merge.planning.versions import BASE, Entry
 
 Signature = tuple[object, ...]
 
@@ -93,15 +93,16 @@ class _Choice:
     def __init__(self, plan: Plan, skeleton: Callable[[Manifest], bytes]) -> None:
         self._plan = plan
         versions = plan.versions
-        self._sides = [_Version(c.manifest, skeleton) for c in versions.contributors]
-        base = versions.base
+        self._sides = [_Version(versions.shell(side), skeleton) for side in versions.sides]
+        base = versions.shell(BASE) if versions.base else None
+        self._there = [side for side in versions.sides if side not in versions.shells]
         # Extras of another format cannot be compared.
         alike = base is not None and base.format == self._sides[0].manifest.format
         self._base = _Version(base, skeleton) if base and alike else None
 
     def assembly(self) -> Assembly:
         wanted = {action.name: _signature(action.entry) for action in self._plan.kept}
-        fitting = [side for side, v in enumerate(self._sides) if v.structure() == wanted]
+        fitting = [side for side in self._there if self._sides[side].structure() == wanted]
         preferred, notes = self._preferred()
         usable = [side for side in preferred if side in fitting]
         if not usable:
@@ -116,9 +117,9 @@ class _Choice:
         before = self._base.extras if self._base else None
         changed = [side for side, found in enumerate(extras) if found != before]
         if not changed:
-            return list(range(len(extras))), ()
+            return self._there, ()
         winner = changed[0] if len({extras[side] for side in changed}) == 1 else 0
-        same = [side for side, found in enumerate(extras) if found == extras[winner]]
+        same = [side for side in self._there if extras[side] == extras[winner]]
         distinct = len({extras[side] for side in changed}) > 1
         return same, (self._note(winner),) if distinct else ()
 

@@ -6,14 +6,19 @@ largest, say) scans all of its files in a prepass: cutting a model otherwise cha
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from git_theta.errors import MergeError
+from git_theta import manifest
+from git_theta.core.messages import as_typed
+from git_theta.errors import ConflictError, MergeError
 from git_theta.git import Repository
+from git_theta.git.entries import Entry as EntryOfTree
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.cuts import INDEX, Recut, differ
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import method_lookup
 from git_theta.merge.planning.sources import contributor, version
@@ -39,6 +44,79 @@ def with_shards(plan: Plan, others: Iterable[Versions], workspace: Workspace) ->
         for each in alike
     )
     return replace(plan, shards=tuple(plans))
+
+
+def recuts(repo: Repository, sides: Sides, base: str) -> list[tuple[str, Recut]]:
+    """Return the models that branches cut into files differently, with a key each.
+
+    Those that one branch alone changed are left out: git takes its files.
+    """
+    found = []
+    rows = [files_by_model(repo, rev) for rev in (base, *(rev for _, rev in sides))]
+    for key in sorted({key for row in rows for key in row if len(row[key]) > 1}):
+        before, *after = (row.get(key, {}) for row in rows)
+        blobs = [{path: entry.blob for path, entry in files.items()} for files in (before, *after)]
+        if sum(each != blobs[0] for each in blobs[1:]) < 2 or not all(blobs):
+            continue
+        texts = [list(repo.manifests(files.values())) for files in (before, *after)]
+        if any(len(text) < len(blob) for text, blob in zip(texts, blobs, strict=True)):
+            continue  # a side does not store it with git-theta: the merge of that file says so
+        files = [{entry.path: manifest.parse(text) for entry, text in each} for each in texts]
+        if differ(files[0], files[1:]):
+            names = tuple(name for name, _ in sides)
+            found.append((key, Recut(names, tuple(files[1:]), files[0])))
+    return found
+
+
+def files_by_model(repo: Repository, rev: str) -> dict[str, dict[str, EntryOfTree]]:
+    """Return the files of each model in a commit, by a key that its cut does not change.
+
+    The key is the path of the model in one file. Files are known by an index beside them, or by
+    their names.
+    """
+    tree = {entry.path: entry for entry in repo.tree(rev)}
+    found: dict[str, dict[str, EntryOfTree]] = {}
+    for path, entry in tree.items():
+        found.setdefault(_key(path), {})[path] = entry
+    for path in [path for path in tree if path.endswith(INDEX)]:
+        folder, names = PurePosixPath(path).parent, _indexed(repo.read_blob(tree[path].blob))
+        files = {str(folder / name) for name in names} & tree.keys()
+        if files:
+            found[path.removesuffix(INDEX)] = {file: tree[file] for file in sorted(files)}
+    return found
+
+
+def _key(path: str) -> str:
+    found = _SHARD.fullmatch(PurePosixPath(path).name)
+    if found is None:
+        return path
+    return str(PurePosixPath(path).with_name(f"{found['model']}{found['suffix']}"))
+
+
+def _indexed(text: bytes | None) -> set[str]:
+    """Return the files that an index names: it is a stranger's."""
+    try:
+        names = set(json.loads(text or b"")["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()
+    return {name for name in names if isinstance(name, str)}
+
+
+def check_one_cut(repo: Repository, path: str, sides: Sides | None, base: str | None) -> None:
+    """Raise ``ConflictError`` where branches cut the model of ``path`` into files differently.
+
+    Git's merge driver sees one file at a time, in which moved tensors look deleted or added.
+    """
+    if sides is None or base is None:
+        return
+    for _, recut in recuts(repo, sides, base):
+        if any(path in files for files in (*recut.sides, recut.base)):
+            raise ConflictError(
+                "branches cut this model into files differently, and git merges file by file; "
+                "the file in the work tree is ours",
+                path=path,
+                hint=f"git merge --abort, then git theta merge {as_typed(sides[1][0])}",
+            )
 
 
 def with_other_files(

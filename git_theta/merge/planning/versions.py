@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from git_theta.adapters import Config, Fields, config_of
 from git_theta.core.layout import Alias
 from git_theta.manifest import Manifest, TensorEntry
+
+if TYPE_CHECKING:
+    from git_theta.merge.planning.cuts import Recut
 
 BASE = -1
 """The index of the common ancestor; contributors have the indices 0, 1, ..."""
@@ -49,13 +53,17 @@ class Versions:
     """All sides of a merge, ours first, and their common ancestor, if there is one.
 
     ``path`` is the checkpoint's, which rules can match. ``base_adapter`` is the ancestor's
-    ``Contributor.adapter``.
+    ``Contributor.adapter``. Where branches cut a model into files differently, ``recut`` is the
+    model, and ``shells`` has, by side, the manifest whose skeleton stands in for a file that the
+    side does not have.
     """
 
     contributors: tuple[Contributor, ...]
     base: Manifest | None
     path: str = ""
     base_adapter: Fields | None = None
+    shells: Mapping[int, Manifest] = field(default_factory=dict, repr=False)
+    recut: Recut | None = field(default=None, repr=False)
     _configs: dict[int, Config] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -73,6 +81,10 @@ class Versions:
         found = self.base if side == BASE else self.contributors[side].manifest
         assert found is not None, "nothing is taken from an ancestor that is not there"
         return found
+
+    def shell(self, side: int) -> Manifest:
+        """Return the checkpoint whose skeleton is that of a side."""
+        return self.shells.get(side) or self.manifest(side)
 
     def adapter(self, side: int) -> Fields | None:
         """Return the adapter's configuration on a side, or of the common ancestor (``BASE``)."""
