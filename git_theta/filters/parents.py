@@ -82,7 +82,7 @@ class KnownCheckpoints:
         return self._cache.of_text(text)
 
     def _in_head(self) -> list[Entry]:
-        head = self._repo.resolve("HEAD")
+        head = self._repo.head()
         if head and head != self._tracked[0]:
             files = {entry.path: entry for entry in self._repo.tree(head)}
             # By attribute first: other blobs may be large, and are not for us to read.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -50,49 +51,54 @@ class Batch:
 
     def peek(self, spec: str, length: int) -> Peeked | None:
         """Return what blob ``spec`` is, with its first ``length`` bytes; ``None`` without one."""
-        with self._lock:
-            try:
-                reader = self._ask(spec)
-                header = reader.readline()
-                kind, size = _parse(header)
-                if not header:
-                    raise EOFError
-                if kind is None:
-                    return None
-                head = reader.read(min(size, length))
-                self._skip(reader, size - len(head))
-            except (BrokenPipeError, EOFError) as error:
-                self.close()
-                raise GitError("git cat-file ended early", hint="git fsck") from error
-        return Peeked(header.split(b" ", 1)[0].decode(), size, head) if kind == "blob" else None
+        with self._talking():
+            name, kind, size, reader = self._begin(spec)
+            if kind is None:
+                return None
+            head = reader.read(min(size, length))
+            self._skip(reader, size - len(head))
+            return Peeked(name, size, head) if kind == "blob" else None
+
+    def name(self, spec: str) -> str | None:
+        """Return the id of what ``spec`` names, of any type; ``None`` when it is missing."""
+        with self._talking():
+            name, kind, size, reader = self._begin(spec)
+            if kind is None:
+                return None
+            self._skip(reader, size)
+            return name
 
     def load(self, name: str) -> tuple[str, bytes] | None:
         """Return type and content of an object, given by its id; ``None`` when it is missing."""
-        with self._lock:
-            try:
-                reader = self._ask(name)
-                kind, size = _parse(reader.readline())
-                return (kind, reader.read(size + 1)[:-1]) if kind else None
-            except (BrokenPipeError, EOFError) as error:
-                self.close()
-                raise GitError("git cat-file ended early", hint="git fsck") from error
+        with self._talking():
+            _, kind, size, reader = self._begin(name)
+            return (kind, reader.read(size + 1)[:-1]) if kind else None
 
     def _answer(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
         if "\n" in spec:
             return None
+        with self._talking():
+            return self._read(spec, limit, prefix)
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
         with self._lock:
             try:
-                return self._read(spec, limit, prefix)
+                yield
             except (BrokenPipeError, EOFError) as error:
                 self.close()
                 raise GitError("git cat-file ended early", hint="git fsck") from error
 
-    def _read(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
+    def _begin(self, spec: str) -> tuple[str, str | None, int, IO[bytes]]:
+        """Ask, and return the answer's id, type and size, and where its content follows."""
         reader = self._ask(spec)
         header = reader.readline()
         if not header:
             raise EOFError
-        kind, size = _parse(header)
+        return header.split(b" ", 1)[0].decode(errors="replace"), *_parse(header), reader
+
+    def _read(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
+        name, kind, size, reader = self._begin(spec)
         if kind is None:
             return None
         if kind != "blob" or size > limit:
@@ -104,7 +110,7 @@ class Batch:
             return None
         content = first + reader.read(size - len(first))
         reader.read(1)  # the line break after the content
-        return header.split(b" ", 1)[0].decode(), content
+        return name, content
 
     def _ask(self, spec: str) -> IO[bytes]:
         process = self._process or self._start()

@@ -36,6 +36,8 @@ class ObjectFiles:
         self.trash = Trash(self._objects)
         self._lock = Lock()
         self._unsynced: set[Path] = set()
+        # Folders whose names are durable.
+        self._durable: set[str] = set()
         self._started = False
 
     def path(self, oid: str) -> Path:
@@ -75,15 +77,23 @@ class ObjectFiles:
     def sync(self) -> None:
         """Make the names of all objects written so far durable.
 
-        One ``fsync`` per folder instead of one per object: 2,000 objects touch 256 folders.
+        One ``fsync`` per folder instead of one per object: 2,000 objects touch 256 folders. Of
+        400 files that are added each has its own, as git is given each manifest before it sends the
+        next file; only the names of folders, which seldom are new, are not synced each time.
         """
         with self._lock:
             folders, self._unsynced = self._unsynced, set()
-        if not folders:
-            return
-        for folder in [*sorted(folders), self._objects]:
+            is_new = not {folder.name for folder in folders} <= self._durable
+        for folder in sorted(folders):
             with suppress(FileNotFoundError):  # emptied and removed since
                 sync_path(folder)
+        if is_new:
+            with suppress(FileNotFoundError):
+                # Listed before: those are durable afterwards. Paths of 256 took 4 ms.
+                there = os.listdir(self._objects)  # noqa: PTH208
+                sync_path(self._objects)
+                with self._lock:
+                    self._durable.update(there)
 
     def _status(self, oid: str) -> os.stat_result | None:
         path = self.path(oid)
@@ -106,9 +116,12 @@ class ObjectFiles:
     def _target(self, oid: str) -> Path:
         """Return the path of an object to be written, whose name ``sync`` makes durable."""
         path = self.path(oid)
+        is_new = not path.parent.is_dir()
         with self._lock:
             first, self._started = not self._started, True
             self._unsynced.add(path.parent)
+            if is_new:
+                self._durable.discard(path.parent.name)
         if first:
             remove_stale(self._scratch, _STALE_SECONDS)
         return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from git_theta.core.hashes import Ref
 from git_theta.errors import CorruptObjectError, MissingObjectError, StoreError
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 from git_theta.store.activity import oldest
 from git_theta.store.soundness import check
 from tests.support.failures import (
@@ -96,6 +98,26 @@ class TestWrite:
         os.utime(old, (time.time() - 90_000, time.time() - 90_000))
         store.write([b"abc"])
         assert list(scratch.iterdir()) == [young]
+
+    def test_the_folder_of_folders_is_synced_for_new_ones_alone(
+        self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[Path] = []
+        monkeypatch.setattr(object_files, "sync_path", synced.append)
+        target = store.path(store.write([b"0"]).oid)
+        store.sync()
+        assert synced == [target.parent, target.parent.parent]
+        for _ in range(2):
+            synced.clear()
+            target.unlink()
+            store.write([b"0"])
+            store.sync()
+            assert synced == [target.parent]
+        shutil.rmtree(target.parent)
+        synced.clear()
+        store.write([b"0"])
+        store.sync()
+        assert synced == [target.parent, target.parent.parent]
 
     def test_sync_may_follow_anything(self, store: ObjectStore) -> None:
         store.sync()
@@ -471,6 +493,7 @@ import sys
 from pathlib import Path
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]) / "theta")
 kept = store.write([bytes(500_000)])
 try:
@@ -486,6 +509,7 @@ import subprocess, sys
 from pathlib import Path
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]) / "theta")
 kept = store.write([b"content"])
 store.close()
@@ -504,6 +528,7 @@ import subprocess, sys
 from pathlib import Path
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]) / "theta")
 kept = store.write([b"content"])
 store.close()
@@ -516,6 +541,7 @@ _WRITE_BIG_ONES = """
 import os, sys
 from pathlib import Path
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
 while True:
     store.write([os.urandom(8), bytes(64 << 20)])
@@ -525,6 +551,7 @@ _WRITE_THE_SAME = """
 import sys
 from pathlib import Path
 from git_theta.store import ObjectStore
+from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
 print("ready", flush=True)
 input()
