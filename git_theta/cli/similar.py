@@ -86,7 +86,7 @@ def _ranking(done: Similarities, limit: int | None) -> str:
     cells = [
         (
             _number(done.cosine(0, at)),
-            f"{done.norm(at):.3g}",
+            "-" if (norm := done.norm(at)) is None else f"{norm:.3g}",
             short_id(done.revisions[at].commit),
             done.revisions[at].name,
         )

@@ -105,8 +105,11 @@ class History:
 
     def manifest(self, commit: str, path: str) -> Manifest | None:
         """Return the manifest at ``path`` in ``commit``, if one is there."""
-        blob = self._repo.identify(f"{commit}:{path}")
+        blob = self._blob(commit, path)
         return self._read(blob) if blob else None
+
+    def _blob(self, commit: str, path: str) -> str | None:
+        return self._repo.identify(f"{commit}:{path}")
 
     def _parse(self, blob: str) -> Manifest | None:
         text = self._repo.read_blob(blob)
@@ -117,7 +120,7 @@ class History:
 
     def path_before(self, parent: str, commit: str, path: str) -> str:
         """Return where ``parent`` has the file that ``commit`` has at ``path``."""
-        if self._repo.identify(f"{parent}:{path}"):
+        if self._blob(parent, path):
             return path
         options = ("-r", "-M", "-z", "--name-status", "--diff-filter=R")
         fields = decode(self._repo.git("diff-tree", *options, parent, commit)).split("\0")
@@ -163,6 +166,8 @@ class History:
         """Return the tensors of ``new`` that ``old`` has, by name, and their names there."""
         if old is None:
             return {}
+        if old is new:  # the same blob, which most commits of a history leave as it is
+            return {name: name for name in tensors_of(new)}
         changed = {change.name: change for change in compare_tensors(old, new) if change.new}
         same = {name: name for name in tensors_of(new) if name not in changed}
         renamed = {

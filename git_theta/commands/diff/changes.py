@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.layout import Alias, natural_order
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 
@@ -26,6 +27,16 @@ class Tensor:
     def size(self) -> int:
         """Raw bytes of its storage."""
         return sum(chunk.length for chunk in self.chunks)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its bytes are its elements one after another, and all of them.
+
+        A manifest may say otherwise of what it names.
+        """
+        kind = dtype(self.dtype)
+        whole = kind.bits >= 8 and self.size == element_count(self.shape) * kind.bits // 8
+        return whole and self.view == (0, None)
 
     @property
     def content(self) -> tuple[object, ...]:

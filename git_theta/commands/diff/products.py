@@ -26,6 +26,9 @@ from git_theta.merge.planning.low_rank_names import DOWN, UP, Place, place_of
 
 Doubles = NDArray[np.float64]
 
+# Work on factors grows with the square of the rank: a stranger's may be of any.
+_MAX_RANK = 2048
+
 
 class Content(Protocol):
     """Where the raw bytes of chunks come from."""
@@ -111,6 +114,8 @@ def _pair(name: str, module: str, roles: dict[str, Tensor], config: Config) -> P
         return None
     if down.shape[0] != up.shape[1] or math.prod(up.shape[2:]) != 1:
         return None
+    if down.shape[0] > _MAX_RANK:
+        return None
     try:
         scale = config.scale_of(module, down.shape[0])
     except ThetaError:
@@ -121,7 +126,7 @@ def _pair(name: str, module: str, roles: dict[str, Tensor], config: Config) -> P
 def _is_matrix(tensor: Tensor) -> bool:
     return (
         is_number(tensor.dtype)
-        and tensor.view == (0, None)
+        and tensor.is_plain
         and len(tensor.shape) > 1
         and math.prod(tensor.shape) > 0
     )

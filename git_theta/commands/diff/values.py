@@ -151,7 +151,7 @@ def _figures(row: int, found: dict[int, Sums], samples: dict[int, Sample | None]
 def _sample(change: TensorChange) -> Sample | None:
     assert change.old
     assert change.new
-    if change.new.view != (0, None):
+    if not (change.old.is_plain and change.new.is_plain):
         return None
     return sample_of(change.new.shape, (change.old.dtype, change.new.dtype))
 

@@ -66,7 +66,7 @@ def refusal(change: TensorChange) -> str | None:
     if change.kind not in ("changed", "cast") or change.old is None or change.new is None:
         return f"it was {change.kind}"
     tensors = (change.old, change.new)
-    if not all(each.dtype in FORMATS and each.view == (0, None) for each in tensors):
+    if not all(each.dtype in FORMATS and each.is_plain for each in tensors):
         return f"its dtype is {change.new.dtype}"
     if len(change.new.shape) != 2 or min(change.new.shape) == 0:
         return "it is no matrix"
@@ -116,7 +116,7 @@ def change_norm(change: TensorChange, content: Content) -> float | None:
     old, new = change.old, change.new
     if old is None or new is None or old.shape != new.shape:
         return None
-    if not all(each.dtype in FORMATS and each.view == (0, None) for each in (old, new)):
+    if not all(each.dtype in FORMATS and each.is_plain for each in (old, new)):
         return None
     norm = float(np.linalg.norm(_difference(old, new, content)))
     return norm if math.isfinite(norm) else None

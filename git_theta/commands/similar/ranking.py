@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -49,14 +50,15 @@ class Similarities:
     products: Doubles
     is_exact: bool
 
-    def norm(self, at: int) -> float:
-        """Return the L2 norm of a task vector."""
-        return float(np.sqrt(max(0.0, self.products[at, at])))
+    def norm(self, at: int) -> float | None:
+        """Return the L2 norm of a task vector; ``None`` where it is too long for a number."""
+        norm = float(np.sqrt(max(0.0, self.products[at, at])))
+        return norm if math.isfinite(norm) else None
 
     def cosine(self, one: int, other: int) -> float | None:
-        """Return the cosine of two task vectors."""
-        lengths = self.norm(one) * self.norm(other)
-        if not lengths:
+        """Return the cosine of two task vectors; ``None`` where either has no length."""
+        lengths = (self.norm(one) or 0.0) * (self.norm(other) or 0.0)
+        if not lengths or not math.isfinite(lengths):
             return None
         return max(-1.0, min(1.0, float(self.products[one, other]) / lengths))
 
