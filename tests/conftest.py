@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import isolation
@@ -18,6 +19,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Torch's threads on a few numbers, waiting for each other on two busy cores: 42 s instead of
 # 2.6 s for a test of statistics. What depends on their number sets it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example that takes more than 0.2 s on a busy machine is no failure, and was one.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 # Modules of tests/git whose children (filters, hooks, commands) are measured for coverage: between
 # them they run everything that only children run. Measuring costs 0.1 s of processor time for each

@@ -21,7 +21,7 @@ class TestEncodings(EncodingSuite):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_survive(data: st.DataObject) -> None:
     encoding = registry.encoding_named(data.draw(st.sampled_from(NAMES)))
     kind = data.draw(st.sampled_from(TYPES))

@@ -146,7 +146,7 @@ def test_every_byte_wrong(name: str):
             scanned(data[:position] + bytes((wrong,)) + data[position + 1 :], own)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(FILES)),
     st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=8)), max_size=4),
@@ -159,7 +159,7 @@ def test_bytes_overwritten_anywhere(name: str, changes: list[tuple[int, bytes]])
     scanned(bytes(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_anything_as_a_file(data: bytes):
     scanned(data)
@@ -181,7 +181,7 @@ _ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.text(max_size=5), _ENTRY | _JSON, max_size=4))
 def test_any_json_as_a_header(header: dict):
     scanned(safetensors(header, bytes(30)), "x.safetensors")
@@ -198,7 +198,7 @@ _OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(_OPERATIONS)
 def test_any_opcodes_as_a_pickle(operations: list[bytes]):
     try:
@@ -207,7 +207,7 @@ def test_any_opcodes_as_a_pickle(operations: list[bytes]):
         return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(-(1 << 70), 1 << 70),
     st.lists(st.integers(-2, 1 << 63), max_size=3),
@@ -338,7 +338,7 @@ _LITERAL = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_LITERAL, st.integers(0, 4), st.integers(0, (1 << 16) - 1))
 def test_any_text_as_the_header_of_an_array(parts: list[str], version: int, length: int):
     text = "".join(parts).encode("utf-8", "replace")
@@ -373,7 +373,7 @@ def test_python_objects_in_an_array_are_not_run(tmp_path: Path):
     assert not marker.exists()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.binary(max_size=40), max_size=2),
     st.lists(st.integers(0, 1 << 64 - 1), max_size=3),

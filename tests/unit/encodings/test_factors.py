@@ -83,7 +83,7 @@ def test_fused_is_as_near_to_the_sum_as_a_matrix_routine(rank):
     assert rank > 1 or np.array_equal(got, (left @ right) * np.float32(2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(1, 6), st.sampled_from(Arithmetic),
     st.sampled_from(sorted(NUMPY)), st.integers(1, 2000),

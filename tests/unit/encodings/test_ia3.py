@@ -165,7 +165,7 @@ def test_given_factors_for_what_cannot_be_scaled():
     assert encode_with_scales(data, data, Geometry(dtype("I32"), (4, 4)), known) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 50), st.integers(1, 50), st.sampled_from([ROWS, COLUMNS]),
     st.sampled_from(FLOATS), st.integers(0, 9), st.integers(0, 50),
@@ -185,7 +185,7 @@ def test_whatever_it_takes_it_gives_back(rows, columns, axis, name, seed, noise)
     check(encode_with_scales(raw(actual), raw(base), shape, known), actual, base, name)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 500), st.sampled_from([0, 1]))
 def test_the_block_changes_no_bit(rows, columns, block, axis):
     base = gaussian((rows, columns), "BF16", rows).view(np.uint16)

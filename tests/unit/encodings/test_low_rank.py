@@ -270,7 +270,7 @@ def test_numbers_far_apart_come_back_or_are_refused(outlier):
         check(encoded, wide, old, "F64")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(8, 60), st.integers(8, 60), st.integers(1, 3), st.integers(0, 9),
     st.sampled_from(FLOATS), st.sampled_from([1e-3, 1.0, 1e4]), st.integers(0, 99),

@@ -44,7 +44,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(VALUES, st.sampled_from(PROTOCOLS))
 def test_plain_values_are_read(value: Any, protocol: int):
     assert read_pickle(pickle.dumps(value, protocol)) == plain(value)

@@ -222,7 +222,7 @@ _TENSORS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_TENSORS, st.randoms(use_true_random=False), st.binary(max_size=6))
 def test_any_well_formed_file_is_read(tensors, random, after):
     sizes = {"F32": 4, "BF16": 2, "U8": 1, "BOOL": 1, "C64": 8, "I16": 2}

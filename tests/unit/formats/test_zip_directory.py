@@ -182,7 +182,7 @@ def test_first_name(data: bytes, name: bytes | None):
     assert first_name(MemorySource(data)) == name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.text(max_size=5), st.binary(max_size=9), max_size=5),
     st.booleans(),

@@ -230,7 +230,7 @@ def test_patterns_are_shown_as_they_were_given(tmp_path):
     assert attributes.unescape("") == ""
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1), max_size=5

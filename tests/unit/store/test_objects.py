@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta.core.hashes import Ref
@@ -145,7 +145,6 @@ def damage(store: ObjectStore, oid: str, data: bytes) -> None:
 
 
 class TestRead:
-    @settings(deadline=None)  # a write waits for the disk
     @given(data=st.binary(min_size=1, max_size=200), cuts=st.tuples(st.integers(0), st.integers(0)))
     def test_any_range(
         self, tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: tuple[int, int]

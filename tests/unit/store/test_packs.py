@@ -46,7 +46,6 @@ def test_every_frame_is_where_its_ref_says(
     assert set(objects) == set(store.oids())
 
 
-@settings(deadline=None)
 @given(frames=FRAMES)
 def test_equal_calls_give_equal_objects(
     tmp_path_factory: pytest.TempPathFactory, frames: list[list[bytes]]

@@ -103,7 +103,7 @@ def test_versions_that_were_cut_into_other_chunks(merger):
     assert actions == {"a": "one-sided", "b": "unchanged", "c": "unchanged", "d": "unchanged"}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from("-abcd"), min_size=12, max_size=12))
 def test_every_mixture_of_changes(merger, words):
     """Each of four tensors is absent or holds one of four values, in base, ours and theirs."""

@@ -36,7 +36,7 @@ def wanted(units: list[LoraFactors]) -> Tensor:
     return sum(w * change(u) for w, u in zip(WEIGHTS, units, strict=True))  # type: ignore[return-value]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.5, 1.0, 4.0]))
 def test_concatenation_is_exact(seed: int, scale: float) -> None:
     units = adapters(seed)

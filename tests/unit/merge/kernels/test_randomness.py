@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 RUN = 1 << 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**63 - 1),
     name=st.text(st.characters(), max_size=20),

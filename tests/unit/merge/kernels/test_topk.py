@@ -17,7 +17,7 @@ from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.kernels.topk import ALL, NONE, MagnitudeThreshold, select
 from tests.support.merging import grid
 
-fast = settings(max_examples=25, deadline=None)
+fast = settings(max_examples=25)
 
 
 def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> MemoryModel:

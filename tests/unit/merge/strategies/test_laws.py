@@ -45,7 +45,7 @@ SAME_MASKS = ("a", "b")
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.lists(st.integers(1, 9), max_size=3).map(tuple)
-fast = settings(max_examples=8, deadline=None)
+fast = settings(max_examples=8)
 
 
 def bits_equal(first: Tensor, second: Tensor) -> bool:
