@@ -78,7 +78,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
             shutil.rmtree(repo.path)
             shutil.copytree(known[key] / "repo", repo.path, symlinks=True)
             shutil.copy(known[key] / "gitconfig", home / ".gitconfig")
-            repo.git("update-index", "-q", "--refresh")  # the copies are other files
+            repo.git("update-index", "-q", "--unmerged", "--refresh")  # the copies are other files
             return
         work()
         folder = tmp_path_factory.mktemp("once")

@@ -44,10 +44,14 @@ def branches(once, home, model) -> Repo:
 
 
 @pytest.fixture
-def conflict(branches) -> Repo:
+def conflict(once, home, branches) -> Repo:
     """On branch ``one``, in conflict with ``two``."""
-    branches.git("checkout", "-q", "one")
-    assert branches.process("merge", "two").returncode == 1
+
+    def work() -> None:
+        branches.git("checkout", "-q", "one")
+        assert branches.process("merge", "two").returncode == 1
+
+    once("conflict", home, branches, work)
     return branches
 
 
@@ -305,20 +309,20 @@ def test_nan_on_request(branches, theta):
     assert "the same bits" in ok(theta(branches, "replay"))
 
 
-def crossed(branches, theta) -> None:
+def crossed(branches: Repo) -> None:
     """Main and ``one``, each with the other's first commit merged into a second of its own."""
     branches.git("checkout", "-q", "main")
     commit(branches, file(w0=3))
     tips = [branches.git("rev-parse", name) for name in ("main", "one")]
     for name, other, shift in (("main", tips[1], 5), ("one", tips[0], 7)):
         branches.git("checkout", "-q", name)
-        ok(theta(branches, "merge", other, "--strategy", "average"))
+        branches.git("merge", "-q", "-s", "ours", other)
         commit(branches, file(w0=shift))
 
 
 def test_branches_that_merged_each_other_before(branches, theta):
     """Git makes one ancestor of several, so that only git can merge them."""
-    crossed(branches, theta)
+    crossed(branches)
     branches.git("checkout", "-q", "main")
     branch(branches, "third", file(w0=9))
     for args in (("one", "--all"), ("one", "third")):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load
 
+from git_theta import merge_state_dicts
 from tests.support import checkpoints
 from tests.support.branches import is_settled, recipe
 from tests.support.repo import Repo
 
-WHOLE = "model.safetensors"
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 BASE = checkpoints.tensors(rows=16, layers=4)
+METHOD = ("--strategy", "ties", "-p", "density=0.3")
 
 
 def tuned(seed: int, scale: float) -> dict[str, np.ndarray]:
@@ -24,33 +26,45 @@ def tuned(seed: int, scale: float) -> dict[str, np.ndarray]:
     }
 
 
-def files(arrays: dict[str, np.ndarray], split: bool) -> dict[str, bytes]:
-    if not split:
-        return {WHOLE: checkpoints.safetensors(arrays)}
+ONE, TWO = tuned(1, 0.01), tuned(2, 0.02)
+
+
+def files(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     first = {name: a for name, a in arrays.items() if name < "layer.2"}
     second = {name: a for name, a in arrays.items() if name >= "layer.2"}
     return dict(zip(PARTS, map(checkpoints.safetensors, (first, second)), strict=True))
 
 
 @pytest.fixture
-def whole_and_split(once, home, model):
-    """Branches one and two of a model in one file, and a second pair of it in two files."""
+def split(once, home, model):
+    """Main, and branches one and two, of a model in two files."""
 
     def work() -> None:
-        model.git("checkout", "-q", "-b", "start")
-        for split, kind in ((False, "whole"), (True, "split")):
-            model.git("checkout", "-q", "-B", kind, "start")
-            model.commit_files(files(BASE, split))
-            for number, name in enumerate(("one", "two"), 1):
-                model.git("checkout", "-q", "-b", f"{kind}-{name}", kind)
-                model.commit_files(files(tuned(number, 0.01 * number), split))
+        model.commit_files(files(BASE))
+        for name, arrays in (("one", ONE), ("two", TWO)):
+            model.git("checkout", "-q", "-b", name, "main")
+            model.commit_files(files(arrays))
+        model.git("checkout", "-q", "main")
 
-    once("whole and split", home, model, work)
+    once("split", home, model, work)
     return model
 
 
-def merged(repo: Repo, *paths: str) -> dict[str, np.ndarray]:
-    return {name: a for path in paths for name, a in load(repo.read(path)).items()}
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    """The merge of the whole model, in memory."""
+    base, *sides = ({n: torch.from_numpy(a) for n, a in d.items()} for d in (BASE, ONE, TWO))
+    merged = merge_state_dicts(base, sides, "ties", density=0.3)
+    return {name: tensor.numpy() for name, tensor in merged.items()}
+
+
+def check(repo: Repo, expected: dict[str, np.ndarray]) -> None:
+    merged = {name: a for path in PARTS for name, a in load(repo.read(path)).items()}
+    assert merged.keys() == expected.keys()
+    for name, array in merged.items():
+        np.testing.assert_array_equal(array, expected[name])
+    # Of each file, or each tensor, by itself it would be another merge.
+    assert any(np.array_equal(merged[name], BASE[name]) for name in merged)
 
 
 def ok(done) -> str:
@@ -59,45 +73,28 @@ def ok(done) -> str:
 
 
 @pytest.mark.parametrize("how", ["theta", "git", "several"])
-def test_a_strategy_that_looks_at_the_model_sees_all_of_its_files(whole_and_split, theta, how):
-    repo, method = whole_and_split, ("--strategy", "ties", "-p", "density=0.3")
-    results = []
-    for kind, paths in (("whole", (WHOLE,)), ("split", PARTS)):
-        repo.git("checkout", "-q", f"{kind}-one" if how != "several" else kind)
-        if how == "git":
-            repo.git("config", "theta.merge.strategy", "ties:density=0.3")
-            repo.git("merge", "-q", f"{kind}-two")
-        else:
-            others = (f"{kind}-one", f"{kind}-two")[how == "theta" :]
-            ok(theta(repo, "merge", *others, *method))
-        results.append(merged(repo, *paths))
-        assert is_settled(repo)
-        if kind == "split":
-            assert [shard["path"] for shard in recipe(repo, path=PARTS[0])["shards"]] == [PARTS[1]]
-            said = ok(theta(repo, "replay"))
-            assert said.count("the same bits") == 2
-    whole, split = results
-    assert whole.keys() == split.keys()
-    for name, array in whole.items():
-        np.testing.assert_array_equal(split[name], array)
-    # Per tensor it would be another merge.
-    assert sum(np.array_equal(whole[name], BASE[name]) for name in whole) > 0
+def test_a_strategy_that_looks_at_the_model_sees_all_of_its_files(split, theta, expected, how):
+    split.git("checkout", "-q", "main" if how == "several" else "one")
+    if how == "git":
+        split.git("config", "theta.merge.strategy", "ties:density=0.3")
+        split.git("merge", "-q", "two")
+    else:
+        ok(theta(split, "merge", *("one", "two")[how == "theta" :], *METHOD))
+    check(split, expected)
+    assert is_settled(split)
+    assert [shard["path"] for shard in recipe(split, path=PARTS[0])["shards"]] == [PARTS[1]]
+    assert ok(theta(split, "replay")).count("the same bits") == 2
 
 
-def test_resolving_sees_all_files_too(whole_and_split, theta):
-    repo = whole_and_split
-    results = []
-    for kind, paths in (("whole", (WHOLE,)), ("split", PARTS)):
-        repo.git("checkout", "-q", f"{kind}-one")
-        assert repo.process("merge", f"{kind}-two").returncode == 1
-        ok(theta(repo, "resolve", *paths, "--strategy", "ties", "-p", "density=0.3"))
-        repo.git("commit", "-q", "--no-edit")
-        results.append(merged(repo, *paths))
-    for name, array in results[0].items():
-        np.testing.assert_array_equal(results[1][name], array)
+def test_resolving_sees_all_files_too(split, theta, expected):
+    split.git("checkout", "-q", "one")
+    assert split.process("merge", "two").returncode == 1
+    ok(theta(split, "resolve", *PARTS, *METHOD))
+    split.git("commit", "-q", "--no-edit")
+    check(split, expected)
 
 
-def test_each_file_by_rules_of_its_own(once, home, model, theta):
+def test_each_file_by_rules_of_its_own(model, theta):
     """A name may be in two files, each of which another rule is for."""
     arrays = {"x": np.eye(4, dtype=np.float32), "y": np.ones((4, 4), np.float32)}
     for name, shift in (("main", 0), ("one", 1), ("two", 2)):
@@ -116,31 +113,29 @@ def test_each_file_by_rules_of_its_own(once, home, model, theta):
     model.git("checkout", "-q", "one")
     model.write(".theta.toml", rules.encode())
     ok(theta(model, "merge", "two"))
-    assert [
-        rule["hyperparameters"]["density"] for rule in recipe(model, path=PARTS[0])["rules"]
-    ] == [
-        0.5,
-        0.25,
-    ]
+    rules = recipe(model, path=PARTS[0])["rules"]
+    assert [rule["hyperparameters"]["density"] for rule in rules] == [0.5, 0.25]
     assert ok(theta(model, "replay")).count("the same bits") == 2
 
 
-def test_where_the_other_files_are_not_known_it_is_said(whole_and_split, theta):
+def test_where_the_other_files_are_not_known_it_is_said(split, theta):
     """Each branch with the other's first commit merged: no commit has what they have in common."""
-    repo = whole_and_split
-    tips = [repo.git("rev-parse", f"split-{name}") for name in ("one", "two")]
-    for name, other, seed in (("one", tips[1], 5), ("two", tips[0], 6)):
-        repo.git("checkout", "-q", f"split-{name}")
-        ok(theta(repo, "merge", other, "--strategy", "average"))
-        repo.commit_files(files(tuned(seed, 0.01), split=True))
-    said = ok(theta(repo, "merge", "split-one", "--strategy", "ties"))
+    tips = {}
+    for name, layer in (("left", "layer.0"), ("right", "layer.3")):
+        split.git("checkout", "-q", "-b", name, "main")
+        some = {tensor: a for tensor, a in ONE.items() if tensor.startswith(layer)}
+        tips[name] = split.commit_files(files(BASE | some))
+    for name, other, arrays in (("left", "right", ONE), ("right", "left", TWO)):
+        split.git("checkout", "-q", name)
+        split.git("merge", "-q", "-s", "ours", tips[other])
+        split.commit_files(files(arrays))
+    said = ok(theta(split, "merge", "left", "--strategy", "ties"))
     assert said.count("only this file of the model was scanned") == 2
-    assert "shards" not in recipe(repo, path=PARTS[0])
-    assert ok(theta(repo, "replay")).count("the same bits") == 2
+    assert "shards" not in recipe(split, path=PARTS[0])
+    assert ok(theta(split, "replay")).count("the same bits") == 2
 
 
-def test_what_looks_at_tensors_alone_knows_nothing_of_other_files(whole_and_split, theta):
-    repo = whole_and_split
-    repo.git("checkout", "-q", "split-one")
-    ok(theta(repo, "merge", "split-two", "--strategy", "ties", "-p", "scope=tensor"))
-    assert "shards" not in recipe(repo, path=PARTS[0])
+def test_what_looks_at_tensors_alone_knows_nothing_of_other_files(split, theta):
+    split.git("checkout", "-q", "one")
+    ok(theta(split, "merge", "two", "--strategy", "ties", "-p", "scope=tensor"))
+    assert "shards" not in recipe(split, path=PARTS[0])
