@@ -13,6 +13,11 @@ from git_theta.manifest.model import Chunk, Manifest, TensorEntry
 VERSION = 1
 PREFIX = b'{"git-theta":'
 MAGIC = PREFIX + b"%d," % VERSION
+ABOUT = (
+    "This stands for a model checkpoint that git-theta stores. To get the file: "
+    "pip install theta-vcs; git theta install; git theta checkout"
+)
+"""For people and programs that find a manifest where they look for a checkpoint."""
 
 # Limits that no honest manifest meets; they bound the work that a hostile one can ask for.
 MAX_BYTES = 256 << 20
@@ -43,7 +48,8 @@ def dump(manifest: Manifest) -> bytes:
 def header_line(header: tuple[str, int, str]) -> bytes:
     """Return the first line: format, size in bytes and identity of the file."""
     form, size, identity = header
-    return _line({"git-theta": VERSION, "format": form, "size": size, "hash": identity})
+    row = {"git-theta": VERSION, "about": ABOUT, "format": form, "size": size, "hash": identity}
+    return _line(row)
 
 
 def skeleton_line(chunks: Iterable[Chunk]) -> bytes:

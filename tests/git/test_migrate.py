@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import standalone_reader
 from tests.git.conftest import PROGRAM
-from tests.support import checkpoints, spec_reader
+from tests.support import checkpoints
 from tests.support.repo import Repo
 
 BASE = checkpoints.tensors(rows=128)
@@ -61,7 +62,7 @@ def files(repo: Repo, rev: str) -> dict[str, bytes]:
 def content(folder: Path, blob: str) -> bytes:
     text = Repo(folder).process("cat-file", "blob", blob).stdout
     if text.startswith(b'{"git-theta"'):
-        return spec_reader.rebuild(text, folder / ".git/theta/objects")
+        return standalone_reader.rebuild(text, folder / ".git/theta/objects")
     if text.startswith(b"version https"):
         oid = text.split(b"sha256:")[1][:64].decode()
         return (folder / ".git/lfs/objects" / oid[:2] / oid[2:4] / oid).read_bytes()

@@ -16,7 +16,7 @@ from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Geometry
-from tests.support.spec_reader import DECODERS, parse_frame
+from standalone_reader import DECODERS, parse_frame
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,16 @@ MANIFEST = Manifest(
     recipe={"strategy": "ties", "parameters": {"lambda": 1.0, "density": 0.2}, "parents": ["x"]},
 )
 
+ABOUT = (
+    "This stands for a model checkpoint that git-theta stores. To get the file: "
+    "pip install theta-vcs; git theta install; git theta checkout"
+)
 TEXT = (
-    '{"git-theta":1,"format":"torch","size":134217760,"hash":"' + FILE + '"}\n'
+    '{"git-theta":1,"about":"'
+    + ABOUT
+    + '","format":"torch","size":134217760,"hash":"'
+    + FILE
+    + '"}\n'
     '{"skeleton":[[20,"' + SKELETON + '",["' + PACK + '",300,0,120]]]}\n'
     '{"recipe":{"parameters":{"density":0.2,"lambda":1.0},"parents":["x"],"strategy":"ties"}}\n'
     '{"name":"emb\\u00e9dding.\\"weight\\"","dtype":"BF16","shape":[2,33554432],"gap":16,'
@@ -90,6 +98,7 @@ def test_magic() -> None:
 
 def test_the_smallest_manifest() -> None:
     empty = Manifest("opaque", 0, (), ())
-    text = f'{{"git-theta":1,"format":"opaque","size":0,"hash":"{NOTHING}"}}\n{{"skeleton":[]}}\n'
+    head = f'{{"git-theta":1,"about":"{ABOUT}","format":"opaque","size":0,"hash":"{NOTHING}"}}'
+    text = f'{head}\n{{"skeleton":[]}}\n'
     assert manifest.dump(empty) == text.encode()
     assert manifest.parse(text.encode()) == empty

@@ -11,6 +11,7 @@ import pytest
 
 from git_theta import manifest
 from git_theta.errors import ManifestError, UnsupportedVersionError
+from git_theta.manifest.text import ABOUT
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 # Of `rows()`: gap and number of chunks of each tensor with its chunks' hashes, then the skeleton's.
@@ -24,7 +25,7 @@ Rows = list[dict[str, Any]]
 def rows() -> Rows:
     """A sound manifest: two tensors, an alias and a recipe."""
     return [
-        {"git-theta": 1, "format": "safetensors", "size": 30, "hash": IDENTITY},
+        {"git-theta": 1, "about": ABOUT, "format": "safetensors", "size": 30, "hash": IDENTITY},
         {"skeleton": [[10, B, [C, 100]]]},
         {"recipe": {"strategy": "average"}},
         {

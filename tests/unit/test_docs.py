@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from git_theta.cli.app import COMMANDS, PLUMBING, cli
 from git_theta.core import registry, settings
-from tests.support.spec_reader import DECODERS, parse_frame
+from git_theta.manifest.text import ABOUT
+from standalone_reader import DECODERS, parse_frame
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -136,6 +137,11 @@ def test_the_frame_in_the_specification_decodes_as_it_says() -> None:
     raw = DECODERS[0](frame, b"")
     assert raw.hex(" ", 4) == "0000803f 00000040 00004040"
     assert blake3(raw).hexdigest() == frame.content
+
+
+def test_the_specification_has_the_text_that_manifests_begin_with() -> None:
+    after = SPEC.partition("<!-- about -->")[2]
+    assert after.split("```")[1].strip() == ABOUT
 
 
 def test_the_specification_has_a_section_for_every_encoding() -> None:
