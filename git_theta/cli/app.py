@@ -38,6 +38,7 @@ COMMANDS = {
     "similar": "Rank revisions by how much alike they changed.",
     "replay": "Do the merges of a commit again and compare the bits.",
     "fetch": "Download the objects that commits need.",
+    "fetch-file": "Download one file of a remote repository, without a clone.",
     "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
     "migrate": "Rewrite history between Git LFS, plain files and git-theta.",
