@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from git_theta.cli.text import print_json, printable
+from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands import whole_files
-from git_theta.core.messages import plural
+from git_theta.core.messages import as_typed, plural
+from git_theta.errors import UsageError
 from git_theta.git import Repository, attributes
 
 
 @click.command("track")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@click.option("--json", "as_json", is_flag=True, help="Print the tracked patterns as JSON.")
-def command(patterns: tuple[str, ...], as_json: bool) -> None:
+@click.option(
+    "--suggest", is_flag=True, help="Find files with tensors, and print patterns for them."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the patterns as JSON.")
+def command(patterns: tuple[str, ...], suggest: bool, as_json: bool) -> None:
     """Track the files that match PATTERN; without one, list patterns.
 
     Adds lines to .gitattributes in the current folder, below any line that would override them.
@@ -26,7 +31,13 @@ def command(patterns: tuple[str, ...], as_json: bool) -> None:
       git theta track "*.safetensors"
       git theta track "checkpoints/*.pt" "*.bin"
       git theta track
+      git theta track --suggest
     """
+    if suggest:
+        if patterns:
+            raise UsageError("--suggest looks for patterns and takes none")
+        _suggest(as_json)
+        return
     folder = Path()
     with Repository.discover() as repo:
         added = attributes.track(folder, patterns)
@@ -44,6 +55,25 @@ def command(patterns: tuple[str, ...], as_json: bool) -> None:
         click.echo("Next: git add .gitattributes, then the files")
     else:
         click.echo("\n".join(attributes.patterns(folder)))
+
+
+def _suggest(as_json: bool) -> None:
+    from git_theta.commands.suggestions import suggestions  # with numpy, 0.1 s
+
+    with Repository.discover() as repo:
+        rows = suggestions(repo)
+    if as_json:
+        print_json({"suggestions": [asdict(row) for row in rows]})
+        return
+    if not rows:
+        click.echo("No file of 64 KiB or more with tensors in it is untracked here.")
+        return
+    cells = [
+        (printable(row.pattern), str(row.files), human(row.size), ", ".join(row.formats))
+        for row in rows
+    ]
+    click.echo(table(("PATTERN", "FILES", "SIZE", "FORMAT"), cells, right=(1, 2)))
+    click.echo(f"\nNext: git theta track {' '.join(as_typed(row.pattern) for row in rows)}")
 
 
 def _remark(folder: Path, pattern: str) -> str:
