@@ -264,7 +264,7 @@ def merge_checkpoint(
         raise conflict_error(plan)
     with naming(plan.versions.path):
         done = execute(plan, workspace, prepasses)
-    return Merged(manifest.dump(_with_recipe(done, plan)), done.notes)
+    return Merged(manifest.dump(_with_recipe(done, plan)), (*plan.notes, *done.notes))
 
 
 def _with_recipe(done: Executed, plan: Plan) -> Manifest:

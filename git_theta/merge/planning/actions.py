@@ -177,7 +177,8 @@ class Plan:
     """An action for every parameter of any version.
 
     Where a strategy needs the whole model, ``shards`` are the plans of its other files, and
-    ``counted`` the parameters that are taken, as the strategy would merge them.
+    ``counted`` the parameters that are taken, as the strategy would merge them. ``notes`` are for
+    the user.
     """
 
     versions: Versions
@@ -185,6 +186,7 @@ class Plan:
     actions: tuple[Action, ...] = field(repr=False)
     shards: tuple[Plan, ...] = field(default=(), repr=False)
     counted: tuple[Merge, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def conflicts(self) -> list[Conflict]:

@@ -28,6 +28,8 @@ from git_theta.merge.planning.actions import (
 )
 from git_theta.merge.planning.groups import Group, Kind, groups
 from git_theta.merge.planning.policy import Policy
+from git_theta.merge.planning.renames import Near, Renames, doubled, explained, find_renames
+from git_theta.merge.planning.samples import are_near
 from git_theta.merge.planning.versions import (
     BASE,
     Digest,
@@ -52,23 +54,39 @@ def make_plan(
         workspace.storage.charge(entry.chunks)
         return reader.digest(entry)
 
-    return plan(versions, policy, digest, is_shard)
+    def near(one: manifest.TensorEntry, other: manifest.TensorEntry) -> bool:
+        chunks = [one.chunks[0], other.chunks[0]]
+        transfer.fetch(workspace, {ref.oid: ref.size for c in chunks for ref in c.chain})
+        workspace.storage.charge(chunks)
+        return are_near(one.dtype, *reader.read(chunks))
+
+    return plan(versions, policy, digest, is_shard, near)
 
 
-def plan(versions: Versions, policy: Policy, digest: Digest, is_shard: bool = False) -> Plan:
+def plan(
+    versions: Versions,
+    policy: Policy,
+    digest: Digest,
+    is_shard: bool = False,
+    near: Near = lambda one, other: False,
+) -> Plan:
     """Decide on every parameter; see ``parameter_versions`` for ``digest``.
 
-    A shard is a file of which strategies for other files may need to know. Raises ``MergeError``
-    for a rule that cannot be followed, whatever the tensors hold.
+    ``near`` is as in ``find_renames``. A shard is a file of which strategies for other files may
+    need to know. Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors
+    hold.
     """
     formats = {contributor.manifest.format for contributor in versions.contributors}
     if len(formats) > 1 or OPAQUE in formats:
-        found = [_whole(versions)]
+        found, renames = [_whole(versions)], Renames({})
     else:
-        found = parameter_versions(versions, digest)
+        renames = find_renames(versions, near)
+        found = parameter_versions(versions, digest, renames.names)
     decisions = [Decision(versions, policy, group) for group in groups(found)]
     actions = [action for decision in decisions for action in decision.actions()]
-    made = Plan(versions, policy, tuple(_untied(actions)))
+    actions = explained(_untied(actions), versions, renames.disputed)
+    notes = (*renames.notes, *doubled(actions, versions))
+    made = Plan(versions, policy, tuple(actions), notes=notes)
     if not (is_shard or made.needs_whole_model):
         return made
     merged = {action.name for action in made.merges}

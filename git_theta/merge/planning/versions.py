@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta.adapters import Config, Fields, config_of
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 BASE = -1
 """The index of the common ancestor; contributors have the indices 0, 1, ..."""
+
+NONE: Mapping[str, str] = {}
+"""No new names of tensors."""
 
 UNKNOWN: Fields = {}
 """Stands for an adapter's configuration that may exist, in a commit that is not known."""
@@ -132,15 +135,18 @@ class ParameterVersions:
         return tuple(side for side, own in enumerate(self.identities) if own == identity)
 
 
-def parameter_versions(versions: Versions, digest: Digest) -> list[ParameterVersions]:
+def parameter_versions(
+    versions: Versions, digest: Digest, names: Mapping[str, str] = NONE
+) -> list[ParameterVersions]:
     """Return every parameter of any version: ours in the order of the file, then the others.
 
     Those that only the ancestor has come last. ``digest`` returns the BLAKE3 hash of all bytes of
     a tensor. It is called only where versions cut a tensor into chunks of different lengths.
+    ``names`` are the result's, by the ancestor's, of tensors that a side renamed.
     """
     manifests = [contributor.manifest for contributor in versions.contributors]
-    tables = [entries(manifest) for manifest in manifests]
-    old = entries(versions.base) if versions.base else {}
+    tables = [renamed(entries(manifest), names) for manifest in manifests]
+    old = renamed(entries(versions.base), names) if versions.base else {}
     ordered = dict.fromkeys(name for table in (*tables, old) for name in table)
     return [_versions_of(name, old, tables, digest) for name in ordered]
 
@@ -149,6 +155,19 @@ def entries(manifest: Manifest) -> dict[str, Entry]:
     """Return the tensors and aliases of a checkpoint by name."""
     found: dict[str, Entry] = {entry.name: entry for entry in manifest.tensors}
     found.update((alias.name, alias) for alias in manifest.aliases)
+    return found
+
+
+def renamed(table: Mapping[str, Entry], names: Mapping[str, str]) -> Mapping[str, Entry]:
+    """Return tensors and tied names by their new ``names``."""
+    if not names:
+        return table
+    found: dict[str, Entry] = {}
+    for name, entry in table.items():
+        known: Entry = replace(entry, name=names.get(name, name))
+        if not isinstance(known, TensorEntry):
+            known = replace(known, of=names.get(known.of, known.of))
+        found[known.name] = known
     return found
 
 
