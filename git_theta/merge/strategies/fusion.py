@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _EPSILON = 1e-8
 
 
-@strategy(slicing="tensor", contributors=(2, 2), ordered=True, reproducible=False)
+@strategy(
+    paper="arXiv:2403.13257",
+    slicing="tensor",
+    contributors=(2, 2),
+    ordered=True,
+    reproducible=False,
+)
 def arcee_fusion(models: Sequence[Tensor]) -> Tensor:
     """Take from theirs what matters most, and the rest from ours.
 
@@ -36,11 +42,13 @@ def arcee_fusion(models: Sequence[Tensor]) -> Tensor:
     return (flat + (other - flat) * is_taken).reshape(ours.shape)
 
 
-@strategy(slicing="element", contributors=(2, 2), ordered=True)
+@strategy(paper="arXiv:2403.13257", slicing="element", contributors=(2, 2), ordered=True)
 def nearswap(
     models: Sequence[Tensor],
     *,
-    t: Annotated[float, Range(0, above=True), "differences up to this size are taken from theirs"],
+    t: Annotated[
+        float, Range(0, above=True), "differences up to this size are taken from theirs"
+    ] = 1e-3,
 ) -> Tensor:
     """Take from theirs what is near to ours, and move towards it the less the farther it is.
 
