@@ -29,7 +29,7 @@ _BYTES_PER_LANE = 400
 _FINE = 16
 _REST = 255
 _FLOATS_FROM = {"BF16": 7, "F16": 7, "F32": 23, "C64": 23, "F64": 52, "C128": 52}
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 14
 # Literals other than the smallest differences must stand for so many more of the words: they save
 # these a few bits each, and cost a look-up for every word.
 _LITERALS_GAIN = 1 / 64

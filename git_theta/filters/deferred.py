@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta import manifest, transfer
+from git_theta import manifest
 from git_theta.checkpoint import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
@@ -65,6 +65,8 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     """
     problems = list[ThetaError]()
     waiting = list(stubs(workspace, paths, problems.append))
+    from git_theta import transfer  # not needed by every filter: takes 12 ms to import
+
     problems += transfer.fetch_each(workspace, (stub.described for stub in waiting))
     done: list[str] = []
     notes: dict[str, CheckedOut] = {}

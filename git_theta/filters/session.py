@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from git_theta import manifest, transfer
+from git_theta import manifest
 from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
@@ -222,6 +222,8 @@ class Session:
         if request.can_delay:
             self._waiting[request.path] = described
             return None
+        from git_theta import transfer  # seldom needed: takes 12 ms to import
+
         transfer.fetch(self._workspace, described.objects())
         return self._restored(request.path, described)
 
@@ -260,6 +262,8 @@ class Session:
         """
         if not self._announced:
             self._announced = True
+            from git_theta import transfer
+
             for error in transfer.fetch_each(self._workspace, self._waiting.values()):
                 self._warn(error)  # each file that cannot be rebuilt will say so itself
             whole = [path for path, found in self._waiting.items() if self._is_here(found)]
