@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
+from git_theta.core.files import store_error
 from git_theta.errors import GitError
 from git_theta.git import command
 from git_theta.git.command import decode, encode
@@ -40,7 +41,10 @@ class ObjectWriter:
 
     def write(self, kind: str, content: bytes) -> str:
         """Write an object of type ``kind``, such as ``tree``; return its id."""
-        self._file.write_bytes(content)
+        try:
+            self._file.write_bytes(content)
+        except OSError as error:
+            raise store_error(error, self._file) from error
         return self.write_file(kind, self._file)
 
     def write_file(self, kind: str, file: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
+from git_theta.core.files import atomic_file
 from git_theta.git import command
 from git_theta.git.attributes import escape
 from git_theta.git.check_attr import CheckAttr, is_odd
@@ -33,8 +34,8 @@ class PathGlobs:
         names = decode(command.run(["git", "rev-parse", "--local-env-vars"])).split()
         env: dict[str, str | None] = {**dict.fromkeys(names), "GIT_ATTR_NOSYSTEM": "1"}
         command.run(["git", "init", "-q", "--bare", "--template=", "."], cwd=folder, env=env)
-        (folder / "info").mkdir(exist_ok=True)
-        (folder / "info" / "attributes").write_bytes(encode("".join(self._lines())))
+        with atomic_file(folder / "info" / "attributes", sync_content=False) as file:
+            file.write(encode("".join(self._lines())))
         self._asked = CheckAttr(folder, {**env, "GIT_DIR": str(folder)}, _ATTRIBUTE)
         self._stack.callback(self._asked.close)
         return self

@@ -78,7 +78,7 @@ class Import:
         text = self._repo.read_blob(new) if new else None
         if text is None:
             return None
-        objects = manifest.parse(text).objects()
+        objects = manifest.parse(text).objects() if text else {}
         if self._storage.unsound(objects):
             self._journal.forget(blob)
             return None

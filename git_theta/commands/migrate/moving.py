@@ -11,13 +11,11 @@ from git_theta.commands.migrate import backups, opening, work_tree
 from git_theta.commands.migrate.request import Outcome, Request
 from git_theta.commands.migrate.work_tree import Note, Pending
 from git_theta.core.files import atomic_file
-from git_theta.errors import GitError, ThetaError
+from git_theta.errors import GitError
 from git_theta.git import Repository, ref_updates
 from git_theta.git.command import decode
 from git_theta.git.ref_updates import RefChange
 from git_theta.workspace import Workspace
-
-_AGAIN = "run git theta migrate again, which finishes the work tree, or: git reset --hard"
 
 
 def move(
@@ -85,19 +83,15 @@ def _move(
     try:
         ref_updates.update(repo, changes, reason)
     except GitError as error:
-        note.remove()
+        if follows and repo.resolve("HEAD") != new:
+            note.remove()
         raise GitError(
             f"the refs could not be moved, and nothing was changed: {error.message}",
             details=error.details,
             hint="run the command again: what was converted is kept",
         ) from error
     if follows:
-        try:
-            work_tree.follow(workspace, old, new)
-        except ThetaError as error:
-            error.hint = _AGAIN
-            raise
-        note.remove()
+        work_tree.finish(workspace, note)
 
 
 def check_connected(repo: Repository, ids: Iterable[str]) -> None:

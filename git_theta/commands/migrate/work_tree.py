@@ -14,7 +14,7 @@ from pathlib import Path
 from git_theta import manifest
 from git_theta.core.files import atomic_file
 from git_theta.core.messages import plural
-from git_theta.errors import UsageError
+from git_theta.errors import ThetaError, UsageError
 from git_theta.filters.deferred import checkout_deferred
 from git_theta.git import Repository, merge_commit, worktree
 from git_theta.git.command import decode, encode
@@ -23,6 +23,10 @@ from git_theta.git.tracked import ATTRIBUTES
 from git_theta.workspace import Workspace
 
 _FILTERS = {"theta": "git theta install", "lfs": "git lfs install"}
+_AGAIN = (
+    "the branch has its new history, but the work tree could not follow: mend that, then run "
+    "git theta migrate again; or, which loses changes: git reset --hard"
+)
 _SHOWN = 3
 _HEAD = 64
 
@@ -124,7 +128,11 @@ def finish(workspace: Workspace, note: Note) -> bool:
             hint="git theta migrate import, there, finishes it",
         )
     if repo.resolve("HEAD^{commit}") == pending.new:
-        follow(workspace, pending.old, pending.new)
+        try:
+            follow(workspace, pending.old, pending.new)
+        except ThetaError as error:
+            error.hint = _AGAIN
+            raise
     note.remove()
     return True
 
