@@ -16,7 +16,7 @@ from git_theta.git import command as programs
 from git_theta.git.command import decode
 from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_configured
 from git_theta.git.merge_heads import find_heads
-from git_theta.merge.branches import Prepared, check_mergeable, complete, prepare
+from git_theta.merge.branches import Deleted, Prepared, check_mergeable, complete, prepare
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.rules.request import Request
 from git_theta.workspace import Workspace, open_workspace
@@ -37,6 +37,11 @@ _CROSSED = (
 @click.option(
     "--all", "include_one_sided", is_flag=True, help="Merge also what only one branch changed."
 )
+@click.option(
+    "--deleted",
+    type=click.Choice(["keep", "remove"]),
+    help="Keep or remove checkpoints that one branch deleted and another changed.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
@@ -50,6 +55,7 @@ def command(
     widen: bool,
     device: str | None,
     include_one_sided: bool,
+    deleted: Deleted | None,
     dry_run: bool,
     no_commit: bool,
     message: str | None,
@@ -77,7 +83,7 @@ def command(
         if not heads.others:
             _show(workspace, None, as_json)
             return
-        prepared = prepare(workspace, heads, request)
+        prepared = prepare(workspace, heads, request, deleted)
         if heads.is_crossed:
             click.echo(_CROSSED, err=True)
         _show(workspace, prepared, as_json)

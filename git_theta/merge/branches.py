@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
@@ -26,7 +26,7 @@ from git_theta.git.merge_commit import (
 )
 from git_theta.git.merge_heads import Heads, merge_message
 from git_theta.git.merge_tree import MergedTree, merge_trees
-from git_theta.manifest import TensorEntry
+from git_theta.manifest import TensorEntry, is_manifest
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
@@ -39,11 +39,14 @@ from git_theta.merge.planning.shards import recuts, with_other_files, with_shard
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, all_rules
-from git_theta.merge.rules.rules import Rule, as_behind
+from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
     from git_theta.merge.compute.engine import Prepasses
+
+
+Deleted = Literal["keep", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,14 @@ class Prepared:
         return is_left or self.heads.is_crossed or not self.plans
 
 
-def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
+def prepare(
+    workspace: Workspace, heads: Heads, request: Request, deleted: Deleted | None = None
+) -> Prepared:
     """Plan the merge.
 
-    Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors
-    where git is not to merge.
+    ``deleted`` is what becomes of checkpoints that one head deleted and another changed: without
+    it they are in conflict. Raises ``MergeError`` for a rule that cannot be followed, and for
+    several common ancestors where git is not to merge.
     """
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
@@ -106,18 +112,27 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
             continue
-        policy = policy_for("merge", rules, versions, request)
+        absent = {head.name for head in heads.contributors} - set(versions.names)
+        policy = policy_for("merge", [without(rule, absent) for rule in rules], versions, request)
         plan = make_plan(versions, policy, workspace)
         plans.append(with_other_files(plan, workspace, _sides(heads), heads.base))
+    lost = _deleted(repo, heads, conflicts) if deleted else {}
+    plans = [p for p in plans if deleted == "keep" or p.versions.path not in lost]
     files = _files(repo, merged_tree.tree, plans)
+    if deleted == "keep":
+        planned = {plan.versions.path for plan in plans}
+        files |= {path: text for path, text in lost.items() if path not in planned}
     for key, each in recut:
         found = _plans_of(workspace, each, rules, request)
         files |= _index(repo, heads, key, each, found)
         plans += found
     kept = {path for _, each in recut for path in each.paths}
     gone = moved | {key + INDEX for key, _ in recut}
-    left = tuple(path for path in conflicts if path not in files and path not in gone)
-    unseen = kept | (_split_adapters(repo, heads) - merged_tree.contested.keys())
+    settled = files.keys() | gone | lost.keys()
+    left = tuple(path for path in conflicts if path not in settled)
+    if deleted == "remove":
+        gone |= lost.keys()
+    unseen = kept | lost.keys() | (_split_adapters(repo, heads) - merged_tree.contested.keys())
     return Prepared(
         heads,
         merged_tree.tree,
@@ -128,6 +143,18 @@ def prepare(workspace: Workspace, heads: Heads, request: Request) -> Prepared:
         removed=tuple(sorted(gone - kept - files.keys())),
         notes=tuple(note for _, each in recut for note in each.notes),
     )
+
+
+def _deleted(repo: Repository, heads: Heads, conflicts: Sequence[str]) -> dict[str, bytes]:
+    """Return the checkpoints in conflict that a head deleted, with the text of one that has it."""
+    found = {}
+    for path in conflicts:
+        before = repo.read_blob(f"{heads.base}:{path}")
+        texts = [repo.read_blob(f"{head.commit}:{path}") for head in heads.contributors]
+        changed = [text for text in texts if text is not None and text != before]
+        if before and None in texts and changed and all(map(is_manifest, (before, *changed))):
+            found[path] = changed[0]
+    return found
 
 
 def _sides(heads: Heads) -> list[tuple[str, str]]:
@@ -260,5 +287,6 @@ def check_mergeable(prepared: Prepared) -> None:
     if prepared.conflicts:
         raise ConflictError(
             f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
-            hint="merge the branches one after another; nothing was changed",
+            hint="merge the branches one after another (--deleted keep or --deleted remove settles "
+            "checkpoints that one of them deleted); nothing was changed",
         )

@@ -702,3 +702,33 @@ def test_a_replay_that_gives_other_bits(branches, theta):
     done = theta(branches, "replay")
     assert done.returncode == 34
     assert f"{PATH}: 1 tensor with other bits: {FIRST}" in done.stdout
+
+
+@pytest.mark.parametrize("deleted", ["keep", "remove"])
+def test_a_checkpoint_that_one_of_three_branches_deleted(branches, theta, deleted):
+    """It could not be settled at all, and a weight for the branch that lacks it was refused."""
+    branches.git("checkout", "-q", "far")
+    branches.git("rm", "-q", PATH)
+    branches.git("commit", "-q", "-m", "without")
+    branches.git("checkout", "-q", "main")
+    typed = (
+        "one",
+        "two",
+        "far",
+        "--strategy",
+        "average",
+        "-p",
+        "weight.far=2",
+        "-p",
+        "weight.one=3",
+    )
+    done = theta(branches, "merge", *typed)
+    assert done.returncode == 36
+    assert "--deleted keep or --deleted remove settles" in done.stderr
+    assert is_settled(branches)
+    ok(theta(branches, "merge", *typed, "--deleted", deleted))
+    assert (branches.path / PATH).exists() == (deleted == "keep")
+    if deleted == "keep":
+        merged = load(branches.read(PATH))
+        np.testing.assert_allclose(merged[FIRST], BASE[FIRST] + 1, atol=1e-6)  # main has 0
+    assert branches.git("status", "--porcelain") == ""

@@ -14,7 +14,7 @@ This module imports no torch until a rule's hyperparameters are parsed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -129,6 +129,17 @@ def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
                 hint=f"name one of: {', '.join(others)}",
             )
     return rule
+
+
+def without(rule: Rule, names: Set[str]) -> Rule:
+    """Return the rule without the values of contributors that do not have the checkpoint."""
+    given = {
+        key: {name: number for name, number in value.items() if name not in names}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in rule.given.items()
+    }
+    return replace(rule, given=given) if names else rule
 
 
 def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:
