@@ -1,4 +1,4 @@
-"""What `git add` must not do in silence: settle a conflict by dropping the other side."""
+"""What git makes of merges without us: the other side dropped, and manifests merged as text."""
 
 from __future__ import annotations
 
@@ -48,4 +48,23 @@ def _warning(repo: Repository, path: str, command: str | None) -> MergeError:
         path=path,
         hint=f"if that is meant, go on; to merge them: {undo}, "
         f"git theta resolve {name} --strategy NAME",
+    )
+
+
+def octopus_error(path: str) -> MergeError:
+    """Return the warning for a manifest that git is about to merge as text."""
+    return MergeError(
+        "git merges several branches at once, and -s resolve, as lines of text",
+        path=path,
+        hint="git merge --abort, then git theta merge BRANCH...",
+    )
+
+
+def marker_error(path: str) -> MergeError:
+    """Return the error for what octopus merges and ``-s resolve`` made: they ask no driver."""
+    return MergeError(
+        "git merged the manifest as text and left conflict markers in it",
+        path=path,
+        hint=f"git theta resolve {as_typed(path)}, "
+        "or git merge --abort, then git theta merge BRANCH...",
     )

@@ -14,11 +14,10 @@ from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
-from git_theta.core.messages import as_typed
-from git_theta.errors import ManifestError, MergeError, ThetaError
+from git_theta.errors import ManifestError, ThetaError
 from git_theta.filters import as_it_is, deferred, unconverted
 from git_theta.filters.checked_out import is_untouched, received
-from git_theta.filters.conflicts import dropped_side
+from git_theta.filters.conflicts import dropped_side, marker_error, octopus_error
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.lfs_content import content_of, pieces_of
 from git_theta.filters.parents import KnownCheckpoints
@@ -86,7 +85,7 @@ class Session:
             yield text
             return
         if head.startswith(_MARKER) and manifest.PREFIX in head:
-            raise _marker_error(path)
+            raise marker_error(path)
         packets.push_back(head)
         if manifest.is_manifest(head):
             text = bytes(packets.take(manifest.MAX_BYTES + 1))
@@ -197,7 +196,7 @@ class Session:
             # `git am` and `git merge -s recursive` read what they merged before the index has it.
             self._given[request.path] = text
         if self._as_text:
-            self._warn(_octopus_error(request.path))
+            self._warn(octopus_error(request.path))
             return [text]  # git puts its merge, conflict markers and all, in the file's place
         if not self._workspace.storage.settings.smudge or self._is_for_our_driver(request.path):
             return [text]
@@ -217,9 +216,7 @@ class Session:
         if self._is_deferred(request, described):
             deferred.defer(self._workspace, request.path)
             return [text]
-        if self._is_here(described):
-            return self._restored(request.path, described)
-        if request.can_delay:
+        if request.can_delay and not self._is_at_hand(described):
             self._waiting[request.path] = described
             return None
         from git_theta import transfer  # seldom needed: takes 12 ms to import
@@ -266,15 +263,18 @@ class Session:
 
             for error in transfer.fetch_each(self._workspace, self._waiting.values()):
                 self._warn(error)  # each file that cannot be rebuilt will say so itself
-            whole = [path for path, found in self._waiting.items() if self._is_here(found)]
+            whole = [path for path, found in self._waiting.items() if self._is_at_hand(found)]
             if whole:
                 return whole
         self._announced = bool(self._waiting or self._broken)
         return [*self._waiting, *self._broken]
 
-    def _is_here(self, described: Manifest) -> bool:
-        size_of = self._workspace.store.size
-        return all(size_of(oid) == size for oid, size in described.objects().items())
+    def _is_at_hand(self, described: Manifest) -> bool:
+        """Return whether all objects are here, and may be decoded: git ends where they may not."""
+        size_of, limit = self._workspace.store.size, self._workspace.storage.settings.expand_limit
+        return excess(described) <= limit and all(
+            size_of(oid) == size for oid, size in described.objects().items()
+        )
 
     def delayed(self, path: str) -> Iterable[Buffer]:
         """Return a file that waited for its objects, or for the others since it cannot be had."""
@@ -284,21 +284,3 @@ class Session:
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
         return smudge(described, self._workspace.storage, path)
-
-
-def _octopus_error(path: str) -> MergeError:
-    return MergeError(
-        "git merges several branches at once, and -s resolve, as lines of text",
-        path=path,
-        hint="git merge --abort, then git theta merge BRANCH...",
-    )
-
-
-def _marker_error(path: str) -> MergeError:
-    """Octopus merges and ``-s resolve`` ask no merge driver: they merge manifests as lines."""
-    return MergeError(
-        "git merged the manifest as text and left conflict markers in it",
-        path=path,
-        hint=f"git theta resolve {as_typed(path)}, "
-        "or git merge --abort, then git theta merge BRANCH...",
-    )

@@ -271,6 +271,23 @@ def test_a_file_of_nearly_nothing_comes_back_when_the_user_says_so(model, theta)
     assert model.read("m.safetensors") == zeros
 
 
+@pytest.mark.parametrize("cloned", [True, False])
+def test_a_file_of_nearly_nothing_is_not_in_the_way_of_others(cloned, model, tmp_path):
+    zeros = checkpoints.safetensors({"w": np.zeros((1 << 22,), np.float32)})
+    model.commit_files({"a.safetensors": zeros, "b.safetensors": checkpoints.safetensors()})
+    model.git("config", "--global", "theta.expandLimit", "0")
+    here = tmp_path / "clone" if cloned else model.path
+    if cloned:
+        done = model.process("clone", "-q", str(model.path), str(here))
+    else:
+        for name in ("a.safetensors", "b.safetensors"):
+            (here / name).unlink()
+        done = model.process("checkout", "-f", "HEAD")
+    assert done.returncode != 0
+    assert b"a.safetensors: it costs as much" in done.stderr
+    assert (here / "b.safetensors").read_bytes() == checkpoints.safetensors()
+
+
 @pytest.mark.parametrize(("levels", "sound"), [(64, True), (65, False), (900, False)])
 def test_recipes_in_recipes(levels: int, sound: bool):
     chunk = Chunk(1, "a" * 64, (Ref("b" * 64, 9, 0, 9),))
