@@ -90,6 +90,8 @@ def remove_objects(repo: Repo) -> None:
 
 
 def test_branches_are_ranked_and_nothing_is_decoded_twice(history, theta_here):
+    history.git("tag", "same-as-code", "code")
+    history.git("branch", "same-as-math", "math")
     found = ranked(theta_here, history, "math", "--", PATH)
     assert found["base"] == history.git("rev-parse", "main")
     rows = {row["revision"]: row for row in found["others"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -27,20 +27,28 @@ class Revision:
 def find(repo: Repository, words: Sequence[str]) -> list[Revision]:
     """Return the first of ``words``, and those that the others name: revisions, or globs of refs.
 
-    Without others, all branches, remote ones too, and tags are meant. Raises ``UsageError`` for
-    what names nothing.
+    Without others, all branches, remote ones too, and tags are meant. Of several refs at one
+    commit the first counts, branches before others. Raises ``UsageError`` for what names nothing.
     """
     first, *others = words
     found = [Revision(first, revisions.commit_of(repo, first), True)]
     for word in others or ["*"]:
         if any(mark in word for mark in "*?["):
-            matching = [each for each in _refs(repo) if fnmatchcase(each.name, word)]
-            found += [each for each in matching if each not in found]
+            matching = _by_commit(each for each in _refs(repo) if fnmatchcase(each.name, word))
+            known = {each.commit for each in found}
+            found += [each for each in matching if each.commit not in known]
             if others and not matching:
                 raise UsageError(f"{word}: no branch or tag is called so", hint="git branch -a")
         else:
             found.append(Revision(word, revisions.commit_of(repo, word), True))
     return found
+
+
+def _by_commit(refs: Iterable[Revision]) -> list[Revision]:
+    found: dict[str, Revision] = {}
+    for each in refs:
+        found.setdefault(each.commit, each)
+    return [*found.values()]
 
 
 def _refs(repo: Repository) -> Iterator[Revision]:
