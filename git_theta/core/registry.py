@@ -108,6 +108,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "onnx": "git_theta.formats.onnx:FORMAT",
         "hdf5": "git_theta.formats.hdf5:FORMAT",
         "flax": "git_theta.formats.flax:FORMAT",
+        "pickle": "git_theta.formats.pickles:FORMAT",
     },
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",

@@ -124,10 +124,11 @@ def _dtype(descr: str) -> tuple[str | None, int]:
         return None, 0
     if kind == "U":
         size *= 4
-    return _named(kind, size, found["order"]) or descr, size
+    return element_name(kind, size, found["order"]) or descr, size
 
 
-def _named(kind: str, size: int, order: str) -> str | None:
+def element_name(kind: str, size: int, order: str) -> str | None:
+    """Return the dtype that NumPy calls ``<f4`` and so on, ``None`` where it is none of ours."""
     if order == ">" and size > 1:
         # Its bits are kept; as numbers they would be read, and merged, the wrong way round.
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from git_theta.formats.parts import LazyBytes
+
 
 class Pairs(list[Any]):
     """A dict: key, value, key, value, ... in the order of insertion, whatever the keys are."""
@@ -16,6 +18,13 @@ class Global(NamedTuple):
 
     module: str
     name: str
+
+
+class Raw(NamedTuple):
+    """Bytes of the pickle that are an argument: ``length`` from ``start``."""
+
+    start: int
+    length: int
 
 
 class Persistent:
@@ -45,7 +54,7 @@ class Machine:
 
     __slots__ = ("data", "marks", "memo", "position", "stack")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | LazyBytes) -> None:
         self.data = data
         self.position = 0
         self.stack: list[Any] = []

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from git_theta.errors import FormatError
-from git_theta.formats.pickle_machine import Global, Machine, Object, Pairs, Persistent
+from git_theta.formats.pickle_machine import Global, Machine, Object, Pairs, Persistent, Raw
 
 # The costs weigh the memory that an opcode takes, at most some 30 bytes per unit.
 _CONTAINER, _SCALAR = 4, 2
 _MAX_MEMO = 1 << 23
+_ARRAY = 64
 
 # Every handler takes the machine and the opcode's unsigned argument of fixed width (0 if none).
 _Handler = Callable[[Machine, int], None]
@@ -78,8 +79,9 @@ def _text(m: Machine, length: int) -> None:
 
 
 def _bytes(m: Machine, length: int) -> None:
+    # Only those of arrays are of any use.
+    m.stack.append(Raw(m.position, length) if length >= _ARRAY else b"")
     m.position += length
-    m.stack.append(b"")
 
 
 def _global(m: Machine, argument: int) -> None:

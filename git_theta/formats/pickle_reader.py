@@ -11,6 +11,7 @@ from typing import Any
 
 from git_theta.core.layout import Source
 from git_theta.errors import FormatError
+from git_theta.formats.parts import LazyBytes
 from git_theta.formats.pickle_machine import Machine
 from git_theta.formats.pickle_opcodes import OPCODES
 
@@ -26,7 +27,7 @@ _CUT_OFF = "its pickle is cut off or takes what it never put"
 def read_pickle(data: bytes) -> Any:
     """Return the pickled value: scalars, tuples, lists, and the inert values of ``pickle_machine``.
 
-    Sets are lists; bytes are empty, as nothing here needs their content. Containers may be shared
+    Sets are lists; bytes are empty or, from 64 on, a ``Raw`` place. Containers may be shared
     and may contain themselves. Raises ``FormatError``, also where the limits above are exceeded.
     """
     if len(data) > MAX_BYTES:
@@ -35,6 +36,21 @@ def read_pickle(data: bytes) -> Any:
         return _run(Machine(data))
     except IndexError:
         raise FormatError(_CUT_OFF) from None
+
+
+def read_source(source: Source) -> Any:
+    """Return the value of a file that is one pickle, as ``read_pickle`` does.
+
+    Only what is not long bytes is read. Raises ``FormatError``.
+    """
+    machine = Machine(LazyBytes(source))
+    try:
+        value = _run(machine)
+    except IndexError:
+        raise FormatError(_CUT_OFF) from None
+    if machine.position != source.size:
+        raise FormatError(f"{source.size - machine.position} bytes follow its pickle")
+    return value
 
 
 class PickleStream:

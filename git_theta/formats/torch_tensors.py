@@ -100,7 +100,7 @@ def find_views(root: Any, names: Names) -> Iterator[View]:
 def _inside(node: Any, states: list[Any], trail: Trail) -> Iterator[_Step]:
     for state in states:
         yield state, trail.below(None)
-    for segment, child in _children(node):
+    for segment, child in children(node):
         yield child, trail.below(segment)
 
 
@@ -128,7 +128,8 @@ def _wrapped(node: Any) -> tuple[Any, tuple[Any, ...]] | None:
     return None
 
 
-def _children(node: Any) -> Iterator[tuple[str | None, Any]]:
+def children(node: Any) -> Iterator[tuple[str | None, Any]]:
+    """Yield what a container or object holds, each with the step to it."""
     if type(node) is Pairs:
         yield from _values(node)
     elif isinstance(node, (list, tuple)):

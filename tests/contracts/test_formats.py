@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -30,9 +31,10 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "onnx": lambda: onnx_file(ARRAYS),
     "hdf5": lambda: hdf5_file(ARRAYS),
     "flax": lambda: flax_file(ARRAYS),
+    "pickle": lambda: pickle.dumps(ARRAYS),
 }
 # Their files hold what only a framework writes: a pickle, a graph, checksums before the tensors.
-WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5", "flax"}
+WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5", "flax", "pickle"}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -84,6 +85,7 @@ GGUF = gguf_file(
 ONNX = model_proto(tensor_proto("w", 1, (2, 3), bytes(24)), tensor_proto("h", 16, (3,), bytes(6)))
 HDF5 = hdf5_file({"w": np.zeros((2, 3), "f4"), "b": np.ones(2, "f4")})
 FLAX = flax_file({"w": np.zeros((2, 3), "f4"), "b": np.ones(2, "f4")})
+PICKLE = pickle.dumps({"w": np.zeros((2, 30), "f4"), "b": [np.ones(40, "f2")]})
 LEGACY = legacy_file(
     dict_of({"w": tensor(_SHARED, (2, 2), (2, 1)), "view": tensor(b"h\x00", (2,), (1,), 2)}),
     [("0", 4, bytes(16))],
@@ -93,6 +95,7 @@ FILES = {
     "onnx": ONNX,
     "hdf5": HDF5,
     "flax": FLAX,
+    "pickle": PICKLE,
     "legacy": LEGACY,
     "safetensors": SAFETENSORS,
     "torch": TORCH,
@@ -103,7 +106,7 @@ FILES = {
 }
 FORMATS = {"legacy": "torch", "series": "torch", "zip64": "torch", "npy": "numpy", "npz": "numpy"}
 OWN_NAMES = {"safetensors": "x.safetensors", "torch": "x.pt", "numpy": "x.npz", "gguf": "x.gguf"}
-OWN_NAMES |= {"onnx": "x.onnx", "hdf5": "x.h5", "flax": "x.msgpack"}
+OWN_NAMES |= {"onnx": "x.onnx", "hdf5": "x.h5", "flax": "x.msgpack", "pickle": "x.pkl"}
 
 
 def scanned(data: bytes, *names: str) -> Layout:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from git_theta.errors import FormatError
 from git_theta.formats import pickle_reader
-from git_theta.formats.pickle_machine import Global, Object, Pairs, Persistent
+from git_theta.formats.pickle_machine import Global, Object, Pairs, Persistent, Raw
 from git_theta.formats.pickle_reader import read_pickle
 from tests.support.formats import call, integer, list_of, pickled, text, tuple_of
 
@@ -70,8 +70,12 @@ def test_every_width(value: Any, protocol: int):
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_what_only_later_protocols_write(protocol: int):
-    value = [b"x" * 9, b"x" * 300, bytes(70_000), {1, 2}, frozenset((3, 4)), "end"]
+    value = [b"x" * 9, {1, 2}, frozenset((3, 4)), "end"]
     assert read_pickle(pickle.dumps(value, protocol)) == plain(value)
+    data = pickle.dumps([b"y" * 300, bytes(range(256)) * 300], protocol)
+    for raw, content in zip(read_pickle(data), (b"y" * 300, bytes(range(256)) * 300), strict=True):
+        assert type(raw) is Raw
+        assert data[raw.start : raw.start + raw.length] == content
     assert read_pickle(pickle.dumps(bytearray(9), 5)) == b""
     # Lengths of 8 bytes are for texts of 4 GiB; the opcodes take any length.
     assert read_pickle(pickled(b"\x8d" + struct.pack("<Q", 2) + b"hi")) == "hi"

@@ -73,7 +73,7 @@ def test_an_empty_file_is_opaque_without_a_warning():
 
 
 def test_what_nothing_recognises_is_opaque():
-    assert scan(MemorySource(b"ONNX"), "model.onnx") == (
+    assert scan(MemorySource(b"TFL3"), "model.tflite") == (
         Layout("opaque"),
         f"no format recognises it (known: {', '.join(registry.names('formats'))}). {WHOLE}",
     )
