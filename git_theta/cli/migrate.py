@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from git_theta.core.messages import plural, short_id
 from git_theta.workspace import open_workspace
 
 _SHOWN = 10
+_FEW = 5
 
 
 @click.group("migrate")
@@ -82,7 +84,7 @@ def import_(**options: Any) -> None:
     request = _request(options, _checkpoint_names())
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         outcome = migrate.run_import(workspace, request, complain)
-    _tell(outcome, request, "in git-theta")
+        _tell(outcome, request, "in git-theta", workspace.repo.remotes())
 
 
 @command.command("export")
@@ -103,7 +105,8 @@ def export(plain: bool, **options: Any) -> None:
     request = _request(options, ("*",), plain=plain)
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         outcome = migrate.run_export(workspace, request, complain)
-    _tell(outcome, request, "in Git" if plain else "in Git LFS")
+        where = "in Git" if plain else "in Git LFS"
+        _tell(outcome, request, where, workspace.repo.remotes())
 
 
 @command.command("undo")
@@ -131,7 +134,7 @@ def _checkpoint_names() -> tuple[str, ...]:
     return tuple(f"*{suffix}" for form in formats for suffix in form.suffixes)
 
 
-def _tell(outcome: Outcome, request: Request, where: str) -> None:
+def _tell(outcome: Outcome, request: Request, where: str, remotes: Sequence[str]) -> None:
     if not outcome.versions and not outcome.moved:
         click.echo("Nothing to migrate: no file in this history matches")
         return
@@ -148,21 +151,26 @@ def _tell(outcome: Outcome, request: Request, where: str) -> None:
     if outcome.signatures:
         click.echo(f"Dropped {plural(outcome.signatures, 'signature')}: what they signed is gone")
     if outcome.left:
-        names = ", ".join(map(_short, outcome.left[:_SHOWN]))
+        names = printable(", ".join(map(_short, outcome.left[:_SHOWN])))
         click.echo(f"Still with the old history: {names} (--everything takes branches and tags)")
     click.echo(f"Old and new commits: {outcome.map_file}")
     click.echo("To undo: git theta migrate undo")
-    _tell_next(outcome)
+    if remotes:
+        _tell_next(outcome, remotes[0])
 
 
-def _tell_next(outcome: Outcome) -> None:
+def _tell_next(outcome: Outcome, remote: str) -> None:
     names = [_short(name) for name in outcome.moved]
-    click.echo(f"To publish: git push --force-with-lease origin {' '.join(names[:_SHOWN])}")
+    to, refs = printable(shlex.quote(remote)), printable(" ".join(map(shlex.quote, names)))
+    if len(names) > _FEW:
+        refs = f"--all && git push --force {to} --tags"
+    click.echo(f"To publish: git push --force-with-lease {to} {refs}")
     branch = next((name for name in names if not name.startswith("tags/")), "BRANCH")
+    here, there = printable(shlex.quote(branch)), printable(shlex.quote(f"{remote}/{branch}"))
     click.echo(
         "Whoever has a clone of the old history, with git-theta installed: git fetch, then\n"
-        f"  git switch {branch} && git reset --hard origin/{branch}\n"
-        "  commits of their own: git rebase --onto origin/BRANCH OLD-COMMIT THEIR-BRANCH"
+        f"  git switch {here} && git reset --hard {there}\n"
+        f"  commits of their own: git rebase --onto {there} OLD-COMMIT THEIR-BRANCH"
     )
 
 

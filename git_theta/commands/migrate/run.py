@@ -33,7 +33,8 @@ def run_import(workspace: Workspace, request: Request, warn: Warn) -> Outcome:
         begun = opened(stack, workspace, request, THETA.name)
         repo, progress = begun.place.repo, workspace.storage.progress
         versions = to_import(repo, begun.tips, begun.globs)
-        fetch_missing(workspace.repo, versions.values(), progress)
+        remotes = [] if request.dry_run else repo.remotes()
+        fetch_missing(workspace.repo, versions.values(), remotes, progress)
         journal = Journal(None if request.dry_run else begun.folder / "import")
         progress.start("Importing", sum(2 * each.size for each in versions.values()))
         conversion = Import(begun.place, begun.writer, versions, journal, progress, warn)

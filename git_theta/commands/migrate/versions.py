@@ -85,14 +85,16 @@ def _pointer(text: bytes, version: Version) -> tuple[str, int]:
     )
 
 
-def fetch_missing(repo: Repository, versions: Iterable[Version], progress: Progress) -> None:
-    """Bring the LFS objects that ``versions`` need into git-lfs's storage.
+def fetch_missing(
+    repo: Repository, versions: Iterable[Version], remotes: Sequence[str], progress: Progress
+) -> None:
+    """Bring the LFS objects that ``versions`` need from ``remotes`` into git-lfs's storage.
 
     Raises ``MissingObjectError`` that names path and commit where one cannot be had.
     """
     needed = {version.oid: version for version in versions if version.oid and version.size}
     lfs, problems = Lfs(repo), list[ThetaError]()
-    for source in repo.remotes():
+    for source in remotes:
         lacking = _lacking(lfs, needed.values())
         if not lacking:
             return
@@ -128,6 +130,6 @@ def _absent(
         f"{plural(len(lacking), 'object')} of Git LFS {are} neither here nor on a remote; "
         "nothing was changed",
         details=[*names, *why],
-        hint=f"in a clone that has them: git lfs push --all {remote}; then run this again; "
-        "or --exclude those paths",
+        hint=f"git lfs fetch --all {remote}; or in a clone that has them: git lfs push --all "
+        f"{remote}; then run this again; or --exclude those paths",
     )
