@@ -52,6 +52,7 @@ def command(
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
+    allow_stale: bool,
     widen: bool,
     device: str | None,
     include_one_sided: bool,
@@ -75,7 +76,8 @@ def command(
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
-    request = request_of(strategy, parameters, rules, device, include_one_sided, allow_nan, widen)
+    flags = (include_one_sided, allow_nan, widen, allow_stale)
+    request = request_of(strategy, parameters, rules, device, *flags)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)

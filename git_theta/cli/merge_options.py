@@ -15,7 +15,7 @@ from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--strategy``, ``-p``, ``--rule``, ``--allow-nan``, ``--widen`` and ``--device``."""
+    """Add the options that choose strategies, allow what is refused, and choose a device."""
     options = (
         click.option(
             "--strategy", metavar="NAME", help="Merge tensors that several sides changed by NAME."
@@ -36,6 +36,11 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--allow-nan", is_flag=True, help="Merge tensors that have NaN in them."),
         click.option(
+            "--allow-stale",
+            is_flag=True,
+            help="Merge by statistics of another version of the model.",
+        ),
+        click.option(
             "--widen", is_flag=True, help="Merge tensors of different float dtypes in the wider."
         ),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
@@ -53,6 +58,7 @@ def request_of(
     include_one_sided: bool = False,
     allow_nan: bool = False,
     widen: bool = False,
+    allow_stale: bool = False,
 ) -> Request:
     """Return what the options ask for.
 
@@ -69,4 +75,4 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    return Request(tuple(here), include_one_sided, allow_nan, widen)
+    return Request(tuple(here), include_one_sided, allow_nan, widen, allow_stale)

@@ -32,6 +32,7 @@ def command(
     parameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
+    allow_stale: bool,
     widen: bool,
     device: str | None,
     interactive: bool,
@@ -49,7 +50,8 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    request = request_of(strategy, parameters, rules, device, allow_nan=allow_nan, widen=widen)
+    flags = (False, allow_nan, widen, allow_stale)
+    request = request_of(strategy, parameters, rules, device, *flags)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -110,9 +110,10 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 f"{row['version']}, which gave other results",
                 hint="install the version of git-theta, or of the strategy's package, that made it",
             )
-    sides = recipe["include_one_sided"], recipe["fallback_to_base"]
-    flags = (recipe.get(name, False) for name in ("allow_nan", "widen"))
-    return Policy(rules, lookup, *sides, *flags)
+    flags = {name: recipe[name] for name in ("include_one_sided", "fallback_to_base")}
+    flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen")}
+    # Whether statistics are fresh was decided when the merge was made.
+    return Policy(rules, lookup, **flags, allow_stale=True)
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:

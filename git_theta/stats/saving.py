@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from git_theta import formats, manifest
+from git_theta.checkpoint.model_hash import KEY, model_hash
+from git_theta.checkpoint.on_disk import FileContent
 from git_theta.core.files import FileSource, atomic_file
 from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.core.messages import as_typed
+from git_theta.core.settings import Settings
 from git_theta.errors import FormatError, UsageError, naming
 from git_theta.formats.safetensors import header
 from git_theta.stats.names import in_checkpoint
@@ -54,7 +57,7 @@ class Statistics:
         with naming(str(path)):
             named = sorted(self._named(layout).items())
         target = path.with_name(f"{path.stem}.{self.kind}.safetensors")
-        about = {"examples": str(self.examples), "statistic": self.kind}
+        about = {"examples": str(self.examples), "statistic": self.kind} | _model(path)
         with atomic_file(target) as file:
             file.write(header(about, [_span(name, tensor, dtype) for name, tensor in named]))
             for _, tensor in named:
@@ -92,6 +95,13 @@ class Statistics:
                 f"{list(tensor.shape)}",
                 hint="save the model that they were computed with",
             )
+
+
+def _model(path: Path) -> dict[str, str]:
+    """Return the hash of the checkpoint, by which a merge tells statistics of another version."""
+    with FileSource(path) as source:
+        found = model_hash(FileContent(source, path.name, Settings()).manifest)
+    return {KEY: found} if found else {}
 
 
 def _owners(layout: Layout) -> dict[str, str]:

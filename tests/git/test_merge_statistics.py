@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from git_theta import stats
+from tests.support import checkpoints
 from tests.support.branches import is_settled, recipe
 
 PATH, FISHER = "model.safetensors", "model.fisher.safetensors"
@@ -117,3 +118,18 @@ def test_rules_that_name_their_path_hold(classifiers):
     classifiers.git("merge", "-q", "two")
     merged = load(classifiers.read(FISHER))
     assert all(np.array_equal(merged[name], theirs[name]) for name in theirs)
+
+
+def test_statistics_of_another_version_of_the_model(classifiers, theta):
+    """The model was trained on, the Fisher information beside it was not computed again."""
+    trained = load(classifiers.read(PATH))
+    trained["weight"] = trained["weight"] + np.float32(1)
+    classifiers.commit_files({PATH: checkpoints.safetensors(trained)})
+    typed = ("merge", "two", "--strategy", "fisher")
+    done = theta(classifiers, *typed)
+    assert done.returncode == 34, done.stderr
+    assert "the fisher statistics of one were computed on another version" in done.stderr
+    assert "--allow-stale" in done.stderr
+    assert is_settled(classifiers)
+    ok(theta(classifiers, *typed, "--allow-stale"))
+    assert "the same bits" in ok(theta(classifiers, "replay"))

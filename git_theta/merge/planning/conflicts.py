@@ -112,6 +112,7 @@ def _remedy(plan: Plan) -> str:
     options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
     options += typed_options(policy.typed)
     flags = {"--allow-nan": policy.allow_nan, "--widen": policy.widen}
+    flags["--allow-stale"] = policy.allow_stale
     options += [flag for flag, is_set in flags.items() if is_set]
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")

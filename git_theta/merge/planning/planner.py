@@ -30,6 +30,7 @@ from git_theta.merge.planning.groups import Group, Kind, groups
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.renames import Near, Renames, doubled, explained, find_renames
 from git_theta.merge.planning.samples import are_near
+from git_theta.merge.planning.staleness import check_fresh
 from git_theta.merge.planning.versions import (
     BASE,
     Digest,
@@ -44,7 +45,10 @@ from git_theta.workspace import Workspace
 def make_plan(
     versions: Versions, policy: Policy, workspace: Workspace, is_shard: bool = False
 ) -> Plan:
-    """Decide on every parameter, reading the workspace's objects where needed; see ``plan``."""
+    """Decide on every parameter, reading the workspace's objects where needed; see ``plan``.
+
+    Raises ``MergeError`` for statistics of another version of the model, unless they are allowed.
+    """
     reader = Reader(workspace.storage)
 
     def digest(entry: manifest.TensorEntry) -> str:
@@ -60,7 +64,15 @@ def make_plan(
         workspace.storage.charge(chunks)
         return are_near(one.dtype, *reader.read(chunks))
 
-    return plan(versions, policy, digest, is_shard, near)
+    def skeleton(found: manifest.Manifest) -> bytes:
+        transfer.fetch(workspace, {ref.oid: ref.size for c in found.skeleton for ref in c.chain})
+        workspace.storage.charge(found.skeleton)
+        return reader.skeleton(found)
+
+    made = plan(versions, policy, digest, is_shard, near)
+    if not policy.allow_stale:
+        check_fresh(made, skeleton)
+    return made
 
 
 def plan(

@@ -33,7 +33,8 @@ class Policy:
     that one side alone changed are merged too. With ``fallback_to_base``, what would be a conflict
     is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross history
     is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
-    different float dtypes are merged in the wider one. ``typed`` are those of the rules that the
+    different float dtypes are merged in the wider one. With ``allow_stale``, statistics may be of
+    another version of the model. ``typed`` are those of the rules that the
     user typed, which a hint has to repeat.
     """
 
@@ -43,6 +44,7 @@ class Policy:
     fallback_to_base: bool = False
     allow_nan: bool = False
     widen: bool = False
+    allow_stale: bool = False
     typed: Sequence[Rule] = ()
 
 
@@ -63,6 +65,7 @@ def policy_for(
         operation == "ancestor",
         request.allow_nan,
         request.widen,
+        request.allow_stale,
         request.rules if operation == "merge" else (),
     )
 

@@ -34,6 +34,7 @@ class Request:
     include_one_sided: bool = False
     allow_nan: bool = False
     widen: bool = False
+    allow_stale: bool = False
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
@@ -44,6 +45,7 @@ class Request:
             "include_one_sided": self.include_one_sided,
             "allow_nan": self.allow_nan,
             "widen": self.widen,
+            "allow_stale": self.allow_stale,
             "collect": self.collect,
         }
         return {VARIABLE: json.dumps(wishes)}
@@ -78,9 +80,9 @@ def from_environment(environ: Mapping[str, str]) -> Request:
     try:
         wishes = json.loads(environ[VARIABLE])
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
-        flags = ("include_one_sided", "allow_nan", "widen")
-        one_sided, allow_nan, widen = (wishes[name] for name in flags)
-        return Request(rules, one_sided, allow_nan, widen, wishes["collect"])
+        names = ("include_one_sided", "allow_nan", "widen", "allow_stale")
+        flags: dict[str, bool] = {name: wishes[name] for name in names}
+        return Request(rules, **flags, collect=wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"
