@@ -26,7 +26,8 @@ class BackgroundCommits:
         self._branch = branch
         # Before the program changes its folder.
         self._repo = Path(repo).absolute()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="git-theta-commit")
+        # Begun when it is needed: strategies that start processes pickle callbacks.
+        self._pool: ThreadPoolExecutor | None = None
         self._pending: list[Future[str | None]] = []
 
     def submit(self, files: Callable[[], Mapping[StrPath, StrPath]], message: str) -> None:
@@ -37,6 +38,7 @@ class BackgroundCommits:
         stack = ExitStack()
         try:
             sources = open_sources(stack, files())
+            self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="git-theta-commit")
             work = self._pool.submit(self._commit, stack, sources, message)
         except Exception as error:  # a training that took days is worth more than a commit
             stack.close()

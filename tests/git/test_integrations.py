@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,9 @@ def test_a_trainer_commits_each_checkpoint_to_the_branch_of_the_run(model: Repo,
 def test_a_trainer_goes_on_without_git(tmp_path, caplog) -> None:
     from git_theta.integrations.transformers import CommitCallback
 
-    train(tmp_path / "out", CommitCallback(repo=tmp_path, branch="runs/a"))
+    callback = CommitCallback(repo=tmp_path, branch="runs/a")
+    # As strategies that start processes hand it over.
+    train(tmp_path / "out", pickle.loads(pickle.dumps(callback)))
     assert (tmp_path / "out/checkpoint-4").is_dir()
     told = [record.getMessage() for record in caplog.records if "git_theta" in record.name]
     assert len(told) == 2
