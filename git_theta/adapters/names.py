@@ -66,12 +66,12 @@ class Names:
         if renamed in self.parameters:
             return renamed
         if renamed != wanted:
-            raise self._error(wanted, f"no parameter is called {renamed}", [])
+            raise self._error(wanted, f"no tensor is called {renamed}", [])
         ends = [name for name in self.parameters if _ends_alike(name, wanted)]
         if len(ends) > 1:
-            raise self._error(wanted, f"{wanted} may be any of several parameters", ends)
+            raise self._error(wanted, f"{wanted} may be any of several tensors", ends)
         if not ends:
-            raise self._error(wanted, f"the checkpoint has no parameter for {wanted}", [])
+            raise self._error(wanted, f"the checkpoint has no tensor for {wanted}", [])
         return ends[0]
 
     def _rename(self, wanted: str) -> str:

@@ -60,7 +60,7 @@ def _indices(name: str, indices: Stored, parameter: Parameter) -> NDArray[np.int
         raise FormatError(f"{name}{_INDICES} is not a vector of int64")
     flat = indices.words.view("<i8")
     if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < count:
-        raise UsageError(f"{name}{_INDICES} goes beyond the {count} elements of the parameter")
+        raise UsageError(f"{name}{_INDICES} goes beyond the {count} elements of the tensor")
     if np.unique(flat).size != flat.size:
         raise FormatError(f"{name}{_INDICES} names an element twice")
     return flat

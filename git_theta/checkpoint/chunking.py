@@ -108,7 +108,7 @@ def _span_chunks(
 
 
 def geometries(manifest: Manifest) -> Iterator[tuple[Chunk, Geometry]]:
-    """Each chunk with the geometry that it was encoded in."""
+    """Yield each chunk with the geometry that it was encoded in."""
     for chunk in manifest.skeleton:
         yield chunk, _SKELETON_GEOMETRY
     for entry in manifest.tensors:

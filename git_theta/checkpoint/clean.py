@@ -53,8 +53,8 @@ def clean(
     """Store the file ``source``, called ``name``, and describe it; see ``store``."""
     layout, warning = formats.scan(source, name)
     storage.progress.start(f"storing {name}", source.size)
-    described = store(SourceStream(source), layout, storage, parents, suggestions)
-    return Cleaned(described, warning)
+    manifest = store(SourceStream(source), layout, storage, parents, suggestions)
+    return Cleaned(manifest, warning)
 
 
 def store(

@@ -49,7 +49,7 @@ _CROSSED = (
 def command(
     branches: tuple[str, ...],
     strategy: str | None,
-    parameters: tuple[str, ...],
+    hyperparameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
     allow_stale: bool,
@@ -77,7 +77,7 @@ def command(
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
     flags = (include_one_sided, allow_nan, widen, allow_stale)
-    request = request_of(strategy, parameters, rules, device, *flags)
+    request = request_of(strategy, hyperparameters, rules, device, *flags)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)

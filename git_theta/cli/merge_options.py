@@ -22,7 +22,7 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "-p",
-            "parameters",
+            "hyperparameters",
             multiple=True,
             metavar="KEY=VALUE",
             help="Set a hyperparameter; KEY.BRANCH=VALUE is for one branch.",
@@ -52,7 +52,7 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def request_of(
     strategy: str | None,
-    parameters: Sequence[str],
+    hyperparameters: Sequence[str],
     rules: Sequence[str],
     device: str | None,
     include_one_sided: bool = False,
@@ -64,14 +64,14 @@ def request_of(
 
     ``device`` is set for this process and those that it starts.
     """
-    if parameters and strategy is None:
+    if hyperparameters and strategy is None:
         raise UsageError(
-            f"-p {parameters[0]} without --strategy",
+            f"-p {hyperparameters[0]} without --strategy",
             hint="--rule 'GLOB=NAME:KEY=VALUE' sets the hyperparameters of a rule",
         )
     if device is not None:
         os.environ["GIT_THETA_DEVICE"] = device
-    given = parse_values(parameters)
+    given = parse_values(hyperparameters)
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))

@@ -29,7 +29,7 @@ _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup fal
 def command(
     paths: tuple[str, ...],
     strategy: str | None,
-    parameters: tuple[str, ...],
+    hyperparameters: tuple[str, ...],
     rules: tuple[str, ...],
     allow_nan: bool,
     allow_stale: bool,
@@ -51,7 +51,7 @@ def command(
       git theta resolve model.safetensors --interactive
     """
     flags = (False, allow_nan, widen, allow_stale)
-    request = request_of(strategy, parameters, rules, device, *flags)
+    request = request_of(strategy, hyperparameters, rules, device, *flags)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -43,10 +43,10 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
       git theta show HEAD~2:model.safetensors --json
     """
     with Repository.discover() as repo:
-        described = read_checkpoint(repo, checkpoint)
+        manifest = read_checkpoint(repo, checkpoint)
         store = ObjectStore(repo.theta_dir)
-        rows, rest = tensor_rows(described, store), skeleton_row(described, store)
-        bases = _bases(repo, described, tensor) if tensor is not None else []
+        rows, rest = tensor_rows(manifest, store), skeleton_row(manifest, store)
+        bases = _bases(repo, manifest, tensor) if tensor is not None else []
         may_differ = ":" not in checkpoint and differs(repo, checkpoint)
     chosen = [row for row in rows if tensor in (None, row.name)]
     if tensor is not None and not chosen:
@@ -57,17 +57,17 @@ def command(checkpoint: str, tensor: str | None, as_json: bool) -> None:
     if may_differ:
         click.echo(f"{printable(checkpoint)}: {_OTHER}", err=True)
     if as_json:
-        print_json(_document(described, chosen) | ({"bases": bases} if tensor else {}))
+        print_json(_document(manifest, chosen) | ({"bases": bases} if tensor else {}))
         return
     if tensor is None:
-        click.echo(_summary(described, rows, rest))
+        click.echo(_summary(manifest, rows, rest))
     click.echo(_table([*chosen, rest] if tensor is None else chosen))
     for base in bases:
         click.echo(f"\nencoded against {_place(base)}")
 
 
-def _bases(repo: Repository, described: Manifest, name: str) -> list[dict[str, str | None]]:
-    found = (entry for entry in described.tensors if entry.name == name)
+def _bases(repo: Repository, manifest: Manifest, name: str) -> list[dict[str, str | None]]:
+    found = (entry for entry in manifest.tensors if entry.name == name)
     return [asdict(base) for entry in found for base in base_tensors(repo, entry)]
 
 
@@ -76,22 +76,22 @@ def _place(base: dict[str, str | None]) -> str:
     return f"{printable(base['name'] or '')} of {printable(base['path'] or '')} in {at}"
 
 
-def _document(described: Manifest, rows: Sequence[TensorRow]) -> dict[str, object]:
+def _document(manifest: Manifest, rows: Sequence[TensorRow]) -> dict[str, object]:
     return {
-        "format": described.format,
-        "size": described.size,
-        "hash": described.hash,
+        "format": manifest.format,
+        "size": manifest.size,
+        "hash": manifest.hash,
         "max_depth": max((row.depth for row in rows), default=0),
         "tensors": [asdict(row) for row in rows],
     }
 
 
-def _summary(described: Manifest, rows: Sequence[TensorRow], rest: TensorRow) -> str:
+def _summary(manifest: Manifest, rows: Sequence[TensorRow], rest: TensorRow) -> str:
     everything = [*rows, rest]
     stored, bases = sum(r.stored for r in everything), sum(r.bases for r in everything)
     depth = max(row.depth for row in everything)
     return (
-        f"{printable(described.format)}, {plural(len(rows), 'tensor')}, {human(described.size)}; "
+        f"{printable(manifest.format)}, {plural(len(rows), 'tensor')}, {human(manifest.size)}; "
         f"stored in {human(stored)} over bases of {human(bases)}, depth at most {depth}\n"
     )
 

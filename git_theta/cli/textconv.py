@@ -23,8 +23,8 @@ def command(file: Path) -> None:
       git-theta textconv -- FILE
     """
     with open_workspace() as workspace:
-        described = manifest_of(workspace, file)
-    for line in outline(described):
+        manifest = manifest_of(workspace, file)
+    for line in outline(manifest):
         click.echo(printable(_text(line)))
 
 

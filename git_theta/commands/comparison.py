@@ -44,13 +44,13 @@ def compare(
     )
 
 
-def contents(described: Manifest | None) -> dict[str, tuple[object, ...]]:
+def contents(manifest: Manifest | None) -> dict[str, tuple[object, ...]]:
     """Return what each tensor is: equal bytes, dtype and shape decide "unchanged"."""
-    if described is None:
+    if manifest is None:
         return {}
     return {
         entry.name: (entry.dtype, entry.shape, *(chunk.hash for chunk in entry.chunks))
-        for entry in described.tensors
+        for entry in manifest.tensors
     }
 
 

@@ -58,7 +58,7 @@ class FileSource:
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        """Return ``length`` bytes at ``offset``; raise ``ChangedError`` if the file is shorter."""
         data = _pread(self._file, offset, length)
         if len(data) != length:
             raise ChangedError(

@@ -32,7 +32,7 @@ class Source(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes at ``offset``; ``ChangedError`` when the file is shorter."""
+        """Return ``length`` bytes at ``offset``; raise ``ChangedError`` if the file is shorter."""
         ...
 
 

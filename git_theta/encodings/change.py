@@ -41,7 +41,7 @@ class Change:
         return difference, grid
 
     def blocks(self) -> Iterator[tuple[slice, Doubles, Doubles]]:
-        """Every row: a slice of them, differences and spacings."""
+        """Yield every row: a slice of them, differences and spacings."""
         rows, columns = self.shape
         step = max(1, _BLOCK // columns)
         for start in range(0, rows, step):

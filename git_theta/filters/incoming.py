@@ -127,14 +127,14 @@ def clean_incoming(
         guess = _look_at(source, name) if source else _NOTHING
         storage.progress.start(f"storing {name}", guess.size)
         stream = _Watched(content, guess.reads)
-        described = store(stream, guess.layout, storage, parents)
+        manifest = store(stream, guess.layout, storage, parents)
         if source and watch and not only_compares and watch.suspects():
-            if watch.size() != described.size:
+            if watch.size() != manifest.size:
                 raise _changed()
-            _check_same(source, described, storage.settings.workers)
+            _check_same(source, manifest, storage.settings.workers)
     if stream.agrees and stream.position == guess.size:
-        return Cleaned(described, guess.warning)
-    return _clean_again(described, name, storage, parents)
+        return Cleaned(manifest, guess.warning)
+    return _clean_again(manifest, name, storage, parents)
 
 
 def check_empty(file: Path, since: int | None) -> None:
@@ -157,14 +157,14 @@ def _opened(file: Path) -> Iterator[FileSource | None]:
         yield source
 
 
-def _check_same(source: FileSource, described: Manifest, workers: int) -> None:
+def _check_same(source: FileSource, manifest: Manifest, workers: int) -> None:
     """Compare what was stored with the file as it is now.
 
     Each byte was the same at two times, one before the file was read to its end, one after it:
     the manifest is what the file was in between. Only then is it not a mixture.
     """
     try:
-        same = is_file_of(described, SourceStream(source), workers)
+        same = is_file_of(manifest, SourceStream(source), workers)
     except ChangedError as error:
         raise _changed() from error
     if not same:
@@ -203,14 +203,14 @@ def _look_at(source: FileSource, name: str) -> _Guess:
 
 
 def _clean_again(
-    described: Manifest, name: str, storage: StorageContext, parents: Iterable[Parent]
+    manifest: Manifest, name: str, storage: StorageContext, parents: Iterable[Parent]
 ) -> Cleaned:
     """Cut anew what was cut in the wrong places."""
     folder = storage.store.root / "tmp"
     try:
         make_folder(folder)
         with NamedTemporaryFile(dir=folder) as spool:
-            for piece in smudge(described, storage, name):
+            for piece in smudge(manifest, storage, name):
                 spool.write(piece)
             spool.flush()
             with FileSource(Path(spool.name)) as source:

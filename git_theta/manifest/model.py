@@ -64,18 +64,18 @@ class Manifest:
         object.__setattr__(self, "hash", _identity(self.tensors, self.skeleton))
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every chunk, the skeleton's first."""
+        """Yield every chunk, the skeleton's first."""
         yield from self.skeleton
         for tensor in self.tensors:
             yield from tensor.chunks
 
     def refs(self) -> Iterator[Ref]:
-        """Every frame that decoding needs, base chains included, with repetitions."""
+        """Yield every frame that decoding needs, base chains included, with repetitions."""
         for chunk in self.chunks():
             yield from chunk.chain
 
     def objects(self) -> dict[str, int]:
-        """Every object that decoding needs: oid to size in bytes."""
+        """Return every object that decoding needs: oid to size in bytes."""
         return {ref.oid: ref.size for ref in self.refs()}
 
 

@@ -82,7 +82,7 @@ class Statistics:
             sources[owner] = name
         if not sources:
             raise UsageError(
-                "the checkpoint has no parameter of which there are statistics",
+                "the checkpoint has no tensor of which there are statistics",
                 hint="save the model that they were computed with",
             )
         return {owner: self.tensors[name] for owner, name in sources.items()}

@@ -139,7 +139,7 @@ def _nothing_happened(repo: Repo) -> bool:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"names": ("decoder.layer.0.query",)}, "no parameter for"),
+        ({"names": ("decoder.layer.0.query",)}, "no tensor for"),
         ({"rows": ROWS + 1}, "another model"),
         ({"rank": RANK + 1}, "rank"),
     ],

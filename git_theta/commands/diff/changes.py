@@ -87,13 +87,13 @@ def compare_tensors(before: Manifest | None, after: Manifest | None) -> list[Ten
     return sorted(changes, key=lambda change: (natural_order(change.name), change.kind))
 
 
-def tensors_of(described: Manifest | None) -> dict[str, Tensor]:
+def tensors_of(manifest: Manifest | None) -> dict[str, Tensor]:
     """Return every tensor of a checkpoint by name, further names of one included."""
-    if described is None:
+    if manifest is None:
         return {}
-    owners = {entry.name: entry for entry in described.tensors}
-    rows = [_tensor(entry, entry) for entry in described.tensors]
-    rows += [_tensor(alias, owners[alias.of]) for alias in described.aliases]
+    owners = {entry.name: entry for entry in manifest.tensors}
+    rows = [_tensor(entry, entry) for entry in manifest.tensors]
+    rows += [_tensor(alias, owners[alias.of]) for alias in manifest.aliases]
     return {row.name: row for row in rows}
 
 

@@ -128,7 +128,7 @@ def _from_contents(
     if not lost:
         return {}
     contents = _Contents(workspace, lost, [*worktree.work_trees(workspace.repo), *places])
-    contents.survey()
+    contents.scan()
     restored: dict[str, str] = {}
     while True:
         # Those that others are differences to come first, in whatever order that is.
@@ -167,7 +167,7 @@ class _Contents:
         self._places: dict[str, list[_Place]] = {}
         self._chunks: dict[str, dict[Chunk, None]] = {}
 
-    def survey(self) -> None:
+    def scan(self) -> None:
         """Find out from every manifest what is in the lost objects, and where else that stands."""
         for _, described in self._manifests():
             for chunk, geometry in geometries(described):

@@ -37,7 +37,7 @@ class Scope:
         self.skipped: list[str] = []
 
     def manifests(self) -> Iterator[Found]:
-        """Each manifest once, the newest first, those that are required before the others."""
+        """Yield each manifest once: those that are required first, the newest before older ones."""
         seen: set[str] = set()
         for required, entries in self._groups():
             for entry, text in tracked_manifests(self._repo, entries):
@@ -87,7 +87,7 @@ class Scope:
         return entries
 
     def names(self, found: Found) -> list[str]:
-        """Every place of a manifest, in git's words: ``:path`` is the index's.
+        """Return every place of a manifest, in git's words: ``:path`` is the index's.
 
         One that is in history only is named by the commit that brought it.
         """

@@ -47,10 +47,10 @@ def to_export(
     """Return the manifests in the history of ``tips`` that the filter tracks and globs take."""
     found = Found()
     chosen = (e for e in history_entries(workspace.repo, tips) if globs.included(e.path))
-    for entry, described in transfer.read_manifests(workspace.repo, chosen, warn):
-        objects = described.objects()
+    for entry, manifest in transfer.read_manifests(workspace.repo, chosen, warn):
+        objects = manifest.objects()
         found.places[entry.blob] = f"{entry.path} (commit {short_id(entry.commit or '')})"
         found.needs[entry.blob] = frozenset(objects)
         found.objects.update(objects)
-        found.size += described.size
+        found.size += manifest.size
     return found

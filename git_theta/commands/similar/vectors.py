@@ -123,10 +123,10 @@ def _added(name: str, changes: Changes, content: Content) -> Factors | None:
     return Factors(np.hstack(ups), np.vstack([factors.down for _, factors in read]))
 
 
-def _owners(described: Manifest | None) -> dict[str, Tensor]:
+def _owners(manifest: Manifest | None) -> dict[str, Tensor]:
     """Return the tensors that own bytes: tied ones count once."""
-    found = tensors_of(described)
-    return {entry.name: found[entry.name] for entry in described.tensors} if described else {}
+    found = tensors_of(manifest)
+    return {entry.name: found[entry.name] for entry in manifest.tensors} if manifest else {}
 
 
 def _is_vector(old: Tensor, new: Tensor) -> bool:

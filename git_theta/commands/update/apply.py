@@ -29,7 +29,7 @@ def write_updated(
     """
     layout, _ = formats.scan(source, name)
     if absent := updates.keys() - {span.name for span in layout.spans}:
-        raise UsageError(f"the file has no parameter {min(absent)}", path=name)
+        raise UsageError(f"the file has no tensor {min(absent)}", path=name)
     position = 0
     for span in layout.spans:
         update = updates.get(span.name)

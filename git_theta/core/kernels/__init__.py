@@ -60,7 +60,7 @@ _native = None if _chosen == "numpy" else native.load(_chosen or native.LIBRARY)
 
 
 def name() -> str:
-    """Which kernels are in use: ``compiled`` or ``numpy``."""
+    """Return which kernels are in use: ``compiled`` or ``numpy``."""
     return "compiled" if _native else "numpy"
 
 

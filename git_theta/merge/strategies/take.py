@@ -1,4 +1,4 @@
-"""One side as it is. Imports no torch: most conflicts are settled by taking a side."""
+"""One side as it is. Imports no torch: most conflicts are resolved by taking a side."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_the_only_one_that_ends_alike(known, wanted):
 
 @pytest.mark.parametrize("known", ["xa.b", "a.bx", "a.b.c", "x.y.b"])
 def test_ends_are_whole_components(known):
-    with pytest.raises(UsageError, match=r"no parameter for a\.b"):
+    with pytest.raises(UsageError, match=r"no tensor for a\.b"):
         names(known).find("a.b")
 
 
@@ -52,7 +52,7 @@ def test_the_longest_old_name_wins():
 
 
 def test_a_mapped_name_must_be_there():
-    with pytest.raises(UsageError, match=r"no parameter is called n\.w"):
+    with pytest.raises(UsageError, match=r"no tensor is called n\.w"):
         names("m.n.w", a="n").find("a.w")
     # A part of a component is no name.
     assert names("ab.w", a="n").find("ab.w") == "ab.w"

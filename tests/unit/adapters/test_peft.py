@@ -280,7 +280,7 @@ def test_names_by_map(adapter):
 def test_a_parameter_can_be_left_out(adapter):
     folder, known = adapter
     rest = {name: it for name, it in known.items() if "classifier" not in name}
-    with pytest.raises(UsageError, match="no parameter for classifier"):
+    with pytest.raises(UsageError, match="no tensor for classifier"):
         read_adapter(folder, Names(rest))
     found = read_adapter(folder, Names(rest, {"classifier": ""}))
     assert {type(update) for update in found} == {LowRank}

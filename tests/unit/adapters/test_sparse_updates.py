@@ -99,7 +99,7 @@ def test_indices_and_values_that_do_not_fit(write, changes, error):
         ({"a__indices": np.array([1, 2, 20])}, "beyond the 20 elements"),
         ({"a__indices": np.array([1, 2, -1])}, "beyond the 20 elements"),
         ({"a__values": np.zeros(3, np.int32)}, "F32, but its new values are I32"),
-        ({"c__indices": np.array([1]), "c__values": np.zeros(1)}, "no parameter for c"),
+        ({"c__indices": np.array([1]), "c__values": np.zeros(1)}, "no tensor for c"),
     ],
 )
 def test_an_update_of_another_model(write, changes, error):
@@ -114,7 +114,7 @@ def test_a_name_can_be_left_out_or_mapped(write):
     assert read_sparse(path, Names(KNOWN, {"a": ""})) == []
     other = {"odd": Parameter("F32", (20,))}
     assert read_sparse(path, Names(other, {"a": "odd"}))[0].parameter == "odd"
-    with pytest.raises(UsageError, match="no parameter is called even"):
+    with pytest.raises(UsageError, match="no tensor is called even"):
         read_sparse(path, Names(other, {"a": "even"}))
 
 
