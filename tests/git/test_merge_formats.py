@@ -1,0 +1,44 @@
+"""Merging files that are not safetensors or torch: the weights are merged, all else is a side's."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+
+from tests.support import checkpoints
+from tests.support.flax_files import flax_file
+from tests.support.hdf5_files import hdf5_file
+from tests.support.onnx_files import onnx_file
+
+WRITERS = {
+    "m.onnx": onnx_file,
+    "m.h5": hdf5_file,
+    "m.msgpack": flax_file,
+    "m.pkl": pickle.dumps,
+}
+BASE = checkpoints.tensors()
+
+
+def _files(change: float) -> dict[str, bytes]:
+    arrays = {name: (array + change).astype(np.float32) for name, array in BASE.items()}
+    return {name: write(arrays) for name, write in WRITERS.items()}
+
+
+def test_weights_of_every_format_are_averaged(model, theta) -> None:
+    theta(model, "track", *(f"*.{name.partition('.')[2]}" for name in WRITERS))
+    model.git("add", ".gitattributes")
+    model.commit_files(_files(0))
+    model.git("checkout", "-q", "-b", "side")
+    model.commit_files(_files(1))
+    model.git("checkout", "-q", "main")
+    model.commit_files(_files(3))
+    done = theta(model, "merge", "side", "--strategy", "average")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        {name: (array + change).astype(np.float32) for name, array in BASE.items()}
+        for change in (3, 1)
+    )
+    mean = {name: ((ours[name].astype("f8") + theirs[name]) / 2).astype("f4") for name in BASE}
+    for name, write in WRITERS.items():
+        assert model.read(name) == write(mean), name
