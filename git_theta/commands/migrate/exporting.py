@@ -14,7 +14,7 @@ from git_theta.commands.migrate.attributes import LFS, PLAIN, THETA
 from git_theta.commands.migrate.journal import Journal
 from git_theta.core.files import link_or_copy, sync_path
 from git_theta.core.progress import NullProgress, Progress
-from git_theta.errors import CorruptObjectError, ThetaError
+from git_theta.errors import CorruptObjectError, naming
 from git_theta.git.blob_files import git_blob, scratch_file
 from git_theta.git.lfs import Lfs
 from git_theta.git.lfs_files import LONGEST
@@ -82,20 +82,13 @@ class Export:
         return new
 
     def _convert(self, blob: str) -> str:
-        try:
+        with naming(self._places[blob]), scratch_file(self._storage.store.root / "tmp") as path:
             described = manifest.parse(self._repo.read_blob(blob) or b"")
             storage = replace(self._storage, progress=NullProgress(), allowance=Allowance())
-            with scratch_file(storage.store.root / "tmp") as path:
-                with path.open("r+b") as file:
-                    smudge_to(described, storage, file, self._places[blob])
-                new = (
-                    self._to_git(path, described.size)
-                    if not self.target.name
-                    else self._to_lfs(path)
-                )
-            self._progress.advance(described.size)
-        except ThetaError as error:
-            raise error.at(self._places[blob]) from error
+            with path.open("r+b") as file:
+                smudge_to(described, storage, file, self._places[blob])
+            new = self._to_lfs(path) if self.target.name else self._to_git(path, described.size)
+        self._progress.advance(described.size)
         self._journal.add(blob, new)
         return new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from git_theta.commands.migrate.versions import Version
 from git_theta.core.files import FileSource
 from git_theta.core.messages import short_id
 from git_theta.core.progress import Progress
-from git_theta.errors import CorruptObjectError, ThetaError
+from git_theta.errors import CorruptObjectError, naming
 from git_theta.git.blob_files import git_blob, spooled
 from git_theta.git.lfs import Lfs
 from git_theta.git.object_writer import ObjectWriter
@@ -88,24 +88,17 @@ class Import:
         return new
 
     def _convert(self, version: Version) -> str:
-        try:
-            with self._content(version) as file:
-                made = self._store(version, file)
-        except ThetaError as error:
-            raise error.at(version.place) from error
-        new = self._writer.write("blob", manifest.dump(made)) if made else self._empty()
+        with naming(version.place), self._content(version) as file:
+            made = self._store(version, file)
+        # A pointer to nothing stands for an empty file, whose blob is empty.
+        new = self._writer.write("blob", manifest.dump(made) if made else b"")
         self._journal.add(version.blob, new)
         return new
 
-    def _empty(self) -> str:
-        return self._writer.write("blob", b"")
-
     def _content(self, version: Version) -> AbstractContextManager[Path]:
         """Return a file with the version's bytes: git-lfs's object, or a copy of Git's blob."""
-        if version.oid and version.size:
-            return _As(self._lfs.media_path(version.oid))
         if version.oid:
-            return _As(Path("/dev/null"))
+            return nullcontext(self._lfs.media_path(version.oid))
         return spooled(self._repo, version.blob, self._storage.store.root / "tmp")
 
     def _store(self, version: Version, file: Path) -> Manifest | None:
@@ -140,19 +133,6 @@ class Import:
                 hint="git lfs fsck; git lfs fetch --all, then run this again",
                 details=[str(file)] if version.oid else (),
             )
-
-
-class _As(AbstractContextManager[Path]):
-    """A file that stays where it is."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> Path:
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 class _Part:

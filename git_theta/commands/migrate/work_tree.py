@@ -121,6 +121,9 @@ def finish(workspace: Workspace, note: Note) -> bool:
     pending = note.read()
     if pending is None:
         return False
+    if not Path(pending.git_dir).is_dir():  # the work tree was removed
+        note.remove()
+        return False
     repo = workspace.repo
     if Path(pending.git_dir) != repo.git_dir:
         raise UsageError(
