@@ -138,6 +138,13 @@ def test_all_checkpoints_count_and_all_pairs_are_shown(history, theta_here):
     names = ["math", "code", "both", "minus"]
     found = ranked(theta_here, history, *names, "--exact", "--matrix")
     assert found["paths"] == sorted([ADAPTER, PATH])
+    folder = Repo(history.path / "adapter")
+    folder.path.mkdir()
+    for path, expected in (("..", [ADAPTER, PATH]), (".", [ADAPTER]), ("../*.safetensors", None)):
+        paths = ranked(theta_here, folder, *names, "--", path)["paths"]
+        assert paths == sorted(expected or [ADAPTER, PATH])
+    for command in (("gc",), ("fsck",)):  # what is kept beside the objects is none of theirs
+        assert theta_here(history, *command).returncode == 0
     full = {n: np.append(vector(n), product(adapter(MIXES[n]))) for n in names}
     expected = [[cosine(full[row], full[column]) for column in names] for row in names]
     np.testing.assert_allclose(found["matrix"], expected, atol=1e-6)

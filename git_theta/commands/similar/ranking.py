@@ -122,7 +122,7 @@ def _has_any(repo: Repository, commit: str, paths: Sequence[str]) -> bool:
 
 
 def _covers(wanted: str, path: str) -> bool:
-    return path == wanted or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
+    return wanted in (path, ".") or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
 
 
 class _Checkpoint:
