@@ -7,7 +7,7 @@ ThetaError                       1   anything a user can mend
 ├── MissingToolError            11   git or git-lfs is absent or too old
 ├── SettingsError               12   a setting has a value it cannot have
 ├── HookError                   13   a hook cannot be installed or failed
-├── MissingObjectError          20   an object is neither here nor on the remote
+├── MissingObjectError          20   an object is missing locally and on every remote
 ├── CorruptObjectError          21   an object's bytes are not what its name says
 ├── ManifestError               22   a manifest is malformed
 │   └── UnsupportedVersionError 23   written by a newer git-theta

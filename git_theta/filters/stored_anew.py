@@ -47,7 +47,7 @@ def _pointed(workspace: Workspace, path: str, pointer: bytes) -> Path:
     if file := content_of(workspace, pointer):
         return file
     raise MissingObjectError(
-        "a version is a Git LFS pointer whose object is neither here nor on a remote",
+        "a version is a Git LFS pointer whose object is missing locally and on every remote",
         path=path,
         hint="git lfs fetch --all, or in a clone that has it: git lfs push --all REMOTE",
     )

@@ -139,7 +139,7 @@ class _Search:
         because = f" ({problem.message})" if problem else ""
         verb = "is" if count == 1 else "are"
         return MissingObjectError(
-            f"{objects} {verb} neither here nor on a remote: {names}{because}",
+            f"{objects} {verb} missing locally and on every remote: {names}{because}",
             details=problem.details if problem else (),
             hint=_ELSEWHERE,
         )

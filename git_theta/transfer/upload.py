@@ -41,7 +41,7 @@ def push(workspace: Workspace, name: str, tips: Iterable[str], warn: Warn) -> Up
     """Put every object that the history of ``tips`` needs on a remote, and name it there.
 
     What other pushes recorded does not count: the remote itself is asked. Raises
-    ``MissingObjectError`` when some are neither here nor there, after the others were uploaded.
+    ``MissingObjectError`` when some are missing locally and there, after the others were uploaded.
     """
     remote = find_remote(workspace.repo, name)
     commits = list(tips)
@@ -121,7 +121,7 @@ def _unavailable(remote: Remote, lacking: Mapping[str, int]) -> MissingObjectErr
     are = "is" if len(some) == 1 else "are"
     objects = plural(len(some), "object")
     return MissingObjectError(
-        f"{objects} {are} neither here, nor on {remote.title}, nor on another remote: "
+        f"{objects} {are} missing locally, on {remote.title} and on every other remote: "
         f"{some_ids(some)}",
         hint="git theta fsck names what needs them; in a clone that has them: git theta push --all",
     )

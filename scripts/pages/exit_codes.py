@@ -25,7 +25,7 @@ An error is one sentence with the path concerned, and where there is one, the ne
 type:
 
 ```
-error: model.safetensors: object 3f9c... is neither here nor on the remote
+error: model.safetensors: object 3f9c... is missing locally and on every remote
   hint: git theta fetch
 ```
 

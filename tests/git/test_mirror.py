@@ -101,7 +101,7 @@ def test_a_mirror_pushed_without_our_hooks_is_made_whole(
     assert not is_whole(elsewhere)
     lost = mirror.process("clone", "-q", str(elsewhere.path), str(tmp_path / "lost"))
     assert lost.returncode != 0
-    assert b"neither here nor on a remote" in lost.stderr
+    assert b"missing locally and on every remote" in lost.stderr
     assert theta(mirror, "doctor").returncode == 1
     lacking = theta(mirror, "fsck", "--remote", str(elsewhere.path))
     assert lacking.returncode == 1

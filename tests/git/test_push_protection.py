@@ -103,7 +103,7 @@ def test_what_a_tag_of_a_manifest_lacks_on_the_remote_is_named(shared, remote, t
     delete_object(shared, min(needed(shared)))
     refused = shared.process("push", "origin", "odd:refs/tags/again")
     assert refused.returncode
-    assert b"neither here, nor on origin" in refused.stderr
+    assert b"missing locally, on origin" in refused.stderr
 
 
 def test_a_tag_of_any_other_file_is_no_obstacle(shared, remote):

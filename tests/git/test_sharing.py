@@ -210,7 +210,7 @@ def test_a_clone_without_the_objects_says_what_is_missing(shared, remote, tmp_pa
     )
     assert done.returncode != 0
     assert b"model.safetensors" in done.stderr
-    assert b"neither here nor on a remote" in done.stderr
+    assert b"missing locally and on every remote" in done.stderr
     assert not (tmp_path / "clone/model.safetensors").exists()
 
 

@@ -127,7 +127,7 @@ def _absent(
     remote = next(iter(repo.remotes()), "REMOTE")
     are = "is" if len(lacking) == 1 else "are"
     return MissingObjectError(
-        f"{plural(len(lacking), 'object')} of Git LFS {are} neither here nor on a remote; "
+        f"{plural(len(lacking), 'object')} of Git LFS {are} missing locally and on every remote; "
         "nothing was changed",
         details=[*names, *why],
         hint=f"git lfs fetch --all {remote}; or in a clone that has them: git lfs push --all "
