@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from git_theta.core.kernels.arrays import Bytes, Words
@@ -13,36 +15,56 @@ def masks(lengths: Words) -> Words:
     return masks
 
 
-def pack(values: Words, lengths: Words) -> Bytes:
-    """Return values (uint64) of so many bits each as one stream."""
-    total = int(lengths.sum())
-    # Pieces of up to 32 bits, so that each lies in two words of 32 bits.
-    values = np.stack([values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)], 1).reshape(-1)
-    lengths = np.stack([np.minimum(lengths, 32), np.maximum(lengths - 32, 0)], 1).reshape(-1)
-    places = np.cumsum(lengths) - lengths
-    shifted = values << (places & 31).astype(np.uint64)
-    words = np.zeros(total // 32 + 3, np.uint32)
-    if values.size:
-        starts = np.flatnonzero(np.diff(places >> 5, prepend=-1))
-        targets = (places >> 5)[starts]
-        words[targets] = np.bitwise_or.reduceat(shifted & np.uint64(0xFFFFFFFF), starts)
-        words[targets + 1] |= np.bitwise_or.reduceat(shifted >> np.uint64(32), starts).astype(
-            np.uint32
-        )
+def pack(values: Sequence[Words], lengths: Sequence[Bytes]) -> Bytes:
+    """Return the values of all blocks, of so many bits each, as one stream.
+
+    Block by block: arrays of all values do not fit a cache, and took three times as long.
+    """
+    total = sum(int(block.sum()) for block in lengths)
+    words, position = np.zeros(total // 32 + 3, np.uint32), 0
+    for block, counts in zip(values, lengths, strict=True):
+        if block.size:
+            position = _pack_block(block, counts.astype(np.int64), words, position)
     return words.astype("<u4").view(np.uint8)[: (total + 7) // 8]
 
 
+def _pack_block(values: Words, lengths: Words, words: Words, position: int) -> int:
+    """Add values to a stream from bit ``position`` on; return the position behind them."""
+    values = values.astype(np.uint64)
+    if lengths.max() > 32:  # pieces of up to 32 bits, so that each lies in two words of 32 bits
+        values = np.stack([values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)], 1).reshape(-1)
+        lengths = np.stack([np.minimum(lengths, 32), np.maximum(lengths - 32, 0)], 1).reshape(-1)
+    ends = position + np.cumsum(lengths)
+    places = ends - lengths
+    values <<= (places & 31).astype(np.uint64)
+    places >>= 5
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    targets = places[starts]
+    both = np.bitwise_or.reduceat(values, starts)
+    words[targets] |= both.astype(np.uint32)
+    words[targets + 1] |= (both >> np.uint64(32)).astype(np.uint32)
+    return int(ends[-1])
+
+
 def unpack(bits: Bytes, places: Words, lengths: Words) -> Words:
-    """Return the values (uint64) of so many bits each that lie at ``places``, counted in bits."""
-    whole = np.concatenate([bits, np.zeros(16 + -bits.size % 4, np.uint8)]).view("<u4")
-    words = whole.astype(np.uint64)
+    """Return the values (uint64) of so many bits each that lie at ``places``, in order.
+
+    Places are counted in bits.
+    """
+    first, last = int(places[0]) >> 5, int(places[-1] + lengths[-1]) >> 5
+    here = bits[4 * first : 4 * last + 8]
+    whole = np.concatenate([here, np.zeros(16 + -here.size % 4, np.uint8)]).view("<u4")
+    words = whole[:-1].astype(np.uint64)
+    words |= whole[1:].astype(np.uint64) << np.uint64(32)
 
     def read(at: Words, count: Words) -> Words:
-        both = words[at >> 5] | words[(at >> 5) + 1] << np.uint64(32)
-        found: Words = both >> (at & 31).astype(np.uint64) & masks(count)
+        found: Words = words.take((at >> 5) - first)
+        found >>= (at & 31).astype(np.uint64)
+        found &= masks(count)
         return found
 
     low = read(places, np.minimum(lengths, 32))
-    high = read(places + np.minimum(lengths, 32), np.maximum(lengths - 32, 0))
-    np.bitwise_or(low, high << np.uint64(32), out=low)
+    if lengths.max() > 32:
+        high = read(places + np.minimum(lengths, 32), np.maximum(lengths - 32, 0))
+        low |= high << np.uint64(32)
     return low

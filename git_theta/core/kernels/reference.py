@@ -129,7 +129,8 @@ def encode(
     states: Words = np.full(model.lanes, LEAST, np.uint32)
     rows = np.multiply(model.contexts, TOKENS, dtype=np.intp)
     pieces: list[Words] = []
-    values, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    values: list[Words] = []
+    lengths: list[Bytes] = []
     for block in reversed(list(_blocks(new.size))):
         differences = _differences(new[block], old[block])
         found = _tokens(differences, model.literals)
@@ -137,12 +138,12 @@ def encode(
         places += found
         rans.encode(ranges.take(places), states, pieces)
         raw = np.flatnonzero(found >= LITERALS + 4)
-        lengths.append((found[raw].astype(np.int64) - LITERALS) // 2 - 1)
-        values.append(differences[raw].astype(np.uint64) & bit_stream.masks(lengths[-1]))
+        lengths.append(_RAW_BITS.take(found[raw]).astype(np.uint8))
+        values.append(differences[raw] & bit_stream.masks(lengths[-1]).astype(new.dtype))
     words = np.concatenate([np.zeros(0, np.uint16), *reversed(pieces)])
     if words.size > room:
         return None
-    bits = bit_stream.pack(np.concatenate(values[::-1]), np.concatenate(lengths[::-1]))
+    bits = bit_stream.pack(values[::-1], lengths[::-1])
     assert bits.size == (bit_count + 7) // 8
     return Coded(states.astype("<u4"), words.astype("<u2"), bits)
 
@@ -189,19 +190,31 @@ def _tokens(differences: Words, literals: Literals | None) -> Bytes:
     """Return each difference's token: a literal's number, or length and second highest bit."""
     if literals is None and differences.itemsize <= 2:
         return _short_tokens().take(differences)
-    if literals is None:
-        tokens = np.minimum(differences, LITERALS).astype(np.uint8)
-        rest = np.flatnonzero(tokens == LITERALS)
-    else:
+    few, first = (LITERALS, 0) if literals is None else (2, LITERALS)
+    tokens = _long_tokens(differences)
+    np.copyto(tokens, (differences + first).astype(np.uint8), where=differences < few)
+    if literals is not None:
         largest = min(0xFFFF, np.iinfo(differences.dtype).max)
-        tokens = literals.lookup[np.minimum(differences, largest).astype(np.intp)]
-        tokens[differences > largest] = 255
-        rest = np.flatnonzero(tokens == 255)
-    long = differences[rest].astype(np.uint64)
-    length = _lengths(long)
-    second = (long >> np.maximum(length - 1, 0).astype(np.uint64)).astype(np.int64) & 1
-    tokens[rest] = LITERALS + np.where(long < 2, long.astype(np.int64), 2 * length + second)
+        found = literals.lookup.take(np.minimum(differences, largest).astype(np.intp))
+        np.copyto(tokens, found, where=(found < LITERALS) & (differences <= largest))
     return tokens
+
+
+def _long_tokens(differences: Words) -> Bytes:
+    """Return the tokens of differences from 2 on that are no literals."""
+    if differences.itemsize <= 4:
+        # A float has the length and the second bit on top; the lowest of more than 24 bits are
+        # left out, as rounding could carry from them.
+        is_large = differences > 0xFFFFFF
+        floats = (differences >> (is_large * differences.dtype.type(8))).astype(np.float32)
+        tokens: Bytes = (floats.view(np.uint32) >> 22).astype(np.uint8)
+        tokens += is_large * np.uint8(16)
+        tokens += np.uint8((LITERALS - 2 * 127) % 256)
+        return tokens
+    length = _lengths(differences)
+    second = (differences >> np.maximum(length - 1, 0).astype(np.uint64)).astype(np.int64) & 1
+    found: Bytes = (LITERALS + 2 * length + second).astype(np.uint8)
+    return found
 
 
 @cache
