@@ -18,7 +18,7 @@ from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_config
 from git_theta.git.merge_heads import find_heads
 from git_theta.merge.branches import Deleted, Prepared, check_mergeable, complete, prepare
 from git_theta.merge.planning.summary import summarise
-from git_theta.merge.rules.request import Request
+from git_theta.merge.rules.request import Request, Rows
 from git_theta.workspace import Workspace, open_workspace
 
 _AHEAD = (
@@ -54,6 +54,7 @@ def command(
     allow_nan: bool,
     allow_stale: bool,
     widen: bool,
+    rows: Rows | None,
     device: str | None,
     include_one_sided: bool,
     deleted: Deleted | None,
@@ -77,7 +78,7 @@ def command(
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
     flags = (include_one_sided, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags)
+    request = request_of(strategy, hyperparameters, rules, device, *flags, rows)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from git_theta.errors import UsageError
-from git_theta.merge.rules.request import Request
+from git_theta.merge.rules.request import Request, Rows
 from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
 
@@ -43,6 +43,11 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--widen", is_flag=True, help="Merge tensors of different float dtypes in the wider."
         ),
+        click.option(
+            "--rows",
+            type=click.Choice(get_args(Rows)),
+            help="Merge tensors of different numbers of rows; whose others the result has.",
+        ),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
     )
     for option in reversed(options):
@@ -59,6 +64,7 @@ def request_of(
     allow_nan: bool = False,
     widen: bool = False,
     allow_stale: bool = False,
+    rows: Rows | None = None,
 ) -> Request:
     """Return what the options ask for.
 
@@ -75,4 +81,4 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    return Request(tuple(here), include_one_sided, allow_nan, widen, allow_stale)
+    return Request(tuple(here), include_one_sided, allow_nan, widen, allow_stale, rows)

@@ -17,6 +17,7 @@ from git_theta.git.config import MERGETOOL
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.resolve import resolve
+from git_theta.merge.rules.request import Rows
 from git_theta.workspace import open_workspace
 
 _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup false"
@@ -34,6 +35,7 @@ def command(
     allow_nan: bool,
     allow_stale: bool,
     widen: bool,
+    rows: Rows | None,
     device: str | None,
     interactive: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def command(
       git theta resolve model.safetensors --interactive
     """
     flags = (False, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags)
+    request = request_of(strategy, hyperparameters, rules, device, *flags, rows)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

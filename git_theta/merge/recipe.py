@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 from git_theta.adapters import Fields
 from git_theta.errors import MergeError
@@ -14,6 +14,7 @@ from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.versions import Contributor, Versions, joined
 from git_theta.merge.rules.registry import strategy_named
+from git_theta.merge.rules.request import Rows
 from git_theta.merge.rules.rules import Rule
 
 Recipe = Mapping[str, Any]
@@ -40,7 +41,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     }
     model = _model(plan, versions.recut) if versions.recut else None
     shards = [] if model else [_shard(each.versions) for each in plan.shards]
-    flags = {"allow_nan": policy.allow_nan, "widen": policy.widen}
+    flags = {"allow_nan": policy.allow_nan, "widen": policy.widen, "rows": policy.rows}
     optional = {"device": device, **flags, "shards": shards, "model": model}
     return recipe | {key: value for key, value in optional.items() if value}
 
@@ -113,7 +114,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
     flags = {name: recipe[name] for name in ("include_one_sided", "fallback_to_base")}
     flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen")}
     # Whether statistics are fresh was decided when the merge was made.
-    return Policy(rules, lookup, **flags, allow_stale=True)
+    return Policy(rules, lookup, **flags, allow_stale=True, rows=recipe.get("rows"))
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
@@ -171,6 +172,8 @@ def _check_recipe(recipe: Any) -> None:
         _expect(row["version"], int)
         _expect(row["hyperparameters"], dict)
     _expect(recipe.get("device", ""), str)
+    if recipe.get("rows") not in (None, *get_args(Rows)):
+        raise ValueError
     if "model" in recipe:
         _check_model(recipe["model"], len(recipe["contributors"]))
     for shard in recipe.get("shards", []):

@@ -82,7 +82,8 @@ class Engine:
         # Slices are computed on threads of our own; what cannot be sliced is left to torch's.
         with torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
             prepass = self._prepasses[action.rule].get(action.name)
-            return bytes_of(action.entry, merge_tensor(method, inputs, prepass))
+            merged = merge_tensor(method, inputs, prepass)
+            return bytes_of(action.entry, self._loader.rest(action, merged))
 
 
 def _by_rule(plan: Plan, loaders: Sequence[Loader]) -> dict[Rule, tuple[Method, list[LoadedBy]]]:

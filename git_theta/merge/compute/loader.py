@@ -48,20 +48,29 @@ class Loader:
 
     def _load(self, action: Merge) -> Inputs:
         tensors = self._tensors(action.inputs)
-        contributors = [_as_result(t, action) for t in tensors[: len(action.entries)]]
-        base = tensors[-1] if action.base else self._neutral(action, contributors[0])
+        stored = [_shared(tensor, action) for tensor in tensors]
+        contributors = [_as_result(t, action) for t in stored[: len(action.entries)]]
+        base = stored[-1] if action.base else self._neutral(action, contributors[0])
         check_alike(action.name, contributors if base is None else [*contributors, base])
         return Inputs(
             name=action.name,
             contributors=contributors,
             base=base,
             contents=tuple(map(_content, action.entries, tensors)),
-            statistics=[self.tensor(entry) for entry in action.statistics],
+            statistics=[_shared(self.tensor(entry), action) for entry in action.statistics],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
             slice_elements=slice_elements(self.device, len(contributors)),
             threads=threads_on(self.device, self.threads),
         )
+
+    def rest(self, action: Merge, merged: Tensor) -> Tensor:
+        """Return the ``merged`` rows, and after them those that one contributor alone has."""
+        if action.shared is None:
+            return merged
+        first, last = action.shared.rows, action.entry.shape[0]
+        others = _as_result(self.tensor(action.entries[action.shared.rest]), action)
+        return torch.cat([merged.to(others.device), others[first:last]])
 
     def tensor(self, entry: TensorEntry) -> Tensor:
         """Return a tensor as it is stored, in the CPU's memory."""
@@ -139,6 +148,11 @@ def _load(part: LoadedBy) -> Inputs:
 
 def _weight(part: LoadedBy) -> int:
     return part[0].weight
+
+
+def _shared(tensor: Tensor, action: Merge) -> Tensor:
+    """Return the rows that are merged."""
+    return tensor[: action.shared.rows] if action.shared else tensor
 
 
 def _as_result(tensor: Tensor, action: Merge) -> Tensor:

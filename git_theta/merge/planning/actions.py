@@ -48,11 +48,20 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """The first ``rows`` of tensors are merged; further ones are those of contributor ``rest``."""
+
+    rows: int
+    rest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Merge:
     """The parameter is merged by ``method``, which ``rule`` asked for.
 
     ``entries`` are the contributors'; ``base`` is the ancestor's, or ``None`` where it has no
     float tensor of this shape; ``statistics`` are the contributors', where the method takes some.
+    Where the numbers of rows differ, ``shared`` tells which are merged.
     """
 
     name: str
@@ -62,6 +71,7 @@ class Merge:
     base: TensorEntry | None
     statistics: tuple[TensorEntry, ...] = ()
     result: TensorEntry | None = None
+    shared: Shared | None = None
 
     @property
     def entry(self) -> TensorEntry:

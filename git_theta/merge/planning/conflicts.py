@@ -114,6 +114,7 @@ def _remedy(plan: Plan) -> str:
     flags = {"--allow-nan": policy.allow_nan, "--widen": policy.widen}
     flags["--allow-stale"] = policy.allow_stale
     options += [flag for flag, is_set in flags.items() if is_set]
+    options += [f"--rows {policy.rows}"] if policy.rows else []
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()

@@ -109,7 +109,9 @@ def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
     )
 
 
-def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
+def merge(
+    versions: Versions, group: Group, rule: Rule, method: Method, policy: Policy
+) -> list[Action] | str:
     """Merge the update by ``method``, or return the reason why it cannot be merged."""
     if method.strategy.kind != "factors":
         return (

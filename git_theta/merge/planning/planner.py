@@ -138,7 +138,7 @@ class _Kind(Protocol):
     def problem(self, versions: Versions, group: Group, policy: Policy, /) -> str | None: ...
 
     def merge(
-        self, versions: Versions, group: Group, rule: Rule, method: Method, /
+        self, versions: Versions, group: Group, rule: Rule, method: Method, policy: Policy, /
     ) -> list[Action] | str: ...
 
 
@@ -180,7 +180,7 @@ class Decision:
         method = self._policy.lookup(rule)
         if method.strategy.scope(method.values) != "model" or self._problem() is not None:
             return []
-        found = self._kind.merge(self._versions, self._group, rule, method)
+        found = self._kind.merge(self._versions, self._group, rule, method, self._policy)
         return [each for each in found if isinstance(each, Merge)] if found else []
 
     def _can_be_merged(self) -> bool:
@@ -225,7 +225,8 @@ class Decision:
         problem = self._problem()
         if problem is not None:
             return problem
-        return self._kind.merge(self._versions, self._group, rule, self._policy.lookup(rule))
+        method = self._policy.lookup(rule)
+        return self._kind.merge(self._versions, self._group, rule, method, self._policy)
 
 
 def _take(parameter: ParameterVersions, side: int, why: Why, rule: Rule | None) -> Take | Drop:

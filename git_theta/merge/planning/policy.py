@@ -10,7 +10,7 @@ from git_theta.errors import MissingToolError
 from git_theta.git.operation import Operation
 from git_theta.merge.planning.sources import is_statistic
 from git_theta.merge.planning.versions import Versions
-from git_theta.merge.rules.request import Request
+from git_theta.merge.rules.request import Request, Rows
 from git_theta.merge.rules.rules import Method, Rule
 
 Lookup = Callable[[Rule], Method]
@@ -34,7 +34,8 @@ class Policy:
     is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross history
     is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
     different float dtypes are merged in the wider one. With ``allow_stale``, statistics may be of
-    another version of the model. ``typed`` are those of the rules that the
+    another version of the model. With ``rows``, tensors whose numbers of rows differ are merged
+    over the rows that all have. ``typed`` are those of the rules that the
     user typed, which a hint has to repeat.
     """
 
@@ -45,6 +46,7 @@ class Policy:
     allow_nan: bool = False
     widen: bool = False
     allow_stale: bool = False
+    rows: Rows | None = None
     typed: Sequence[Rule] = ()
 
 
@@ -66,6 +68,7 @@ def policy_for(
         request.allow_nan,
         request.widen,
         request.allow_stale,
+        request.rows,
         request.rules if operation == "merge" else (),
     )
 

@@ -21,6 +21,6 @@ def problem(versions: Versions, group: Group, policy: Policy | None = None) -> s
     )
 
 
-def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> str:
+def merge(versions: Versions, group: Group, rule: Rule, method: Method, policy: Policy) -> str:
     """Return the reason why ``method`` cannot merge the tensors."""
     return problem(versions, group)

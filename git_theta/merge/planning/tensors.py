@@ -10,6 +10,7 @@ from typing import Literal
 from git_theta.core.layout import Alias
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
+from git_theta.merge.planning import rows
 from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge, result_entry
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, wider
 from git_theta.merge.planning.groups import Group
@@ -27,11 +28,29 @@ def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
     return (
         absent(versions, group)
         or _tied(versions, group, present)
-        or differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
-        or _reshaped(versions, group, parameter)
+        or _shapes(versions, group, parameter, present, policy)
         or _dtypes(versions, present, policy)
         or _never_merged(versions, group, present)
     )
+
+
+def _shapes(
+    versions: Versions,
+    group: Group,
+    parameter: ParameterVersions,
+    present: Mapping[int, Entry],
+    policy: Policy,
+) -> str | None:
+    """Return the reason where shapes differ, unless only the numbers of rows do and may."""
+    found = differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
+    found = found or _reshaped(versions, group, parameter)
+    entries = [e for e in parameter.entries if e]
+    if found is None or not rows.differ(entries, parameter.base):
+        return found
+    if policy.rows is None:
+        return f"{found}; --rows merges those that all have"
+    shared = rows.shared(entries, parameter.base, policy.rows)
+    return f"{found}, and {shared}" if isinstance(shared, str) else None
 
 
 def _reshaped(versions: Versions, group: Group, parameter: ParameterVersions) -> str | None:
@@ -70,7 +89,9 @@ def _never_merged(versions: Versions, group: Group, present: Mapping[int, Entry]
     return f"{changed(versions, group)}, and {dtype} is never averaged"
 
 
-def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[Action] | str:
+def merge(
+    versions: Versions, group: Group, rule: Rule, method: Method, policy: Policy
+) -> list[Action] | str:
     """Merge the parameter by ``method``, or return the reason why it cannot be merged."""
     (parameter,) = group.parameters
     kind, name = method.strategy.kind, method.strategy.name
@@ -87,8 +108,15 @@ def merge(versions: Versions, group: Group, rule: Rule, method: Method) -> list[
     statistics = _statistics(versions, parameter.name, method)
     if isinstance(statistics, str):
         return f"{changed(versions, group)}, and {statistics}"
-    base = _base(parameter.base, entries[0])
-    merges = Merge(parameter.name, rule, method, entries, base, statistics, _result(entries))
+    base, result, shared = _base(parameter.base, entries[0]), _result(entries), None
+    if policy.rows and rows.differ(entries, parameter.base):
+        found = rows.shared(entries, parameter.base, policy.rows)
+        if isinstance(found, str):
+            return found
+        shared, count = found
+        result = result_entry(result, (count, *result.shape[1:]))
+        base = _base(parameter.base, result_entry(entries[0], _shape_of(parameter.base, result)))
+    merges = Merge(parameter.name, rule, method, entries, base, statistics, result, shared)
     if not _has_base(merges, parameter.base):
         return f"{changed(versions, group)}, and {name} needs a common ancestor of it"
     return [merges]
@@ -135,6 +163,10 @@ def _result(entries: Sequence[TensorEntry]) -> TensorEntry:
 def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
     usable = isinstance(base, TensorEntry) and base.shape == like.shape and is_merged(base.dtype)
     return base if isinstance(base, TensorEntry) and usable else None
+
+
+def _shape_of(base: Entry | None, result: TensorEntry) -> tuple[int, ...]:
+    return base.shape if base else result.shape
 
 
 def _has_base(merges: Merge, stored: Entry | None) -> bool:

@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from git_theta.core import settings
 from git_theta.errors import SettingsError
@@ -20,6 +20,10 @@ from git_theta.merge.rules.rules import Rule, anchored, parse_rule, rules_of, wi
 
 VARIABLE = "GIT_THETA_MERGE"
 STRATEGY = "theta.merge.strategy"
+
+
+Rows = Literal["common", "ours", "theirs", "union"]
+"""Which rows the merge of tensors has whose numbers of rows differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Request:
     allow_nan: bool = False
     widen: bool = False
     allow_stale: bool = False
+    rows: Rows | None = None
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
@@ -46,6 +51,7 @@ class Request:
             "allow_nan": self.allow_nan,
             "widen": self.widen,
             "allow_stale": self.allow_stale,
+            "rows": self.rows,
             "collect": self.collect,
         }
         return {VARIABLE: json.dumps(wishes)}
@@ -82,7 +88,9 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
         names = ("include_one_sided", "allow_nan", "widen", "allow_stale")
         flags: dict[str, bool] = {name: wishes[name] for name in names}
-        return Request(rules, **flags, collect=wishes["collect"])
+        if wishes["rows"] not in (None, *get_args(Rows)):
+            raise ValueError
+        return Request(rules, **flags, rows=wishes["rows"], collect=wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

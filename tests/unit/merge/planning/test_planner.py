@@ -126,7 +126,8 @@ def test_a_rule_may_take_a_deletion(side, kind):
 
 def test_different_shapes_are_a_conflict_that_shows_them():
     found = versions(manifest(w="a"), manifest(w="b"), manifest(tensor("w", "c", shape=(3, 3))))
-    expected = "the sides have different shapes (main: [2, 3], dev: [3, 3])"
+    expected = "the sides have different shapes (main: [2, 3], dev: [3, 3]); --rows merges those "
+    expected += "that all have"
     assert only(found, "*=average").reason == expected
 
 
