@@ -39,6 +39,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         [gguf_text("k") + struct.pack("<LLQ", 9, 8, 1 << 60) + bytes(63 * _MIB)], []
     ),
     "entries in gguf": lambda: gguf_file([bytes(63 * _MIB)], [], keys=1 << 63),
+    "values in a bare pickle": lambda: b"\x80\x04" + b"N0" * (9 * _MIB) + b"N.",
+    "values in a flax checkpoint": lambda: b"\x81\xa1a\xdd\xff\xff\xff\xff" + bytes(4 * _MIB),
+    "fields of an onnx model": lambda: (
+        b"\x08\x07\x42\x00\x3a\x80\x80\x80\x02" + b"\x08\1" * (2 * _MIB)
+    ),
     "an old pickle that never ends": lambda: legacy_file(text("ab") * (9 * _MIB), []),
 }
 
