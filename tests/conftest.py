@@ -24,13 +24,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
-# Modules of tests/git whose children (filters, hooks, commands) are measured for coverage: between
-# them they run everything that only children run. Measuring costs 0.1 s of processor time for each
-# child, as much as a filter takes, and the others start thousands.
+# Modules of tests/git whose children (filters, hooks, commands) are measured for coverage: the
+# tests of each command, which between them run nearly all that children alone run. Measuring costs
+# 0.1 s of processor time for each child, as much as a filter takes; the others start thousands.
 _MEASURED = {
-    *("test_commands", "test_diff", "test_diff_driver", "test_filter_protocol", "test_healing"),
-    *("test_hooks", "test_merge_safety", "test_merge_shards", "test_repair", "test_repository"),
-    *("test_status", "test_update", "test_whole_files"),
+    *("test_blame", "test_commands", "test_diff", "test_diff_driver", "test_du", "test_repair"),
+    *("test_export_lora", "test_filter_protocol", "test_hooks", "test_merge_safety"),
+    *("test_migrate", "test_repository", "test_similar", "test_status", "test_update"),
+    "test_whole_files",
 }
 
 _REAL_HOME = Path.home()
