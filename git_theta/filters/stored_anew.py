@@ -11,8 +11,10 @@ from git_theta.checkpoint import clean
 from git_theta.core.files import FileSource
 from git_theta.errors import MissingObjectError
 from git_theta.filters.lfs_content import content_of
+from git_theta.git import Entry, Repository
 from git_theta.git.blob_files import scratch_file
 from git_theta.git.lfs_files import is_pointer
+from git_theta.git.tracked import TrackedPaths
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
@@ -30,6 +32,18 @@ def as_manifests(
         _stored(workspace, path, text, others) if text and not manifest.is_manifest(text) else text
         for text in texts
     ]
+
+
+def has_left(repo: Repository, path: str, base: str | None, side: str | None) -> bool:
+    """Return whether commit ``side`` does not track a path that its ancestor ``base`` tracked.
+
+    A merge then untracks it, and a manifest would lie there as text.
+    """
+    if base is None or side is None:
+        return False
+    with TrackedPaths(repo) as tracked:
+        at_base, at_side = (tracked.covers(Entry(path, "", commit=each)) for each in (base, side))
+    return at_base and not at_side
 
 
 def _stored(workspace: Workspace, path: str, text: bytes, others: Sequence[Manifest]) -> bytes:

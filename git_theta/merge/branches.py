@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError, naming
-from git_theta.filters.stored_anew import as_manifests
+from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
     begin_merge,
@@ -237,7 +237,8 @@ def _name(path: str) -> str:
 def _versions(workspace: Workspace, heads: Heads, path: str) -> Versions:
     repo, commits = workspace.repo, [heads.base, *(head.commit for head in heads.contributors)]
     found = [repo.read_blob(f"{commit}:{path}") for commit in commits]
-    base, *texts = as_manifests(workspace, path, found)
+    left = any(has_left(repo, path, heads.base, commit) for commit in commits[1:])
+    base, *texts = found if left else as_manifests(workspace, path, found)
     present = (
         contributor(repo, head.name, text, path, head.commit)
         for head, text in zip(heads.contributors, texts, strict=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, naming
-from git_theta.filters.stored_anew import as_manifests
+from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.merge_tree import note
 from git_theta.git.operation import Operation, operation
+from git_theta.manifest import is_manifest
 from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
@@ -56,11 +57,12 @@ def _drive(
         note(Path(request.collect), path, bool(texts.base))
         return Merged(texts.ours)
     repo = workspace.repo
-    given = as_manifests(workspace, path, (texts.base, texts.ours, texts.theirs))
-    texts = Texts(*(text or b"" for text in given))
     doing = operation(repo, path, marker_size, environ)
     theirs = _theirs(doing, environ)
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
+    if not _may_leave(repo, texts, path, base, theirs):
+        given = as_manifests(workspace, path, (texts.base, texts.ours, texts.theirs))
+        texts = Texts(*(text or b"" for text in given))
     versions = _versions(repo, texts, path, environ, theirs, base)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     if doing == "merge" and _moved(versions):
@@ -80,6 +82,17 @@ def _moved(versions: Versions) -> bool:
     """Return whether the file has other tensors than before: they may be in another file now."""
     files = [c.manifest for c in versions.contributors] + ([versions.base] if versions.base else [])
     return len({frozenset(entry.name for entry in file.tensors) for file in files}) > 1
+
+
+def _may_leave(
+    repo: Repository, texts: Texts, path: str, base: str | None, theirs: str | None
+) -> bool:
+    """Return whether theirs may have stopped tracking the path; see ``has_left``."""
+    if is_manifest(texts.theirs):
+        return False
+    if base is None or theirs is None:
+        return is_manifest(texts.base)
+    return has_left(repo, path, base, theirs)
 
 
 def _replay_notes(plan: Plan) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from git_theta.filters.deferred import checkout_deferred
-from git_theta.filters.stored_anew import as_manifests
+from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository, conflict, staging, worktree
 from git_theta.git.conflict import BASE, OURS, THEIRS, commits, stages
 from git_theta.git.operation import under_way
@@ -47,10 +47,11 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     """
     repo = workspace.repo
     found = stages(repo, path)
-    texts = as_manifests(workspace, path, list(found.values()))
-    found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
-    versions = _versions(repo, path, found)
     theirs, base = commits(repo)
+    if not has_left(repo, path, base, theirs):
+        texts = as_manifests(workspace, path, list(found.values()))
+        found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
+    versions = _versions(repo, path, found)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo)

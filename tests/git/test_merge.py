@@ -162,14 +162,30 @@ def test_a_crash_leaves_ours_and_says_why(apart):
 def test_a_side_that_is_stored_otherwise(model):
     """Committed by someone who had not installed git-theta."""
     raw = ("-c", "filter.theta.process=", "-c", "filter.theta.required=false")
+    commit(model, file())
     model.git("checkout", "-q", "-b", "raw")
     model.write(PATH, file(w0=1))
     model.git(*raw, "add", PATH)
     model.git(*raw, "commit", "-q", "-m", "raw")
     model.git("checkout", "-q", "-f", "main")
     commit(model, file(w1=1))
-    words = model.process("merge", "raw").stderr.decode()
-    assert "raw does not store this file with git-theta" in words
+    model.git("merge", "-q", "-m", "merge", "raw")
+    assert model.read(PATH) == file(w0=1, w1=1)
+    assert model.git("show", f"HEAD:{PATH}").startswith('{"git-theta"')
+
+
+def test_a_side_that_has_left_is_not_merged(model):
+    """The merge would untrack the path, and leave a manifest there as text."""
+    commit(model, file())
+    model.git("checkout", "-q", "-b", "left")
+    (model.path / ".gitattributes").unlink()
+    model.write(PATH, file(w0=1))
+    model.git("add", "-A")
+    model.git("commit", "-q", "-m", "left")
+    model.git("checkout", "-q", "-f", "main")
+    commit(model, file(w1=1))
+    words = model.process("merge", "left").stderr.decode()
+    assert "left does not store this file with git-theta" in words
     assert model.read(PATH) == file(w1=1)
 
 
