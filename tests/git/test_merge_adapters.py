@@ -71,7 +71,7 @@ def close(found, expected) -> None:
         torch.testing.assert_close(found[name], wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta, updates):
+def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta, updates, theta_here):
     base, one, two = updates("main", "one", "two")
     said = ok(theta(hub, "merge", "one", "two", "--strategy", "cat"))
     assert "4 merged with cat" in said
@@ -80,7 +80,7 @@ def test_updates_add_up_exactly_and_the_configuration_says_so(hub, theta, update
     assert (config["r"], config["lora_alpha"]) == (12, 12)  # 4 of each, the common adapter's too
     assert config["rank_pattern"] == config["alpha_pattern"] == {}
     assert is_settled(hub)
-    assert "the same bits" in ok(theta(hub, "replay"))
+    assert "the same bits" in ok(theta_here(hub, "replay"))
     (rule,) = recipe(hub, path=PATH)["rules"]
     assert (rule["strategy"], rule["hyperparameters"]) == ("cat", {"weight": [1.0, 1.0]})
 
@@ -275,7 +275,7 @@ def embeddings(repo):
     return load_file(repo.path / PATH)["prompt_embeddings"]
 
 
-def test_prompts_are_joined_in_order_and_counted(prompts, theta):
+def test_prompts_are_joined_in_order_and_counted(prompts, theta, theta_here):
     tokens = []
     for name in ("two", "one"):
         prompts.git("checkout", "-q", name)
@@ -285,7 +285,7 @@ def test_prompts_are_joined_in_order_and_counted(prompts, theta):
     assert adapters.read_config(prompts.path / FOLDER)["num_virtual_tokens"] == 8
     adapters.load(prompts.path / FOLDER)  # PEFT would refuse another number
     assert is_settled(prompts)
-    assert "the same bits" in ok(theta(prompts, "replay"))
+    assert "the same bits" in ok(theta_here(prompts, "replay"))
 
 
 def test_asking_about_prompts(prompts, theta):

@@ -275,7 +275,7 @@ def test_unrelated_histories(branches, theta):
     assert "no common ancestor" in theta(branches, "merge", "one", "other").stderr
 
 
-def test_checkpoints_with_the_same_names_are_prepassed_each_by_itself(branches, theta):
+def test_checkpoints_with_the_same_names_are_prepassed_each_by_itself(branches, theta, theta_here):
     """What TIES must know of one model is not what it must know of another."""
     other = "other.safetensors"
     commit(branches, file(), path=other)
@@ -287,12 +287,12 @@ def test_checkpoints_with_the_same_names_are_prepassed_each_by_itself(branches, 
     branches.git("checkout", "-q", "main")
     ok(theta(branches, "merge", "x", "y", "--strategy", "ties"))
     # Replay merges each by itself.
-    said = ok(theta(branches, "replay"))
+    said = ok(theta_here(branches, "replay"))
     assert f"{PATH}: the same bits" in said
     assert f"{other}: the same bits" in said
 
 
-def test_nan_on_request(branches, theta):
+def test_nan_on_request(branches, theta, theta_here):
     broken = changed(w0=3)
     broken[FIRST][0, 0] = np.nan
     branch(branches, "broken", checkpoints.safetensors(broken))
@@ -306,7 +306,7 @@ def test_nan_on_request(branches, theta):
     assert np.isnan(merged[0, 0])
     np.testing.assert_allclose(merged[1], BASE[FIRST][1] + 2, atol=1e-6)
     assert recipe(branches)["allow_nan"] is True
-    assert "the same bits" in ok(theta(branches, "replay"))
+    assert "the same bits" in ok(theta_here(branches, "replay"))
 
 
 def crossed(branches: Repo) -> None:
@@ -339,7 +339,7 @@ def test_branches_that_merged_each_other_before(branches, theta):
     assert is_settled(branches)
 
 
-def test_routing_by_the_order_of_the_file(branches, theta, tmp_path):
+def test_routing_by_the_order_of_the_file(branches, theta, tmp_path, theta_here):
     """The first glob that matches counts, after the recipe was written and read too."""
     file = tmp_path / "routing.json"
     file.write_text('{"layer.0.*": {"one": 3, "two": 1}, "*": {"two": 1}}')
@@ -347,7 +347,7 @@ def test_routing_by_the_order_of_the_file(branches, theta, tmp_path):
     merged = load(branches.read(PATH))[FIRST]
     np.testing.assert_allclose(merged, BASE[FIRST] + np.float32(1.25), atol=1e-6)
     file.unlink()
-    assert "the same bits" in ok(theta(branches, "replay"))
+    assert "the same bits" in ok(theta_here(branches, "replay"))
 
 
 # --- resolve --------------------------------------------------------------------------------------
@@ -507,7 +507,7 @@ def test_all_parameters_on_request(branches, theta):
     assert is_settled(branches)
 
 
-def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
+def test_all_parameters_of_a_branch_that_is_ahead(branches, theta, theta_here):
     """HEAD is the common ancestor itself, and no contributor: the branch alone is merged."""
     branches.git("checkout", "-q", "--detach", "main~")
     args = ("--all", "--strategy", "task_arithmetic", "-p", "lambda=0.25")
@@ -515,7 +515,7 @@ def test_all_parameters_of_a_branch_that_is_ahead(branches, theta):
     assert "1 merged with task_arithmetic" in said
     merged = load(branches.read(PATH))[SECOND]
     np.testing.assert_allclose(merged, BASE[SECOND] + np.float32(2), atol=1e-5)
-    assert "the same bits" in ok(theta(branches, "replay"))
+    assert "the same bits" in ok(theta_here(branches, "replay"))
     # What is ours there is the ancestor's.
     branches.git("checkout", "-q", "--detach", "main~")
     ok(theta(branches, "merge", "far", "--rule", "layer.1.*=take:side=ours", *args))
@@ -687,11 +687,12 @@ def test_sides_with_nan_are_shown_as_far_as_they_are_known(branches, theta):
     np.testing.assert_array_equal(load(branches.read(PATH))[FIRST], changed(w0=1)[FIRST])
 
 
-def test_a_replay_that_gives_other_bits(branches, theta):
+def test_a_replay_that_gives_other_bits(branches, theta_here):
     branches.git("checkout", "-q", "one")
     branches.git("merge", "-q", "far")
-    ok(theta(branches, "replay", "--json"))
-    assert "HEAD~1 has no checkpoint that it merged" in theta(branches, "replay", "HEAD~1").stderr
+    ok(theta_here(branches, "replay", "--json"))
+    said = theta_here(branches, "replay", "HEAD~1").stderr
+    assert "HEAD~1 has no checkpoint that it merged" in said
     merged, other = (
         manifest.parse(branches.git("show", f"{rev}:{PATH}").encode() + b"\n")
         for rev in ("HEAD", "two")
@@ -699,7 +700,7 @@ def test_a_replay_that_gives_other_bits(branches, theta):
     tensors = (entry_named(other, FIRST) if e.name == FIRST else e for e in merged.tensors)
     branches.write(PATH, manifest.dump(replace(merged, tensors=tuple(tensors))))
     branches.git("commit", "-q", "-a", "--amend", "--no-edit")
-    done = theta(branches, "replay")
+    done = theta_here(branches, "replay")
     assert done.returncode == 34
     assert f"{PATH}: 1 tensor with other bits: {FIRST}" in done.stdout
 

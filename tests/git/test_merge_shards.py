@@ -73,7 +73,9 @@ def ok(done) -> str:
 
 
 @pytest.mark.parametrize("how", ["theta", "git", "several"])
-def test_a_strategy_that_looks_at_the_model_sees_all_of_its_files(split, theta, expected, how):
+def test_a_strategy_that_looks_at_the_model_sees_all_of_its_files(
+    split, theta, expected, how, theta_here
+):
     split.git("checkout", "-q", "main" if how == "several" else "one")
     if how == "git":
         split.git("config", "theta.merge.strategy", "ties:density=0.3")
@@ -83,7 +85,7 @@ def test_a_strategy_that_looks_at_the_model_sees_all_of_its_files(split, theta, 
     check(split, expected)
     assert is_settled(split)
     assert [shard["path"] for shard in recipe(split, path=PARTS[0])["shards"]] == [PARTS[1]]
-    assert ok(theta(split, "replay")).count("the same bits") == 2
+    assert ok(theta_here(split, "replay")).count("the same bits") == 2
 
 
 def test_resolving_sees_all_files_too(split, theta, expected):
@@ -94,7 +96,7 @@ def test_resolving_sees_all_files_too(split, theta, expected):
     check(split, expected)
 
 
-def test_each_file_by_rules_of_its_own(model, theta):
+def test_each_file_by_rules_of_its_own(model, theta, theta_here):
     """A name may be in two files, each of which another rule is for."""
     arrays = {"x": np.eye(4, dtype=np.float32), "y": np.ones((4, 4), np.float32)}
     for name, shift in (("main", 0), ("one", 1), ("two", 2)):
@@ -115,10 +117,10 @@ def test_each_file_by_rules_of_its_own(model, theta):
     ok(theta(model, "merge", "two"))
     rules = recipe(model, path=PARTS[0])["rules"]
     assert [rule["hyperparameters"]["density"] for rule in rules] == [0.5, 0.25]
-    assert ok(theta(model, "replay")).count("the same bits") == 2
+    assert ok(theta_here(model, "replay")).count("the same bits") == 2
 
 
-def test_where_the_other_files_are_not_known_it_is_said(split, theta):
+def test_where_the_other_files_are_not_known_it_is_said(split, theta, theta_here):
     """Each branch with the other's first commit merged: no commit has what they have in common."""
     tips = {}
     for name, layer in (("left", "layer.0"), ("right", "layer.3")):
@@ -132,7 +134,7 @@ def test_where_the_other_files_are_not_known_it_is_said(split, theta):
     said = ok(theta(split, "merge", "left", "--strategy", "ties"))
     assert said.count("only this file of the model was scanned") == 2
     assert "shards" not in recipe(split, path=PARTS[0])
-    assert ok(theta(split, "replay")).count("the same bits") == 2
+    assert ok(theta_here(split, "replay")).count("the same bits") == 2
 
 
 def test_what_looks_at_tensors_alone_knows_nothing_of_other_files(split, theta):

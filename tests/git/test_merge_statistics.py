@@ -66,7 +66,7 @@ def test_statistics_that_nobody_has(classifiers, theta):
         assert f"git_theta.stats.{kind}(model, batches).save(" in done.stderr
 
 
-def test_a_merge_by_fisher_information_and_its_replay(classifiers, theta):
+def test_a_merge_by_fisher_information_and_its_replay(classifiers, theta, theta_here):
     sides = [
         (at(classifiers, name, PATH), at(classifiers, name, FISHER)) for name in ("two", "one")
     ]
@@ -85,7 +85,7 @@ def test_a_merge_by_fisher_information_and_its_replay(classifiers, theta):
     assert rule["strategy"] == "fisher"
     assert all("statistics" in side for side in recipe(classifiers)["contributors"])
     assert recipe(classifiers, path=FISHER)["rules"][0]["strategy"] == "average"
-    said = ok(theta(classifiers, "replay"))
+    said = ok(theta_here(classifiers, "replay"))
     assert f"{PATH}: the same bits" in said
     assert f"{FISHER}: the same bits" in said
 
@@ -120,7 +120,7 @@ def test_rules_that_name_their_path_hold(classifiers):
     assert all(np.array_equal(merged[name], theirs[name]) for name in theirs)
 
 
-def test_statistics_of_another_version_of_the_model(classifiers, theta):
+def test_statistics_of_another_version_of_the_model(classifiers, theta, theta_here):
     """The model was trained on, the Fisher information beside it was not computed again."""
     trained = load(classifiers.read(PATH))
     trained["weight"] = trained["weight"] + np.float32(1)
@@ -132,4 +132,4 @@ def test_statistics_of_another_version_of_the_model(classifiers, theta):
     assert "--allow-stale" in done.stderr
     assert is_settled(classifiers)
     ok(theta(classifiers, *typed, "--allow-stale"))
-    assert "the same bits" in ok(theta(classifiers, "replay"))
+    assert "the same bits" in ok(theta_here(classifiers, "replay"))
