@@ -30,7 +30,7 @@ def spread(calls: int, most: int) -> Iterable[int]:
     """At most ``most`` of the numbers from 1 to ``calls``, evenly spread, both ends included."""
     if calls <= most:
         return range(1, calls + 1)
-    return sorted({1 + round(i * (calls - 1) / (most - 1)) for i in range(most)})
+    return sorted({1 + round(i * (calls - 1) / max(most - 1, 1)) for i in range(most)})
 
 
 class Points:

@@ -11,7 +11,7 @@ import pytest
 
 from harness import damage, pairs, together
 from harness.faults import Faults
-from harness.points import Points
+from harness.points import Points, spread
 from harness.scenes import SCENES
 from harness.world import FILE, BrokenError
 
@@ -41,6 +41,12 @@ def test_a_command_that_runs_while_another_is_stopped(points, first, second):
     assert tallies[-1].points == 2
     assert tallies[-1].calls > 10
     assert tallies[-1].problems == []
+
+
+def test_points_are_spread_evenly():
+    assert list(spread(3, 5)) == [1, 2, 3]
+    assert list(spread(9, 3)) == [1, 5, 9]
+    assert list(spread(9, 1)) == [1]
 
 
 def test_the_harness_notices_a_loss(points):
