@@ -70,14 +70,13 @@ def pairs(folder: Path, names: tuple[str, ...], points: int) -> None:
     """Stop each command at calls that change a file, while each other one runs."""
     went = Points(folder)
     problems: list[str] = []
-    for first in names or pairing.NAMES:
-        for second in names or pairing.NAMES:
-            *_, tally = pairing.go(went, SCENES[first], SCENES[second], points)
-            click.echo(
-                f"| {tally.pair} | {tally.points} of {tally.calls} | {tally.refused} refused "
-                f"| {len(tally.problems)} |"
-            )
-            problems += _said(tally.problems)
+    for first, second in pairing.chosen(names):
+        *_, tally = pairing.go(went, SCENES[first], SCENES[second], points)
+        click.echo(
+            f"| {tally.pair} | {tally.points} of {tally.calls} | {tally.refused} refused "
+            f"| {len(tally.problems)} |"
+        )
+        problems += _said(tally.problems)
     _end(problems)
 
 

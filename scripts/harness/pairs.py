@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from harness.points import Points, spread
@@ -12,6 +13,8 @@ from harness.scenes import SCENES, Scene
 from harness.world import BrokenError
 
 NAMES = ("add", "commit", "checkout", "merge", "gc", "fetch", "push")
+# A colleague moved the branch in the one scene, so Git refuses the push of the other.
+_APART = {"fetch", "push"}
 
 
 @dataclass
@@ -23,6 +26,13 @@ class Tally:
     points: int = 0
     refused: int = 0
     problems: list[str] = field(default_factory=list)
+
+
+def chosen(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each pair of commands, which may be the same twice."""
+    for first, second in product(names or NAMES, names or NAMES):
+        if {first, second} != _APART:
+            yield first, second
 
 
 def go(points: Points, first: Scene, second: Scene, most: int) -> Iterator[Tally]:
