@@ -46,9 +46,9 @@ def test_a_tensor_of_a_stranger_is_quoted(model, theta):
         return checkpoints.safetensors({EVIL: np.full(4, value, dtype)})
 
     model.commit_files({"m.safetensors": file("f4", 0)})
-    branch(model, "half", file("f2", 1), "m.safetensors")
+    branch(model, "half", file("i4", 1), "m.safetensors")
     model.commit_files({"m.safetensors": file("f4", 2)})
     done = theta(model, "merge", "half", "--strategy", "average")
     assert done.returncode != 0
     hint = next(line for line in done.stderr.splitlines() if "hint:" in line)
-    assert _run_hint(model, hint).splitlines()[-1] == f"{EVIL}=take:side=ours"
+    assert f"{EVIL}=take:side=SIDE" in _run_hint(model, hint).splitlines()

@@ -783,5 +783,5 @@ CODER(uint64_t, 64, 8)
 
 EXPORT int theta_abi(void)
 {
-    return 1;
+    return 2;
 }

@@ -30,8 +30,8 @@ from git_theta.core.kernels.arrays import (
 )
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
-# As in kernels.c: a library that was built from an older source is not used.
-_ABI = 1
+# As in kernels.c, raised with each change there: an older library is not used.
+_ABI = 2
 _P, _N = c_void_p, c_size_t
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
