@@ -51,4 +51,4 @@ def test_a_tensor_of_a_stranger_is_quoted(model, theta):
     done = theta(model, "merge", "half", "--strategy", "average")
     assert done.returncode != 0
     hint = next(line for line in done.stderr.splitlines() if "hint:" in line)
-    assert f"{EVIL}=take:side=SIDE" in _run_hint(model, hint).splitlines()
+    assert f"{EVIL}=take:side=ours" in _run_hint(model, hint).splitlines()
