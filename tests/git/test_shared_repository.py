@@ -31,7 +31,7 @@ def _as_other(repo: Repo, *args: str, umask: int = 0o022) -> subprocess.Complete
     return subprocess.run(
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "git", *args],
         cwd=repo.path,
-        preexec_fn=lambda: os.umask(umask) and None,
+        umask=umask,
         capture_output=True,
         env={**os.environ, **dict(trusted), "GIT_CONFIG_VALUE_0": "*"},
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import tracemalloc
@@ -160,14 +159,10 @@ def stranger(model, tmp_path: Path):
     return model
 
 
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
-
-
 def run(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        args, cwd=cwd, capture_output=True, text=True, timeout=60, preexec_fn=limited, check=False
-    )
+    """Run a command in 3 GiB of address space."""
+    limited = ["sh", "-c", f'ulimit -v {3 << 20}; exec "$@"', "sh", *args]
+    return subprocess.run(limited, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("broken", ["link", "brackets"])
