@@ -45,7 +45,10 @@ def hub(once, home, model, saved):
     def work() -> None:
         for name in ADAPTERS:
             model.git("checkout", "-q", "-B", name, "main")
-            shutil.copytree(saved / name, model.path / FOLDER, dirs_exist_ok=True)
+            # Without the times of the saved files: git would take one for the other.
+            shutil.copytree(
+                saved / name, model.path / FOLDER, copy_function=shutil.copyfile, dirs_exist_ok=True
+            )
             model.git("add", FOLDER)
             model.git("commit", "-q", "-m", name)
         model.git("checkout", "-q", "main")
