@@ -7,24 +7,23 @@ https://github.com/google/flax, and https://github.com/msgpack/msgpack/blob/mast
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype, element_count
-from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_DIMENSIONS, MAX_INT, MAX_NAME, quote
+from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.msgpack import ARRAY, BINARY, EXTENSION, INTEGER, MAP, TEXT, Item, Reader
 from git_theta.formats.names import ROOT, Names, Trail
-from git_theta.formats.skeleton import skeleton_digest
 
 _ARRAY_TYPES = (1, 3)
 _DEEPEST = 256
 _DTYPES = {numpy: ours for ours, numpy in FRAMEWORK_NAMES.items()}
 
 
-class _Flax:
+class _Flax(FixedStructure):
     name = "flax"
     suffixes = (".msgpack",)
+    cannot = "arrays cannot be added to a Flax checkpoint"
 
     def matches(self, source: Source) -> bool:
         """Return whether it begins as a map with a text for a key."""
@@ -42,21 +41,6 @@ class _Flax:
         if not self.matches(source):
             raise FormatError("it does not begin as a map with a text for a key")
         return Layout(self.name, tuple(_spans(Reader(source), source.size)))
-
-    def extras(self, source: Source) -> bytes:
-        """Return a digest of all other bytes."""
-        return skeleton_digest(source, self.scan(source).spans)
-
-    def checksums(self, source: Source) -> Sequence[Checksum]:
-        """Return none: the format has no checksums."""
-        return ()
-
-    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: what is in no array is not understood."""
-        raise FormatError(
-            "arrays cannot be added to a Flax checkpoint, removed from it or given another shape",
-            hint="save all sides as safetensors, in which they can",
-        )
 
 
 FORMAT = _Flax()

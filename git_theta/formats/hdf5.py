@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from git_theta.core.dtypes import element_count
-from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
+from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.hdf5_groups import SymbolTable
 from git_theta.formats.hdf5_headers import (
     SIGNATURE,
@@ -27,7 +28,6 @@ from git_theta.formats.hdf5_headers import (
 )
 from git_theta.formats.names import ROOT, Names, Trail
 from git_theta.formats.parts import Metered, Window
-from git_theta.formats.skeleton import skeleton_digest
 
 _SPACE, _TYPE, _LINK, _LAYOUT, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x11
 _DEEPEST = 64
@@ -37,9 +37,10 @@ _MEMBER = b".weights.h5"
 _ZIPPED = (b"metadata.json", b"config.json")
 
 
-class _Hdf5:
+class _Hdf5(FixedStructure):
     name = "hdf5"
     suffixes = (".h5", ".hdf5", ".keras")
+    cannot = "datasets cannot be added to an HDF5 file"
 
     def matches(self, source: Source) -> bool:
         """Return whether it begins as HDF5, or is a Keras zip file with a stored one."""
@@ -58,20 +59,9 @@ class _Hdf5:
         found.sort(key=lambda span: (span.start, span.length))
         return Layout(self.name, tuple(found))
 
-    def extras(self, source: Source) -> bytes:
-        """Return a digest of all other bytes, but for the checksums of a zip file."""
-        return skeleton_digest(source, self.scan(source).spans)
-
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's; datasets in one piece have none."""
         return () if _starts(source) else zip_directory.checksums(source)
-
-    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: groups, attributes and heaps name every dataset."""
-        raise FormatError(
-            "datasets cannot be added to an HDF5 file, removed from it or given another shape",
-            hint="save all sides as safetensors, in which they can",
-        )
 
 
 FORMAT = _Hdf5()

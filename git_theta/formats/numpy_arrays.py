@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import Checksum, Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
+from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.npy_header import MAGIC, read_header
 from git_theta.formats.zip_directory import Record
 
@@ -21,9 +22,10 @@ _MEMBER = b".npy"
 _BLOCK = 1 << 20
 
 
-class _NumPy:
+class _NumPy(FixedStructure):
     name = "numpy"
     suffixes = (".npy", ".npz")
+    cannot = "arrays cannot be added to a NumPy file"
 
     def matches(self, source: Source) -> bool:
         """Return whether it begins as an array, or as a zip file whose first record is one."""
@@ -52,13 +54,6 @@ class _NumPy:
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's, each of a header and its array; a single array has none."""
         return () if _is_single(source) else zip_directory.checksums(source)
-
-    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: zip checksums stand before arrays that are not made yet."""
-        raise FormatError(
-            "arrays cannot be added to a NumPy file, removed from it or given another shape",
-            hint="save all sides as safetensors, in which they can",
-        )
 
 
 FORMAT = _NumPy()

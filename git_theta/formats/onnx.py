@@ -7,16 +7,15 @@ beside the model are that file's. Source: https://github.com/onnx/onnx/blob/main
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from git_theta.core.dtypes import dtype, element_count
-from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_DIMENSIONS, MAX_INT, MAX_NAME, quote
+from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.names import Names
 from git_theta.formats.protobuf import BYTES, VARINT, Field, Messages
-from git_theta.formats.skeleton import skeleton_digest
 
 # The fields of ModelProto by number, with their wire types.
 _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
@@ -53,9 +52,11 @@ _DTYPES = {
 }
 
 
-class _Onnx:
+class _Onnx(FixedStructure):
     name = "onnx"
     suffixes = (".onnx",)
+    cannot = "tensors cannot be added to an ONNX graph"
+    hint = "merge the models before they are exported"
 
     def matches(self, source: Source) -> bool:
         """Return whether it is a message with the fields of a model, from its first byte on."""
@@ -74,21 +75,6 @@ class _Onnx:
                     spans += _read(messages, part).spans(names)
         spans.sort(key=lambda span: (span.start, span.length))
         return Layout(self.name, tuple(spans))
-
-    def extras(self, source: Source) -> bytes:
-        """Return a digest of all other bytes."""
-        return skeleton_digest(source, self.scan(source).spans)
-
-    def checksums(self, source: Source) -> Sequence[Checksum]:
-        """Return none: the format has no checksums."""
-        return ()
-
-    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: the nodes of the graph say which tensors there are."""
-        raise FormatError(
-            "tensors cannot be added to an ONNX graph, removed from it or given another shape",
-            hint="merge the models before they are exported",
-        )
 
 
 FORMAT = _Onnx()

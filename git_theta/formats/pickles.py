@@ -9,19 +9,19 @@ protocol 5, of ``_frombuffer``; a storage is a whole file of ``torch.save`` in b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
+from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_DIMENSIONS, MAX_INT
+from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.names import ROOT, Names, Trail
 from git_theta.formats.npy_header import NpyHeader, element_name
 from git_theta.formats.parts import Window
 from git_theta.formats.pickle_machine import Global, Object, Raw
 from git_theta.formats.pickle_reader import read_source
-from git_theta.formats.skeleton import skeleton_digest
 from git_theta.formats.torch_legacy import LegacyFile, is_legacy
 from git_theta.formats.torch_tensors import children
 
@@ -33,9 +33,10 @@ _CODE = re.compile(r"([a-zA-Z])([0-9]{1,4})")
 _DEEPEST = 256
 
 
-class _Pickle:
+class _Pickle(FixedStructure):
     name = "pickle"
     suffixes = (".pkl", ".pickle")
+    cannot = "arrays cannot be added to a pickle"
 
     def matches(self, source: Source) -> bool:
         """Return whether it is a pickle from its first byte to its last, and not torch's."""
@@ -56,21 +57,6 @@ class _Pickle:
         ]
         spans.sort(key=lambda span: (span.start, span.length))
         return Layout(self.name, tuple(spans))
-
-    def extras(self, source: Source) -> bytes:
-        """Return a digest of all other bytes."""
-        return skeleton_digest(source, self.scan(source).spans)
-
-    def checksums(self, source: Source) -> Sequence[Checksum]:
-        """Return none: the format has no checksums."""
-        return ()
-
-    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: a pickle is never written here."""
-        raise FormatError(
-            "arrays cannot be added to a pickle, removed from it or given another shape",
-            hint="save all sides as safetensors, in which they can",
-        )
 
 
 FORMAT = _Pickle()
