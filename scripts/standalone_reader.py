@@ -60,6 +60,7 @@ class Frame(NamedTuple):
     base: str | None
     params: bytes
     parts: list[tuple[int, bytes]]
+    transposition: tuple[int, int] | None = None
 
 
 def parse_frame(data: bytes) -> Frame:
@@ -67,12 +68,16 @@ def parse_frame(data: bytes) -> Frame:
     magic, version, encoding, flags, part_count, length, raw_length = struct.unpack_from(
         "<4sBBBBQQ", data
     )
-    check((magic, flags & ~1, length) == (b"GTHF", 0, len(data)), "a frame is damaged")
+    is_right = magic == b"GTHF" and flags in (0, 1, 3) and length == len(data)
+    check(is_right, "a frame is damaged")
     check(version == 1, f"a frame has version {version}, which a newer git-theta wrote")
     content, position = data[24:56].hex(), 56
-    base = None
+    base = turned = None
     if flags & 1:
         base, position = data[56:88].hex(), 88
+    if flags & 2:
+        word, columns = struct.unpack_from("<BQ", data, position)
+        turned, position = (word, columns), position + 9
     dtype, position = _counted(data, position, 1)
     params, position = _counted(data, position, 2)
     headers = []
@@ -91,7 +96,7 @@ def parse_frame(data: bytes) -> Frame:
             array = _sign_first(array, exponent)
         parts.append((len(planes), array.tobytes()))
     check(position == length, "a frame is damaged")
-    return Frame(encoding, dtype.decode(), raw_length, content, base, params, parts)
+    return Frame(encoding, dtype.decode(), raw_length, content, base, params, parts, turned)
 
 
 def _sign_first(array: np.ndarray, exponent: int) -> np.ndarray:
@@ -115,6 +120,16 @@ def _plane(method: int, stored: bytes, count: int) -> np.ndarray:
         stored *= count
     check(len(stored) == count, "a plane of a frame is damaged")
     return np.frombuffer(stored, np.uint8)
+
+
+def turn(frame: Frame, base: bytes) -> bytes:
+    """Return the base as the frame wants it: as it is, or transposed."""
+    if frame.transposition is None:
+        return base
+    word, columns = frame.transposition
+    whole = word in (1, 2, 4, 8) and columns > 0 and base and not len(base) % (word * columns)
+    check(bool(whole), "the base of a frame is not the matrix that it transposes")
+    return np.frombuffer(base, f"<u{word}").reshape(-1, columns).T.tobytes()
 
 
 # --- encodings -----------------------------------------------------------------------------------
@@ -360,7 +375,7 @@ def chunk(row: list[Any], objects: Path) -> bytes:
         check(frame.base == below, "a frame has another base than the manifest says")
         known = DECODERS.get(frame.encoding)
         check(known is not None, f"encoding {frame.encoding} is not known here")
-        raw = DECODERS[frame.encoding](frame, raw)
+        raw = DECODERS[frame.encoding](frame, turn(frame, raw))
         below = frame.content
         is_right = blake3 is None or blake3(raw).hexdigest() == frame.content
         check(is_right and len(raw) == frame.raw_length, "a chunk is not what its hash says")

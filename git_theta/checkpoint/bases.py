@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from git_theta.checkpoint import chunk_decoder
-from git_theta.checkpoint.chunk_decoder import Base
+from git_theta.checkpoint.chunk_decoder import Base, turned
 from git_theta.checkpoint.chunking import SKELETON, RawChunk
 from git_theta.checkpoint.closeness import closer, cost, is_close
 from git_theta.checkpoint.parents import Chain, Parent, Parents
-from git_theta.checkpoint.sketch import Sketch, resembles
+from git_theta.checkpoint.sketch import Sketch, resembles, sketch
+from git_theta.checkpoint.transposition import is_matrix
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Layout
 from git_theta.core.settings import Settings
@@ -75,36 +76,37 @@ class Bases:
         chains = (_resolve(location, located) for location in located[hash_])
         return next((chain for chain in chains if chain and self._use(chain)), None)
 
-    def find(self, raw: RawChunk, hash_: str, sketch: Sketch) -> Base | None:
+    def find(self, raw: RawChunk, hash_: str, numbers: Sketch) -> Base | None:
         """Return the chunk that is here to encode ``raw`` against, if there is one.
 
         The same chunk of the closest parent that has the tensor; where that has no number of the
-        ``sketch`` in common with it, or none has the tensor, whichever stored chunk has. Or what
-        it is a difference to in the end, where this is nearly as good a base: fine-tunes of one
-        model stay close to it, and a shorter chain is faster to decode. A chunk whose object was
+        sketch, ``numbers``, in common with it, or none has the tensor, whichever stored chunk
+        has, as it is or transposed. Or what it is a difference to in the end, where this is nearly
+        as good a base: fine-tunes of one model stay close to it, and a shorter chain is faster to
+        decode. A chunk whose object was
         lost or damaged is encoded as it was: that may give the same object, which older commits
         need too.
         """
         chunk, named = self._same_tensor(raw), None
         if chunk and chunk.hash == hash_:
             found = self._decode(chunk.chain[1:]) if len(chunk.chain) > 1 else None
-            return found and found[1]
+            return found and (_closest(found[1], found[1], raw) or found[1])
         if chunk and (found := self._decode(self._below(chunk.chain, chunk.length))):
             named = closer(*found, raw)
-        if named and resembles(named.data.data, raw.geometry.dtype, sketch):
+        if named and resembles(named.data.data, raw.geometry.dtype, numbers):
             return named
-        return self._similar(raw, hash_, sketch, named) if sketch else named
+        return self._similar(raw, hash_, numbers, named) if numbers else named
 
     def _similar(
-        self, raw: RawChunk, hash_: str, sketch: Sketch, named: Base | None
+        self, raw: RawChunk, hash_: str, numbers: Sketch, named: Base | None
     ) -> Base | None:
         """Return the closest stored chunk by its sketch, or ``named``, if that is closer."""
-        for content in self._index.similar(sketch, _CANDIDATES):
+        for content in self._index.similar((*numbers, *_transposed(raw)), _CANDIDATES):
             located = self.locate([content])
             chain = self.known(content, located) if content != hash_ else None
             if chain and (found := self._decode(self._below(chain, len(raw.data)))):
-                base = closer(*found, raw)
-                if is_close(base, raw) and not (named and cost(named, raw) <= cost(base, raw)):
+                base = _closest(*found, raw)
+                if base and not (named and cost(named, raw) <= cost(base, raw)):
                     return base
         return named
 
@@ -146,6 +148,24 @@ class Bases:
         if is_usable:
             self._usable.add((ref.oid, ref.size))
         return is_usable
+
+
+def _transposed(raw: RawChunk) -> Sketch:
+    """Return the sketch of the transposed chunk, of a whole matrix."""
+    if not is_matrix(raw.geometry, len(raw.data)):
+        return ()
+    return sketch(raw.data, raw.geometry.dtype, raw.geometry.shape[0])
+
+
+def _closest(bottom: Base, top: Base, raw: RawChunk) -> Base | None:
+    """Return the closer end of a chain, as it is or transposed; ``None`` where it is not close."""
+    base = closer(bottom, top, raw)
+    if is_close(base, raw):
+        return base
+    ends = (top,) if bottom is top else (bottom, top)
+    found = [end for each in ends if (end := turned(each, raw.geometry, len(raw.data)))]
+    base = closer(found[0], found[-1], raw) if found else base
+    return base if found and is_close(base, raw) else None
 
 
 def _is_verified(chain: Chain, hash_: str, located: Located) -> bool:

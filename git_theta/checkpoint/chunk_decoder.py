@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from git_theta.checkpoint.limits import is_affordable
 from git_theta.checkpoint.sketch import sketch
+from git_theta.checkpoint.transposition import transposed, transposition_to
 from git_theta.codec import MAX_RAW, Frame, decode_frame, parts_limit
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
-from git_theta.core.layout import Geometry
+from git_theta.core.layout import Geometry, Transposition
 from git_theta.core.messages import short_id
 from git_theta.core.registry import Bytes
 from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
@@ -24,7 +25,14 @@ from git_theta.store import Location
 _LONGEST = parts_limit(MAX_RAW) + (1 << 20)
 
 Chain = tuple[Ref, ...]
-Link = tuple[Bytes, Location]
+
+
+class Link(NamedTuple):
+    """A frame of a chain: its content, where it is, and how its base is turned."""
+
+    data: Bytes
+    location: Location
+    transposition: Transposition | None
 
 
 class Frames(Protocol):
@@ -37,11 +45,30 @@ class Frames(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Raw bytes that a chunk may be encoded against."""
+    """Raw bytes that a chunk may be encoded against.
+
+    With a ``transposition``, ``data`` is the content of ``hash`` after it.
+    """
 
     hash: str
     data: Bytes
     chain: tuple[Ref, ...]
+    transposition: Transposition | None = None
+
+    def transposed(self, how: Transposition) -> Base | None:
+        """Return it turned (back); ``None`` where its bytes are no such matrix, or cannot be."""
+        data = transposed(self.data, how)
+        if data is None or (before := self.transposition) is None:
+            return None if data is None else replace(self, data=data, transposition=how)
+        rows = self.data.size // (before.word * before.columns)
+        is_back = how == Transposition(before.word, rows)
+        return replace(self, data=data, transposition=None) if is_back else None
+
+
+def turned(base: Base, geometry: Geometry, length: int) -> Base | None:
+    """Return the transpose of a base that may be one of a chunk of ``length`` bytes."""
+    how = transposition_to(geometry, length, base.data.size)
+    return base.transposed(how) if how else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +108,10 @@ def _decode(
 ) -> DecodedChunk:
     locations = []
     for link in _links(store, chunk.chain, known, shared):
-        data, location = link
-        locations.append(location)
-    if location.hash != chunk.hash or data.size != chunk.length:
+        locations.append(link.location)
+    if link.location.hash != chunk.hash or link.data.size != chunk.length:
         raise _corrupt(chunk.chain[0], "it holds other content than the manifest names")
-    return DecodedChunk(data, tuple(locations))
+    return DecodedChunk(link.data, tuple(locations))
 
 
 def decode_links(store: Frames, chain: Chain) -> Iterator[Link]:
@@ -94,10 +120,15 @@ def decode_links(store: Frames, chain: Chain) -> Iterator[Link]:
 
 
 def decode_bases(store: Frames, chain: Chain) -> tuple[Base, Base]:
-    """Return what lies at the bottom and at the top of ``chain``, to encode against."""
+    """Return what lies at the bottom and at the top of ``chain``, to encode against.
+
+    The bottom is turned as the top is.
+    """
     bottom = top = None
-    for data, location in _links(store, chain, {}, set()):
+    for data, location, turned in _links(store, chain, {}, set()):
         top = Base(location.hash, data, chain[-1 - location.depth :])
+        if bottom and turned:
+            bottom = bottom.transposed(turned)
         bottom = bottom or top
     assert bottom is not None  # a chain has a link: the manifest says so
     assert top is not None
@@ -121,7 +152,7 @@ def _links(
 
 
 def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
-    data, location = below or (None, None)
+    data, location = (below.data, below.location) if below else (None, None)
     try:
         if ref.length > _LONGEST:
             raise CorruptObjectError(f"a frame has {_LONGEST:,} bytes at most")
@@ -135,7 +166,7 @@ def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
         ) from error
     similar = sketch(decoded.data, dtype(frame.dtype))
     location = Location(frame.content, frame.raw_length, ref, frame.base, depth, sketch=similar)
-    return decoded, location
+    return Link(decoded, location, frame.transposition)
 
 
 def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, stored: int) -> Bytes:
@@ -147,6 +178,10 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, store
         )
     if frame.base != base_hash or encoding.needs_base != (base is not None):
         raise CorruptObjectError("its base is not the frame that the manifest names")
+    if base is not None and frame.transposition:
+        base = transposed(base, frame.transposition)
+        if base is None:
+            raise CorruptObjectError("its base is not the matrix that it transposes")
     if not is_affordable(encoding, frame.encoded, frame.raw_length, stored):
         raise CorruptObjectError(f"{stored} bytes do not pay for the work that it asks for")
     geometry = Geometry(dtype(frame.dtype))

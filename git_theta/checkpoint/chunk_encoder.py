@@ -92,6 +92,7 @@ def _framed(
         content=hash_,
         base=base.hash if base else None,
         encoded=encoded,
+        transposition=base.transposition if base else None,
     )
     return EncodedChunk(encode_frame(frame), frame.base, base.chain if base else ())
 

@@ -32,15 +32,19 @@ _SHIFTS = 8 + 4 * np.arange(_GROUPS)
 _ORDER = np.arange(_NUMBERS) << 4
 
 
-def sketch(data: Buffer, dtype: DType) -> Sketch:
+def sketch(data: Buffer, dtype: DType, rows: int = 1) -> Sketch:
     """Return the sketch of a chunk's raw bytes; empty for one that is small or has no variety.
 
     Three of the numbers are of the first words, so that a chunk that grew or was cut shares them.
+    Of a matrix with ``rows``, more than one, it is that of the transposed matrix.
     """
     words = _words(data, dtype)
     if words.size < _LEAST:
         return ()
-    sample = words[_places(words.size.bit_length() - 1)]
+    places = _places(words.size.bit_length() - 1)
+    if rows > 1:
+        places = places % rows * (words.size // rows) + places // rows
+    sample = words[places]
     top = np.array(1 << 8 * words.itemsize - 1, words.dtype)
     is_float = dtype.kind in ("float", "complex")
     winners = (sample & (top - 1) if is_float else sample).argmax(axis=1)

@@ -4,6 +4,7 @@
 
     magic "GTHF" | u8 version | u8 encoding | u8 flags | u8 parts | u64 frame length
     u64 raw length | 32 content hash | 32 base content hash, if flag bit 0
+    u8 word, u64 columns of the base, if flag bit 1: it is transposed
     u8 n, dtype name | u16 n, params
     per part: u8 word, u8 exponent, u64 words, per plane: u8 method, u64 stored length
     the planes' stored bytes
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 
 from git_theta.codec import entropy, planes
 from git_theta.core.hashes import HASH_BYTES
-from git_theta.core.layout import Buffer, Encoded, Part
+from git_theta.core.layout import Buffer, Encoded, Part, Transposition
 from git_theta.errors import CorruptObjectError, UnsupportedVersionError
 
 MAGIC = b"GTHF"
@@ -33,11 +34,12 @@ _PARTS_FACTOR, _PARTS_EXTRA = 2, 1 << 20
 _FIXED = struct.Struct("<4sBBBBQQ32s")
 _U8, _U16 = struct.Struct("<B"), struct.Struct("<H")
 _PART, _PLANE = struct.Struct("<BBQ"), struct.Struct("<BQ")
-_HAS_BASE = 1
+_TRANSPOSITION = struct.Struct("<BQ")
+_HAS_BASE, _IS_TRANSPOSED = 1, 2
 _WORDS = (1, 2, 4, 8)
 
 _MAX_NAME = 255
-HEADER_BYTES = _FIXED.size + HASH_BYTES + 1 + _MAX_NAME
+HEADER_BYTES = _FIXED.size + HASH_BYTES + _TRANSPOSITION.size + 1 + _MAX_NAME
 """As many bytes of a frame (or all of a shorter one) as ``read_header`` needs."""
 
 PARAMS_BYTES = _U16.size + 0xFFFF
@@ -54,6 +56,7 @@ class Header:
     content: str
     base: str | None
     length: int
+    transposition: Transposition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Frame:
     content: str
     base: str | None
     encoded: Encoded
+    transposition: Transposition | None = None
 
 
 def encode_frame(frame: Frame) -> list[Buffer]:
@@ -75,9 +79,11 @@ def encode_frame(frame: Frame) -> list[Buffer]:
     """
     table, stored = _pack(frame.encoded.parts)
     name, params = _name(frame.dtype), frame.encoded.params
+    turned = frame.transposition
     rest = b"".join(
         [
             bytes.fromhex(frame.base or ""),
+            _TRANSPOSITION.pack(turned.word, turned.columns) if turned else b"",
             _U8.pack(len(name)) + name,
             _U16.pack(len(params)) + params,
             table,
@@ -87,7 +93,7 @@ def encode_frame(frame: Frame) -> list[Buffer]:
         MAGIC,
         VERSION,
         frame.encoding,
-        _HAS_BASE if frame.base else 0,
+        (_HAS_BASE if frame.base else 0) | (_IS_TRANSPOSED if turned else 0),
         len(frame.encoded.parts),
         _FIXED.size + len(rest) + sum(map(len, stored)),
         frame.raw_length,
@@ -139,6 +145,7 @@ def decode_frame(data: Buffer) -> Frame:
         header.content,
         header.base,
         Encoded(params, parts),
+        header.transposition,
     )
 
 
@@ -232,20 +239,29 @@ def _header(reader: _Reader) -> tuple[Header, int]:
     """Return the header up to the dtype's name, and the number of parts."""
     _check_magic(reader.data)
     _, _, encoding, flags, parts, length, raw_length, content = reader.unpack(_FIXED)
-    if flags & ~_HAS_BASE:
+    if flags not in (0, _HAS_BASE, _HAS_BASE | _IS_TRANSPOSED):
         _fail(f"unknown flags {flags:#x}")
     if parts > MAX_PARTS:
         _fail(f"{parts} parts")
     if not 0 < raw_length <= MAX_RAW:
         _fail(f"raw length {raw_length}")
     base = reader.take(HASH_BYTES).hex() if flags & _HAS_BASE else None
+    turned = _transposition(reader) if flags & _IS_TRANSPOSED else None
     name = bytes(reader.take(reader.unpack(_U8)[0]))
     if not name.isascii() or not name.decode("ascii").isprintable():
         _fail(f"dtype {name!r}")
-    header = Header(encoding, name.decode("ascii"), raw_length, content.hex(), base, length)
+    kind = name.decode("ascii")
+    header = Header(encoding, kind, raw_length, content.hex(), base, length, turned)
     if length < reader.position:
         _fail(f"states {length} bytes, its header alone is longer")
     return header, parts
+
+
+def _transposition(reader: _Reader) -> Transposition:
+    word, columns = reader.unpack(_TRANSPOSITION)
+    if word not in _WORDS or not 0 < columns <= MAX_RAW:
+        _fail(f"a base in rows of {columns} words of {word} bytes")
+    return Transposition(word, columns)
 
 
 def _check_magic(data: memoryview) -> None:

@@ -116,6 +116,17 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Transposition:
+    """A base that is transposed before it is used.
+
+    Its words of ``word`` bytes are a matrix in row-major order, with ``columns`` in a row.
+    """
+
+    word: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One homogeneous array of an encoded chunk: little-endian words of ``word`` bytes.
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from git_theta.checkpoint.transposition import transposed
 from git_theta.codec import Frame, decode_frame, encode_frame
 from git_theta.core import registry
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import content_hash
-from git_theta.core.layout import Geometry
-from standalone_reader import DECODERS, parse_frame
+from git_theta.core.layout import Geometry, Transposition
+from standalone_reader import DECODERS, parse_frame, turn
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Golden:
     base: bytes | None
     frame: str
     has_zstd: bool
+    transposition: Transposition | None = None
 
 
 def _floats(*values: float) -> bytes:
@@ -52,6 +54,9 @@ ROUNDED[7] = np.nan
 HALF = ROUNDED.view("<u4") + 0x7FFF + (ROUNDED.view("<u4") >> 16 & 1) >> 16
 HALF = HALF.astype("<u2")
 HALF[9] ^= 3
+MATRIX = np.arange(12, dtype="<f4").reshape(3, 4)
+TURNED = np.array(MATRIX.T)
+TURNED[1, 2] = -1
 
 FRAMES = {
     "full, raw and constant planes": Golden(
@@ -165,11 +170,28 @@ FRAMES = {
         "000000020000000000000007018002ff00",
         has_zstd=False,
     ),
+    "sparse against a transposed base": Golden(
+        "sparse",
+        "F32",
+        TURNED.tobytes(),
+        MATRIX.tobytes(),
+        "4754484601020302ad0000000000000030000000000000004e882fd1683a983854afb6fe079a4dfa17d67009"
+        "ba4ba67fced1fd48218775e7f0c3efa17cc19e8f9a2f37cb39f903457cb204fb291b7cd9af42d936788c705e"
+        "0404000000000000000346333200000100010000000000000002010000000000000004000100000000000000"
+        "020100000000000000020100000000000000020100000000000000020100000000000000050000e0fc",
+        has_zstd=False,
+        transposition=Transposition(4, 4),
+    ),
 }
 
 
 def _array(data: bytes | None) -> np.ndarray | None:
     return None if data is None else np.frombuffer(data, np.uint8)
+
+
+def _base(golden: Golden) -> np.ndarray | None:
+    base = _array(golden.base)
+    return base if golden.transposition is None else transposed(base, golden.transposition)
 
 
 @pytest.mark.parametrize("golden", FRAMES.values(), ids=FRAMES.keys())
@@ -180,15 +202,17 @@ def test_frozen_frames_are_read(golden: Golden) -> None:
     assert frame.dtype == golden.dtype
     assert frame.content == content_hash(golden.raw)
     assert frame.base == (content_hash(golden.base) if golden.base else None)
+    assert frame.transposition == golden.transposition
     geometry = Geometry(dtype(frame.dtype))
-    decoded = encoding.decode(frame.encoded, _array(golden.base), geometry, frame.raw_length)
+    decoded = encoding.decode(frame.encoded, _base(golden), geometry, frame.raw_length)
     assert decoded.tobytes() == golden.raw
 
 
 @pytest.mark.parametrize("golden", FRAMES.values(), ids=FRAMES.keys())
 def test_frozen_frames_are_read_from_the_specification(golden: Golden) -> None:
     frame = parse_frame(bytes.fromhex(golden.frame))
-    assert DECODERS[frame.encoding](frame, golden.base or b"") == golden.raw
+    base = turn(frame, golden.base or b"")
+    assert DECODERS[frame.encoding](frame, base) == golden.raw
 
 
 @pytest.mark.parametrize(
@@ -196,7 +220,7 @@ def test_frozen_frames_are_read_from_the_specification(golden: Golden) -> None:
 )
 def test_frames_are_written_as_they_were(golden: Golden) -> None:
     encoding = registry.encoding_named(golden.encoding)
-    raw, base = _array(golden.raw), _array(golden.base)
+    raw, base = _array(golden.raw), _base(golden)
     encoded = encoding.encode(raw, base, Geometry(dtype(golden.dtype)))
     frame = Frame(
         encoding.number,
@@ -205,5 +229,6 @@ def test_frames_are_written_as_they_were(golden: Golden) -> None:
         content_hash(golden.raw),
         content_hash(golden.base) if golden.base else None,
         encoded,
+        golden.transposition,
     )
     assert b"".join(encode_frame(frame)).hex() == golden.frame

@@ -19,7 +19,7 @@ from git_theta.codec import (
     iter_headers,
     read_header,
 )
-from git_theta.core.layout import Encoded, Part
+from git_theta.core.layout import Encoded, Part, Transposition
 from git_theta.errors import CorruptObjectError, UnsupportedVersionError
 
 CONTENT, BASE = "ab" * 32, "cd" * 32
@@ -113,6 +113,18 @@ def test_the_frame_under_attack_is_sound() -> None:
 def test_a_field_with_a_wrong_value_is_refused(offset: int, replacement: bytes) -> None:
     with pytest.raises(CorruptObjectError):
         decode_frame(changed(offset, replacement))
+
+
+@pytest.mark.parametrize(
+    ("flags", "word", "columns"),
+    [(2, 4, 5), (3, 0, 5), (3, 3, 5), (3, 16, 5), (3, 4, 0), (3, 4, 1 << 27), (7, 4, 5)],
+)
+def test_a_transposition_that_no_base_can_have_is_refused(flags: int, word: int, columns: int):
+    inserted = struct.pack("<BQ", word, columns)
+    data = DATA[:FLAGS] + bytes([flags]) + DATA[FLAGS + 1 : NAME] + inserted + DATA[NAME:]
+    data = data[:LENGTH] + u64(len(data)) + data[LENGTH + 8 :]
+    with pytest.raises(CorruptObjectError):
+        decode_frame(data)
 
 
 @pytest.mark.parametrize("version", [2, 255])
@@ -222,7 +234,7 @@ def test_headers_that_lie_do_not_make_a_walk_endless(length: int) -> None:
 
 
 def test_a_header_needs_no_more_than_it_says() -> None:
-    long_name = Frame(0, "x" * 255, 1, CONTENT, BASE, Encoded(b"", ()))
+    long_name = Frame(0, "x" * 255, 1, CONTENT, BASE, Encoded(b"", ()), Transposition(8, 9))
     data = b"".join(encode_frame(long_name))
     assert read_header(data[:HEADER_BYTES]).dtype == "x" * 255
     with pytest.raises(CorruptObjectError, match="cut off"):

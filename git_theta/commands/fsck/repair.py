@@ -227,9 +227,11 @@ class _Contents:
         except ThetaError:
             return None
         for geometry in frame.geometries:
-            encoded = chunk_encoder.encode(content, frame.chunk.hash, geometry, base)
-            if sum(map(len, encoded.frame)) == top.length and encoded.base_chain == tuple(below):
-                return encoded.frame
+            for each in _orientations(base, geometry, frame.chunk.length):
+                encoded = chunk_encoder.encode(content, frame.chunk.hash, geometry, each)
+                is_alike = sum(map(len, encoded.frame)) == top.length
+                if is_alike and encoded.base_chain == tuple(below):
+                    return encoded.frame
         return None
 
     def _base(self, chain: tuple[Ref, ...]) -> Base | None:
@@ -262,3 +264,13 @@ class _Contents:
         except (OSError, ChangedError):
             return None
         return content if content_hash(content) == chunk.hash else None
+
+
+def _orientations(base: Base | None, geometry: Geometry, length: int) -> Iterator[Base | None]:
+    """Yield a base as it is, and transposed where a chunk of ``length`` bytes may have used that.
+
+    A damaged frame does not tell.
+    """
+    yield base
+    if base and (other := chunk_decoder.turned(base, geometry, length)):
+        yield other

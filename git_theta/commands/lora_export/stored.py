@@ -61,7 +61,7 @@ def _changes(old: Chunk, new: Chunk, store: ObjectStore) -> list[Factors] | None
 def _factors(ref: Ref, store: ObjectStore) -> Factors | None:
     frame = decode_frame(store.read(ref))
     encoding = registry.encoding_numbered(frame.encoding)
-    if encoding is None or encoding.name != "low-rank":
+    if encoding is None or encoding.name != "low-rank" or frame.transposition:
         return None
     return read_factors(frame.encoded)[0]
 

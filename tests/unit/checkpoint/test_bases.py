@@ -231,3 +231,46 @@ def test_another_precision_costs_next_to_nothing_and_so_does_the_way_back(tmp_pa
             assert len(entry_named(found, f"model.{NAME}").chunks) == 2
             size = sum(array.nbytes for array in arrays.values())
             assert _stored(storage) - before <= 0.02 * size
+
+
+def _turned(arrays):
+    """As another framework keeps them: the kernel of a layer is the transposed weight."""
+    return {name: np.ascontiguousarray(array.T) for name, array in arrays.items()}
+
+
+def _grown(storage: StorageContext, arrays, *parents) -> int:
+    before = _stored(storage)
+    _clean(storage, arrays, *parents)
+    return _stored(storage) - before
+
+
+def test_a_transposed_tensor_is_the_base_whatever_it_is_called(storage):
+    base = _arrays()
+    first = _clean(storage, base)
+    size = sum(array.nbytes for array in base.values())
+    assert _grown(storage, _turned(base)) < 0.01 * size, "the same weights"
+    alone = _grown(storage, _moved(base, 1e-2, 1), first)
+    assert _grown(storage, _renamed(_turned(_moved(base, 1e-2, 2)))) < 1.05 * alone
+    bf16 = np.dtype("bfloat16")
+    cast = {name: array.astype(bf16) for name, array in _turned(base).items()}
+    assert _grown(storage, cast) < 0.02 * size
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (128, 512)])
+def test_a_transposed_lineage_stays_close_to_its_base(storage, shape):
+    """Fine-tunes of a transposed copy are differences to the first matrix, in chains of two."""
+    base = {NAME: np.random.default_rng(0).standard_normal(shape).astype("f4")}
+    _clean(storage, base)
+    kept, described = _turned(base), None
+    for step in range(3):
+        kept = {name: array + np.float32(1e-6) * (step + 1) for name, array in kept.items()}
+        described = _clean(storage, kept, *([described] if described else []))
+        assert _depth(described) == 2
+
+
+def test_a_chunk_that_is_a_part_of_a_matrix_is_not_transposed(tmp_path):
+    with Index(tmp_path) as index:
+        storage = StorageContext(ObjectStore(tmp_path), index, Settings(chunk_size=128 << 10))
+        _clean(storage, _arrays())
+        found = _clean(storage, _turned(_arrays()))
+        assert {len(chunk.chain) for chunk in entry_named(found, NAME).chunks} == {1}

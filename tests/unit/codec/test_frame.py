@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from git_theta.codec import (
     iter_headers,
     read_header,
 )
-from git_theta.core.layout import Encoded, Part
+from git_theta.core.layout import Encoded, Part, Transposition
 from git_theta.errors import CorruptObjectError
 
 CONTENT, BASE = "ab" * 32, "cd" * 32
@@ -58,7 +59,9 @@ frames = st.builds(
     content=st.binary(min_size=32, max_size=32).map(bytes.hex),
     base=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
     encoded=st.builds(Encoded, st.binary(max_size=300), st.lists(words, max_size=16).map(tuple)),
-)
+    transposition=st.none()
+    | st.builds(Transposition, st.sampled_from([1, 2, 4, 8]), st.integers(1, 1 << 26)),
+).map(lambda value: value if value.base else replace(value, transposition=None))
 
 
 @given(frames)
@@ -70,7 +73,13 @@ def test_a_frame_survives(value: Frame) -> None:
 def test_the_header_is_read_from_the_first_bytes(value: Frame) -> None:
     data = encode(value)
     expected = Header(
-        value.encoding, value.dtype, value.raw_length, value.content, value.base, len(data)
+        value.encoding,
+        value.dtype,
+        value.raw_length,
+        value.content,
+        value.base,
+        len(data),
+        value.transposition,
     )
     assert read_header(data[:HEADER_BYTES]) == expected
 
