@@ -141,7 +141,7 @@ def _store_chunk(
     small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
     # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
     stored: Ref | list[Buffer] = (
-        [b"".join(encoded.frame)] if small else storage.store.write(encoded.frame)
+        [b"".join(encoded.frame)] if small else storage.store.write_behind(encoded.frame)
     )
     return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain, similar)
 

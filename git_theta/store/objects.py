@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class ObjectStore(ObjectFiles):
 
     def close(self) -> None:
         """Let collections have what this process used; git knows of it by now."""
+        self._settle()
         self._activity.end()
         self._used.clear()
 
@@ -51,6 +52,16 @@ class ObjectStore(ObjectFiles):
         replaced. ``StoreError`` on a full disk or a read-only repository; nothing is left behind
         then.
         """
+        return self._write(buffers, self._create_now)
+
+    def write_behind(self, buffers: Iterable[Buffer]) -> Ref:
+        """Store an object as ``write`` does, and let others wait for the disk.
+
+        It can be read after ``sync``, which raises what was found wrong by then.
+        """
+        return self._write(buffers, self._create_soon)
+
+    def _write(self, buffers: Iterable[Buffer], create: Callable[[str, list[Buffer]], None]) -> Ref:
         pieces = list(buffers)
         digest = hashlib.sha256()
         for piece in pieces:
@@ -61,16 +72,21 @@ class ObjectStore(ObjectFiles):
         oid = digest.hexdigest()
         self._activity.begin()
         # Of an object that is here too: another process may have written it and not synced yet.
-        target = self._target(oid)
+        self._awaits_sync(oid)
         if not self.use(oid, size):
             try:
-                self._create(target, pieces)
+                create(oid, pieces)
             except StoreError:
-                if self._is_unwritable():
-                    return Ref(oid, size, 0, size)
-                raise
-            self._note(oid)
+                if not self._is_unwritable():
+                    raise
         return Ref(oid, size, 0, size)
+
+    def _create_now(self, oid: str, pieces: list[Buffer]) -> None:
+        self._create(self.path(oid), pieces)
+        self._note(oid)
+
+    def _create_soon(self, oid: str, pieces: list[Buffer]) -> None:
+        self._create_behind(self.path(oid), pieces, lambda: self._note(oid))
 
     def _is_unwritable(self) -> bool:
         """Return whether git cannot write any object either, so that nothing can refer to ours.
@@ -112,7 +128,7 @@ class ObjectStore(ObjectFiles):
             # What another program wrote may still be in memory only.
             sync_path(file)
             self._activity.begin()
-            target = self._target(oid)
+            target = self._awaits_sync(oid)
             # Even over an object that is here: that one may be damaged, this one is known good.
             link_or_copy(file, target, MODE)
             with suppress(OSError):  # not the owner

@@ -90,7 +90,7 @@ class PackWriter:
         if not pack.places:
             return
         try:
-            whole = self._store.write(pack.buffers)
+            whole = self._store.write_behind(pack.buffers)
         except BaseException as error:  # also an interrupt: somebody may be waiting
             self._failure = self._failure or error
             for _, _, promise in pack.places:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -118,6 +121,38 @@ class TestWrite:
         store.write([b"0"])
         store.sync()
         assert synced == [target.parent, target.parent.parent]
+
+    def test_one_written_behind_is_whole_after_sync(self, store: ObjectStore) -> None:
+        refs = [store.write_behind([bytes([number]) * 9]) for number in range(40)]
+        store.sync()
+        assert [store.read(ref) for ref in refs] == [bytes([number]) * 9 for number in range(40)]
+        assert list((store.root / "tmp").iterdir()) == []
+        assert store.stamps([ref.oid for ref in refs]).keys() == {ref.oid for ref in refs}
+
+    def test_one_written_behind_has_no_name_before_it_is_synced(
+        self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        may_end, synced = threading.Event(), list[int]()
+        monkeypatch.setattr(os, "fsync", lambda file: (may_end.wait(9), synced.append(file)))
+        ref = store.write_behind([b"abc"])
+        assert not store.has(ref.oid)
+        may_end.set()
+        store.sync()
+        assert store.has(ref.oid)
+        assert len(synced) == 3  # the file, its folder, the folder of folders
+
+    def test_sync_tells_of_one_that_could_not_be_written_behind(
+        self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        good = store.write_behind([b"good"])
+        store.sync()
+        monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "I/O error")))
+        lost = store.write_behind([b"lost"])
+        with pytest.raises(StoreError, match="I/O error"):
+            store.sync()
+        assert store.has(good.oid)
+        assert not store.has(lost.oid)
+        assert list((store.root / "tmp").iterdir()) == []
 
     def test_sync_may_follow_anything(self, store: ObjectStore) -> None:
         store.sync()
@@ -490,6 +525,7 @@ class TestInventory:
 _WRITE_FULL_DISK = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -506,6 +542,7 @@ print(list(store.oids()) == [kept.oid], list((store.root / "tmp").iterdir()))
 _WRITE_READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
+from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -525,6 +562,7 @@ for work in (lambda: store.write([b"new"]), lambda: store.trash.discard(kept.oid
 _FRESHEN_READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
+from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -539,6 +577,7 @@ print("fine")
 _WRITE_BIG_ONES = """
 import os, sys
 from pathlib import Path
+from unittest.mock import Mock
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
@@ -549,6 +588,7 @@ while True:
 _WRITE_THE_SAME = """
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
