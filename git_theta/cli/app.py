@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from git_theta import __version__
-from git_theta.cli.exit_handling import report, show_warnings
-from git_theta.cli.terminal import protect
+from git_theta.cli.exit_handling import run
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -113,11 +111,9 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; exits with a code of the table in ``git_theta.errors``."""
-    protect()
-    show_warnings()
-    try:
-        cli(prog_name="git theta", complete_var="_GIT_THETA_COMPLETE", standalone_mode=False)
-    except BaseException as error:  # every way out has one exit code and one message
-        sys.exit(report(error))
-    sys.exit(0)
+    """Run the command line, and exit."""
+    run(
+        lambda: cli(
+            prog_name="git theta", complete_var="_GIT_THETA_COMPLETE", standalone_mode=False
+        )
+    )

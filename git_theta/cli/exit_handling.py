@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-
-import click
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from git_theta import __version__
+from git_theta.cli.terminal import protect
 from git_theta.cli.text import printable
 from git_theta.errors import ThetaError
 
 DEFECT = 3
 INTERRUPTED = 130
+
+
+def run(work: Callable[[], object]) -> NoReturn:
+    """Do the work of a command; exit with a code of the table in ``git_theta.errors``."""
+    protect()
+    show_warnings()
+    try:
+        work()
+    except BaseException as error:  # every way out has one exit code and one message
+        sys.exit(report(error))
+    sys.exit(0)
 
 
 def report(error: BaseException) -> int:
@@ -23,6 +34,9 @@ def report(error: BaseException) -> int:
     if isinstance(error, ThetaError):
         complain(error)
         return error.exit_code
+    # Imported here: a filter starts without.
+    import click
+
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
@@ -41,7 +55,7 @@ def complain(problem: str | ThetaError) -> None:
     A text is one line: a name in it cannot add a line of its own, such as a hint.
     """
     message = printable(problem) if isinstance(problem, str) else str(problem)
-    click.echo(f"git-theta: {message}", err=True)
+    print(f"git-theta: {message}", file=sys.stderr, flush=True)
 
 
 def end_with(errors: Sequence[ThetaError]) -> None:

@@ -39,7 +39,7 @@ def command(scope: config.Scope | None) -> None:
 
 
 def _add_hooks(repo: Repository) -> None:
-    folder = hooks.hooks_dir(repo)
+    folder = repo.hooks_dir
     for name in hooks.install(repo, executable()):
         click.echo(f"Hook {name} is installed: {folder / name}")
         kept = folder / f"{name}{hooks.KEPT}"

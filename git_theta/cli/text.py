@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from git_theta.cli.terminal import visible
 from git_theta.core.messages import plural
@@ -66,6 +63,11 @@ def flat(row: Any) -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     """Machine-readable output, stable in order."""
+    # Imported here: a filter, which prints text alone, starts without click.
+    import json
+
+    import click
+
     click.echo(json.dumps(value, indent=2))
 
 

@@ -27,6 +27,6 @@ def command(scope: config.Scope | None) -> None:
     where = scope or "global"
     config.uninstall(where, repo.git_dir if repo else None)
     click.echo(f"The filter and the merge driver are no longer configured ({where}).")
-    folder = hooks.hooks_dir(repo) if repo else None
+    folder = repo.hooks_dir if repo else None
     for name in hooks.uninstall(repo) if repo else ():
         click.echo(f"Hook {name} is removed from {folder}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any
 
 from git_theta.core.system import cpu_count
@@ -136,6 +135,8 @@ def unknown_keys(config: Mapping[str, str], team: Mapping[str, Any]) -> list[str
 
 
 def _unknown(prefix: str, key: str, known: Mapping[str, str]) -> str:
+    from difflib import get_close_matches  # which only a mistake needs
+
     close = get_close_matches(_normal(key), known, 1)
     suggestion = f"; is {prefix}{known[close[0]]} meant?" if close else ""
     return f"nothing reads {prefix}{key}{suggestion}"

@@ -19,7 +19,6 @@ from git_theta.filters import as_it_is, deferred, unconverted
 from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side, marker_error, octopus_error
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
-from git_theta.filters.lfs_content import content_of, pieces_of
 from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git import attributes
 from git_theta.git.filter_server import SmudgeRequest
@@ -231,6 +230,8 @@ class Session:
         """
         if not self._workspace.storage.settings.smudge or self._is_for_our_driver(path):
             return [text]
+        from git_theta.filters.lfs_content import content_of, pieces_of  # seldom needed, as above
+
         if file := content_of(self._workspace, text):
             return pieces_of(file)
         self._warn(as_it_is.pointer_error(self._workspace.repo, path, "--renormalize "))

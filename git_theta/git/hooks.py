@@ -90,7 +90,7 @@ def install_missing(repo: Repository, program: Path) -> list[str]:
     lacking = missing(repo)
     if not lacking:
         return []
-    folder = hooks_dir(repo)
+    folder = repo.hooks_dir
     if not folder.resolve().is_relative_to(repo.common_dir.resolve()):
         raise HookError(
             f"core.hooksPath has no {lacking[0]} hook of git-theta: a push would lose objects",
@@ -101,7 +101,7 @@ def install_missing(repo: Repository, program: Path) -> list[str]:
 
 
 def _install_all(repo: Repository, program: Path, names: Sequence[str]) -> list[str]:
-    folder = hooks_dir(repo)
+    folder = repo.hooks_dir
     chosen = [hook for hook in _HOOKS if hook.name in names]
     # Of two filters that start at once, the second would take our new hook for the user's.
     with exclusive_lock(repo.theta_dir / "hooks.lock"):
@@ -115,14 +115,14 @@ def missing(repo: Repository) -> list[str]:
 
 def faults(repo: Repository) -> dict[str, str]:
     """Return what is wrong with our hooks, by name; nothing where all are in place."""
-    folder = hooks_dir(repo)
+    folder = repo.hooks_dir
     found = {hook.name: _fault(folder / hook.name) for hook in _HOOKS}
     return {name: fault for name, fault in found.items() if fault}
 
 
 def uninstall(repo: Repository) -> list[str]:
     """Remove our hooks and put back those that were kept; return the names."""
-    folder = hooks_dir(repo)
+    folder = repo.hooks_dir
     removed = [hook.name for hook in _HOOKS if _program_of(folder / hook.name)]
     for name in removed:
         kept = folder / f"{name}{KEPT}"
@@ -131,12 +131,6 @@ def uninstall(repo: Repository) -> list[str]:
         else:
             (folder / name).unlink()
     return removed
-
-
-def hooks_dir(repo: Repository) -> Path:
-    """Return where git looks for hooks; obeys ``core.hooksPath``."""
-    found = repo.git("rev-parse", "--path-format=absolute", "--git-path", "hooks")
-    return Path(decode(found).removesuffix("\n"))
 
 
 def script(name: str, program: Path) -> str:

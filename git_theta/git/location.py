@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from git_theta.errors import GitError, NotARepositoryError, UntrustedRepositoryError
 from git_theta.git import command
 from git_theta.git.command import decode
 
 
-def locate(start: Path | None) -> tuple[Path, Path, Path | None]:
-    """Return git directory, common one and work tree (if any) around ``start``, absolute.
+class Location(NamedTuple):
+    """The git directory, the one that all work trees share, the folder of hooks, the work tree."""
+
+    git_dir: Path
+    common_dir: Path
+    hooks_dir: Path
+    work_tree: Path | None
+
+
+def locate(start: Path | None) -> Location:
+    """Return the folders of the repository around ``start``, absolute.
 
     Raises ``NotARepositoryError``, also where git refuses a repository that someone else owns.
     """
-    asked = ["--path-format=absolute", "--git-dir", "--git-common-dir", "--show-toplevel"]
-    # Without a work tree git prints the first two and then fails.
-    result = command.attempt(["git", "rev-parse", *asked], cwd=start)
-    lines = decode(result.out).splitlines()
-    if len(lines) < 2:
+    asked = ["--git-dir", "--git-common-dir", "--git-path", "hooks", "--show-toplevel"]
+    # Without a work tree git prints the first three and then fails.
+    result = command.attempt(["git", "rev-parse", "--path-format=absolute", *asked], cwd=start)
+    lines = [Path(line) for line in decode(result.out).splitlines()]
+    if len(lines) < 3:
         raise _not_found(start, result.err)
-    if len(lines) > 3:
+    if len(lines) > 4:
         raise GitError("a repository whose path holds a line break cannot be used")
-    return Path(lines[0]), Path(lines[1]), Path(lines[2]) if len(lines) > 2 else None
+    git_dir, common_dir, hooks_dir, *work_tree = lines
+    return Location(git_dir, common_dir, hooks_dir, work_tree[0] if work_tree else None)
 
 
-def environment(git_dir: Path, common_dir: Path, work_tree: Path | None) -> dict[str, str]:
+def environment(location: Location) -> dict[str, str]:
     """git's own variables, where they are set, such that they are right in any folder."""
-    places = {"GIT_DIR": git_dir, "GIT_COMMON_DIR": common_dir, "GIT_WORK_TREE": work_tree}
+    places = {
+        "GIT_DIR": location.git_dir,
+        "GIT_COMMON_DIR": location.common_dir,
+        "GIT_WORK_TREE": location.work_tree,
+    }
     return {
         name: str(place)
         for name, place in places.items()

@@ -13,7 +13,7 @@ from git_theta.git import command, entries
 from git_theta.git.batch import Batch, Peeked
 from git_theta.git.command import decode
 from git_theta.git.entries import Entry
-from git_theta.git.location import environment, locate
+from git_theta.git.location import Location, environment, locate
 from git_theta.git.team import read_team_file
 
 MANIFEST_PREFIX = b'{"git-theta":'
@@ -25,23 +25,21 @@ class Repository:
     """A repository: its folders, and access to what is in it.
 
     ``git_dir`` is this work tree's own, ``common_dir`` the one that all work trees share; both
-    are absolute. ``work_tree`` is ``None`` in a bare repository and inside ``.git``. ``folder``
+    are absolute, as is ``hooks_dir``, where git looks for hooks, which ``core.hooksPath`` may
+    say. ``work_tree`` is ``None`` in a bare repository and inside ``.git``. ``folder``
     is where the user is: revisions such as ``HEAD:./x``, and paths, are relative to it.
     """
 
     def __init__(
         self,
-        git_dir: Path,
-        common_dir: Path,
-        work_tree: Path | None,
+        location: Location,
         folder: Path | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        self.git_dir = git_dir
-        self.common_dir = common_dir
-        self.work_tree = work_tree
+        self._location = location
+        self.git_dir, self.common_dir, self.hooks_dir, self.work_tree = location
         self.folder = folder or self.top
-        self._env = {**environment(git_dir, common_dir, work_tree), **(variables or {})}
+        self._env = {**environment(location), **(variables or {})}
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
 
@@ -52,12 +50,11 @@ class Repository:
         Obeys ``GIT_DIR`` and its companions, which git sets for filters and hooks. Raises
         ``NotARepositoryError``, also where git refuses a repository that someone else owns.
         """
-        return cls(*locate(start), folder=(start or Path()).absolute())
+        return cls(locate(start), folder=(start or Path()).absolute())
 
     def with_variables(self, variables: Mapping[str, str]) -> Repository:
         """Return this repository, whose git commands run with ``variables``; close it, too."""
-        places = (self.git_dir, self.common_dir, self.work_tree, self.folder)
-        return Repository(*places, variables={**self._env, **variables})
+        return Repository(self._location, self.folder, variables={**self._env, **variables})
 
     @property
     def top(self) -> Path:

@@ -370,6 +370,7 @@ def test_hooks_path_is_obeyed_and_not_written_to_by_the_way(
         "~/hooks": home / "hooks",
     }[path]
     repo.git("config", "core.hooksPath", path if path != "absolute" else str(folder))
+    found = Repository.discover(found.top)
     executable(folder / "pre-push", user_hook(log))
     with pytest.raises(HookError, match=r"core\.hooksPath") as caught:
         hooks.install_missing(found, program)
@@ -387,6 +388,7 @@ def test_hooks_path_is_obeyed_and_not_written_to_by_the_way(
 
 def test_hooks_that_are_switched_off(found, program, repo):
     repo.git("config", "core.hooksPath", "/dev/null")
+    found = Repository.discover(found.top)
     assert hooks.missing(found) == ALL
     with pytest.raises(ThetaError):
         hooks.install_missing(found, program)

@@ -14,7 +14,7 @@ LISTED = ("git_theta.git", "git_theta.commands", "git_theta.merge")
 
 CODE = """
 import sys
-from git_theta.cli import main
+from git_theta.__main__ import main
 sys.argv = ["git-theta", *{args}]
 try:
     main()
@@ -35,3 +35,14 @@ def imported(repo, args: list[str], names: tuple[str, ...]) -> str:
 def test_lists_come_without_heavy_libraries(model, args):
     names = HEAVY + (LISTED if args == ["-h"] else ())
     assert imported(model, args, names) == "0 []"
+
+
+def test_the_filter_of_git_starts_without_click(model):
+    code = CODE.format(args=["filter-process"], names=("click", "torch", "git", "rich", "tomllib"))
+    greeting = b"0016git-filter-client\n000eversion=2\n00000015capability=clean\n0000"
+    # The names of what was imported are printed by what the process calls at its very end.
+    code = code.replace("main()", "import os; os._exit = sys.exit; main()")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=model.path, input=greeting, capture_output=True, check=True)
+    assert done.stderr.splitlines()[-1:] == [b"0 []"]
+    assert b"git-filter-server" in done.stdout
