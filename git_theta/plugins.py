@@ -25,7 +25,15 @@ from git_theta.core.layout import (
 )
 from git_theta.core.registry import Encoding, Format
 from git_theta.errors import ChangedError, CorruptObjectError, FormatError, MergeError
-from git_theta.merge.rules.hyperparameters import Density, Range, Scale, Seed, Shares, Weights
+from git_theta.merge.rules.hyperparameters import (
+    Density,
+    InnerRule,
+    Range,
+    Scale,
+    Seed,
+    Shares,
+    Weights,
+)
 from git_theta.merge.rules.strategy import Context, Prepass, Target, strategy
 
 if TYPE_CHECKING:
@@ -65,6 +73,7 @@ __all__ = [
     "Format",
     "FormatError",
     "Geometry",
+    "InnerRule",
     "Layout",
     "LoraFactors",
     "MergeError",

@@ -24,7 +24,8 @@ def command(commit: str, as_json: bool) -> None:
 
     A merged checkpoint carries its recipe: versions, strategies and hyperparameters. On a CPU the
     same recipe gives the same bits on every machine; on a GPU they are equal up to rounding, and
-    with svd and regmean to 1e-9 of the largest number of a tensor and the last stored digit.
+    with strategies that factorise matrices (svd, tsv) to 1e-9 of the largest number of a tensor and
+    the last stored digit.
     Without COMMIT: HEAD.
 
     \b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import click
@@ -48,6 +49,7 @@ def _document(name: str, as_json: bool) -> None:
                 "name": found.name,
                 "doc": found.doc,
                 "paper": found.paper,
+                "helps": found.helps,
                 "version": found.version,
                 "needs": _needs(found),
                 "hyperparameters": [
@@ -59,6 +61,8 @@ def _document(name: str, as_json: bool) -> None:
     click.echo(f"{found.name}: {found.doc}\n")
     if found.paper:
         click.echo(f"Source: {found.paper}")
+    if found.helps:
+        click.echo(f"When it helps: {found.helps}")
     if needs := _needs(found):
         click.echo(f"Needs: {', '.join(needs)}")
     if found.hyperparameters:
@@ -85,6 +89,8 @@ def _row(hyperparameter: Hyperparameter) -> dict[str, str]:
     default = hyperparameter.default
     if hyperparameter.required:
         shown = "must be given"
+    elif isinstance(default, Mapping):
+        shown = default["strategy"]
     elif isinstance(default, tuple):
         shown = ", ".join(map(str, default))
     else:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from git_theta.merge.compute.tensor import merge_tensor, run_prepass
+from git_theta.merge.compute.tensor import merge_by, merge_tensor, run_prepass
 from git_theta.merge.kernels.device import CPU_SLICE
 from git_theta.merge.kernels.lora import LoraFactors
 from git_theta.merge.kernels.prepass import SingleTensor
@@ -150,7 +150,9 @@ class FactorStrategySuite(_Suite):
     ) -> LoraFactors:
         values = self.method(strategy, len(given)).values
         rank = strategy.rank_of(values, [pair.rank for pair in given], base.rank if base else 0)
-        available = {"factors": given, "base": base, "target": Target(rank, scale)}
+        available: dict[str, Any] = {"factors": given, "base": base, "target": Target(rank, scale)}
+        if "merge" in strategy.inputs:
+            available["merge"] = merge_by(values, "layer.weight")
         merged: LoraFactors = strategy(available, values)
         assert merged.rank == rank
         return merged

@@ -79,6 +79,41 @@ def ram(taus: Arrays, threshold: float) -> Array:
     return merged
 
 
+def ram_plus(taus: Arrays, threshold: float, r: float, alpha: float) -> Array:
+    merged = ram(taus, threshold)
+    for own in range(len(taus)):
+        shared = unique = 0
+        alone = []
+        for place in range(merged.size):
+            who = [n for n, t in enumerate(taus) if abs(t.flat[place]) > threshold]
+            if own in who and len(who) == 1:
+                alone.append(place)
+            unique += who == [own]
+            shared += own in who and len(who) > 1
+        for place in alone:
+            merged.flat[place] *= 1 + r * min(max(shared / unique, 0), alpha)
+    return merged
+
+
+def svc(merged: Array, taus: Arrays, alpha: float) -> Array:
+    """SVC of a merged task vector; left singular vectors by the eigenvectors of Δ Δᵀ."""
+    values, left = np.linalg.eigh(merged @ merged.T)
+    found = np.zeros_like(merged)
+    for place in np.argsort(values)[::-1][: min(merged.shape)]:
+        u = left[:, place]
+        common = u @ merged  # σ vᵀ
+        shares = [(common @ (u @ t)) / ((u @ t) @ (u @ t)) if (u @ t).any() else 0 for t in taus]
+        found += np.outer(u, common) * len(taus) / sum(max(alpha, share) for share in shares)
+    return found
+
+
+def core_space(ups: Arrays, downs: Arrays) -> tuple[Array, Array]:
+    """Bases of the columns of all B and of the rows of all A, by singular value."""
+    left = np.linalg.svd(np.hstack(ups), full_matrices=False)[0]
+    right = np.linalg.svd(np.vstack(downs), full_matrices=False)[2]
+    return left, right
+
+
 def softmax(rows: Array) -> Array:
     powers = np.exp(rows - rows.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -94,5 +129,5 @@ def arcee_fusion(ours: Array, theirs: Array) -> Array:
 
 def nearswap(ours: Array, theirs: Array, t: float) -> Array:
     distance = np.abs(ours - theirs)
-    share = np.where(distance > t, t / np.where(distance, distance, 1), 1)
+    share = np.minimum(1, t / np.maximum(distance, 1e-6))
     return ours + share * (theirs - ours)

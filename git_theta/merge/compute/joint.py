@@ -11,6 +11,7 @@ from torch import Tensor
 
 from git_theta.errors import MergeError, ThetaError
 from git_theta.manifest import TensorEntry
+from git_theta.merge.compute.tensor import merge_by
 from git_theta.merge.kernels.lora import LoraFactors
 from git_theta.merge.planning.actions import Unit, UnitMember
 from git_theta.merge.planning.lora import LoraUnit, Pair
@@ -83,6 +84,7 @@ def _merge_factors(unit: LoraUnit, load: Load) -> LoraFactors:
         "factors": factors,
         "base": factors_of(unit.base, load) if unit.base else None,
         "target": Target(rank, factors[0].scale if stays else unit.scale),
+        "merge": merge_by(unit.values, unit.name) if "rule" in unit.values else None,
     }
     merged: LoraFactors = unit.method.strategy(available, unit.values)
     if not bool(merged.down.isfinite().all() and merged.up.isfinite().all()):

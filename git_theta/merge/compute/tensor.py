@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from git_theta.errors import MergeError
 from git_theta.merge.kernels.prepass import Model, SingleTensor
 from git_theta.merge.kernels.reductions import is_finite
 from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
+from git_theta.merge.rules.inner import inner_method
 from git_theta.merge.rules.rules import Method
 from git_theta.merge.rules.strategy import Context, Strategy
 
@@ -129,7 +130,8 @@ def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> T
 
     def work(piece: Slice) -> None:
         context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
-        result = strategy(_available(strategy, piece, prepass, context), method.values).reshape(-1)
+        available = _available(strategy, piece, prepass, context, method.values)
+        result = strategy(available, method.values).reshape(-1)
         rounded = result.to(stored.dtype)
         if not inputs.allow_nan:
             _check_result(inputs, piece, _as_held(result, rounded))
@@ -141,7 +143,11 @@ def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> T
 
 
 def _available(
-    strategy: Strategy, piece: Slice, prepass: Sequence[Any] | None, context: Context
+    strategy: Strategy,
+    piece: Slice,
+    prepass: Sequence[Any] | None,
+    context: Context,
+    values: Mapping[str, Any],
 ) -> dict[str, Any]:
     statistics = piece.statistics or None
     return {
@@ -152,7 +158,41 @@ def _available(
         "gram": statistics,
         "prepass": prepass,
         "context": context,
+        "merge": _inner_merge(strategy, values, context, prepass),
     }
+
+
+def _inner_merge(
+    strategy: Strategy, values: Mapping[str, Any], context: Context, prepass: Sequence[Any] | None
+) -> Callable[[Sequence[Tensor], Tensor | None], Tensor] | None:
+    if "merge" not in strategy.inputs:
+        return None
+    return merge_by(values, context.name, context.contents, prepass)
+
+
+def merge_by(
+    values: Mapping[str, Any],
+    name: str,
+    contents: tuple[str, ...] = (),
+    prepass: Sequence[Any] | None = None,
+) -> Callable[[Sequence[Tensor], Tensor | None], Tensor]:
+    """Return the input ``merge`` of a strategy: it merges tensors by the hyperparameter ``rule``.
+
+    ``contents`` are the contributors' content hashes, by default those of the tensors at hand;
+    ``prepass`` is what the rule's prepass found, where it runs over the whole model.
+    """
+    method = inner_method(values["rule"])
+
+    def merge(models: Sequence[Tensor], base: Tensor | None) -> Tensor:
+        method.strategy.check_number(len(models))
+        known = contents or tuple(map(content_of, models))
+        inputs = Inputs(name, models, base, known)
+        found = prepass
+        if found is None and method.strategy.scope(method.values) == "model":
+            found = run_prepass(method, SingleTensor(inputs))[name]
+        return merge_tensor(method, inputs, found)
+
+    return merge
 
 
 def _as_held(result: Tensor, rounded: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta.errors import MergeError
@@ -48,7 +48,7 @@ def concatenated(
     Exact but for the rounding of wi si / ``scale`` Bi. The order of the units changes no bit.
     Raise ``MergeError`` for units that do not fit each other and for factors that overflow.
     """
-    _check(units)
+    check(units)
     ordered = _ordered(units, weights)
     dtype = units[0].up.dtype
     ups = [_wide(unit.up) * (weight * unit.scale / scale) for unit, weight in ordered]
@@ -82,13 +82,67 @@ def truncated(
     # A pair of singular vectors may change sign together: the largest element of A's is positive.
     rows = _padded((right @ v[:kept].T * roots).T, rank)
     columns = _padded((left @ u[:, :kept] * roots).T, rank).T
-    places = rows.abs().argmax(dim=1, keepdim=True)
-    signs = torch.where(rows.gather(1, places) < 0, -1.0, 1.0)
+    signs = _signs(rows)
     columns = columns * math.copysign(1, scale)
     first = units[0]
     down = (rows * signs).reshape(rank, *first.down.shape[1:]).to(first.down.dtype)
     up = (columns * signs.T).reshape(len(first.up), rank, *first.up.shape[2:])
     return LoraFactors(down, up.to(first.up.dtype), scale, lost)
+
+
+@dataclass(frozen=True)
+class CoreSpace:
+    """The space that LoRA updates have in common: ``left`` M ``right`` for a small matrix M.
+
+    ``left`` ``[out, R]`` has orthonormal columns, ``right`` ``[S, in]`` orthonormal rows.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, units: Sequence[LoraFactors]) -> CoreSpace:
+        """Return the left singular basis of all B side by side, and the right one of all A.
+
+        In float64, with the largest element of each vector positive (Core Space,
+        arXiv:2509.17786).
+        """
+        ups = torch.cat([unit.up.double().flatten(1) for unit in units], 1)
+        downs = torch.cat([unit.down.double().flatten(1) for unit in units], 0)
+        left = _turned(torch.linalg.svd(ups, full_matrices=False)[0].T).T
+        return cls(left, _turned(torch.linalg.svd(downs, full_matrices=False)[2]))
+
+    def matrix(self, unit: LoraFactors) -> Tensor:
+        """Return M of an update, Uᵀ s B A Vᵀ, in float64."""
+        columns = self.left.T @ (unit.up.double().flatten(1) * unit.scale)
+        return columns @ (unit.down.double().flatten(1) @ self.right.T)
+
+    def factors(self, matrix: Tensor, like: LoraFactors, rank: int, scale: float) -> LoraFactors:
+        """Return the factors of ``rank`` nearest to an update, of the shapes and dtypes of some."""
+        up = (self.left @ matrix).reshape(len(like.up), -1, *like.up.shape[2:])
+        down = self.right.reshape(-1, *like.down.shape[1:])
+        found = truncated([LoraFactors(down, up)], [1.0], rank, scale)
+        down, up = found.down.to(like.down.dtype), found.up.to(like.up.dtype)
+        if not bool(up.isfinite().all() and down.isfinite().all()):
+            name = str(up.dtype).removeprefix("torch.")
+            raise MergeError(f"the merged factors are too large for {name}")
+        return replace(found, down=down, up=up)
+
+
+def _turned(rows: Tensor) -> Tensor:
+    """Return the rows with the largest element of each positive."""
+    return rows * _signs(rows)
+
+
+def _signs(rows: Tensor) -> Tensor:
+    """Return the sign ``[rows, 1]`` of the element of each row that is largest in magnitude."""
+    places = rows.abs().argmax(dim=1, keepdim=True)
+    return torch.where(rows.gather(1, places) < 0, -1.0, 1.0)
+
+
+def in_order(units: Sequence[LoraFactors]) -> list[LoraFactors]:
+    """Return updates in an order that depends on their content alone."""
+    return [unit for unit, _ in _ordered(units, [1.0] * len(units))]
 
 
 def inner_products(units: Sequence[LoraFactors]) -> Tensor:
@@ -106,7 +160,8 @@ def inner_products(units: Sequence[LoraFactors]) -> Tensor:
     return torch.tensor(pairs, dtype=torch.float64).view(len(units), len(units))
 
 
-def _check(units: Sequence[LoraFactors]) -> None:
+def check(units: Sequence[LoraFactors]) -> None:
+    """Raise ``MergeError`` for updates that do not fit each other, and for NaN and infinity."""
     kinds = {
         (u.up.shape[:1], u.up.shape[2:], u.down.shape[1:], u.up.dtype, u.down.dtype) for u in units
     }

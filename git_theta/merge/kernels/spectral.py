@@ -82,6 +82,24 @@ def least_interference(deltas: Sequence[Tensor], ridge: float) -> Tensor:
     return merged
 
 
+def calibrated(merged: Tensor, deltas: Sequence[Tensor], alpha: float) -> Tensor:
+    """Return ``merged`` with the singular values lowered that several τi have in common.
+
+    With Δ = U diag(σ) Vᵀ: σr N / Σi max(alpha, sir), and sir = <urᵀ Δ, urᵀ τi> / ||urᵀ τi||²
+    (SVC, arXiv:2602.05536); a τi that has nothing in direction ur counts as ``alpha``.
+    """
+    u, values, v = torch.linalg.svd(merged, full_matrices=False)
+    rows = values.unsqueeze(1) * v
+    shares = torch.zeros_like(values)
+    for delta in deltas:
+        own = u.T @ delta
+        squares = (own * own).sum(1)
+        share = (rows * own).sum(1) / squares.clamp(min=torch.finfo(squares.dtype).tiny)
+        shares += share.clamp(min=alpha)
+    found: Tensor = u * (values * len(deltas) / shares) @ v
+    return found
+
+
 def _polar(matrix: Tensor) -> Tensor:
     """Return the matrix with orthonormal rows or columns that is nearest to ``matrix``."""
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)

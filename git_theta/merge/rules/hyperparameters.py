@@ -7,8 +7,8 @@ and, inside ``Annotated``, a ``Range`` and one sentence of help::
 
 Types: ``bool``, ``int``, ``float``, ``Literal[...]`` of strings, ``Sequence[float]`` (one number
 per contributor), ``Sequence[bool]`` (which contributor is meant),
-``Sequence[tuple[str, Sequence[float]]]`` (a table: names with one number per contributor each).
-This module imports no torch.
+``Sequence[tuple[str, Sequence[float]]]`` (a table: names with one number per contributor each),
+``InnerRule`` (another strategy with its hyperparameters). This module imports no torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin
 
 from git_theta.errors import MergeError
 
-Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor", "table"]
+Kind = Literal["bool", "int", "float", "choice", "per-contributor", "contributor", "table", "rule"]
 
 REQUIRED = inspect.Parameter.empty
 
@@ -53,6 +53,17 @@ class Words:
     """Words that a choice of contributor takes beside names; they choose none of them."""
 
     words: tuple[str, ...]
+
+
+class _Named(TypedDict):
+    strategy: str
+
+
+class InnerRule(_Named, total=False):
+    """Another strategy, which a strategy applies by its input ``merge``; as in the recipe."""
+
+    version: int
+    hyperparameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,7 @@ class Hyperparameter:
             "per-contributor": f"a number for all contributors or one for each, {self.range}",
             "contributor": " or ".join(("ours", "theirs", "a contributor's name", *self.choices)),
             "table": f"a JSON file of names and a number for each contributor, {self.range}",
+            "rule": "a strategy: NAME, NAME:KEY=VALUE or [NAME:KEY=VALUE,...]",
         }[self.kind]
 
 
@@ -138,6 +150,7 @@ def _kind(hint: Any, name: str) -> tuple[Kind, tuple[str, ...]]:
         Sequence[float]: "per-contributor",
         Sequence[bool]: "contributor",
         Sequence[tuple[str, Sequence[float]]]: "table",
+        InnerRule: "rule",
     }
     if hint in simple:
         return simple[hint], ()

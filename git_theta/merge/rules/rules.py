@@ -43,6 +43,9 @@ class Method:
         kinds = {parameter.name: parameter.kind for parameter in self.strategy.hyperparameters}
 
         def chosen(name: str, value: Any) -> Any:
+            if kinds[name] == "rule":
+                inner = Method(strategy_named(value["strategy"]), value["hyperparameters"])
+                return {**value, "hyperparameters": inner.values_of(sides)}
             if kinds[name] == "table":
                 return [[key, [row[side] for side in sides]] for key, row in value]
             per_contributor = kinds[name] in ("per-contributor", "contributor")

@@ -10,6 +10,8 @@ Positional arguments say what it works on, by name:
 - ``factors``: the contributors' LoRA updates as pairs of factors, ``git_theta.merge.kernels.lora``;
   ``base`` is then the ancestor's pair or ``None``, and ``target`` (``Target``) what the result
   has to be. ``prompts``: their soft prompts, ``[parts, tokens, width]`` each.
+- ``merge``: a function of tensors (one per contributor, in their order) and their base that merges
+  them by the strategy which the hyperparameter ``rule`` names.
 
 Keyword-only arguments are its hyperparameters, see ``git_theta.merge.rules.hyperparameters``. The
 docstring is its documentation: a one-line summary, then the definition.
@@ -43,7 +45,7 @@ Values = Mapping[str, Any]
 
 INPUTS = (
     *("models", "base", "deltas", "fisher", "gram", "prepass", "context"),
-    *("factors", "target", "prompts"),
+    *("factors", "target", "prompts", "merge"),
 )
 STATISTICS = ("fisher", "gram")
 
@@ -95,6 +97,8 @@ class Strategy:
     optional: tuple[str, ...]
     doc: str
     paper: str = ""
+    helps: str = ""
+    """What is known of when it helps: a sentence or two, with their source."""
     version: int = 1
     """Raised when the same inputs and hyperparameters give other results than before."""
     slicing: Slicing = "tensor"
@@ -167,7 +171,7 @@ class Strategy:
         for name in given:
             if name not in known:
                 raise unknown(f"{self.name} has no hyperparameter", name, known)
-        self._check_number(len(contributors))
+        self.check_number(len(contributors))
         values = {
             hyperparameter.name: parse_value(
                 hyperparameter, given[hyperparameter.name], contributors
@@ -180,7 +184,8 @@ class Strategy:
             self.check(values)
         return values
 
-    def _check_number(self, number: int) -> None:
+    def check_number(self, number: int) -> None:
+        """Raise ``MergeError`` for a number of contributors that the strategy cannot merge."""
         fewest, most = self.contributors
         if fewest <= number <= (most or number):
             return

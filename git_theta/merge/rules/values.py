@@ -38,6 +38,8 @@ def default_value(hyperparameter: Hyperparameter, contributors: Sequence[str]) -
         raise MergeError(f"{hyperparameter.name} is missing: it is {hyperparameter.accepts}")
     if hyperparameter.kind == "per-contributor":
         return [float(default[0])] * len(contributors)
+    if hyperparameter.kind == "rule":
+        return parse_value(hyperparameter, default, contributors)
     if hyperparameter.kind == "contributor":
         return [False] * len(contributors)
     return list(default) if hyperparameter.kind == "table" else default
@@ -143,6 +145,16 @@ def _table(
     ]
 
 
+def _rule(
+    _hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
+) -> dict[str, Any]:
+    """Return another strategy with its version and the values of its hyperparameters."""
+    # Imported here: they import this module.
+    from git_theta.merge.rules.inner import bind, parse
+
+    return bind(*parse(value), contributors)
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
@@ -177,4 +189,5 @@ _RESOLVERS: dict[Kind, Callable[[Hyperparameter, Any, Sequence[str]], Any]] = {
     "per-contributor": _per_contributor,
     "contributor": _contributor,
     "table": _table,
+    "rule": _rule,
 }

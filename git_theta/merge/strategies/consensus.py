@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
+from git_theta.merge.kernels.lazy_torch import torch
+from git_theta.merge.kernels.prepass import Model, each_slice
 from git_theta.merge.kernels.reductions import above, below, weighted_sum
+from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.rules.hyperparameters import Range, Scale
-from git_theta.merge.rules.strategy import strategy
+from git_theta.merge.rules.strategy import Prepass, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS, OF_SPARSE_CHANGES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@strategy(paper="arXiv:2405.07813", slicing="element")
+@strategy(paper="arXiv:2405.07813", slicing="element", helps=OF_DISTINCT_TASKS)
 def consensus(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -33,22 +37,81 @@ def consensus(
     return base + lambda_ * (total * above(weighted_sum(votes, ones), agree - 0.5))
 
 
-@strategy(paper="arXiv:2601.13572", slicing="element")
+Threshold = Annotated[float, Range(0), "changes up to this size count as none"]
+
+
+@strategy(paper="arXiv:2601.13572", slicing="element", helps=OF_SPARSE_CHANGES)
 def ram(
-    base: Tensor,
-    deltas: Sequence[Tensor],
-    *,
-    lambda_: Scale = 1.0,
-    threshold: Annotated[float, Range(0), "changes up to this size count as none"] = 1e-5,
+    base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0, threshold: Threshold = 1e-5
 ) -> Tensor:
     """Add the mean of the changes of those contributors that changed an element.
 
     θ0 + λ Σ τi / k over the k contributors with |τi| > threshold: what one alone changed is kept as
     it is, where a mean over all would halve it.
     """
-    active = [above(delta.abs(), threshold) for delta in deltas]
-    count = weighted_sum(active, [1.0] * len(active))
+    return base + lambda_ * _mean_of_active(deltas, threshold, [1.0] * len(deltas))
+
+
+def gains(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return, by parameter and contributor, the factor of what that one alone changed."""
+
+    def work(piece: Slice) -> list[tuple[int, int]]:
+        active, count = _active(piece.deltas, values["threshold"])
+        alone = below(count, 1.5)
+        every = [int(torch.count_nonzero(mask)) for mask in active]
+        unique = [int(torch.count_nonzero(mask * alone)) for mask in active]
+        return list(zip(every, unique, strict=True))
+
+    totals: list[tuple[int, int]] = []
+    for found in each_slice(model, work):
+        totals = totals or [(0, 0)] * len(found)
+        totals = [(a + c, b + d) for (a, b), (c, d) in zip(totals, found, strict=True)]
+    factors = [
+        # Without an element of its own there is nothing to raise.
+        1 + values["r"] * min((every - unique) / unique, values["alpha"]) if unique else 1.0
+        for every, unique in totals
+    ]
+    return dict.fromkeys(model.names, factors)
+
+
+@strategy(
+    paper="arXiv:2601.13572",
+    slicing="element",
+    prepass=Prepass(gains, lambda _: "model"),
+    helps=OF_SPARSE_CHANGES,
+)
+def ram_plus(
+    base: Tensor,
+    deltas: Sequence[Tensor],
+    prepass: Sequence[float],
+    *,
+    lambda_: Scale = 1.0,
+    threshold: Threshold = 1e-5,
+    r: Annotated[float, Range(0), "how much what one alone changed is raised"] = 0.1,
+    alpha: Annotated[float, Range(0), "the largest ratio that counts"] = 0.2,
+) -> Tensor:
+    """Add the mean of the changes, and raise what one contributor alone changed.
+
+    As ``ram``, where an element that contributor i alone changed is multiplied by
+    1 + r min(shared / unique, alpha): shared and unique are the numbers of elements of the whole
+    model that it changed with others and alone. It makes good for what is averaged away.
+    """
+    return base + lambda_ * _mean_of_active(deltas, threshold, prepass)
+
+
+def _mean_of_active(deltas: Sequence[Tensor], threshold: float, gains: Sequence[float]) -> Tensor:
+    """Return the mean over those that changed an element, times a gain where one alone did."""
+    active, count = _active(deltas, threshold)
+    alone = above(count, 0.5) * below(count, 1.5)
     # 1 where nobody is active.
     count += below(count, 0.5)
     kept = [delta * mask for delta, mask in zip(deltas, active, strict=True)]
-    return base + lambda_ * (weighted_sum(kept, [1.0] * len(kept)) / count)
+    if all(gain == 1 for gain in gains):
+        return weighted_sum(kept, [1.0] * len(kept)) / count
+    return weighted_sum(kept, [1 + alone * (gain - 1) for gain in gains]) / count
+
+
+def _active(deltas: Sequence[Tensor], threshold: float) -> tuple[list[Tensor], Tensor]:
+    """Return 1.0 where each contributor changed an element, and how many did."""
+    active = [above(delta.abs(), threshold) for delta in deltas]
+    return active, weighted_sum(active, [1.0] * len(active))

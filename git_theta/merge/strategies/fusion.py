@@ -42,7 +42,7 @@ def arcee_fusion(models: Sequence[Tensor]) -> Tensor:
     return (flat + (other - flat) * is_taken).reshape(ours.shape)
 
 
-@strategy(paper="arXiv:2403.13257", slicing="element", contributors=(2, 2), ordered=True)
+@strategy(paper="arXiv:2403.13257", slicing="element", version=2, contributors=(2, 2), ordered=True)
 def nearswap(
     models: Sequence[Tensor],
     *,
@@ -52,10 +52,23 @@ def nearswap(
 ) -> Tensor:
     """Take from theirs what is near to ours, and move towards it the less the farther it is.
 
-    θ0 + w (θ1 - θ0) with w = min(1, t / |θ1 - θ0|); θ0 is ours and θ1 theirs. No element moves by
-    more than ``t``.
+    θ0 + w (θ1 - θ0) with w = min(1, t / max(|θ1 - θ0|, 1e-6)); θ0 is ours and θ1 theirs. No element
+    moves by more than ``t``.
     """
     ours, theirs = models
-    distance = (ours - theirs).abs()
-    share = (t / distance).nan_to_num(nan=1.0, posinf=1.0).clamp(0, 1)
+    share = (t / (ours - theirs).abs().clamp(min=1e-6)).clamp(0, 1)
     return share * theirs + (1 - share) * ours
+
+
+@strategy(paper="arXiv:2403.13257", slicing="element", ordered=True)
+def passthrough(
+    models: Sequence[Tensor],
+    *,
+    side: Annotated[Sequence[bool], "whose tensor it is; ours, unless said otherwise"] = (),
+    scale: Annotated[float, "the factor of every element"] = 1.0,
+) -> Tensor:
+    """Take one contributor's tensor, times a number.
+
+    scale θi. For what is not to be scaled, ``take`` does it for any dtype, and bit for bit.
+    """
+    return models[side.index(True) if True in side else 0] * scale

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from git_theta.merge.kernels.lora import LoraFactors, concatenated, truncated
-from git_theta.merge.rules.hyperparameters import Range, Weights
+from git_theta.merge.kernels.lora import (
+    CoreSpace,
+    LoraFactors,
+    check,
+    concatenated,
+    in_order,
+    truncated,
+)
+from git_theta.merge.rules.hyperparameters import InnerRule, Range, Weights
 from git_theta.merge.rules.strategy import Target, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Values = Mapping[str, Any]
 
@@ -24,6 +35,11 @@ def _of_base(weight: Sequence[float]) -> float:
 
 def _sum_of_ranks(values: Values, ranks: Sequence[int], base: int) -> int:
     return sum(ranks) + (base if _of_base(values["weight"]) else 0)
+
+
+def _rank_of_all(values: Values, ranks: Sequence[int], base: int) -> int:
+    chosen: int = values["rank"]
+    return chosen or sum(ranks) + base
 
 
 def _rank(values: Values, ranks: Sequence[int], base: int) -> int:
@@ -75,3 +91,39 @@ def _with_base(
     if base is None or not share:
         return list(factors), list(weight)
     return [*factors, base], [*weight, share]
+
+
+_SUM: InnerRule = {"strategy": "task_arithmetic"}
+
+
+@strategy(
+    paper="arXiv:2509.17786",
+    rank=_rank_of_all,
+    reproducible=False,
+    helps=OF_DISTINCT_TASKS,
+)
+def core(
+    factors: Sequence[LoraFactors],
+    target: Target,
+    merge: Callable[[Sequence[Tensor], Tensor | None], Tensor],
+    base: LoraFactors | None = None,
+    *,
+    rule: Annotated[InnerRule, "the strategy that merges the small matrices"] = _SUM,
+    rank: Annotated[
+        int, Range(0, 1 << 16), "of the merged factors; 0 is the sum of the ranks, which is exact"
+    ] = 0,
+) -> LoraFactors:
+    """Merge LoRA updates by any strategy of tensors, in the space that they have in common.
+
+    U is the left singular basis of [B1 ... BN], V the right one of the stacked A, with those of the
+    ancestor where it has the update. Mi = Uᵀ si Bi Ai Vᵀ are merged by ``rule``, with M0 of the
+    ancestor (0 if it has none) as their base, and the result is U M V (Core Space). No matrix of
+    the weight's size is made; task_arithmetic gives what ``cat`` gives. A rule that must know the
+    whole model, as ties, sees one update at a time.
+    """
+    every = [*factors, *([base] if base else [])]
+    check(every)
+    space = CoreSpace.of(in_order(every))
+    matrices = [space.matrix(unit) for unit in factors]
+    ancestor = space.matrix(base) if base else matrices[0].new_zeros(matrices[0].shape)
+    return space.factors(merge(matrices, ancestor), factors[0], target.rank, target.scale)

@@ -12,6 +12,7 @@ from git_theta.merge.kernels.prepass import Model, gram, row_gram
 from git_theta.merge.kernels.reductions import tree_sum, weighted_sum
 from git_theta.merge.kernels.sphere import cosines
 from git_theta.merge.rules.strategy import Prepass, Scope, strategy
+from git_theta.merge.strategies.evidence import DID_NOT_GAIN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,7 @@ def _either(values: Mapping[str, Any]) -> None:
     slicing="row",
     version=2,
     contributors=(2, None),
+    helps=DID_NOT_GAIN,
     check=_either,
     prepass=Prepass(ratios, _scope),
 )

@@ -10,6 +10,7 @@ from git_theta.merge.kernels import spectral
 from git_theta.merge.kernels.reductions import quotient
 from git_theta.merge.rules.hyperparameters import Range, Scale
 from git_theta.merge.rules.strategy import Context, strategy
+from git_theta.merge.strategies.evidence import DID_NOT_GAIN, OF_DISTINCT_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,11 @@ _TABLES = re.compile(
 Tables = Annotated[bool, "merge embeddings and heads by their singular vectors too"]
 
 
+def is_for_singular_vectors(context: Context, embeddings: bool) -> bool:
+    """Return whether the parameter is a matrix, and no embedding or head unless these are asked."""
+    return len(context.shape) == 2 and (embeddings or not _TABLES.search(context.name))
+
+
 def _merge(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -31,13 +37,13 @@ def _merge(
     rule: Callable[[Sequence[Tensor]], Tensor],
 ) -> Tensor:
     """Return θ0 + ``scale`` times what ``rule`` makes of matrices, and of others the mean τ."""
-    if len(context.shape) != 2 or (_TABLES.search(context.name) and not embeddings):
+    if not is_for_singular_vectors(context, embeddings):
         return base + scale * quotient(spectral.total(deltas), len(deltas))
     found = rule([delta.double() for delta in deltas])
     return base + scale * found.to(base.dtype)
 
 
-@strategy(paper="arXiv:2412.00081", slicing="tensor", reproducible=False)
+@strategy(paper="arXiv:2412.00081", slicing="tensor", reproducible=False, helps=DID_NOT_GAIN)
 def tsv(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -51,14 +57,11 @@ def tsv(
     Of each matrix τi the max(1, floor(r / N)) leading singular triplets; U and V are put side by
     side and replaced by their polar factors: θ0 + λ U⊥ S V⊥ᵀ (TSV-Merge). Other tensors, and
     embeddings and heads, get the mean of the τi: θ0 + λ mean(τi).
-
-    For experts of distinct tasks. On large language models only task_arithmetic gained reliably in
-    the broadest study (arXiv:2511.21437).
     """
     return _merge(base, deltas, context, lambda_, embeddings, spectral.singular)
 
 
-@strategy(paper="arXiv:2502.04959", slicing="tensor", reproducible=False)
+@strategy(paper="arXiv:2502.04959", slicing="tensor", reproducible=False, helps=DID_NOT_GAIN)
 def iso_c(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -71,14 +74,11 @@ def iso_c(
 
     θ0 + λ mean(σ) U Vᵀ with Σ τi = U diag(σ) Vᵀ, for matrices. Other tensors, and embeddings and
     heads, get the mean of the τi: θ0 + λ mean(τi).
-
-    For experts of distinct tasks. On large language models only task_arithmetic gained reliably in
-    the broadest study (arXiv:2511.21437).
     """
     return _merge(base, deltas, context, lambda_, embeddings, spectral.flattened)
 
 
-@strategy(paper="arXiv:2502.04959", slicing="tensor", reproducible=False)
+@strategy(paper="arXiv:2502.04959", slicing="tensor", reproducible=False, helps=OF_DISTINCT_TASKS)
 def iso_cts(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -104,7 +104,7 @@ def iso_cts(
     )
 
 
-@strategy(paper="arXiv:2503.08099", slicing="tensor", reproducible=False)
+@strategy(paper="arXiv:2503.08099", slicing="tensor", reproducible=False, helps=OF_DISTINCT_TASKS)
 def wudi(
     base: Tensor,
     deltas: Sequence[Tensor],

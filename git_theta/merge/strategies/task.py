@@ -9,12 +9,13 @@ from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import weighted_sum
 from git_theta.merge.rules.hyperparameters import Scale, Weights
 from git_theta.merge.rules.strategy import strategy
+from git_theta.merge.strategies.evidence import GAINED, OF_DISTINCT_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@strategy(paper="arXiv:2212.04089", slicing="element")
+@strategy(paper="arXiv:2212.04089", slicing="element", helps=GAINED)
 def task_arithmetic(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -30,7 +31,7 @@ def task_arithmetic(
     return base + lambda_ * weighted_sum(deltas, weight)
 
 
-@strategy(paper="arXiv:2407.06322", slicing="element")
+@strategy(paper="arXiv:2407.06322", slicing="element", helps=OF_DISTINCT_TASKS)
 def magmax(base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0) -> Tensor:
     """Add, element by element, the task vector of largest magnitude to the base.
 

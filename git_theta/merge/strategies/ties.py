@@ -10,6 +10,7 @@ from git_theta.merge.kernels.reductions import agreeing_mean, kept
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Density, Scale, Shares, positive_sum
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.evidence import DID_NOT_GAIN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,7 @@ def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Magnitude
     paper="arXiv:2306.01708",
     slicing="element",
     version=2,
+    helps=DID_NOT_GAIN,
     check=positive_sum,
     prepass=Prepass(largest, lambda values: values["scope"]),
 )

@@ -26,6 +26,8 @@ ELEMENTWISE: dict[str, Callable[[Arrays], np.ndarray]] = {
     "consensus:threshold=1,agree=1": lambda taus: reference.consensus(taus, 1, 1),
     "ram": lambda taus: reference.ram(taus, 1e-5),
     "ram:threshold=0.5": lambda taus: reference.ram(taus, 0.5),
+    "ram_plus": lambda taus: reference.ram_plus(taus, 1e-5, 0.1, 0.2),
+    "ram_plus:threshold=0.9,r=1,alpha=3": lambda taus: reference.ram_plus(taus, 0.9, 1, 3),
 }
 EVERY = OF_MATRICES | ELEMENTWISE
 
