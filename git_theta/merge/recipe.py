@@ -227,8 +227,13 @@ def _describe_rule(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _describe_value(value: object, names: Sequence[str], key: str) -> object:
-    """Return a value for a line; a contributor, in the recipe a list of truths, by its name."""
+    """Return a value for a line.
+
+    A contributor, in the recipe a list of truths, by its name; one number for all of them once.
+    """
     if isinstance(value, list) and value and all(isinstance(item, bool) for item in value):
         chosen = (name for name, is_chosen in zip(names, value, strict=False) if is_chosen)
         return next(chosen, "base" if key == "side" else "none")
+    if isinstance(value, list) and value and all(item == value[0] for item in value):
+        return value[0]
     return value

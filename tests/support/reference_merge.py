@@ -54,8 +54,8 @@ def share_of(density: str, count: int) -> int:
     return min(count, max(1, scaled))
 
 
-def sign_elected(deltas: Arrays, weight: Sequence[float]) -> Array:
-    """TIES, steps two and three: elect signs, then the mean of those that agree."""
+def sign_elected(deltas: Arrays, weight: Sequence[float], normalize: bool = True) -> Array:
+    """TIES, steps two and three: elect signs, then the mean (or sum) of those that agree."""
     merged = np.zeros_like(deltas[0])
     for place in range(merged.size):
         values = [delta.flat[place] for delta in deltas]
@@ -63,15 +63,18 @@ def sign_elected(deltas: Arrays, weight: Sequence[float]) -> Array:
         sign = 1 if mass >= 0 else -1
         agreeing = [(w, v) for w, v in zip(weight, values, strict=True) if v * sign > 0 and w > 0]
         if agreeing:
-            merged.flat[place] = sum(w * v for w, v in agreeing) / sum(w for w, _ in agreeing)
+            total = sum(w * v for w, v in agreeing)
+            merged.flat[place] = total / sum(w for w, _ in agreeing) if normalize else total
     return merged
 
 
 def ties(
     contributors: Arrays, base: Array, weight: Sequence[float], lam: float, density: str
 ) -> Array:
-    count = share_of(density, base.size)
-    trimmed = [keep_largest(tau, count) for tau in task_vectors(contributors, base)]
+    """``density`` is one for all, or one for each with commas between."""
+    taus = task_vectors(contributors, base)
+    counts = [share_of(each, base.size) for each in density.split(",")] * len(taus)
+    trimmed = [keep_largest(tau, count) for tau, count in zip(taus, counts, strict=False)]
     return base + lam * sign_elected(trimmed, weight)
 
 
@@ -99,7 +102,13 @@ def dare(tau: Array, random: Array, density: float, rescale: bool) -> Array:
     return kept / density if rescale and density else kept
 
 
-def della(tau: Array, random: Array, density: float, epsilon: float) -> Array:
+def l1_kept(thinned: Array, tau: Array) -> Array:
+    """Scaled so that the magnitudes add up to what they did."""
+    left = np.abs(thinned).sum()
+    return thinned * (np.abs(tau).sum() / left) if left else thinned
+
+
+def della(tau: Array, random: Array, density: float, epsilon: float, divide: bool = True) -> Array:
     """MAGPRUNE, row by row: the probability to stay grows linearly with the rank."""
     rows = tau.reshape(tau.shape[0] if tau.ndim > 1 else 1, -1)
     draws = random.reshape(rows.shape)
@@ -111,7 +120,7 @@ def della(tau: Array, random: Array, density: float, epsilon: float) -> Array:
             if row.size > 1:
                 probability = density - epsilon + 2 * epsilon * rank / (row.size - 1)
             if draws[number, place] < probability:
-                pruned[number, place] = row[place] / probability
+                pruned[number, place] = row[place] / (probability if divide else 1)
     return pruned.reshape(tau.shape)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from git_theta.core.parallel import batches
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import dots, row_dots
-from git_theta.merge.kernels.slices import Inputs, Slice, each
+from git_theta.merge.kernels.slices import Inputs, Slice, Slicing, each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,10 @@ class SingleTensor:
 
 
 def each_slice(
-    model: Model, work: Callable[[Slice], R], names: Iterable[str] | None = None
+    model: Model,
+    work: Callable[[Slice], R],
+    names: Iterable[str] | None = None,
+    slicing: Slicing = "element",
 ) -> Iterator[R]:
     """Yield ``work(slice)`` for every slice of the parameters ``names``, by default of all.
 
@@ -106,7 +109,7 @@ def each_slice(
     chosen = model.stream(model.names if names is None else names)
     # Small parameters are worked on together; a large one is let go of before the next is loaded.
     for batch in batches(chosen, lambda inputs: inputs.count, _BATCH):
-        pieces = chain.from_iterable(inputs.pieces() for inputs in batch)
+        pieces = chain.from_iterable(inputs.pieces(slicing) for inputs in batch)
         yield from each(pieces, work, model.threads)
         del pieces
         batch.clear()
@@ -144,6 +147,17 @@ def squared_norms(model: Model, vectors: Vectors) -> list[float]:
     """Return the squared L2 norm of each model-long vector."""
     sums = _sums(model, vectors, lambda n: ((i, i) for i in range(n)), lambda _: "")
     return list(sums.get("", {}).values())
+
+
+def l1_norms(model: Model, vectors: Vectors, slicing: Slicing = "element") -> list[float]:
+    """Return the L1 norm of each model-long vector; ``vectors`` returns a slice's part of each."""
+
+    def work(piece: Slice) -> list[list[float]]:
+        flat = [vector.reshape(-1) for vector in vectors(piece)]
+        return [dots(vector, vector.sign()) for vector in flat]
+
+    parts = zip(*each_slice(model, work, slicing=slicing), strict=True)
+    return [math.fsum(chain.from_iterable(part)) for part in parts]
 
 
 def _sums(

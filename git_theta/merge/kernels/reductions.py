@@ -76,13 +76,18 @@ def below(values: Tensor, threshold: float | Tensor) -> Tensor:
     return (threshold - values).clamp_(min=0).sign_()
 
 
-def agreeing_mean(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def agreeing_mean(
+    deltas: Sequence[Tensor], weights: Sequence[float], normalize: bool = True
+) -> Tensor:
     """Return Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ wi τi (zero: +).
 
     TIES's election and disjoint mean (arXiv:2306.01708), weighted in both; 0 where none agrees.
-    Weights are not negative.
+    Without ``normalize`` the sum Σ wi τi. Weights are not negative.
     """
-    return weighted_agreeing_mean(deltas, weights, elect(weighted_sum(deltas, weights)))
+    sign = elect(weighted_sum(deltas, weights))
+    if normalize:
+        return weighted_agreeing_mean(deltas, weights, sign)
+    return weighted_sum([(delta * sign).clamp_(min=0) for delta in deltas], weights).mul_(sign)
 
 
 def elect(total: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ class MagnitudeThreshold:
         return values * self.keeps(values.abs(), start).to(values.dtype)
 
 
+Ranks = Callable[[int, int], Sequence[int]]
+
 ALL = MagnitudeThreshold(-1.0, -1)
 NONE = MagnitudeThreshold(math.inf, -1)
 
@@ -65,15 +67,15 @@ NONE = MagnitudeThreshold(math.inf, -1)
 def select(
     model: Model,
     magnitudes: Vectors,
-    ranks: Callable[[int], Sequence[int]],
+    ranks: Ranks,
     wide: bool | None = None,
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
     """Return the thresholds that keep exactly the largest numbers of model-long vectors.
 
-    ``magnitudes`` returns a slice's part of each vector, not negative. ``ranks`` maps a vector's
-    length to one or several numbers of elements to keep. They are float64 where ``wide`` is true,
-    by default where the model is. The result has, by parameter name and for each vector, a
-    threshold per rank.
+    ``magnitudes`` returns a slice's part of each vector, not negative. ``ranks`` maps the number
+    of a vector and its length to one or several numbers of elements to keep. They are float64
+    where ``wide`` is true, by default where the model is. The result has, by parameter name and
+    for each vector, a threshold per rank.
     """
     wide = model.wide if wide is None else wide
     searches = _search(model, magnitudes, ranks, wide)
@@ -138,15 +140,13 @@ class _Search:
         return MagnitudeThreshold(_number(self.prefix, wide), last)
 
 
-def _search(
-    model: Model, magnitudes: Vectors, ranks: Callable[[int], Sequence[int]], wide: bool
-) -> list[list[_Search]]:
+def _search(model: Model, magnitudes: Vectors, ranks: Ranks, wide: bool) -> list[list[_Search]]:
     digit = 8 if model.count <= _FEW else 16
     first, *rest = range((64 if wide else 32) - digit, -1, -digit)
     searches: list[list[_Search]] = []
     for vector, histogram in enumerate(_histograms(model, magnitudes, wide, first, digit).values()):
         count = int(histogram.sum())
-        searches.append([_Search(vector, rank, count) for rank in ranks(count)])
+        searches.append([_Search(vector, rank, count) for rank in ranks(vector, count)])
         for search in (search for search in searches[-1] if not search.fixed):
             search.descend(histogram, digit)
     going = [search for row in searches for search in row if not search.fixed]

@@ -3,7 +3,7 @@
 A strategy declares them as keyword-only arguments of its function. The annotation gives the type,
 and, inside ``Annotated``, a ``Range`` and one sentence of help::
 
-    density: Annotated[float, Range(0, 1), "share of elements that is kept"] = 0.2
+    t: Annotated[float, Range(0, 1), "0 is the first contributor, 1 the second"] = 0.5
 
 Types: ``bool``, ``int``, ``float``, ``Literal[...]`` of strings, ``Sequence[float]`` (one number
 per contributor), ``Sequence[bool]`` (which contributor is meant),
@@ -113,7 +113,8 @@ Shares = Annotated[
     Range(0, hint="a mean over contributors loses what is negative; use task_arithmetic"),
     "how much each contributor counts",
 ]
-Density = Annotated[float, Range(0, 1), "share of the elements that is kept"]
+Density = Annotated[Sequence[float], Range(0, 1), "share of the elements that is kept"]
+Normalize = Annotated[bool, "divide by the weights of those that agree"]
 Scale = Annotated[float, "factor of the merged task vector"]
 Seed = Annotated[int, Range(0), "another seed drops other elements"]
 

@@ -10,6 +10,7 @@ from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, we
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import (
     Density,
+    Normalize,
     Range,
     Scale,
     Shares,
@@ -21,7 +22,7 @@ from git_theta.merge.rules.strategy import Context, Prepass, strategy
 if TYPE_CHECKING:
     from torch import Tensor
 
-Gamma = Annotated[float, Range(0, 1), "share of the largest elements that is dropped"]
+Gamma = Annotated[Sequence[float], Range(0, 1), "share of the largest elements that is dropped"]
 Cuts = Sequence[tuple[MagnitudeThreshold, ...]]
 
 
@@ -30,10 +31,10 @@ def between(
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
     """Return, by parameter and contributor, the thresholds of the dropped and the kept elements."""
 
-    def ranks(count: int) -> Sequence[int]:
+    def ranks(side: int, count: int) -> Sequence[int]:
         # At least one element is kept, as in all strategies with a density.
-        top = min(floor_of(values["gamma"], count), count - 1)
-        return top, top + kept(values["density"], count)
+        top = min(floor_of(values["gamma"][side], count), count - 1)
+        return top, top + kept(values["density"][side], count)
 
     return select(model, magnitudes, ranks)
 
@@ -48,8 +49,8 @@ def breadcrumbs(
     prepass: Cuts,
     context: Context,
     *,
-    density: Density = 0.9,
-    gamma: Gamma = 0.01,
+    density: Density = (0.9,),
+    gamma: Gamma = (0.01,),
     weight: Weights = (1.0,),
     lambda_: Scale = 1.0,
 ) -> Tensor:
@@ -68,16 +69,18 @@ def breadcrumbs_ties(
     prepass: Cuts,
     context: Context,
     *,
-    density: Density = 0.9,
-    gamma: Gamma = 0.01,
+    density: Density = (0.9,),
+    gamma: Gamma = (0.01,),
     weight: Shares = (1.0,),
     lambda_: Scale = 1.0,
+    normalize: Normalize = True,
 ) -> Tensor:
     """Mask the task vectors as ``breadcrumbs`` does, and merge them as ``ties`` does.
 
-    θ0 + λ Σ wi τi / Σ wi over the contributors whose masked τi has the sign of Σ wi τi.
+    θ0 + λ Σ wi τi / Σ wi over the contributors whose masked τi has the sign of Σ wi τi; without
+    ``normalize`` it is not divided.
     """
-    return base + lambda_ * agreeing_mean(_mask(deltas, prepass, context), weight)
+    return base + lambda_ * agreeing_mean(_mask(deltas, prepass, context), weight, normalize)
 
 
 def _mask(deltas: Sequence[Tensor], prepass: Cuts, context: Context) -> list[Tensor]:

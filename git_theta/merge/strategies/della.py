@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.errors import MergeError
 from git_theta.merge.kernels.lazy_torch import torch
+from git_theta.merge.kernels.prepass import Model
 from git_theta.merge.kernels.randomness import uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
 from git_theta.merge.rules.hyperparameters import (
     Density,
+    Normalize,
     Range,
     Scale,
     Seed,
@@ -19,22 +21,30 @@ from git_theta.merge.rules.hyperparameters import (
     Weights,
     positive_sum,
 )
-from git_theta.merge.rules.strategy import Context, strategy
+from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.rescaling import l1_factors, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Epsilon = Annotated[float, Range(0, 0.5), "how far the keep probability strays from the density"]
+Epsilon = Annotated[
+    Sequence[float], Range(0, 0.5), "how far the keep probability strays from the density"
+]
+Rescale = Annotated[
+    Literal["probability", "l1", "none"],
+    "divide what is kept by its probability, or scale it to the L1 norm that the tensor had",
+]
+Factors = Sequence[float]
 
 
 def _probabilities(values: Mapping[str, Any]) -> None:
-    density, epsilon = Fraction(repr(values["density"])), Fraction(repr(values["epsilon"]))
-    if not epsilon <= density <= 1 - epsilon:
-        raise MergeError(
-            f"density {float(density):g} with epsilon {float(epsilon):g} gives probabilities "
-            "outside 0 to 1",
-            hint="make epsilon smaller",
-        )
+    for density, epsilon in zip(values["density"], values["epsilon"], strict=True):
+        middle, half = Fraction(repr(density)), Fraction(repr(epsilon))
+        if not half <= middle <= 1 - half:
+            raise MergeError(
+                f"density {density:g} with epsilon {epsilon:g} gives probabilities outside 0 to 1",
+                hint="make epsilon smaller",
+            )
 
 
 def _shares_and_probabilities(values: Mapping[str, Any]) -> None:
@@ -42,16 +52,36 @@ def _shares_and_probabilities(values: Mapping[str, Any]) -> None:
     _probabilities(values)
 
 
-@strategy(paper="arXiv:2406.11617", slicing="row", version=2, check=_shares_and_probabilities)
+def _factors(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    def thin(deltas: Sequence[Tensor], context: Context) -> list[Tensor]:
+        given = (values["density"], values["epsilon"], "none", values["seed"])
+        return _thin(deltas, context, None, *given)
+
+    return l1_factors(model, thin, "row")
+
+
+_PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1" else "none")
+
+
+@strategy(
+    paper="arXiv:2406.11617",
+    slicing="row",
+    version=2,
+    check=_shares_and_probabilities,
+    prepass=_PREPASS,
+)
 def della(
     base: Tensor,
     deltas: Sequence[Tensor],
     context: Context,
+    prepass: Factors | None = None,
     *,
-    density: Density = 0.5,
-    epsilon: Epsilon = 0.15,
+    density: Density = (0.5,),
+    epsilon: Epsilon = (0.15,),
     weight: Shares = (1.0,),
     lambda_: Scale = 1.0,
+    normalize: Normalize = True,
+    rescale: Rescale = "probability",
     seed: Seed = 0,
 ) -> Tensor:
     """Thin the task vectors by magnitude, and average those that agree on an element's sign.
@@ -59,45 +89,58 @@ def della(
     In each row (the weights of one output unit) elements are ranked by magnitude (of equals the
     first is the larger). The probability to be kept rises linearly with the rank from density -
     epsilon for the smallest to density + epsilon for the largest; what is kept is divided by its
-    own probability. Then as in ``ties``, without its trimming.
+    own probability, or with ``rescale=l1`` each tensor of each τi keeps its Σ |τi|, as in mergekit.
+    Then as in ``ties``, without its trimming.
     """
-    thinned = _thin(deltas, context, density, epsilon, seed)
-    return base + lambda_ * agreeing_mean(thinned, weight)
+    thinned = _thin(deltas, context, prepass, density, epsilon, rescale, seed)
+    return base + lambda_ * agreeing_mean(thinned, weight, normalize)
 
 
-@strategy(paper="arXiv:2406.11617", slicing="row", version=2, check=_probabilities)
+@strategy(
+    paper="arXiv:2406.11617", slicing="row", version=2, check=_probabilities, prepass=_PREPASS
+)
 def della_linear(
     base: Tensor,
     deltas: Sequence[Tensor],
     context: Context,
+    prepass: Factors | None = None,
     *,
-    density: Density = 0.5,
-    epsilon: Epsilon = 0.15,
+    density: Density = (0.5,),
+    epsilon: Epsilon = (0.15,),
     weight: Weights = (1.0,),
     lambda_: Scale = 1.0,
+    rescale: Rescale = "probability",
     seed: Seed = 0,
 ) -> Tensor:
     """Thin the task vectors as ``della`` does, and add their weighted sum to the base.
 
     θ0 + λ Σ wi τi, without an election of signs.
     """
-    thinned = _thin(deltas, context, density, epsilon, seed)
+    thinned = _thin(deltas, context, prepass, density, epsilon, rescale, seed)
     return base + lambda_ * weighted_sum(thinned, weight)
 
 
 def _thin(
-    deltas: Sequence[Tensor], context: Context, density: float, epsilon: float, seed: int
+    deltas: Sequence[Tensor],
+    context: Context,
+    factors: Factors | None,
+    density: Sequence[float],
+    epsilon: Sequence[float],
+    rescale: str,
+    seed: int,
 ) -> list[Tensor]:
     thinned = []
-    for delta, content in zip(deltas, context.contents, strict=True):
-        probability = keep_probability(delta.abs(), density, epsilon)
+    for delta, content, *share in zip(deltas, context.contents, density, epsilon, strict=True):
+        probability = keep_probability(delta.abs(), *share)
         random = uniform(
             seed, context.name, content, context.start, delta.numel(), delta.device
         ).view_as(delta)
         survivors = delta * below(random, probability).to(delta.dtype)
-        # Where nothing is ever kept there is nothing to divide.
-        thinned.append(survivors / probability.masked_fill(probability == 0, 1))
-    return thinned
+        if rescale == "probability":
+            # Where nothing is ever kept there is nothing to divide.
+            survivors = survivors / probability.masked_fill(probability == 0, 1)
+        thinned.append(survivors)
+    return thinned if factors is None else scaled(thinned, factors)
 
 
 def keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:

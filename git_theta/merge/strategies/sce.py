@@ -46,7 +46,7 @@ def energies(
     thresholds = select(
         model,
         lambda piece: [variance(piece.models)],
-        lambda n: [kept(values["select_topk"], n)],
+        lambda _, n: [kept(values["select_topk"], n)],
         wide=True,
     )
     threshold = thresholds[name][0][0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, kept
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
-from git_theta.merge.rules.hyperparameters import Density, Scale, Shares, positive_sum
+from git_theta.merge.rules.hyperparameters import Density, Normalize, Scale, Shares, positive_sum
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
 from git_theta.merge.strategies.evidence import DID_NOT_GAIN
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[MagnitudeThreshold]]:
     """Return, by parameter and contributor, the threshold that keeps ``density`` of elements."""
-    thresholds = select(model, magnitudes, lambda count: [kept(values["density"], count)])
+    shares = values["density"]
+    thresholds = select(model, magnitudes, lambda side, count: [kept(shares[side], count)])
     return {name: [threshold for (threshold,) in row] for name, row in thresholds.items()}
 
 
@@ -36,9 +37,10 @@ def ties(
     prepass: Sequence[MagnitudeThreshold],
     context: Context,
     *,
-    density: Density = 0.2,
+    density: Density = (0.2,),
     weight: Shares = (1.0,),
     lambda_: Scale = 1.0,
+    normalize: Normalize = True,
     scope: Annotated[
         Literal["model", "tensor"], "what the density is a share of: each model or each tensor"
     ] = "model",
@@ -48,10 +50,11 @@ def ties(
     Each τi keeps exactly its max(1, floor(density n)) largest magnitudes (of equals the first, by
     parameter name and flat index) over the ``scope``: the whole model as in the paper, or each
     tensor. The sign of Σ wi τi is elected per element (zero: +), and the result is
-    θ0 + λ Σ wi τi / Σ wi over the contributors whose τi has that sign.
+    θ0 + λ Σ wi τi / Σ wi over the contributors whose τi has that sign; without ``normalize`` it is
+    not divided.
     """
     trimmed = [
         threshold.trim(delta, context.start)
         for threshold, delta in zip(prepass, deltas, strict=True)
     ]
-    return base + lambda_ * agreeing_mean(trimmed, weight)
+    return base + lambda_ * agreeing_mean(trimmed, weight, normalize)

@@ -40,7 +40,7 @@ def test_a_recipe_has_all_that_decides():
         ("*", "ties"),
     ]
     assert recipe["rules"][0]["hyperparameters"] == {"weight": [1.0, 3.0], "normalize": True}
-    assert recipe["rules"][2]["hyperparameters"]["density"] == 0.5
+    assert recipe["rules"][2]["hyperparameters"]["density"] == [0.5, 0.5]
     assert (recipe["include_one_sided"], recipe["fallback_to_base"], recipe["device"]) == (
         False,
         False,
@@ -75,8 +75,9 @@ def test_another_version_of_a_strategy():
 
 
 def test_in_a_line():
-    assert describe(made("w=average", "*=ties")[0]).startswith("w=average(weight=[1.0, 1.0], ")
+    assert describe(made("w=average", "*=ties")[0]).startswith("w=average(weight=1.0, ")
     assert describe(made("*=average")[0]).endswith("of main and dev")
+    assert "density=[0.2, 0.5]" in describe(made("*=ties:density.dev=0.5")[0])
     for side, shown in (("theirs", "dev"), ("main", "main"), ("base", "base")):
         assert describe(made(f"*=take:side={side}")[0]) == f"take(side={shown}) of main and dev"
 

@@ -33,7 +33,7 @@ def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> MemoryMod
 
 
 def kept(tensors: Sequence[torch.Tensor], count: int, **options: int) -> list[torch.Tensor]:
-    found = select(model(tensors, **options), magnitudes, lambda _: [count])
+    found = select(model(tensors, **options), magnitudes, lambda *_: [count])
     return [
         found[f"p{n:02}"][0][0].keeps(tensor.abs().flatten(), 0).bool()
         for n, tensor in enumerate(tensors)
@@ -94,7 +94,7 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
     assert len(delta.abs().unique()) < 1000, "or this tests no ties"
     count = 13_107
 
-    threshold = select(MemoryModel([inputs]), magnitudes, lambda _: [count])["w"][0][0]
+    threshold = select(MemoryModel([inputs]), magnitudes, lambda *_: [count])["w"][0][0]
 
     assert int(threshold.keeps(delta.abs().flatten(), 0).sum()) == count
     at_least = int((delta.abs() >= threshold.magnitude).sum())
@@ -104,7 +104,7 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
 def test_ties_are_cut_within_a_parameter_over_slices() -> None:
     """Slices hold 65536 elements; it is cut in the second slice of the second parameter."""
     ones = [torch.ones(100_000), torch.ones(200_000), torch.ones(100_000)]
-    found = select(model(ones, 1 << 16), magnitudes, lambda _: [180_000])
+    found = select(model(ones, 1 << 16), magnitudes, lambda *_: [180_000])
     assert [found[f"p{n:02}"][0][0].last for n in range(3)][1:] == [79_999, -1]
     assert [int(mask.sum()) for mask in kept(ones, 180_000)] == [100_000, 80_000, 0]
     assert int(kept(ones, 300_000)[1].sum()) == 200_000
@@ -128,10 +128,10 @@ def test_all_and_none() -> None:
 
 def test_several_ranks_are_found_at_once() -> None:
     tensors = grid(3, (50,), 1)
-    found = select(model(tensors), magnitudes, lambda count: [0, 5, count])["p00"][0]
+    found = select(model(tensors), magnitudes, lambda _, count: [0, 5, count])["p00"][0]
     assert (found[0], found[2]) == (NONE, ALL)
     assert int(found[1].keeps(tensors[0].abs(), 0).sum()) == 5
 
 
 def test_a_model_without_elements_has_no_cuts() -> None:
-    assert select(model([torch.empty(0)]), magnitudes, lambda _: [1]) == {"p00": []}
+    assert select(model([torch.empty(0)]), magnitudes, lambda *_: [1]) == {"p00": []}

@@ -115,12 +115,12 @@ def test_a_wrong_teams_file_says_where(team: dict[str, Any], says: str) -> None:
 
 
 def test_a_rule_is_checked_before_any_tensor_is_loaded() -> None:
-    assert parse_rule("*=ties:density=0.5").bind(["a", "b"]).values["density"] == 0.5
+    assert parse_rule("*=ties:density=0.5").bind(["a", "b"]).values["density"] == [0.5, 0.5]
     with pytest.raises(MergeError) as caught:
         parse_rule("*.bias=ties:densty=0.5").bind(["a", "b"])
     text = str(caught.value)
     assert "rule '*.bias': ties has no hyperparameter 'densty'" in text
-    assert "did you mean density? known ones: density, weight, lambda, scope" in text
+    assert "did you mean density? known ones: density, weight, lambda, normalize, scope" in text
     with pytest.raises(MergeError, match="did you mean ties"):
         parse_rule("*=tie").bind(["a", "b"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from git_theta.core import registry
 from git_theta.errors import MergeError
-from git_theta.merge.rules.hyperparameters import Density
+from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.strategy import INPUTS, Strategy, strategy
 
@@ -24,7 +24,7 @@ def example(
     base: Tensor,
     fisher: Sequence[Tensor] | None = None,
     *,
-    density: Density = 0.5,
+    density: Annotated[float, Range(0, 1), "a share"] = 0.5,
     lambda_: float = 1.0,
 ) -> Tensor:
     """A summary.

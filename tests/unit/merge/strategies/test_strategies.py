@@ -35,9 +35,20 @@ def della(contributors: Arrays, base: np.ndarray, random: Arrays) -> Arrays:
     return [reference.della(t, r, 0.5, 0.25) for t, r in zip(taus, random, strict=True)]
 
 
-def crumbs(contributors: Arrays, base: np.ndarray) -> Arrays:
+def undivided(contributors: Arrays, base: np.ndarray, random: Arrays) -> Arrays:
     taus = reference.task_vectors(contributors, base)
-    return [reference.breadcrumbs(tau, "0.5", "0.2") for tau in taus]
+    return [reference.della(t, r, 0.5, 0.25, False) for t, r in zip(taus, random, strict=True)]
+
+
+def with_l1(thinned: Arrays, contributors: Arrays, base: np.ndarray) -> Arrays:
+    taus = reference.task_vectors(contributors, base)
+    return [reference.l1_kept(each, tau) for each, tau in zip(thinned, taus, strict=True)]
+
+
+def crumbs(contributors: Arrays, base: np.ndarray, *shares: tuple[str, str]) -> Arrays:
+    taus = reference.task_vectors(contributors, base)
+    pairs = zip(taus, shares or (("0.5", "0.2"),) * len(taus), strict=True)
+    return [reference.breadcrumbs(tau, *share) for tau, share in pairs]
 
 
 Expected = Callable[[Arrays, np.ndarray, Arrays], np.ndarray]
@@ -75,7 +86,7 @@ CASES: dict[str, Expected] = {
         b + reference.average(dare(c, b, r), ONE, False)
     ),
     "dare_ties:density=0.25,seed=3": lambda c, b, r: b + reference.sign_elected(dare(c, b, r), ONE),
-    "dare_linear:density=0.25,seed=3,rescale=false": lambda c, b, r: (
+    "dare_linear:density=0.25,seed=3,rescale=none": lambda c, b, r: (
         b + reference.average(dare(c, b, r, False), ONE, False)
     ),
     "dare_linear:density=1,seed=3": lambda c, b, r: reference.task_arithmetic(c, b, ONE, 1),
@@ -93,6 +104,43 @@ CASES: dict[str, Expected] = {
         b + reference.sign_elected(crumbs(c, b), TWO)
     ),
     "breadcrumbs:density=1,gamma=0": lambda c, b, r: reference.task_arithmetic(c, b, ONE, 1),
+    # One density, gamma and epsilon for each contributor; sums; the L1 norm kept.
+    "ties:density=[0.3,0.6],scope=tensor": lambda c, b, r: reference.ties(c, b, ONE, 1, "0.3,0.6"),
+    "ties:density.dev=0.6": lambda c, b, r: reference.ties(c, b, ONE, 1, "0.2,0.6"),
+    "ties:density=1,normalize=false,weight=[2,0.5]": lambda c, b, r: (
+        b + reference.sign_elected(reference.task_vectors(c, b), TWO, False)
+    ),
+    "dare_linear:density=[0.25,0.75],seed=3": lambda c, b, r: (
+        b
+        + sum(
+            reference.dare(t, n, d, True)
+            for t, n, d in zip(reference.task_vectors(c, b), r, (0.25, 0.75), strict=True)
+        )
+    ),
+    "dare_linear:density=0.25,seed=3,rescale=l1": lambda c, b, r: (
+        b + sum(with_l1(dare(c, b, r, False), c, b))
+    ),
+    "dare_ties:density=0.25,seed=3,rescale=l1,normalize=false": lambda c, b, r: (
+        b + reference.sign_elected(with_l1(dare(c, b, r, False), c, b), ONE, False)
+    ),
+    "della:density=[0.5,0.4],epsilon=[0.25,0.1],seed=3": lambda c, b, r: (
+        b
+        + reference.sign_elected(
+            [
+                reference.della(*each)
+                for each in zip(
+                    reference.task_vectors(c, b), r, (0.5, 0.4), (0.25, 0.1), strict=True
+                )
+            ],
+            ONE,
+        )
+    ),
+    "della_linear:epsilon=0.25,seed=3,rescale=l1": lambda c, b, r: (
+        b + sum(with_l1(undivided(c, b, r), c, b))
+    ),
+    "breadcrumbs_ties:density=[0.5,0.4],gamma=[0.2,0],normalize=false": lambda c, b, r: (
+        b + reference.sign_elected(crumbs(c, b, ("0.5", "0.2"), ("0.4", "0")), ONE, False)
+    ),
     "model_stock": lambda c, b, r: reference.model_stock(c, b),
     "model_stock:scope=model": lambda c, b, r: reference.model_stock(c, b),
     "sce": lambda c, b, r: reference.sce(c, b, "1"),
