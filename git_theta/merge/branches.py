@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from git_theta.adapters import CONFIG_FILE
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError, naming
-from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
     begin_merge,
@@ -25,10 +22,17 @@ from git_theta.git.merge_commit import (
     tree_with,
 )
 from git_theta.git.merge_heads import Heads, merge_message
-from git_theta.git.merge_tree import MergedTree, merge_trees
-from git_theta.manifest import TensorEntry, is_manifest
+from git_theta.git.merge_tree import merge_trees
+from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
+from git_theta.merge.contested import (
+    contested_paths,
+    deleted_on_a_side,
+    sides_of,
+    split_adapters,
+    versions_of,
+)
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.planning.cuts import INDEX, Recut, index_text
@@ -36,8 +40,7 @@ from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
-from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
-from git_theta.merge.planning.versions import Versions
+from git_theta.merge.planning.sources import config_path
 from git_theta.merge.rules.request import Request, all_rules
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.workspace import Workspace
@@ -96,18 +99,18 @@ def prepare(
         )
     repo = workspace.repo
     merged_tree = merge_trees(repo, heads, lambda file: Request(collect=file).environment())
-    recut = [] if heads.is_crossed else recuts(repo, _sides(heads), heads.base)
+    recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
     moved = {path for _, each in recut for files in (each.base, *each.sides) for path in files}
     rules = all_rules(request, repo)
     if heads.head not in heads.contributors:
         others = [head.name for head in heads.others]
         rules = [as_behind(rule, heads.head.name, others) for rule in rules]
     plans, conflicts = [], list(merged_tree.conflicts)
-    for path in _paths(repo, heads, merged_tree, request):
+    for path in contested_paths(repo, heads, merged_tree, request):
         if path in moved:
             continue
         with naming(path):
-            versions = _versions(workspace, heads, path)
+            versions = versions_of(workspace, heads, path)
         if versions.base is None and merged_tree.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
@@ -115,8 +118,8 @@ def prepare(
         absent = {head.name for head in heads.contributors} - set(versions.names)
         policy = policy_for("merge", [without(rule, absent) for rule in rules], versions, request)
         plan = make_plan(versions, policy, workspace)
-        plans.append(with_other_files(plan, workspace, _sides(heads), heads.base))
-    lost = _deleted(repo, heads, conflicts) if deleted else {}
+        plans.append(with_other_files(plan, workspace, sides_of(heads), heads.base))
+    lost = deleted_on_a_side(repo, heads, conflicts) if deleted else {}
     plans = [p for p in plans if deleted == "keep" or p.versions.path not in lost]
     files = _files(repo, merged_tree.tree, plans)
     if deleted == "keep":
@@ -132,7 +135,7 @@ def prepare(
     left = tuple(path for path in conflicts if path not in settled)
     if deleted == "remove":
         gone |= lost.keys()
-    unseen = kept | lost.keys() | (_split_adapters(repo, heads) - merged_tree.contested.keys())
+    unseen = kept | lost.keys() | (split_adapters(repo, heads) - merged_tree.contested.keys())
     return Prepared(
         heads,
         merged_tree.tree,
@@ -143,22 +146,6 @@ def prepare(
         removed=tuple(sorted(gone - kept - files.keys())),
         notes=tuple(note for _, each in recut for note in each.notes),
     )
-
-
-def _deleted(repo: Repository, heads: Heads, conflicts: Sequence[str]) -> dict[str, bytes]:
-    """Return the checkpoints in conflict that a head deleted, with the text of one that has it."""
-    found = {}
-    for path in conflicts:
-        before = repo.read_blob(f"{heads.base}:{path}")
-        texts = [repo.read_blob(f"{head.commit}:{path}") for head in heads.contributors]
-        changed = [text for text in texts if text is not None and text != before]
-        if before and None in texts and changed and all(map(is_manifest, (before, *changed))):
-            found[path] = changed[0]
-    return found
-
-
-def _sides(heads: Heads) -> list[tuple[str, str]]:
-    return [(head.name, head.commit) for head in heads.contributors]
 
 
 def _plans_of(
@@ -195,58 +182,6 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
             before = repo.read_blob(f"{tree}:{config_path(plan.versions.path)}")
             found.update(adapter_config.files(plan, before))
     return found
-
-
-def _paths(repo: Repository, heads: Heads, merged_tree: MergedTree, request: Request) -> list[str]:
-    """Return the checkpoints that several heads changed, or one did (``include_one_sided``).
-
-    The two files of an adapter are one: heads that changed one each have changed it.
-    """
-    paths = set(merged_tree.contested) | _split_adapters(repo, heads)
-    if request.include_one_sided:
-        before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
-        for head in heads.contributors:
-            changed = (e for e in repo.tree(head.commit) if before.get(e.path) != e.blob)
-            found = [entry for entry, _ in repo.manifests(changed) if entry.path in before]
-            paths |= {entry.path for entry in found}
-    return sorted(paths)
-
-
-def _split_adapters(repo: Repository, heads: Heads) -> set[str]:
-    """Return adapters of which a head changed the configuration, and another the tensors."""
-    before = {entry.path: entry for entry in repo.tree(heads.base)}
-    changed: dict[str, set[int]] = {}
-    for number, head in enumerate(heads.contributors):
-        for entry in repo.tree(head.commit):
-            if entry.path in before and before[entry.path].blob != entry.blob:
-                changed.setdefault(entry.path, set()).add(number)
-    configs = {path: sides for path, sides in changed.items() if _name(path) == CONFIG_FILE}
-    beside = [
-        before[path]
-        for path, sides in changed.items()
-        if len(sides | configs.get(config_path(path), sides)) > len(sides) or len(sides) > 1
-        if config_path(path) in configs and path not in configs
-    ]
-    return {entry.path for entry, _ in repo.manifests(beside)}
-
-
-def _name(path: str) -> str:
-    return PurePosixPath(path).name
-
-
-def _versions(workspace: Workspace, heads: Heads, path: str) -> Versions:
-    repo, commits = workspace.repo, [heads.base, *(head.commit for head in heads.contributors)]
-    found = [repo.read_blob(f"{commit}:{path}") for commit in commits]
-    left = any(has_left(repo, path, heads.base, commit) for commit in commits[1:])
-    base, *texts = found if left else as_manifests(workspace, path, found)
-    present = (
-        contributor(repo, head.name, text, path, head.commit)
-        for head, text in zip(heads.contributors, texts, strict=True)
-        if text is not None
-    )
-    ancestor = version(base, "the common ancestor")
-    adapter = adapter_of(repo, ancestor, heads.base, path)
-    return Versions(tuple(present), ancestor, path, adapter)
 
 
 def complete(
