@@ -58,7 +58,10 @@ _READ = """\
 refs=$(cat)
 give() { [ -z "$refs" ] || printf '%s\\n' "$refs"; }
 # A mirror pushes our pointer refs too; git-lfs would look for their objects in its own storage.
-others() { give | grep -v ' refs/theta/objects/[0-9a-f]* [0-9a-f]*$'; }"""
+others() {
+  give | grep -v -e ' refs/theta/objects/[0-9a-f]* [0-9a-f]*$' \
+    -e ' refs/heads/git-theta/objects/[0-9a-f]* [0-9a-f]*$'
+}"""
 _LFS = """\
 elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/null; then
   {others}git lfs {name} "$@" || exit $?

@@ -15,7 +15,7 @@ from git_theta.core.locks import exclusive_lock
 from git_theta.core.messages import plural, short_id
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.errors import MissingToolError, TransferError
-from git_theta.git import command, lfs_progress, pointers
+from git_theta.git import command, lfs_progress, pointers, refusals
 from git_theta.git.command import decode
 from git_theta.git.lfs_client import Download
 from git_theta.git.lfs_storage import INSTALL, Neighbour, has_size, media_dir, media_path
@@ -253,6 +253,9 @@ def _check_arrival(remote: Remote, neighbour: Neighbour, sizes: Mapping[str, int
 
 
 def _failed(what: str, remote: Remote, words: str) -> TransferError:
-    cause, *more = words.strip().splitlines() or ["git-lfs gave no reason"]
+    said, refusal = refusals.lines(words) or ["git-lfs gave no reason"], refusals.find(words)
+    if refusal:
+        text = f"cannot {what} {remote.title}: {refusal.meaning}"
+        return TransferError(text, details=said, hint=refusal.hint)
     hint = f"git lfs env; git ls-remote {shlex.quote(remote.title)}"
-    return TransferError(f"cannot {what} {remote.title}: {cause}", details=more, hint=hint)
+    return TransferError(f"cannot {what} {remote.title}: {said[0]}", details=said[1:], hint=hint)

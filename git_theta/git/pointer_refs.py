@@ -6,6 +6,9 @@ first pushes a ref ``refs/theta/objects/<id>``, whose tree has a pointer for eac
 commit follows from the pointers alone: who pushes the same objects pushes the same commit, and
 others never collide (``docs/decisions/0003-pointer-refs.md``).
 
+A host that takes only branches and tags gets branches ``git-theta/objects/<id>`` instead
+(``docs/decisions/0024-pointer-branches.md``). Its list of refs says which it takes, to every clone.
+
 Whoever may push to the remote may put anything below that name. Refs of another form are not looked
 at; those of our form count only if ``pointers.read_commit`` says so.
 """
@@ -14,22 +17,32 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
 from git_theta.core.files import atomic_file
 from git_theta.errors import GitError, TransferError
-from git_theta.git import pointers
+from git_theta.git import pointers, refusals
 from git_theta.git.remotes import Remote, refs_of
 from git_theta.git.repository import Repository
 
 NAMESPACE = "refs/theta/objects/"
+BRANCHES = "refs/heads/git-theta/objects/"
+PATTERNS = (f"{NAMESPACE}*", f"{BRANCHES}*")
 
 FOLD_ABOVE = 32
 """Refs on a remote; when there are more, they become one."""
+FOLD_BRANCHES_ABOVE = 4
+"""The same for branches, which people see and clones fetch."""
 
-_NAME = re.compile(re.escape(NAMESPACE) + "[0-9a-f]{40}")
+_NAME = re.compile(f"({re.escape(NAMESPACE)}|{re.escape(BRANCHES)})[0-9a-f]{{40}}")
+
+# What git says of a ref that the host's own rules turned down; it does not translate it.
+_REJECTED = "[remote rejected]"
+_LOCKED = re.compile(r"\.lock['\"]")
+_BROKEN = "(failed to update ref)"
 
 # Nothing of what a user may have configured for his own pushes.
 _PUSH = (
@@ -70,9 +83,15 @@ def publish(
     fresh = {oid: size for oid, size in wanted.items() if oid not in known}
     ref = _name_on(repo, remote, fresh, there, leaving) if fresh else None
     ours = [commit for commit in staying.values() if _remembered(repo, commit) != []]
-    if len(ours) >= FOLD_ABOVE:
+    if len(ours) >= (FOLD_BRANCHES_ABOVE if uses_branches(there) else FOLD_ABOVE):
         fold(repo, remote, warn)
     return ref
+
+
+def uses_branches(there: Iterable[str]) -> bool:
+    """Return whether the pointer refs ``there``, of one remote, say that it takes branches only."""
+    refs = [ref for ref in there if is_pointer_ref(ref)]
+    return bool(refs) and all(ref.startswith(BRANCHES) for ref in refs)
 
 
 def _name_on(
@@ -83,12 +102,23 @@ def _name_on(
     leaving: Collection[str],
 ) -> str:
     commit = pointers.write_commit(repo, objects)
-    ref = next(
-        name
-        for name in _names(objects)
-        if name not in leaving and there.get(name, commit) == commit
-    )
-    _put(repo, remote, ref, commit)
+
+    def put(namespace: str) -> str:
+        names = (name for name in _names(namespace, objects) if name not in leaving)
+        ref = next(name for name in names if there.get(name, commit) == commit)
+        _put(repo, remote, ref, commit)
+        return ref
+
+    if uses_branches(there):
+        ref = put(BRANCHES)
+    else:
+        try:
+            ref = put(NAMESPACE)
+        except _RejectedError as error:
+            try:
+                ref = put(BRANCHES)
+            except TransferError:
+                raise error from None
     _remember(repo, commit, objects)
     return ref
 
@@ -96,13 +126,15 @@ def _name_on(
 def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
     try:
         _push(repo, remote, f"{commit}:{ref}")
-    except GitError:
+    except GitError as error:
+        if _is_rejected(error):
+            raise _failure(remote, ref, error) from error
         # Someone who pushes the same objects at the same time has the ref locked, or was faster.
         try:
             _push(repo, remote, f"{commit}:{ref}")
-        except GitError as error:
+        except GitError as again:
             if _refs(repo, remote).get(ref) != commit:
-                raise _refused(remote, error) from error
+                raise _failure(remote, ref, again) from again
 
 
 def fold(repo: Repository, remote: Remote, warn: Warn) -> bool:
@@ -126,7 +158,8 @@ def fold(repo: Repository, remote: Remote, warn: Warn) -> bool:
         if not union:
             return False
         commit = pointers.write_commit(repo, union)
-        ref = next(name for name in _names(union) if there.get(name, commit) == commit)
+        names = _names(BRANCHES if uses_branches(there) else NAMESPACE, union)
+        ref = next(name for name in names if there.get(name, commit) == commit)
         leases = [f"--force-with-lease={old}:{id_}" for old, id_ in ours.items()]
         gone = [f":{old}" for old in ours if old != ref]
         _push(repo, remote, f"{commit}:{ref}", *gone, options=["--atomic", *leases])
@@ -158,9 +191,10 @@ def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> dict[st
 
 def _refs(repo: Repository, remote: Remote) -> dict[str, str]:
     try:
-        listed = refs_of(repo, remote, f"{NAMESPACE}*")
+        listed = refs_of(repo, remote, *PATTERNS)
     except TransferError as error:
-        raise _refused(remote, error) from error
+        what = f"{remote.title} does not say which objects it has pointers of: {error.message}"
+        raise TransferError(what, details=error.details, hint=error.hint) from error
     return {ref: commit for ref, commit in listed.items() if is_pointer_ref(ref)}
 
 
@@ -170,7 +204,7 @@ def _push(repo: Repository, remote: Remote, *refspecs: str, options: Iterable[st
     repo.git(*config, *_PUSH, *options, "--", remote.spec, *refspecs)
 
 
-def _names(objects: Iterable[str]) -> Iterable[str]:
+def _names(namespace: str, objects: Iterable[str]) -> Iterable[str]:
     """Return the names that a ref for ``objects`` may have, the usual one first.
 
     The others are for a name that somebody took for something else, or that is about to be deleted.
@@ -178,7 +212,7 @@ def _names(objects: Iterable[str]) -> Iterable[str]:
     listed = "".join(f"{oid}\n" for oid in sorted(objects))
     for number in count():
         digest = hashlib.sha256((listed + "\n" * number).encode())
-        yield NAMESPACE + digest.hexdigest()[:40]
+        yield namespace + digest.hexdigest()[:40]
 
 
 # --- memory: what a commit names, so that nobody needs to fetch refs that he pushed --------------
@@ -201,9 +235,46 @@ def _remember(repo: Repository, commit: str, objects: Iterable[str]) -> None:
         file.write("".join(f"{oid}\n" for oid in objects).encode())
 
 
-def _refused(remote: Remote, error: GitError | TransferError) -> TransferError:
-    return TransferError(
-        f"{remote.title} does not take the pointers of the uploaded objects: {error.message}",
-        details=error.details,
-        hint="for a host that keeps objects without pointers: git config theta.pointers false",
-    )
+# --- failures ------------------------------------------------------------------------------------
+
+
+class _RejectedError(TransferError):
+    """The host's rules refuse a ref: one of another name may do."""
+
+
+def _failure(remote: Remote, ref: str, error: GitError) -> TransferError:
+    """Return the error that says why a ref could not be pushed, and what to do about it."""
+    words = _words(error)
+    if _LOCKED.search(words):
+        return TransferError(
+            f"{remote.title} has a lock on {ref}: the pointers of the uploaded objects cannot be "
+            "pushed",
+            details=(error.message, *error.details),
+            hint=f"push again; if it stays, a push was killed there: {_unlock(remote, ref)}",
+        )
+    what = f"{remote.title} does not take the pointers of the uploaded objects: {error.message}"
+    if _is_rejected(error):
+        hint = "for a host that keeps objects without pointers: git config theta.pointers false"
+        return _RejectedError(what, details=error.details, hint=hint)
+    refusal = refusals.find(words)
+    hint = refusal.hint if refusal else f"git ls-remote {shlex.quote(remote.title)}; push again"
+    return TransferError(what, details=error.details, hint=hint)
+
+
+def _is_rejected(error: GitError) -> bool:
+    """Return whether the host's rules are against the ref: to push it again is of no use."""
+    words = _words(error)
+    return _REJECTED in words and _BROKEN not in words and not _LOCKED.search(words)
+
+
+def _words(error: GitError) -> str:
+    return "\n".join((error.message, *error.details))
+
+
+def _unlock(remote: Remote, ref: str) -> str:
+    """Say how to remove a lock; its path is not what the remote says, for that may be any file."""
+    folders = [remote.folder, remote.folder / ".git"] if remote.folder else []
+    for lock in (folder / f"{ref}.lock" for folder in folders):
+        if lock.exists():
+            return f"rm {shlex.quote(str(lock))}"
+    return f"on the host, remove {ref}.lock from the repository"

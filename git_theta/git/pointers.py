@@ -8,7 +8,7 @@ have pushed counts only if every entry in it is what we would have written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -121,12 +121,4 @@ def _read_pointers(repo: Repository, blobs: Mapping[str, str]) -> dict[str, int]
         if pointer is None or pointer[0] != oid:
             return None
         found[oid] = pointer[1]
-    return found
-
-
-def named_by(repo: Repository, commits: Iterable[str]) -> dict[str, int]:
-    """Return every object that commits of ours among ``commits`` name."""
-    found: dict[str, int] = {}
-    for commit in commits:
-        found.update(read_commit(repo, commit) or {})
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from git_theta.errors import GitError, TransferError, UsageError
+from git_theta.git import refusals
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
@@ -77,13 +78,18 @@ def refs_of(repo: Repository, remote: Remote, *patterns: str) -> dict[str, str]:
     try:
         listed = decode(repo.git("ls-remote", "--quiet", "--", remote.url, *patterns))
     except GitError as error:
-        raise TransferError(
-            f"cannot list the refs of {remote.title}: {error.message}",
-            details=error.details,
-            hint="git remote -v; git ls-remote",
-        ) from error
+        raise _no_answer(remote, error) from error
     found = map(_LINE.fullmatch, listed.splitlines())
     return {match[2]: match[1] for match in found if match}
+
+
+def _no_answer(remote: Remote, error: GitError) -> TransferError:
+    refusal = refusals.find("\n".join((error.message, *error.details)))
+    if refusal is None:
+        text = f"cannot list the refs of {remote.title}: {error.message}"
+        return TransferError(text, details=error.details, hint="git remote -v; git ls-remote")
+    text = f"cannot list the refs of {remote.title}: {refusal.meaning}"
+    return TransferError(text, details=(error.message, *error.details), hint=refusal.hint)
 
 
 def folder_of(url: str, base: Path) -> Path | None:

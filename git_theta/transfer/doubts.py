@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from git_theta.git import Repository
 from git_theta.git.command import decode
+from git_theta.git.pointer_refs import is_pointer_ref
 from git_theta.git.remotes import Remote
 from git_theta.transfer import records
 from git_theta.transfer.needs import history_entries, read_manifests, silent
@@ -42,4 +43,9 @@ def last_seen(repo: Repository, name: str) -> list[str]:
         return []
     listed = repo.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/")
     lines = (line.split(" ", 1) for line in decode(listed).splitlines())
-    return [id_ for id_, ref in lines if ref.startswith(f"refs/remotes/{name}/")]
+    prefix = f"refs/remotes/{name}/"
+    return [id_ for id_, ref in lines if ref.startswith(prefix) and not _is_ours(ref, prefix)]
+
+
+def _is_ours(ref: str, prefix: str) -> bool:
+    return is_pointer_ref(f"refs/heads/{ref.removeprefix(prefix)}")

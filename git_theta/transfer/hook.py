@@ -82,13 +82,11 @@ def before_push(
     """
     repo = workspace.repo
     remote = find_remote(repo, name, url)
-    tips = [u.local for u in updates if not u.deletes and not u.names_objects]
+    arriving, tips = _parted(repo, updates)
     there = _commits_there(repo, remote, updates) if tips else []
     entries = history_entries(repo, tips, there)
     needed = needed_objects(repo, entries, warn, workspace.store.size)
     sent = put(workspace, remote, needed)
-    pushed = (u.local for u in updates if u.names_objects and not u.deletes)
-    arriving = pointers.named_by(repo, pushed)
     sent |= _put_what_is_here(workspace, remote, arriving.keys() - needed.keys(), arriving)
 
     followed = tips + [u.remote for u in updates if not u.creates]
@@ -107,6 +105,24 @@ def before_push(
     return Uploaded(remote.title, sent, len(needed))
 
 
+def _parted(repo: Repository, updates: Sequence[RefUpdate]) -> tuple[dict[str, int], list[str]]:
+    """Return the objects (oid to bytes) that pushed refs of ours name, and all other tips.
+
+    Not the name of a ref decides, but its content: a branch may be called as ours are.
+    """
+    named: dict[str, int] = {}
+    tips: list[str] = []
+    for update in updates:
+        if update.deletes:
+            continue
+        found = pointers.read_commit(repo, update.local) if update.names_objects else None
+        if found is None:
+            tips.append(update.local)
+        else:
+            named.update(found)
+    return named, tips
+
+
 def _commits_there(repo: Repository, remote: Remote, updates: Sequence[RefUpdate]) -> list[str]:
     """Return what refs on the remote point to, as the remote says.
 
@@ -120,8 +136,9 @@ def _commits_there(repo: Repository, remote: Remote, updates: Sequence[RefUpdate
 
 def _not_here(repo: Repository, remote: Remote) -> set[str]:
     """Return the pointer refs of a remote that a push with `--mirror` deletes."""
-    here = decode(repo.git("for-each-ref", "--format=%(refname)", pointer_refs.NAMESPACE)).split()
-    return set(refs_of(repo, remote, f"{pointer_refs.NAMESPACE}*")) - set(here)
+    patterns = pointer_refs.PATTERNS
+    here = decode(repo.git("for-each-ref", "--format=%(refname)", *patterns)).split()
+    return set(refs_of(repo, remote, *patterns)) - set(here)
 
 
 def _put_what_is_here(

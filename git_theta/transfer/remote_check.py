@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from git_theta.git.lfs import Lfs
+from git_theta.git.pointer_refs import is_pointer_ref
 from git_theta.git.remotes import find_remote, refs_of
 from git_theta.transfer.needs import history_entries, place_of, read_manifests
 from git_theta.workspace import Workspace
@@ -44,7 +45,9 @@ def check_remote(workspace: Workspace, name: str, warn: Callable[[str], None]) -
     repo = workspace.repo
     remote = find_remote(repo, name)
     refs = refs_of(repo, remote, "refs/heads/*", "refs/tags/*")
-    refs = {ref: id_ for ref, id_ in refs.items() if not ref.endswith("^{}")}
+    refs = {
+        ref: id_ for ref, id_ in refs.items() if not ref.endswith("^{}") and not is_pointer_ref(ref)
+    }
     here = repo.peel(refs.values())
     sizes: dict[str, int] = {}
     uses: dict[str, list[str]] = {}

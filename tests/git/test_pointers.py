@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,16 @@ from tests.support.repo import Repo
 def publish(repo: Repository, name: str, wanted: dict[str, int], **options) -> str | None:
     said = options.pop("said", [])
     return pointer_refs.publish(repo, find_remote(repo, name), wanted, said.append, **options)
+
+
+def refuse_pushes(remote: Repo, condition: str) -> None:
+    """Let a remote refuse pushes of a ref ``$ref`` for which a shell condition holds."""
+    hook = remote.path / "hooks/pre-receive"
+    text = f"while read -r old new ref; do\n  if {condition}; then"
+    hook.write_text(
+        f"#!/bin/sh\n{text}\n    echo only branches, please >&2\n    exit 1\n  fi\ndone\n"
+    )
+    hook.chmod(0o755)
 
 
 def fold(repo: Repository, name: str, said: list[str] | None = None) -> bool:
@@ -196,13 +207,61 @@ def test_settings_for_ordinary_pushes_do_not_get_in_the_way(repo, here, remote):
 
 
 def test_a_host_that_refuses_is_named_with_the_way_out(here, remote):
-    hook = remote.path / "hooks/pre-receive"
-    hook.write_text("#!/bin/sh\necho only branches, please >&2\nexit 1\n")
-    hook.chmod(0o755)
+    refuse_pushes(remote, "true")
     with pytest.raises(TransferError, match="only branches, please") as caught:
         publish(here, "origin", objects("a"))
     assert "theta.pointers false" in caught.value.hint
     assert refs(remote) == []
+
+
+def test_a_host_that_takes_branches_only_gets_branches(here, elsewhere, remote, monkeypatch):
+    refuse_pushes(remote, '[ "${ref#refs/heads/}" = "$ref" ]')
+    pushed = []
+    real_push = pointer_refs._push
+
+    def push(*args, **options) -> None:
+        pushed.append(args[2:])
+        real_push(*args, **options)
+
+    monkeypatch.setattr(pointer_refs, "_push", push)
+    first = publish(here, "origin", objects("a"))
+    assert first.startswith("refs/heads/git-theta/objects/")
+    assert len(pushed) == 2  # refused once: what the host's rules say, they say again
+    publish(elsewhere, "origin", objects("b"))
+    publish(here, "origin", objects("a", "c"))
+    assert len(pushed) == 4  # every clone knows it from the first push of any of them
+    for name in "def":
+        publish(elsewhere, "origin", objects(name))
+    assert len(refs(remote)) <= pointer_refs.FOLD_BRANCHES_ABOVE
+    assert named(remote) == objects(*"abcdef")
+
+
+def test_a_lock_that_a_killed_push_left_is_named_and_removed_by_the_hint(here, remote):
+    ref = publish(here, "origin", objects("a"))
+    remote.git("update-ref", "-d", ref)
+    lock = remote.path / f"{ref}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with pytest.raises(TransferError, match=f"origin has a lock on {ref}") as caught:
+        publish(here, "origin", objects("a"))
+    assert "theta.pointers" not in caught.value.hint
+    assert refs(remote) == []  # a lock is no refusal: no branch takes the ref's place
+    _, _, command = caught.value.hint.partition(" there: ")
+    subprocess.run(command, shell=True, check=True)
+    assert publish(here, "origin", objects("a")) == ref
+
+
+def test_a_lock_on_a_server_is_not_named_as_the_server_names_it(repo, server):
+    url = server.repository()
+    with Repository.discover(repo.path) as here:
+        ref = publish(here, url, objects("a"))
+        server.bare().git("update-ref", "-d", ref)
+        lock = server.bare().path / f"{ref}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        with pytest.raises(TransferError, match="has a lock on") as caught:
+            publish(here, url, objects("a"))
+    assert caught.value.hint.endswith(f"on the host, remove {ref}.lock from the repository")
 
 
 def test_a_remote_that_is_not_there(here, tmp_path: Path):
@@ -311,7 +370,11 @@ def test_refs_that_are_not_ours_are_left_alone_and_reported_once(
 
 def named_by_ours(remote: Repo) -> dict[str, int]:
     with Repository.discover(remote.path) as found:
-        return pointers.named_by(found, refs(remote))
+        return {
+            oid: size
+            for ref in refs(remote)
+            for oid, size in (pointers.read_commit(found, ref) or {}).items()
+        }
 
 
 def test_a_name_that_somebody_took_is_not_in_the_way(here, remote, make_repo):

@@ -85,6 +85,13 @@ def test_every_spelling_uploads_first(args, ref, shared, remote):
     assert is_whole(remote, ref)
 
 
+@pytest.mark.parametrize("prefix", ["refs/theta/objects/", "refs/heads/git-theta/objects/"])
+def test_a_ref_that_is_called_as_ours_are_needs_its_objects(prefix, shared, remote):
+    ref = f"{prefix}{'a' * 40}"
+    shared.git("push", "-q", "origin", f"main:{ref}")
+    assert is_whole(remote, ref)
+
+
 @pytest.mark.parametrize("named", ["HEAD^{tree}", f"HEAD:{PATH}"])
 def test_a_tag_of_no_commit_needs_its_objects(named, shared, remote):
     shared.git("tag", "-a", "-m", "not a commit", "odd", named)

@@ -17,8 +17,8 @@ from waitress.server import create_server
 
 from tests.support.repo import Repo
 
-_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-_App = Callable[[dict[str, Any], _StartResponse], Iterable[bytes]]
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+_App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 
 class Server:
@@ -72,7 +72,7 @@ class Server:
         folder = self.root / "lfs" / name
         return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
 
-    def _app(self, environ: dict[str, Any], start: _StartResponse) -> Iterable[bytes]:
+    def _app(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.requests.append((environ["REQUEST_METHOD"], path))
         for part, status in self.refuse.items():
@@ -109,7 +109,7 @@ class _GitBackend:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def __call__(self, environ: dict[str, Any], start: _StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         body = environ["wsgi.input"].read()
         done = subprocess.run(
             ["git", "http-backend"],
