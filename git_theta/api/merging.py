@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta.core.system import cpu_count
 from git_theta.errors import MergeError
+from git_theta.merge.planning.layers import depth_of, layer_counts
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import Method
 
@@ -54,10 +55,11 @@ def merge_state_dicts(
     model = _Model({name: _inputs(name, sides, base or {}, allow_nan) for name in names})
     for given in model.inputs.values():
         check_inputs(method, given)
+    counts = layer_counts(sides[0])
     with torch_threads(model.threads if method.strategy.slicing == "tensor" else 1):
         prepass = run_prepass(method, model)
         merged = {
-            name: merge_tensor(method, given, prepass.get(name))
+            name: merge_tensor(method.at(depth_of(name, counts)), given, prepass.get(name))
             for name, given in model.inputs.items()
         }
     return {name: (taken if name in taken else merged)[name].clone() for name in sides[0]}

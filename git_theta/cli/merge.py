@@ -55,6 +55,7 @@ def command(
     allow_stale: bool,
     widen: bool,
     rows: Rows | None,
+    out_dtype: str | None,
     device: str | None,
     include_one_sided: bool,
     deleted: Deleted | None,
@@ -78,7 +79,7 @@ def command(
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
     """
     flags = (include_one_sided, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags, rows)
+    request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from git_theta.errors import UsageError
-from git_theta.merge.rules.request import Request, Rows
+from git_theta.merge.rules.request import OUT_DTYPES, Request, Rows
 from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
 
@@ -48,6 +48,11 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(get_args(Rows)),
             help="Merge tensors of different numbers of rows; whose others the result has.",
         ),
+        click.option(
+            "--out-dtype",
+            type=click.Choice(list(OUT_DTYPES)),
+            help="Cast all floats of the result.",
+        ),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
     )
     for option in reversed(options):
@@ -65,6 +70,7 @@ def request_of(
     widen: bool = False,
     allow_stale: bool = False,
     rows: Rows | None = None,
+    out_dtype: str | None = None,
 ) -> Request:
     """Return what the options ask for.
 
@@ -81,4 +87,5 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    return Request(tuple(here), include_one_sided, allow_nan, widen, allow_stale, rows)
+    flags = (include_one_sided, allow_nan, widen, allow_stale)
+    return Request(tuple(here), *flags, rows, OUT_DTYPES[out_dtype] if out_dtype else None)

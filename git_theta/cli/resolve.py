@@ -36,6 +36,7 @@ def command(
     allow_stale: bool,
     widen: bool,
     rows: Rows | None,
+    out_dtype: str | None,
     device: str | None,
     interactive: bool,
 ) -> None:
@@ -53,7 +54,7 @@ def command(
       git theta resolve model.safetensors --interactive
     """
     flags = (False, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags, rows)
+    request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -11,6 +11,7 @@ from git_theta.git import Repository
 from git_theta.git.merge_heads import Heads
 from git_theta.git.merge_tree import MergedTree
 from git_theta.manifest import is_manifest
+from git_theta.merge.planning.shards import with_layers
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request
@@ -86,4 +87,5 @@ def versions_of(workspace: Workspace, heads: Heads, path: str) -> Versions:
     )
     ancestor = version(base, "the common ancestor")
     adapter = adapter_of(repo, ancestor, heads.base, path)
-    return Versions(tuple(present), ancestor, path, adapter)
+    versions = Versions(tuple(present), ancestor, path, adapter)
+    return with_layers(versions, repo, heads.contributors[0].commit)

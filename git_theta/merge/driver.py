@@ -22,7 +22,12 @@ from git_theta.merge.planning.actions import Plan, Take
 from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import check_one_cut, note_of, with_other_files
+from git_theta.merge.planning.shards import (
+    check_one_cut,
+    note_of,
+    with_layers,
+    with_other_files,
+)
 from git_theta.merge.planning.sources import adapter_of, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import all_rules, from_environment
@@ -64,6 +69,7 @@ def _drive(
         given = as_manifests(workspace, path, (texts.base, texts.ours, texts.theirs))
         texts = Texts(*(text or b"" for text in given))
     versions = _versions(repo, texts, path, environ, theirs, base)
+    versions = with_layers(versions, repo, "HEAD" if doing == "merge" else None)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     if doing == "merge" and _moved(versions):
         check_one_cut(repo, path, sides, base)

@@ -14,7 +14,7 @@ from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.versions import Contributor, Versions, joined
 from git_theta.merge.rules.registry import strategy_named
-from git_theta.merge.rules.request import Rows
+from git_theta.merge.rules.request import OUT_DTYPES, Rows
 from git_theta.merge.rules.rules import Rule
 
 Recipe = Mapping[str, Any]
@@ -41,8 +41,9 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     }
     model = _model(plan, versions.recut) if versions.recut else None
     shards = [] if model else [_shard(each.versions) for each in plan.shards]
-    flags = {"allow_nan": policy.allow_nan, "widen": policy.widen, "rows": policy.rows}
-    optional = {"device": device, **flags, "shards": shards, "model": model}
+    optional = {"device": device, "shards": shards, "model": model, "layers": versions.layers}
+    for flag in ("allow_nan", "widen", "rows", "out_dtype"):
+        optional[flag] = getattr(policy, flag)
     return recipe | {key: value for key, value in optional.items() if value}
 
 
@@ -114,7 +115,8 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
     flags = {name: recipe[name] for name in ("include_one_sided", "fallback_to_base")}
     flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen")}
     # Whether statistics are fresh was decided when the merge was made.
-    return Policy(rules, lookup, **flags, allow_stale=True, rows=recipe.get("rows"))
+    rows, out = recipe.get("rows"), recipe.get("out_dtype")
+    return Policy(rules, lookup, **flags, allow_stale=True, rows=rows, out_dtype=out)
 
 
 def _rule_of(row: Mapping[str, Any]) -> Rule:
@@ -172,12 +174,20 @@ def _check_recipe(recipe: Any) -> None:
         _expect(row["version"], int)
         _expect(row["hyperparameters"], dict)
     _expect(recipe.get("device", ""), str)
-    if recipe.get("rows") not in (None, *get_args(Rows)):
-        raise ValueError
+    _check_wishes(recipe)
     if "model" in recipe:
         _check_model(recipe["model"], len(recipe["contributors"]))
     for shard in recipe.get("shards", []):
         _check_shard(shard, len(recipe["contributors"]))
+
+
+def _check_wishes(recipe: Any) -> None:
+    known = {"rows": get_args(Rows), "out_dtype": OUT_DTYPES.values()}
+    if any(recipe.get(name) not in (None, *values) for name, values in known.items()):
+        raise ValueError
+    _expect(recipe.get("layers", {}), dict)
+    for number in recipe.get("layers", {}).values():
+        _expect(number, int)
 
 
 def _check_model(model: Any, number: int) -> None:
@@ -231,9 +241,13 @@ def _describe_value(value: object, names: Sequence[str], key: str) -> object:
 
     A contributor, in the recipe a list of truths, by its name; one number for all of them once.
     """
+    if isinstance(value, dict) and "strategy" in value:  # another strategy
+        return _describe_rule({"match": "*", **value}, names)
+    if isinstance(value, dict) and "gradient" in value:
+        return value["gradient"]
     if isinstance(value, list) and value and all(isinstance(item, bool) for item in value):
         chosen = (name for name, is_chosen in zip(names, value, strict=False) if is_chosen)
         return next(chosen, "base" if key == "side" else "none")
     if isinstance(value, list) and value and all(item == value[0] for item in value):
-        return value[0]
+        return _describe_value(value[0], names, key)
     return value

@@ -142,7 +142,8 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
         )
         for row in recipe["contributors"]
     )
-    return Versions(tuple(contributors), found, recipe["path"], (base or {}).get("adapter"))
+    adapter, layers = (base or {}).get("adapter"), recipe.get("layers", {})
+    return Versions(tuple(contributors), found, recipe["path"], adapter, layers=layers)
 
 
 def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:

@@ -17,7 +17,12 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.groups import PROMPT
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import check_one_cut, note_of, with_other_files
+from git_theta.merge.planning.shards import (
+    check_one_cut,
+    note_of,
+    with_layers,
+    with_other_files,
+)
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, all_rules
@@ -51,7 +56,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     if not has_left(repo, path, base, theirs):
         texts = as_manifests(workspace, path, list(found.values()))
         found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
-    versions = _versions(repo, path, found)
+    versions = with_layers(_versions(repo, path, found), repo, "HEAD")
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo)

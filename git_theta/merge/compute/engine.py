@@ -9,10 +9,10 @@ from typing import Any
 from git_theta.checkpoint import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.registry import Bytes
-from git_theta.merge.compute.conversion import bytes_of
+from git_theta.merge.compute.conversion import bytes_of, torch_dtype
 from git_theta.merge.compute.joint import UnitMerger
 from git_theta.merge.compute.loader import LazyModel, LoadedBy, Loader
-from git_theta.merge.compute.tensor import merge_tensor, run_prepass
+from git_theta.merge.compute.tensor import cast, merge_tensor, run_prepass
 from git_theta.merge.kernels.device import device_named, torch_threads
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.planning.actions import Merge, Plan, UnitMember
@@ -70,7 +70,8 @@ class Engine:
 
     def member(self, action: UnitMember) -> Bytes:
         """Return the bytes of a parameter of a unit; may run in another thread."""
-        return bytes_of(action.entry, self._units.member(action))
+        made = self._units.member(action)
+        return bytes_of(action.entry, cast(action.name, made, torch_dtype(action.entry.dtype)))
 
     def load(self, action: Merge) -> Inputs:
         """Decode the inputs of ``merge``; may run in another thread."""

@@ -14,6 +14,7 @@ from git_theta.core.parallel import ahead
 from git_theta.core.progress import Progress
 from git_theta.manifest import TensorEntry
 from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of, torch_dtype
+from git_theta.merge.compute.tensor import cast
 from git_theta.merge.kernels.device import slice_elements, threads_on
 from git_theta.merge.kernels.slices import Inputs, content_of
 from git_theta.merge.planning.actions import Merge
@@ -60,6 +61,7 @@ class Loader:
             statistics=[_shared(self.tensor(entry), action) for entry in action.statistics],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
+            out_dtype=torch_dtype(action.out_dtype) if action.out_dtype else None,
             slice_elements=slice_elements(self.device, len(contributors)),
             threads=threads_on(self.device, self.threads),
         )
@@ -70,7 +72,8 @@ class Loader:
             return merged
         first, last = action.shared.rows, action.entry.shape[0]
         others = _as_result(self.tensor(action.entries[action.shared.rest]), action)
-        return torch.cat([merged.to(others.device), others[first:last]])
+        own = cast(action.name, others[first:last], merged.dtype)
+        return torch.cat([merged.to(others.device), own])
 
     def tensor(self, entry: TensorEntry) -> Tensor:
         """Return a tensor as it is stored, in the CPU's memory."""
@@ -156,8 +159,8 @@ def _shared(tensor: Tensor, action: Merge) -> Tensor:
 
 
 def _as_result(tensor: Tensor, action: Merge) -> Tensor:
-    """Return a contributor's tensor, in the result's dtype where the contributors' differ."""
-    wanted = torch_dtype(action.entry.dtype)
+    """Return a contributor's tensor, in the widest dtype where the contributors' differ."""
+    wanted = torch_dtype(action.common_dtype)
     return tensor if tensor.dtype == wanted else tensor.to(wanted)
 
 

@@ -46,18 +46,27 @@ def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None =
     inputs = inputs if strategy.statistic else replace(inputs, statistics=())
     check_inputs(method, inputs)
     if strategy.verbatim:
-        picked: Tensor = strategy(
-            {"models": inputs.contributors, "base": inputs.base}, method.values
-        )
-        return picked
+        given = {"models": inputs.contributors, "base": inputs.base}
+        return cast(inputs.name, strategy(given, method.values), inputs.out_dtype)
     if not inputs.count:
-        return inputs.contributors[0].clone()
+        return cast(inputs.name, inputs.contributors[0].clone(), inputs.out_dtype)
     if not strategy.ordered:
         method, inputs, prepass = _canonical(method, inputs, prepass)
     if strategy.scope(method.values) == "tensor" and strategy.prepass:
         prepass = strategy.prepass.run(SingleTensor(inputs), method.values)[inputs.name]
     assert prepass or strategy.scope(method.values) == "none", "run_prepass gives it"
     return _compute(method, inputs, prepass)
+
+
+def cast(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Return the tensor in a dtype (``None``: its own); ``MergeError`` where it cannot hold it."""
+    if dtype is None or tensor.dtype == dtype:
+        return tensor
+    found = tensor.to(dtype)
+    if not is_finite(found) and bool((tensor.isfinite() & ~found.isfinite()).any()):
+        kind = str(dtype).removeprefix("torch.")
+        raise MergeError(f"{name} has numbers too large for {kind}", hint="use another --out-dtype")
+    return found
 
 
 def check_inputs(method: Method, inputs: Inputs) -> None:
@@ -126,13 +135,14 @@ def _canonical(
 
 def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> Tensor:
     stored, strategy = inputs.contributors[0], method.strategy
-    merged = torch.empty(inputs.count, dtype=stored.dtype, device=stored.device)
+    dtype = inputs.out_dtype or stored.dtype
+    merged = torch.empty(inputs.count, dtype=dtype, device=stored.device)
 
     def work(piece: Slice) -> None:
         context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
         available = _available(strategy, piece, prepass, context, method.values)
         result = strategy(available, method.values).reshape(-1)
-        rounded = result.to(stored.dtype)
+        rounded = result.to(dtype)
         if not inputs.allow_nan:
             _check_result(inputs, piece, _as_held(result, rounded))
         merged[piece.start : piece.stop] = rounded

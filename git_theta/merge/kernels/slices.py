@@ -61,7 +61,8 @@ class Inputs:
     Tensors are as they are stored, all of them on one device. ``contents`` are the contributors'
     content hashes (of the whole tensor's raw bytes, however it was chunked): they order the
     contributors and seed random masks. ``allow_nan`` lets NaN pass. ``device`` is where slices are
-    computed, ``slice_elements`` how large they are at most (0: what suits the device), ``threads``
+    computed, ``out_dtype`` what the result is rounded to (by default the contributors' own),
+    ``slice_elements`` how large they are at most (0: what suits the device), ``threads``
     how many are computed at a time: on a CPU none of them changes a bit of the result. Torch's own
     threads wait for each other after every operation; with ``threads``, give it one.
     """
@@ -73,6 +74,7 @@ class Inputs:
     statistics: Sequence[Tensor] = ()
     allow_nan: bool = False
     device: torch.device | None = None
+    out_dtype: torch.dtype | None = None
     slice_elements: int = 0
     threads: int = 1
 

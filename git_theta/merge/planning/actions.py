@@ -61,7 +61,8 @@ class Merge:
 
     ``entries`` are the contributors'; ``base`` is the ancestor's, or ``None`` where it has no
     float tensor of this shape; ``statistics`` are the contributors', where the method takes some.
-    Where the numbers of rows differ, ``shared`` tells which are merged.
+    Where the numbers of rows differ, ``shared`` tells which are merged. The result is rounded to
+    ``out_dtype``, by default that of ``result``.
     """
 
     name: str
@@ -72,11 +73,18 @@ class Merge:
     statistics: tuple[TensorEntry, ...] = ()
     result: TensorEntry | None = None
     shared: Shared | None = None
+    out_dtype: str | None = None
 
     @property
     def entry(self) -> TensorEntry:
         """The result's entry: dtype, shape and place in its storage are ours, unless given."""
-        return self.result or self.entries[0]
+        found = self.result or self.entries[0]
+        return result_entry(found, found.shape, self.out_dtype) if self.out_dtype else found
+
+    @property
+    def common_dtype(self) -> str:
+        """The dtype that all contributors are cast to: the widest of theirs."""
+        return (self.result or self.entries[0]).dtype
 
     @property
     def inputs(self) -> list[TensorEntry]:

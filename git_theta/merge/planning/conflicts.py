@@ -15,7 +15,7 @@ from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import FIXED
 from git_theta.merge.planning.versions import BASE, Versions
-from git_theta.merge.rules.request import typed_options
+from git_theta.merge.rules.request import OUT_DTYPES, typed_options
 from git_theta.merge.rules.rules import first_match
 
 _SHOWN = 5
@@ -115,6 +115,7 @@ def _remedy(plan: Plan) -> str:
     flags["--allow-stale"] = policy.allow_stale
     options += [flag for flag, is_set in flags.items() if is_set]
     options += [f"--rows {policy.rows}"] if policy.rows else []
+    options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == policy.out_dtype]
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()

@@ -16,6 +16,7 @@ from typing import Any
 
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest, TensorEntry
+from git_theta.merge.planning.layers import layer_counts
 from git_theta.merge.planning.versions import BASE, Contributor, Versions
 
 INDEX = ".index.json"
@@ -82,6 +83,7 @@ class Recut:
             path,
             shells=dict.fromkeys(stand_ins | (set() if base[1] else {BASE}), shell),
             recut=self,
+            layers=layer_counts(name for files in self.sides for name in _entries(files)),
         )
 
     def _part(self, files: Files, path: str, shell: Manifest) -> tuple[Manifest, bool]:

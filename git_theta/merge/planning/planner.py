@@ -15,7 +15,7 @@ from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import Alias
 from git_theta.formats import OPAQUE
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning import lora, quantized, soft_prompts, tensors
+from git_theta.merge.planning import lora, outcome, quantized, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
     Action,
@@ -27,6 +27,7 @@ from git_theta.merge.planning.actions import (
     Why,
 )
 from git_theta.merge.planning.groups import Group, Kind, groups
+from git_theta.merge.planning.layers import Counts, depth_of
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.renames import Near, Renames, doubled, explained, find_renames
 from git_theta.merge.planning.samples import are_near
@@ -94,9 +95,12 @@ def plan(
     else:
         renames = find_renames(versions, near)
         found = parameter_versions(versions, digest, renames.names)
-    decisions = [Decision(versions, policy, group) for group in groups(found)]
+    counts = versions.layer_counts()
+    grouped = groups(found)
+    decisions = [Decision(versions, policy, group, counts) for group in grouped]
     actions = [action for decision in decisions for action in decision.actions()]
     actions = explained(_untied(actions), versions, renames.disputed)
+    actions = outcome.in_dtype(actions, policy.out_dtype, _quantized(grouped))
     notes = (*renames.notes, *doubled(actions, versions))
     made = Plan(versions, policy, tuple(actions), notes=notes)
     if not (is_shard or made.needs_whole_model):
@@ -118,6 +122,12 @@ def _whole(versions: Versions) -> ParameterVersions:
         base_identity=(base.hash,) if base else None,
         identities=tuple((m.hash,) for m in manifests),
     )
+
+
+def _quantized(grouped: Sequence[Group]) -> set[str]:
+    return {
+        each.name for group in grouped if group.kind == "quantized" for each in group.parameters
+    }
 
 
 def _untied(actions: Sequence[Action]) -> list[Action]:
@@ -148,7 +158,8 @@ _KINDS: dict[Kind, _Kind] = {"single": tensors, "low-rank": lora, "quantized": q
 class Decision:
     """Decides on the parameters of a group."""
 
-    def __init__(self, versions: Versions, policy: Policy, group: Group) -> None:
+    def __init__(self, versions: Versions, policy: Policy, group: Group, layers: Counts) -> None:
+        self._depth = depth_of(group.name, layers)
         self._versions = versions
         self._policy = policy
         self._group = lora.with_scales(versions, group) if group.is_lora else group
@@ -177,7 +188,7 @@ class Decision:
         rule = self._rule()
         if rule is None or self._group.kind != "single":
             return []
-        method = self._policy.lookup(rule)
+        method = self._method(rule)
         if method.strategy.scope(method.values) != "model" or self._problem() is not None:
             return []
         found = self._kind.merge(self._versions, self._group, rule, method, self._policy)
@@ -190,6 +201,9 @@ class Decision:
 
     def _take(self, side: int, why: Why, rule: Rule | None = None) -> list[Action]:
         return [_take(parameter, side, why, rule) for parameter in self._group.parameters]
+
+    def _method(self, rule: Rule) -> Method:
+        return self._policy.lookup(rule).at(self._depth)
 
     def _rule(self) -> Rule | None:
         """Return the first rule that matches any parameter of the group."""
@@ -218,14 +232,14 @@ class Decision:
     def _merged_by(self, rule: Rule) -> list[Action] | str:
         """Return the actions that the rule leads to, or the reason why it cannot merge."""
         if soft_prompts.may_be(self._group):
-            method = self._policy.lookup(rule)
+            method = self._method(rule)
             if method.strategy.kind == "prompts":
                 return soft_prompts.merge(self._versions, self._group, rule, method)
         # In this order: looking a method up loads torch, which takes seconds.
         problem = self._problem()
         if problem is not None:
             return problem
-        method = self._policy.lookup(rule)
+        method = self._method(rule)
         return self._kind.merge(self._versions, self._group, rule, method, self._policy)
 
 

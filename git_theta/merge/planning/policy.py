@@ -35,8 +35,8 @@ class Policy:
     is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
     different float dtypes are merged in the wider one. With ``allow_stale``, statistics may be of
     another version of the model. With ``rows``, tensors whose numbers of rows differ are merged
-    over the rows that all have. ``typed`` are those of the rules that the
-    user typed, which a hint has to repeat.
+    over the rows that all have. The result's floats are of ``out_dtype``, if it is given.
+    ``typed`` are those of the rules that the user typed, which a hint has to repeat.
     """
 
     rules: Sequence[Rule]
@@ -47,6 +47,7 @@ class Policy:
     widen: bool = False
     allow_stale: bool = False
     rows: Rows | None = None
+    out_dtype: str | None = None
     typed: Sequence[Rule] = ()
 
 
@@ -69,6 +70,7 @@ def policy_for(
         request.widen,
         request.allow_stale,
         request.rows,
+        request.out_dtype if operation == "merge" else None,
         request.rules if operation == "merge" else (),
     )
 

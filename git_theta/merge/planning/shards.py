@@ -19,6 +19,7 @@ from git_theta.git import Repository
 from git_theta.git.entries import Entry as EntryOfTree
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.cuts import INDEX, Recut, differ
+from git_theta.merge.planning.layers import layer_counts
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import method_lookup
 from git_theta.merge.planning.sources import contributor, version
@@ -130,6 +131,19 @@ def with_other_files(
     if sides is None or base is None:
         return plan
     return with_shards(plan, _others(workspace.repo, plan.versions.path, sides, base), workspace)
+
+
+def with_layers(versions: Versions, repo: Repository, commit: str | None) -> Versions:
+    """Return the versions with the numbers of layers of their model, if it is in several files.
+
+    It is that of ``commit``, of which gradients over the layers have to know.
+    """
+    if commit is None or model_of(versions.path) is None:
+        return versions
+    files = files_by_model(repo, commit).get(_key(versions.path), {})
+    texts = [text for _, text in repo.manifests(files.values())]
+    names = (entry.name for text in texts for entry in manifest.parse(text).tensors)
+    return replace(versions, layers=layer_counts(names))
 
 
 def note_of(plan: Plan) -> tuple[str, ...]:

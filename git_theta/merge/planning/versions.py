@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta.adapters import Config, Fields, config_of
 from git_theta.core.layout import Alias
 from git_theta.manifest import Manifest, TensorEntry
+from git_theta.merge.planning.layers import Counts, layer_counts
 
 if TYPE_CHECKING:
     from git_theta.merge.planning.cuts import Recut
@@ -58,7 +59,7 @@ class Versions:
     ``path`` is the checkpoint's, which rules can match. ``base_adapter`` is the ancestor's
     ``Contributor.adapter``. Where branches cut a model into files differently, ``recut`` is the
     model, and ``shells`` has, by side, the manifest whose skeleton stands in for a file that the
-    side does not have.
+    side does not have. ``layers`` are the numbers of layers of a model in several files.
     """
 
     contributors: tuple[Contributor, ...]
@@ -67,6 +68,7 @@ class Versions:
     base_adapter: Fields | None = None
     shells: Mapping[int, Manifest] = field(default_factory=dict, repr=False)
     recut: Recut | None = field(default=None, repr=False)
+    layers: Counts = field(default_factory=dict, repr=False)
     _configs: dict[int, Config] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -84,6 +86,11 @@ class Versions:
         found = self.base if side == BASE else self.contributors[side].manifest
         assert found is not None, "nothing is taken from an ancestor that is not there"
         return found
+
+    def layer_counts(self) -> Counts:
+        """Return the number of layers of each list of layers in the model."""
+        manifests = [contributor.manifest for contributor in self.contributors]
+        return self.layers or layer_counts(e.name for m in manifests for e in m.tensors)
 
     def shell(self, side: int) -> Manifest:
         """Return the checkpoint whose skeleton is that of a side."""

@@ -26,6 +26,10 @@ Rows = Literal["common", "ours", "theirs", "union"]
 """Which rows the merge of tensors has whose numbers of rows differ."""
 
 
+OUT_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64"}
+"""Dtypes that the floats of a result may be cast to, by torch's names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """``rules`` come before those of the team; the flags are ``Policy``'s.
@@ -40,6 +44,7 @@ class Request:
     widen: bool = False
     allow_stale: bool = False
     rows: Rows | None = None
+    out_dtype: str | None = None
     collect: str | None = None
 
     def environment(self) -> dict[str, str]:
@@ -52,6 +57,7 @@ class Request:
             "widen": self.widen,
             "allow_stale": self.allow_stale,
             "rows": self.rows,
+            "out_dtype": self.out_dtype,
             "collect": self.collect,
         }
         return {VARIABLE: json.dumps(wishes)}
@@ -88,9 +94,10 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
         names = ("include_one_sided", "allow_nan", "widen", "allow_stale")
         flags: dict[str, bool] = {name: wishes[name] for name in names}
-        if wishes["rows"] not in (None, *get_args(Rows)):
+        rows, out = wishes["rows"], wishes["out_dtype"]
+        if rows not in (None, *get_args(Rows)) or out not in (None, *OUT_DTYPES.values()):
             raise ValueError
-        return Request(rules, **flags, rows=wishes["rows"], collect=wishes["collect"])
+        return Request(rules, **flags, rows=rows, out_dtype=out, collect=wishes["collect"])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from git_theta.errors import MergeError, SettingsError
+from git_theta.merge.rules import globs, gradients
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.strategy import Strategy
 
@@ -53,6 +54,12 @@ class Method:
 
         return {name: chosen(name, value) for name, value in self.values.items()}
 
+    def at(self, depth: float) -> Method:
+        """Return the method at a depth of the model: gradients have their numbers there."""
+        if not gradients.places(self.values):
+            return self
+        return replace(self, values=gradients.at(self.values, depth))
+
     def value_at(self, side: int) -> tuple[Any, ...]:
         """Return the values of one contributor, comparable with those of another."""
         own = self.values_of([side])
@@ -63,8 +70,9 @@ class Method:
 class Rule:
     """Parameters whose name matches ``match``, in checkpoints whose path matches ``path``.
 
-    Both are globs of ``fnmatch``, case-sensitive; ``*`` also matches dots and slashes. ``given``
-    are the strategy's hyperparameters as the user wrote them.
+    Both are globs of ``fnmatch``, case-sensitive; ``*`` also matches dots and slashes, and in
+    ``match``, ``0-7`` between dots the layers 0 to 7. ``given`` are the strategy's hyperparameters
+    as the user wrote them.
     """
 
     match: str
@@ -78,7 +86,7 @@ class Rule:
 
     def matches(self, name: str, path: str = "") -> bool:
         """Return whether the rule matches parameter ``name`` of the checkpoint at ``path``."""
-        return fnmatchcase(name, self.match) and fnmatchcase(path, self.path)
+        return fnmatchcase(path, self.path) and globs.matches(name, self.match)
 
     def bind(self, contributors: Sequence[str]) -> Method:
         """Check the strategy's name and every value; raise ``MergeError``, which names the rule."""

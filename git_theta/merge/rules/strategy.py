@@ -32,6 +32,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from git_theta.errors import MergeError
+from git_theta.merge.rules import gradients
 from git_theta.merge.rules.hyperparameters import Hyperparameter, hyperparameter_of
 from git_theta.merge.rules.values import default_value, parse_value, unknown
 
@@ -180,8 +181,15 @@ class Strategy:
             else default_value(hyperparameter, contributors)
             for hyperparameter in self.hyperparameters
         }
+        depths = sorted(gradients.places(values))
+        if depths and self.scope(gradients.at(values, 0)) == "model":
+            raise MergeError(
+                f"{self.name} has one value for the whole model, and no gradient over its layers",
+                hint="-p scope=tensor lets it have one" if "scope" in known else None,
+            )
         if self.check:
-            self.check(values)
+            for depth in depths or [0.0]:
+                self.check(gradients.at(values, depth))
         return values
 
     def check_number(self, number: int) -> None:

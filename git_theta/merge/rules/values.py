@@ -11,6 +11,7 @@ from typing import Any
 
 from git_theta.core.files import read_regular
 from git_theta.errors import MergeError
+from git_theta.merge.rules import gradients
 from git_theta.merge.rules.hyperparameters import Hyperparameter, Kind
 
 _LARGEST_TABLE = 16 << 20
@@ -73,7 +74,17 @@ def _int(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str
     return number
 
 
-def _float(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]) -> float:
+def _float(
+    hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[str]
+) -> float | dict[str, list[float]]:
+    """Return a number, or a gradient over the layers."""
+    numbers = gradients.numbers_of(value)
+    if numbers is None:
+        return _number(hyperparameter, value)
+    return gradients.gradient([_number(hyperparameter, number) for number in numbers])
+
+
+def _number(hyperparameter: Hyperparameter, value: Any) -> float:
     if isinstance(value, bool):
         raise TypeError
     number = float(value)
@@ -90,8 +101,9 @@ def _choice(hyperparameter: Hyperparameter, value: Any, _contributors: Sequence[
 
 def _per_contributor(
     hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
-) -> list[float]:
-    if isinstance(value, Mapping):
+) -> list[Any]:
+    """Return a number or a gradient for each contributor."""
+    if isinstance(value, Mapping) and not gradients.is_gradient(value):
         missing = hyperparameter.default[0] if hyperparameter.kind == "per-contributor" else 0.0
         numbers = dict.fromkeys(contributors, missing)
         places = _places(contributors)
@@ -102,7 +114,7 @@ def _per_contributor(
         value = list(numbers.values())
     if isinstance(value, str) and ("," in value or value.startswith("[")):
         value = value.removeprefix("[").removesuffix("]").split(",")
-    if isinstance(value, (int, float, str)):
+    if isinstance(value, (int, float, str)) or gradients.is_gradient(value):
         value = [value] * len(contributors)
     if len(value) != len(contributors):
         raise MergeError(
@@ -140,9 +152,12 @@ def _table(
     pairs = value.items() if isinstance(value, Mapping) else value
     if not isinstance(pairs, (list, ItemsView)):
         raise TypeError
-    return [
+    rows = [
         [_name(name), _per_contributor(hyperparameter, row, contributors)] for name, row in pairs
     ]
+    if gradients.places(rows):
+        raise TypeError
+    return rows
 
 
 def _rule(

@@ -133,3 +133,9 @@ def test_nan_is_refused_unless_it_is_allowed() -> None:
         git_theta.merge_state_dicts(None, [first, second], "average")
     merged = git_theta.merge_state_dicts(None, [first, second], "average", allow_nan=True)
     assert int(merged["bias"].isnan().sum()) == 1
+
+
+def test_a_gradient_has_the_number_of_each_layer() -> None:
+    ours, theirs = ({f"h.{n}.w": torch.full((2,), v) for n in range(3)} for v in (0.0, 4.0))
+    merged = git_theta.merge_state_dicts(None, [ours, theirs], "slerp", t=[0, 1])
+    assert [tensor[0].item() for tensor in merged.values()] == [0, 2, 4]
