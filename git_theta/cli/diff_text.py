@@ -9,11 +9,11 @@ from git_theta.cli.text import printable, table
 from git_theta.commands.diff import CheckpointDiff, Kind, Row, Sums
 from git_theta.core.messages import plural
 
-_HEADER = (
+HEADER = (
     *("CHANGE", "TENSOR", "DTYPE", "SHAPE"),
     *("RELATIVE", "COSINE", "MAX", "CHANGED", "RANK", "NOTE"),
 )
-_RIGHT = (4, 5, 6, 7, 8)
+RIGHT = (4, 5, 6, 7, 8)
 _KINDS: tuple[Kind, ...] = ("changed", "cast", "reshaped", "renamed", "added", "removed")
 
 
@@ -39,14 +39,15 @@ def _counts(diff: CheckpointDiff) -> str:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    cells = [_cells(row) for row in rows]
-    used = [at for at in range(len(_HEADER)) if any(row[at] for row in cells)]
-    kept = [[row[at] for at in used] for row in cells]
-    right = [place for place, at in enumerate(used) if at in _RIGHT]
-    return table([_HEADER[at] for at in used], kept, right).splitlines()
+    found = [cells(row) for row in rows]
+    used = [at for at in range(len(HEADER)) if any(row[at] for row in found)]
+    kept = [[row[at] for at in used] for row in found]
+    right = [place for place, at in enumerate(used) if at in RIGHT]
+    return table([HEADER[at] for at in used], kept, right).splitlines()
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """Return what stands below each word of ``HEADER``."""
     sums = row.sums or Sums(is_measured=False)
     return (
         row.update if row.kind == "changed" and row.update else row.kind,

@@ -74,7 +74,7 @@ def blame(
     if not wanted:
         raise UsageError(f"no tensor of {path} matches {glob}", hint=f"git theta show {path}")
     origins = History(repo).origins(commit, path, wanted)
-    authors = _authors(repo, {origin.commit for origin in origins.values()})
+    authors = authors_of(repo, {origin.commit for origin in origins.values()})
     groups = (
         [(name, [name]) for name in sorted(wanted, key=natural_order)]
         if by_tensor
@@ -178,7 +178,8 @@ class History:
         return same | renamed
 
 
-def _authors(repo: Repository, commits: Iterable[str]) -> dict[str, Author]:
+def authors_of(repo: Repository, commits: Iterable[str]) -> dict[str, Author]:
+    """Return who made each of these commits, and when."""
     ids = "".join(f"{commit}\n" for commit in sorted(commits)).encode()
     options = ("--no-walk=unsorted", "--no-show-signature", "-z", f"--format={_FORMAT}")
     listed = decode(repo.git("log", *options, "--stdin", stdin=ids))

@@ -12,6 +12,7 @@ from git_theta.commands.diff.floats import is_number, widen
 from git_theta.commands.diff.values import Content
 from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.registry import Bytes
+from git_theta.manifest import Chunk
 
 Doubles = NDArray[np.float64]
 
@@ -41,25 +42,33 @@ def gram(base: Tensor, versions: Sequence[Tensor], content: Content) -> Doubles:
     if not moved:
         return total
     tensors = [base, *(versions[at] for at in moved)]
-    for group in _aligned(tensors, content):
-        total[np.ix_(moved, moved)] += _products(group, [each.dtype for each in tensors])
+    for stretch in aligned(tensors):
+        for changes in changes_in(stretch, [each.dtype for each in tensors], content):
+            total[np.ix_(moved, moved)] += changes @ changes.T
     return total
 
 
-def _aligned(tensors: Sequence[Tensor], content: Content) -> Iterator[list[Bytes]]:
-    """Yield the bytes of the same elements of every version."""
+Stretch = tuple[tuple[Chunk, ...], ...]
+"""Chunks of each version that hold the same elements."""
+
+
+def aligned(tensors: Sequence[Tensor]) -> Iterator[Stretch]:
+    """Yield the chunks of all versions, those of the same elements together."""
     cuts = {tuple(chunk.length for chunk in each.chunks) for each in tensors}
     if len(cuts) > 1:  # cut otherwise, or of another dtype
-        yield [np.concatenate(content.read(each.chunks)) for each in tensors]
+        yield tuple(each.chunks for each in tensors)
         return
     for chunks in zip(*(each.chunks for each in tensors), strict=True):
-        yield content.read(chunks)
+        yield tuple((chunk,) for chunk in chunks)
 
 
-def _products(group: Sequence[Bytes], dtypes: Sequence[str]) -> Doubles:
+def changes_in(stretch: Stretch, dtypes: Sequence[str], content: Content) -> Iterator[Doubles]:
+    """Yield what all versions but the first added to it: blocks (n - 1, elements), in order.
+
+    Elements that are not finite in any version are left out.
+    """
     words = [dtype(name).word for name in dtypes]
-    size = len(group) - 1
-    total = np.zeros((size, size))
+    group = _read(stretch, content)
     step = max(1 << 10, _BLOCK // len(group))
     for first in range(0, group[0].size // words[0], step):
         base, *others = (
@@ -68,7 +77,12 @@ def _products(group: Sequence[Bytes], dtypes: Sequence[str]) -> Doubles:
         )
         with np.errstate(all="ignore"):
             changes = np.stack(others) - base
-        if not np.isfinite(changes).all():
-            changes = changes[:, np.isfinite(changes).all(axis=0)]
-        total += changes @ changes.T
-    return total
+        finite = np.isfinite(changes)
+        yield changes if finite.all() else changes[:, finite.all(axis=0)]
+
+
+def _read(stretch: Stretch, content: Content) -> list[Bytes]:
+    if all(len(chunks) == 1 for chunks in stretch):
+        # A difference is decoded with its base, which mostly is another of the versions.
+        return content.read([chunk for (chunk,) in stretch])
+    return [np.concatenate(content.read(chunks)) for chunks in stretch]

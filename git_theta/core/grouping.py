@@ -9,6 +9,8 @@ from typing import TypeVar
 from git_theta.core.layout import natural_order
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
+# Of a layer: a stranger's number may be too long for int().
+_DIGITS = 9
 _SPECIAL = re.compile(r"[\[*?]")
 
 T = TypeVar("T")
@@ -18,6 +20,12 @@ def pattern_of(name: str) -> str:
     """Return a glob for the tensors called like this one in all layers: ``layer.*.weight``."""
     literal = _SPECIAL.sub(lambda found: f"[{found[0]}]", name)
     return _NUMBER.sub("*", literal)
+
+
+def layer_of(name: str) -> int | None:
+    """Return the first number of a tensor's name, which is that of its layer; ``None`` without."""
+    found = _NUMBER.search(name)
+    return int(found[0]) if found and len(found[0]) <= _DIGITS else None
 
 
 def by_pattern(

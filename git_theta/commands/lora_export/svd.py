@@ -33,7 +33,7 @@ def truncated(
     total = float(np.sum(np.square(matrix, dtype=np.float64)))
     tried = min(wanted, _FIRST if rank is None else wanted)
     while True:
-        left, values, right = _leading(matrix, tried)
+        left, values, right = leading(matrix, tried)
         captured = np.cumsum(np.square(values, dtype=np.float64))
         if rank is not None or tried == wanted or captured[-1] >= energy * total:
             break
@@ -45,8 +45,8 @@ def truncated(
     return left[:, :kept] * roots, roots[:, None] * right[:kept]
 
 
-def _leading(matrix: Floats, count: int) -> tuple[Floats, Floats, Floats]:
-    """Return the first ``count`` singular vectors and values."""
+def leading(matrix: Floats, count: int) -> tuple[Floats, Floats, Floats]:
+    """Return the first ``count`` left singular vectors, values, and right vectors as rows."""
     width = count + _MORE
     if min(matrix.shape) <= max(_SMALL, width):
         left, values, right = np.linalg.svd(matrix, full_matrices=False)

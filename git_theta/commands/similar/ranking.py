@@ -6,34 +6,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta import manifest, transfer
-from git_theta.adapters import parse_fields
 from git_theta.checkpoint.reader import Reader
 from git_theta.commands.similar.cache import SketchCache
+from git_theta.commands.similar.checkpoints import Checkpoint, Key, fetch
 from git_theta.commands.similar.refs import Revision
 from git_theta.commands.similar.sketches import SIZE
-from git_theta.commands.similar.vectors import (
-    Changes,
-    Version,
-    changes_of,
-    inner_products,
-    sketch,
-)
+from git_theta.commands.similar.vectors import Changes, inner_products, sketch
 from git_theta.core.parallel import in_order
-from git_theta.errors import ThetaError, UsageError, naming
+from git_theta.errors import UsageError
 from git_theta.git import Repository, revisions
 from git_theta.git.merge_heads import merge_bases
-from git_theta.merge.planning.sources import config_path
 from git_theta.workspace import Workspace
 
 Doubles = NDArray[np.float64]
-
-_Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +87,7 @@ def similar(
     commits = [each.commit for each in found]
     bases = [revisions.commit_of(repo, base)] if base else merge_bases(repo, commits)
     start = bases[0] if bases else None
-    checkpoints = [_Checkpoint(repo, path, start) for path in chosen]
+    checkpoints = [Checkpoint(repo, path, start) for path in chosen]
     if exact:
         products = _exact(workspace, checkpoints, commits)
     else:
@@ -125,57 +115,19 @@ def _covers(wanted: str, path: str) -> bool:
     return wanted in (path, ".") or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
 
 
-class _Checkpoint:
-    """One checkpoint in all revisions."""
-
-    def __init__(self, repo: Repository, path: str, base: str | None) -> None:
-        self.path = path
-        self._repo = repo
-        self._version = lru_cache(maxsize=4)(self._parse)
-        self._base = self.key(base) if base else ("", "")
-
-    def key(self, commit: str) -> _Key:
-        """Return the ids of the blobs that say what the checkpoint is: manifest, configuration."""
-        places = (self.path, config_path(self.path))
-        return tuple(self._repo.identify(f"{commit}:{place}") or "" for place in places)
-
-    def is_base(self, key: _Key) -> bool:
-        """Tell whether there are no changes, as the base is the same, or nothing is there."""
-        return key == self._base or not key[0]
-
-    def content(self, key: _Key) -> _Key:
-        """Return what a sketch depends on."""
-        return (self.path, *self._base, *key)
-
-    def changes(self, key: _Key) -> Changes:
-        """Return what the checkpoint of these blobs added to the base."""
-        return changes_of(self._version(self._base), self._version(key))
-
-    def _parse(self, key: _Key) -> Version:
-        text, fields = (self._repo.read_blob(blob) if blob else None for blob in key)
-        if not text or not manifest.is_manifest(text):
-            return Version(None)
-        with naming(self.path):
-            described = manifest.parse(text)
-        try:
-            return Version(described, parse_fields(fields) if fields else None)
-        except ThetaError:  # then it is compared as any tensors
-            return Version(described)
-
-
 def _exact(
-    workspace: Workspace, checkpoints: Sequence[_Checkpoint], commits: Sequence[str]
+    workspace: Workspace, checkpoints: Sequence[Checkpoint], commits: Sequence[str]
 ) -> Doubles:
     total = np.zeros((len(commits), len(commits)))
     for checkpoint in checkpoints:
         changes = [checkpoint.changes(checkpoint.key(commit)) for commit in commits]
-        _fetch(workspace, changes)
+        fetch(workspace, changes)
         total += inner_products(changes, Reader(workspace.storage))
     return total
 
 
 def _sketches(
-    workspace: Workspace, checkpoints: Sequence[_Checkpoint], commits: Sequence[str]
+    workspace: Workspace, checkpoints: Sequence[Checkpoint], commits: Sequence[str]
 ) -> Doubles:
     """Return a row for each revision; those that were never computed are kept then."""
     cache = SketchCache(workspace.repo.theta_dir)
@@ -185,7 +137,7 @@ def _sketches(
         wanted = {key for key in keys if not checkpoint.is_base(key)}
         known = {key: cache.read(*checkpoint.content(key)) for key in wanted}
         missing = {key: checkpoint.changes(key) for key, row in known.items() if row is None}
-        _fetch(workspace, list(missing.values()))
+        fetch(workspace, list(missing.values()))
         content = Reader(workspace.storage)
         work = partial(_computed, checkpoint.path, content)
         rows = in_order(work, missing.items(), workspace.storage.settings.workers)
@@ -200,12 +152,6 @@ def _sketches(
     return total
 
 
-def _computed(path: str, content: Reader, item: tuple[_Key, Changes]) -> tuple[_Key, Doubles]:
+def _computed(path: str, content: Reader, item: tuple[Key, Changes]) -> tuple[Key, Doubles]:
     key, changes = item
     return key, sketch(path, changes, content)
-
-
-def _fetch(workspace: Workspace, changes: Sequence[Changes]) -> None:
-    chunks = {chunk for each in changes for chunk in each.chunks()}
-    transfer.fetch(workspace, {ref.oid: ref.size for chunk in chunks for ref in chunk.chain})
-    workspace.storage.charge(chunks)

@@ -99,7 +99,7 @@ def _product_gram(name: str, versions: Sequence[Changes], content: Content) -> D
 
     <B A, D C> is the sum of (D^T B) times (C A^T), element by element.
     """
-    found = [(at, _added(name, each, content)) for at, each in enumerate(versions)]
+    found = [(at, added(name, each, content)) for at, each in enumerate(versions)]
     products = [(at, each) for at, each in found if each]
     total = np.zeros((len(versions), len(versions)))
     shapes = {(len(each.up), each.down.shape[1]) for _, each in products}
@@ -113,8 +113,8 @@ def _product_gram(name: str, versions: Sequence[Changes], content: Content) -> D
     return total
 
 
-def _added(name: str, changes: Changes, content: Content) -> Factors | None:
-    """Return the factors of the version's product less the base's."""
+def added(name: str, changes: Changes, content: Content) -> Factors | None:
+    """Return the factors of the version's product of a module less the base's."""
     signed = [(1.0, changes.new.get(name)), (-1.0, changes.old.get(name))]
     read = [(sign, read_factors(pair, content)) for sign, pair in signed if pair]
     if not read or len({(len(f.up), f.down.shape[1]) for _, f in read}) > 1:
