@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from git_theta import __version__
 from git_theta.cli.exit_handling import run
+from git_theta.cli.manual import open_page
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,6 +29,7 @@ COMMANDS = {
     "ls-files": "List the checkpoints of the index or of a commit.",
     "show": "Show the tensors of a checkpoint and what each costs.",
     "diff": "Show what changed in checkpoints, by groups of tensors.",
+    "report": "Draw what changed between two commits, as a page.",
     "export-lora": "Write a change as a LoRA adapter.",
     "merge": "Merge branches, checkpoints by a strategy.",
     "resolve": "Resolve checkpoints that a merge left in conflict.",
@@ -112,6 +115,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
+    open_page(sys.argv[1:], [*COMMANDS])
     run(
         lambda: cli(
             prog_name="git theta", complete_var="_GIT_THETA_COMPLETE", standalone_mode=False

@@ -58,4 +58,4 @@ def _classes(top: type[errors.ThetaError]) -> Iterator[tuple[int, str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(run("exit-codes", DOCS / "exit-codes.md", render))
+    sys.exit(run("exit-codes", lambda: {DOCS / "exit-codes.md": render()}))

@@ -39,6 +39,9 @@ def _texts(command: click.Command, parent: click.Context | None) -> Iterator[tup
 
 if __name__ == "__main__":
     sys.exit(
-        run("help-texts", DOCS / "help.txt", render)
-        or run("help-texts", DOCS / "git-theta.1", man_page.render)
+        run(
+            "help-texts",
+            lambda: {DOCS / "help.txt": render()} | man_page.pages(),
+            man_page.FOLDER,
+        )
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MANUAL = "docs/git-theta.1"
 LIBRARY = "git_theta/core/kernels/libkernels.so"
 
 
@@ -25,9 +24,9 @@ def build(tmp_path: Path, **environment: str) -> Path:
         source / "git_theta",
         ignore=shutil.ignore_patterns("__pycache__", "*.so"),
     )
-    (source / "docs").mkdir()
+    shutil.copytree(ROOT / "docs" / "man", source / "docs" / "man")
     files = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore")
-    for name in (*files, MANUAL):
+    for name in files:
         shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"],
@@ -69,7 +68,8 @@ def test_a_wheel_with_kernels_is_for_its_platform_and_every_python(tmp_path: Pat
     names = zipfile.ZipFile(wheel).namelist()
     assert LIBRARY in names
     # Beside the folder of programs, where man looks.
-    assert any(name.endswith(".data/data/share/man/man1/git-theta.1") for name in names)
+    for page in ("git-theta.1", "git-theta-merge.1"):
+        assert any(name.endswith(f".data/data/share/man/man1/{page}") for name in names)
     assert kernels_of(wheel, tmp_path) == "compiled"
 
 

@@ -80,16 +80,19 @@ def test_pages_that_are_generated_are_current(script: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_manual_page_has_every_command_and_option() -> None:
-    page = (ROOT / "docs" / "git-theta.1").read_text(encoding="utf-8").replace("\\-", "-")
+def test_there_is_a_manual_page_for_every_command_with_its_options() -> None:
+    folder = ROOT / "docs" / "man"
+    pages = {file.stem: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+    assert {*pages} == {"git-theta", *(f"git-theta-{name}" for name in COMMANDS)}
     for name in COMMANDS:
-        section = page.partition(f".SS git theta {name} ")[2].partition("\n.SS ")[0]
-        assert section, name
+        page = pages[f"git-theta-{name}"].replace("\\-", "-")
+        assert f"git-theta-{name} (1)" in pages["git-theta"].replace("\\-", "-")
         for option in load(name).params:
             if isinstance(option, click.Option):
-                assert option.opts[0] in section, (name, option.opts)
+                assert option.opts[0] in page, (name, option.opts)
     # What would begin a request of roff is hidden from it.
-    requests = {line.split(" ")[0] for line in page.splitlines() if line.startswith((".", "'"))}
+    lines = "".join(pages.values()).splitlines()
+    requests = {line.split(" ")[0] for line in lines if line.startswith((".", "'"))}
     known = {'.\\"', ".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".RI", ".BR", ".nf", ".fi"}
     assert requests <= known
 
