@@ -33,6 +33,11 @@ class Reader:
     def __init__(self, storage: StorageContext) -> None:
         self._storage = storage
 
+    @property
+    def workers(self) -> int:
+        """Number of threads that decode."""
+        return self._storage.settings.workers
+
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """Return the raw bytes of each chunk; not to be written to."""
         decoded = [*chunk_decoder.decode_each(self._storage.store, wanted)]

@@ -32,6 +32,7 @@ COMMANDS = {
     "report": "Draw what changed between two commits, as a page.",
     "export-lora": "Write a change as a LoRA adapter.",
     "merge": "Merge branches, checkpoints by a strategy.",
+    "sweep": "Merge with many hyperparameters, and commit the best.",
     "resolve": "Resolve checkpoints that a merge left in conflict.",
     "strategies": "List the merge strategies, or document one.",
     "log": "Show the commits that changed checkpoints.",

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import click
 
+from git_theta.cli.diagnosis_view import diagnosis_json, diagnosis_lines
 from git_theta.cli.merge_options import request_of, strategy_options
 from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
-from git_theta.errors import ConflictError, MergeError
+from git_theta.errors import ConflictError, MergeError, UsageError
 from git_theta.git import command as programs
 from git_theta.git.command import decode
 from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_configured
 from git_theta.git.merge_heads import find_heads
 from git_theta.merge.branches import Deleted, Prepared, check_mergeable, complete, prepare
+from git_theta.merge.compute.handover import decisions
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.rules.request import Request, Rows
 from git_theta.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.compute.diagnosis import Diagnosis
 
 _AHEAD = (
     "Fast-forward: the current branch has no commits of its own; use --all to apply the strategy "
@@ -43,6 +51,7 @@ _CROSSED = (
     help="Keep or remove checkpoints that one branch deleted and another changed.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@click.option("--diagnose", is_flag=True, help="With --dry-run: compare what branches changed.")
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -60,6 +69,7 @@ def command(
     include_one_sided: bool,
     deleted: Deleted | None,
     dry_run: bool,
+    diagnose: bool,
     no_commit: bool,
     message: str | None,
     as_json: bool,
@@ -77,9 +87,12 @@ def command(
       git theta merge rte mnli qnli --strategy task_arithmetic -p lambda=0.4
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
+      git theta merge rte mnli --dry-run --diagnose
     """
     flags = (include_one_sided, allow_nan, widen, allow_stale)
     request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
+    if diagnose and not dry_run:
+        raise UsageError("--diagnose merges nothing", hint="add --dry-run")
     with open_workspace(progress=Meter()) as workspace:
         if not dry_run:
             check_ready(workspace.repo)
@@ -90,7 +103,7 @@ def command(
         prepared = prepare(workspace, heads, request, deleted)
         if heads.is_crossed:
             click.echo(_CROSSED, err=True)
-        _show(workspace, prepared, as_json)
+        _show(workspace, prepared, as_json, diagnose)
         warn_of_unmatched(request, prepared.plans)
         if (
             heads.head not in heads.contributors
@@ -105,7 +118,12 @@ def command(
         by_git = is_git_configured(workspace.repo) and not prepared.unseen
         if is_pair and (prepared.is_for_git or by_git):
             check_unmoved(workspace.repo, heads)
-            _by_git(workspace, heads.others[0].name, request, message, no_commit, as_json)
+            files = (*prepared.files, *prepared.unseen)
+            # What is configured may make git refuse the merge, as merge.ff=only does.
+            plans = () if by_git else prepared.plans
+            with decisions(workspace, heads, plans, files) as decided:
+                asked = replace(request, decided=decided)
+                _by_git(workspace, heads.others[0].name, asked, message, no_commit, as_json)
             return
         check_mergeable(prepared)
         for note in complete(workspace, prepared, message, commit=not no_commit):
@@ -114,21 +132,31 @@ def command(
     click.echo(f"Merged {printable(names)}" + (", not committed" if no_commit else ""), err=as_json)
 
 
-def _show(workspace: Workspace, prepared: Prepared | None, as_json: bool) -> None:
+def _show(
+    workspace: Workspace, prepared: Prepared | None, as_json: bool, diagnose: bool = False
+) -> None:
     plans = prepared.plans if prepared else ()
     device = workspace.storage.settings.device
     summaries = [summarise(plan, device) for plan in plans]
     conflicts = prepared.conflicts if prepared else ()
+    found = [_diagnosis(plan, workspace) for plan in plans] if diagnose else []
     if as_json:
-        print_json(
-            {"checkpoints": [asdict(summary) for summary in summaries], "conflicts": conflicts}
-        )
+        rows = {"checkpoints": [asdict(summary) for summary in summaries], "conflicts": conflicts}
+        print_json(rows | ({"diagnosis": [*map(diagnosis_json, found)]} if diagnose else {}))
         return
     lines = [line for summary in summaries for line in plan_lines(summary)]
     lines += [f"in conflict: {printable(path)}" for path in conflicts]
     lines += [] if prepared else ["Already up to date."]
+    for each in found:
+        lines += ["", *diagnosis_lines(each)]
     for line in lines:
         click.echo(line)
+
+
+def _diagnosis(plan: Plan, workspace: Workspace) -> Diagnosis:
+    with needing_torch("--diagnose"):
+        from git_theta.merge.compute.diagnosis import diagnose
+    return diagnose(plan, workspace)
 
 
 def _by_git(

@@ -22,7 +22,7 @@ from git_theta.git.merge_commit import (
     tree_with,
 )
 from git_theta.git.merge_heads import Heads, merge_message
-from git_theta.git.merge_tree import merge_trees
+from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
@@ -41,7 +41,7 @@ from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
 from git_theta.merge.planning.sources import config_path
-from git_theta.merge.rules.request import Request, all_rules
+from git_theta.merge.rules.request import Request, all_rules, collecting
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.workspace import Workspace
 
@@ -84,13 +84,18 @@ class Prepared:
 
 
 def prepare(
-    workspace: Workspace, heads: Heads, request: Request, deleted: Deleted | None = None
+    workspace: Workspace,
+    heads: Heads,
+    request: Request,
+    deleted: Deleted | None = None,
+    merged_tree: MergedTree | None = None,
 ) -> Prepared:
     """Plan the merge.
 
     ``deleted`` is what becomes of checkpoints that one head deleted and another changed: without
-    it they are in conflict. Raises ``MergeError`` for a rule that cannot be followed, and for
-    several common ancestors where git is not to merge.
+    it they are in conflict. ``merged_tree`` is what ``merge_trees`` returns, if that is known.
+    Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors where
+    git is not to merge.
     """
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
@@ -98,7 +103,7 @@ def prepare(
             hint="merge one branch after another: git theta merge BRANCH (without --all)",
         )
     repo = workspace.repo
-    merged_tree = merge_trees(repo, heads, lambda file: Request(collect=file).environment())
+    merged_tree = merged_tree or merge_trees(repo, heads, collecting)
     recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
     moved = {path for _, each in recut for files in (each.base, *each.sides) for path in files}
     rules = all_rules(request, repo)

@@ -17,6 +17,7 @@ from git_theta.git.merge_tree import note
 from git_theta.git.operation import Operation, operation
 from git_theta.manifest import is_manifest
 from git_theta.merge.adapter_config.merged import as_git_merges
+from git_theta.merge.compute import handover
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
 from git_theta.merge.planning.low_rank_names import place_of
@@ -61,6 +62,10 @@ def _drive(
     if request.collect:
         note(Path(request.collect), path, bool(texts.base))
         return Merged(texts.ours)
+    if request.decided:
+        key = handover.key(path, texts.base, texts.ours, texts.theirs)
+        if known := handover.decided(Path(request.decided), key):
+            return known
     repo = workspace.repo
     doing = operation(repo, path, marker_size, environ)
     theirs = _theirs(doing, environ)

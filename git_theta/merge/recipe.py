@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, get_args
 
 from git_theta.adapters import Fields
+from git_theta.core.messages import plural
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest
 from git_theta.merge.planning.actions import Plan
@@ -20,6 +21,7 @@ from git_theta.merge.rules.rules import Rule
 Recipe = Mapping[str, Any]
 
 _CONTRIBUTORS, _FILES = 256, 1 << 14
+_NO_SWEEP: Mapping[str, Any] = {"swept": (), "objectives": (), "points": ()}
 
 
 def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
@@ -41,9 +43,15 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     }
     model = _model(plan, versions.recut) if versions.recut else None
     shards = [] if model else [_shard(each.versions) for each in plan.shards]
-    optional = {"device": device, "shards": shards, "model": model, "layers": versions.layers}
+    optional: dict[str, Any] = {
+        "device": device,
+        "shards": shards,
+        "model": model,
+        "layers": versions.layers,
+    }
     for flag in ("allow_nan", "widen", "rows", "out_dtype"):
         optional[flag] = getattr(policy, flag)
+    optional["sweep"] = policy.sweep
     return recipe | {key: value for key, value in optional.items() if value}
 
 
@@ -175,6 +183,7 @@ def _check_recipe(recipe: Any) -> None:
         _expect(row["hyperparameters"], dict)
     _expect(recipe.get("device", ""), str)
     _check_wishes(recipe)
+    _check_sweep(recipe.get("sweep", _NO_SWEEP))
     if "model" in recipe:
         _check_model(recipe["model"], len(recipe["contributors"]))
     for shard in recipe.get("shards", []):
@@ -202,6 +211,17 @@ def _check_model(model: Any, number: int) -> None:
             raise ValueError
 
 
+def _check_sweep(sweep: Any) -> None:
+    swept, objectives = sweep["swept"], sweep["objectives"]
+    for values, scores in sweep["points"]:
+        for word in (*swept, *objectives, *values):
+            _expect(word, str)
+        for score in scores:
+            _expect(score, float)
+        if (len(values), len(scores)) != (len(swept), len(objectives)):
+            raise ValueError
+
+
 def _check_shard(shard: Any, number: int) -> None:
     _expect(shard["path"], str)
     for hash_ in [*shard["contributors"], *([shard["base"]] if shard["base"] else [])]:
@@ -221,7 +241,10 @@ def describe(recipe: Recipe) -> str:
     """Return a recipe in a line: ``ties(density=0.3) of main and rte``."""
     names = [contributor["name"] for contributor in recipe["contributors"]]
     methods = [_describe_rule(row, names) for row in recipe["rules"]] or ["the changes"]
-    return f"{', '.join(dict.fromkeys(methods))} of {joined(names)}"
+    best = (
+        f", best of {plural(len(recipe['sweep']['points']), 'point')}" if "sweep" in recipe else ""
+    )
+    return f"{', '.join(dict.fromkeys(methods))} of {joined(names)}{best}"
 
 
 def _describe_rule(row: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -14,9 +14,8 @@ from git_theta.git.operation import under_way
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.groups import PROMPT
 from git_theta.merge.planning.planner import make_plan
-from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.planning.policy import ANY, policy_for
 from git_theta.merge.planning.shards import (
     check_one_cut,
     note_of,
@@ -30,9 +29,6 @@ from git_theta.merge.rules.rules import Rule
 from git_theta.workspace import Workspace
 
 Ask = Callable[[Plan, Plan], Sequence[Rule]]
-
-# Rules for everything that any strategy can merge.
-_ANY = (Rule("*.lora_*", "svd"), Rule(PROMPT, "concat"), Rule("*", "average"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     rules = all_rules(request, repo)
     plan = _plan(workspace, versions, rules, request)
     if plan.conflicts and ask:
-        possible = _plan(workspace, versions, _ANY, request)
+        possible = _plan(workspace, versions, ANY, request)
         plan = _plan(workspace, versions, [*ask(plan, possible), *rules], request)
     plan = with_other_files(plan, workspace, sides, base)
     files = {} if plan.conflicts else _files(workspace, plan)

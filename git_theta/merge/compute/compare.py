@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -19,55 +21,99 @@ from git_theta.merge.kernels.slices import Slice, each
 from git_theta.merge.planning.actions import Merge
 from git_theta.merge.planning.lora import LoraUnit
 
+Pair = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Task vectors over a group of parameters, two of them compared.
+    """Task vectors over a group of parameters, compared in pairs.
 
-    ``relative`` is the length of each side's task vector over that of the base; ``cosine`` is the
-    one between the first two; ``opposed`` is the share of the elements that both changed in which
+    ``relative`` is the length of each side's task vector over that of the base; ``cosines`` are
+    those of pairs of sides; ``opposites`` are the shares of the elements that both changed in which
     their signs differ. Each is ``None`` where it is not defined: no base, nothing changed, NaN.
     """
 
     relative: tuple[float | None, ...]
-    cosine: float | None
-    opposed: float | None
+    cosines: Mapping[Pair, float | None]
+    opposites: Mapping[Pair, float | None]
+
+    @property
+    def cosine(self) -> float | None:
+        """That of the first two sides."""
+        return self.cosines.get((0, 1))
+
+    @property
+    def opposed(self) -> float | None:
+        """The share of opposite signs of the first two sides."""
+        return self.opposites.get((0, 1))
 
 
 @dataclass
-class _Sums:
+class Sums:
+    """What a comparison is made of, over any number of parameters; sums of sums are sums."""
+
     base: list[float] = field(default_factory=list)
     own: dict[int, list[float]] = field(default_factory=dict)
-    across: list[float] = field(default_factory=list)
-    both: int = 0
-    opposed: int = 0
+    across: dict[Pair, list[float]] = field(default_factory=dict)
+    both: Counter[Pair] = field(default_factory=Counter)
+    opposed: Counter[Pair] = field(default_factory=Counter)
+
+    def add(self, other: Sums) -> None:
+        """Add those of further parameters."""
+        self.base += other.base
+        for side, values in other.own.items():
+            self.own.setdefault(side, []).extend(values)
+        for pair, values in other.across.items():
+            self.across.setdefault(pair, []).extend(values)
+        self.both.update(other.both)
+        self.opposed.update(other.opposed)
+
+    def comparison(self) -> Comparison:
+        """Return the comparison."""
+        base = _length(self.base)
+        lengths = {side: _length(values) for side, values in sorted(self.own.items())}
+        return Comparison(
+            tuple(_ratio(length, base) for length in lengths.values()),
+            {
+                (i, j): _ratio(_total(values), lengths[i] * lengths[j])
+                for (i, j), values in self.across.items()
+            },
+            {pair: self.opposed[pair] / count for pair, count in self.both.items() if count},
+        )
 
 
 def compare(actions: Sequence[Merge], units: Sequence[LoraUnit], loader: Loader) -> Comparison:
     """Compare the sides over parameters, which are read one at a time, and over LoRA updates."""
-    sums = _Sums()
+    return measure(actions, units, loader).comparison()
+
+
+def measure(actions: Sequence[Merge], units: Sequence[LoraUnit], loader: Loader) -> Sums:
+    """Return what ``compare`` is made of."""
+    sums = Sums()
     for unit in units:
         _add_update(sums, unit, loader)
     for inputs in ahead(loader.load, actions, lambda action: action.weight, BUDGET, loader.threads):
         if inputs.base is not None:
-            for _ in each(inputs.pieces(), lambda piece: _add(sums, piece), 1):
-                pass
-    return _comparison(sums)
+            for found in each(inputs.pieces(), _sums_of, inputs.workers):
+                sums.add(found)
+    return sums
 
 
-def _add(sums: _Sums, piece: Slice) -> None:
+def _sums_of(piece: Slice) -> Sums:
     assert piece.base is not None
-    sums.base += dots(piece.base, piece.base)
-    for side, delta in enumerate(piece.deltas):
-        sums.own.setdefault(side, []).extend(dots(delta, delta))
-    first, second = piece.deltas[:2]
-    sums.across += dots(first, second)
-    product = first.sign() * second.sign()
-    sums.both += _count(product != 0)
-    sums.opposed += _count(product < 0)
+    sums = Sums(dots(piece.base, piece.base))
+    deltas = piece.deltas
+    sums.own = {side: dots(delta, delta) for side, delta in enumerate(deltas)}
+    signs = [delta.sign() for delta in deltas]
+    for i, j in combinations(range(len(deltas)), 2):
+        sums.across[i, j] = dots(deltas[i], deltas[j])
+        product = signs[i] * signs[j]
+        sums.both[i, j] = _count(product != 0)
+        sums.opposed[i, j] = _count(product < 0)
+    return sums
 
 
-def _add_update(sums: _Sums, unit: LoraUnit, loader: Loader) -> None:
+def _add_update(sums: Sums, unit: LoraUnit, loader: Loader) -> None:
     """Add the task vectors of a LoRA update, which are differences of its products."""
     pairs = [*unit.pairs, *([unit.base] if unit.base else [])]
     products = inner_products([factors_of(pair, loader.tensor) for pair in pairs])
@@ -80,23 +126,12 @@ def _add_update(sums: _Sums, unit: LoraUnit, loader: Loader) -> None:
     sums.base += [moved[number][number]] if unit.base else []
     for place, side in enumerate(unit.sides):
         sums.own.setdefault(side, []).append(moved[place][place])
-    if unit.sides[:2] == (0, 1):
-        sums.across.append(moved[0][1])
+    for (i, one), (j, other) in combinations(enumerate(unit.sides), 2):
+        sums.across.setdefault((one, other), []).append(moved[i][j])
 
 
 def _count(mask: Tensor) -> int:
     return int(torch.count_nonzero(mask))
-
-
-def _comparison(sums: _Sums) -> Comparison:
-    base = _length(sums.base)
-    lengths = [_length(values) for values in sums.own.values()]
-    product = math.prod(lengths[:2])
-    return Comparison(
-        relative=tuple(_ratio(length, base) for length in lengths),
-        cosine=_ratio(_total(sums.across), product),
-        opposed=sums.opposed / sums.both if sums.both else None,
-    )
 
 
 def _total(values: Sequence[float]) -> float:

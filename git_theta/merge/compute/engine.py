@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from torch import Tensor
+
 from git_theta.checkpoint import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.registry import Bytes
 from git_theta.merge.compute.conversion import bytes_of, torch_dtype
 from git_theta.merge.compute.joint import UnitMerger
 from git_theta.merge.compute.loader import LazyModel, LoadedBy, Loader
-from git_theta.merge.compute.tensor import cast, merge_tensor, run_prepass
+from git_theta.merge.compute.tensor import cast, merge_tensor, run_prepass, task_update
 from git_theta.merge.kernels.device import device_named, torch_threads
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.planning.actions import Merge, Plan, UnitMember
@@ -33,7 +35,7 @@ class Engine:
         self, plan: Plan, storage: StorageContext, reader: Reader, prepasses: Prepasses
     ) -> None:
         settings = storage.settings
-        self._threads = settings.workers
+        self.threads = settings.workers
         device = device_named(settings.device)
         plans = (plan, *plan.shards)
         merges = [action for each in plans for action in each.merges]
@@ -81,10 +83,17 @@ class Engine:
         """Return the bytes of the merged parameter's storage."""
         method = action.method
         # Slices are computed on threads of our own; what cannot be sliced is left to torch's.
-        with torch_threads(self._threads if method.strategy.slicing == "tensor" else 1):
-            prepass = self._prepasses[action.rule].get(action.name)
-            merged = merge_tensor(method, inputs, prepass)
+        with torch_threads(self.threads if method.strategy.slicing == "tensor" else 1):
+            merged = merge_tensor(method, inputs, self._prepass(action))
             return bytes_of(action.entry, self._loader.rest(action, merged))
+
+    def update(self, action: Merge, inputs: Inputs) -> Tensor:
+        """Return X where the merged tensor is θ0 + λ X; see ``task_update``."""
+        with torch_threads(1):
+            return task_update(action.method, inputs, self._prepass(action))
+
+    def _prepass(self, action: Merge) -> Sequence[Any] | None:
+        return self._prepasses[action.rule].get(action.name)
 
 
 def _by_rule(plan: Plan, loaders: Sequence[Loader]) -> dict[Rule, tuple[Method, list[LoadedBy]]]:

@@ -63,36 +63,57 @@ def execute(plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None
     and what decoding and storing raise; nothing refers to objects that were written by then.
     """
     assert not plan.conflicts, "the caller settles them"
-    versions = plan.versions
     if plan.whole:
-        return Executed(versions.manifest(plan.whole.side))
+        return Executed(plan.versions.manifest(plan.whole.side))
     reader = Reader(workspace.storage)
-    transfer.fetch(workspace, _objects(_skeletons(plan)))
-    workspace.storage.charge(_skeletons(plan))
-    assembly = assemble(plan, reader.skeleton)
+    assembly = opened(plan, workspace, reader)
     if assembly.verbatim:
         return Executed(assembly.verbatim, None, assembly.notes)
-    transfer.fetch(workspace, _objects(_needed(plan)))
-    workspace.storage.charge(_needed(plan), _COPIES)
     engine = _engine(plan, workspace, reader, {} if prepasses is None else prepasses)
-    works = list(_works(plan, assembly, reader, engine))
-    merged = _merge(plan, assembly, works, workspace)
+    merged = _merge(plan, assembly, merged_bytes(plan, assembly, reader, engine), workspace)
     if engine is None:
         return Executed(merged, None, assembly.notes)
     return Executed(merged, engine.device, (*assembly.notes, *engine.notes))
 
 
+def opened(plan: Plan, workspace: Workspace, reader: Reader) -> Assembly:
+    """Return the file that a plan makes, once all that is read for it is here and accounted for."""
+    transfer.fetch(workspace, _objects(_skeletons(plan)))
+    workspace.storage.charge(_skeletons(plan))
+    assembly = assemble(plan, reader.skeleton)
+    if not assembly.verbatim:
+        transfer.fetch(workspace, _objects(_needed(plan)))
+        workspace.storage.charge(_needed(plan), _COPIES)
+    return assembly
+
+
 def _merge(
-    plan: Plan, assembly: Assembly, works: Sequence[_Work], workspace: Workspace
+    plan: Plan, assembly: Assembly, file: Iterator[Buffer], workspace: Workspace
 ) -> Manifest:
     storage, versions = workspace.storage, plan.versions
     size = sum(map(len, assembly.rebuilt.pieces)) + sum(s.length for s in assembly.layout.spans)
     storage.progress.start(f"merging {versions.path}", size)
     parents = [contributor.manifest for contributor in versions.contributors]
     parents += [versions.base] if versions.base else []
-    file = _file(works, FileWriter(assembly, _changed(plan, assembly)), storage.settings.workers)
     merged = store(Packets(file), assembly.layout, storage, parents)
     return next((parent for parent in parents if parent.hash == merged.hash), merged)
+
+
+def merged_bytes(
+    plan: Plan, assembly: Assembly, reader: Reader, engine: Engine | None
+) -> Iterator[Buffer]:
+    """Yield all bytes of the merged file, in order."""
+    writer = FileWriter(assembly, _changed(plan, assembly))
+    for number, data in _loaded(_works(plan, assembly, reader, engine), reader.workers):
+        yield from writer.put(number, data)
+        del data  # before the next one is loaded
+    yield from writer.finish()
+
+
+def computed_spans(plan: Plan, assembly: Assembly, reader: Reader, engine: Engine) -> Pieces:
+    """Yield the number and the bytes of each span that is computed, in the order of the file."""
+    works = (w for w in _works(plan, assembly, reader, engine) if not isinstance(w, _Taken))
+    return _loaded(works, reader.workers)
 
 
 def _engine(
@@ -234,15 +255,12 @@ def _chunks(action: Take | Merge | UnitMember) -> Sequence[Chunk]:
     return action.entry.chunks if isinstance(action.entry, TensorEntry) else ()
 
 
-def _file(works: Sequence[_Work], writer: FileWriter, threads: int) -> Iterator[Buffer]:
-    """Yield all bytes of the file, in order."""
+def _loaded(works: Iterable[_Work], threads: int) -> Pieces:
+    """Yield what each piece of work makes; the next ones are loaded meanwhile."""
     loaded = ahead(lambda work: work.load(), works, lambda work: work.weight, BUDGET, threads)
     for pieces in loaded:
-        for number, data in pieces:
-            yield from writer.put(number, data)
-            del data  # before the next one is loaded
+        yield from pieces
         del pieces
-    yield from writer.finish()
 
 
 @dataclass(frozen=True, slots=True)

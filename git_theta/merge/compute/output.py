@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -176,6 +176,24 @@ def _check_renewable(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
             raise MergeError(_TOO_EARLY, hint=_TOO_EARLY_HINT)
 
 
+def checksum_patches(assembly: Assembly, number: int, data: Bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the places of the checksums of span ``number``, and what they are for its bytes."""
+    span = assembly.layout.spans[number]
+    if found := assembly.checksums.get(span.start):
+        for place in _places(found, span):
+            yield place, _crc(zlib.crc32(data.data))
+
+
+def _places(found: Checksum, span: TensorSpan) -> Sequence[int]:
+    if found.length != span.length:
+        raise MergeError(f"the checksum of {span.name} in the file is not of all its bytes")
+    return found.places
+
+
+def _crc(checksum: int) -> bytes:
+    return checksum.to_bytes(4, "little")
+
+
 class FileWriter:
     """Puts tensors into their places, and renews the checksums of those that changed.
 
@@ -226,8 +244,5 @@ class FileWriter:
 
     def _renew(self, number: int) -> None:
         span = self._spans[number]
-        found = self._checksums[span.start]
-        if found.length != span.length:
-            raise MergeError(f"the checksum of {span.name} in the file is not of all its bytes")
-        for place in found.places:
-            self._patches[place] = self._checksum.to_bytes(4, "little")
+        for place in _places(self._checksums[span.start], span):
+            self._patches[place] = _crc(self._checksum)

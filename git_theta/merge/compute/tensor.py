@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
+from git_theta.merge.kernels.device import CPU_SLICE
 from git_theta.merge.kernels.prepass import Model, SingleTensor
 from git_theta.merge.kernels.reductions import is_finite
 from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
@@ -50,12 +52,65 @@ def merge_tensor(method: Method, inputs: Inputs, prepass: Sequence[Any] | None =
         return cast(inputs.name, strategy(given, method.values), inputs.out_dtype)
     if not inputs.count:
         return cast(inputs.name, inputs.contributors[0].clone(), inputs.out_dtype)
+    return _compute(*_ready(method, inputs, prepass))
+
+
+def task_update(method: Method, inputs: Inputs, prepass: Sequence[Any] | None = None) -> Tensor:
+    """Return X, flat and in the dtype to compute in, where the merged tensor is θ0 + λ X.
+
+    For a strategy with ``scaled_by``, the name of λ; ``scaled`` gives the merged tensor, with the
+    bits of ``merge_tensor``. Raises as that does.
+    """
+    check_inputs(method, inputs)
+    values = {**method.values, str(method.strategy.scaled_by): 1.0}
+    chosen, inputs, prepass = _ready(replace(method, values=values), inputs, prepass)
+    update = torch.empty(inputs.count, dtype=inputs.dtype, device=inputs.contributors[0].device)
+
+    def work(piece: Slice) -> None:
+        assert piece.base is not None
+        context = _context(inputs, piece)
+        available = _available(chosen.strategy, piece, prepass, context, chosen.values)
+        # -0 + x is x for all x, also for -0.
+        available["base"] = torch.full_like(piece.base, -0.0)
+        update[piece.start : piece.stop] = chosen.strategy(available, chosen.values).reshape(-1)
+
+    for _ in each(inputs.pieces(chosen.strategy.slicing), work, inputs.workers):
+        pass
+    return update
+
+
+def scaled(name: str, base: Tensor, update: Tensor, factor: float, threads: int) -> Tensor:
+    """Return θ0 + λ X in the dtype of θ0, which is on the CPU, as X is; both are finite.
+
+    Raises ``MergeError`` where the dtype cannot hold the result.
+    """
+    flat = base.reshape(-1)
+    merged = torch.empty_like(flat)
+
+    def work(start: int) -> None:
+        part = slice(start, start + CPU_SLICE)
+        result = flat[part].to(update.dtype) + factor * update[part]
+        rounded = result.to(merged.dtype)
+        if not is_finite(_as_held(result, rounded)):
+            raise _overflow(name)
+        merged[part] = rounded
+
+    for _ in in_order(work, range(0, flat.numel(), CPU_SLICE), threads):
+        pass
+    return merged.reshape(base.shape)
+
+
+def _ready(
+    method: Method, inputs: Inputs, prepass: Sequence[Any] | None
+) -> tuple[Method, Inputs, Sequence[Any] | None]:
+    """Return all that slices are computed from, contributors in their order."""
+    strategy = method.strategy
     if not strategy.ordered:
         method, inputs, prepass = _canonical(method, inputs, prepass)
     if strategy.scope(method.values) == "tensor" and strategy.prepass:
         prepass = strategy.prepass.run(SingleTensor(inputs), method.values)[inputs.name]
     assert prepass or strategy.scope(method.values) == "none", "run_prepass gives it"
-    return _compute(method, inputs, prepass)
+    return method, inputs, prepass
 
 
 def cast(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -139,8 +194,7 @@ def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> T
     merged = torch.empty(inputs.count, dtype=dtype, device=stored.device)
 
     def work(piece: Slice) -> None:
-        context = Context(inputs.name, inputs.shape, inputs.contents, piece.start)
-        available = _available(strategy, piece, prepass, context, method.values)
+        available = _available(strategy, piece, prepass, _context(inputs, piece), method.values)
         result = strategy(available, method.values).reshape(-1)
         rounded = result.to(dtype)
         if not inputs.allow_nan:
@@ -150,6 +204,10 @@ def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> T
     for _ in each(inputs.pieces(strategy.slicing), work, inputs.workers):
         pass
     return merged.reshape(inputs.shape)
+
+
+def _context(inputs: Inputs, piece: Slice) -> Context:
+    return Context(inputs.name, inputs.shape, inputs.contents, piece.start)
 
 
 def _available(
@@ -221,7 +279,11 @@ def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
         return
     given = torch.stack([model.reshape(-1) for model in piece.models]).isfinite().all(0)
     if bool((given & ~values.isfinite()).any()) or bool(values.isnan().any()):
-        raise MergeError(
-            f"{inputs.name} cannot hold the result of the merge: it overflows or is not a number",
-            hint="use smaller weights, or take one side of it",
-        )
+        raise _overflow(inputs.name)
+
+
+def _overflow(name: str) -> MergeError:
+    return MergeError(
+        f"{name} cannot hold the result of the merge: it overflows or is not a number",
+        hint="use smaller weights, or take one side of it",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ class Policy:
     another version of the model. With ``rows``, tensors whose numbers of rows differ are merged
     over the rows that all have. The result's floats are of ``out_dtype``, if it is given.
     ``typed`` are those of the rules that the user typed, which a hint has to repeat.
+    ``sweep`` is the table that the rules are the best of.
     """
 
     rules: Sequence[Rule]
@@ -49,6 +50,11 @@ class Policy:
     rows: Rows | None = None
     out_dtype: str | None = None
     typed: Sequence[Rule] = ()
+    sweep: Mapping[str, object] | None = None
+
+
+ANY = (Rule("*.lora_*", "svd"), Rule("*prompt_embeddings", "concat"), Rule("*", "average"))
+"""Rules for everything that any strategy can merge."""
 
 
 def policy_for(

@@ -35,7 +35,8 @@ class Request:
     """``rules`` come before those of the team; the flags are ``Policy``'s.
 
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
-    checkpoint's path to that file, with a NUL.
+    checkpoint's path to that file, with a NUL. ``decided`` is the name of a file in which it looks
+    for what was decided before.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -46,6 +47,7 @@ class Request:
     rows: Rows | None = None
     out_dtype: str | None = None
     collect: str | None = None
+    decided: str | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes the request to the merge driver."""
@@ -59,8 +61,14 @@ class Request:
             "rows": self.rows,
             "out_dtype": self.out_dtype,
             "collect": self.collect,
+            "decided": self.decided,
         }
         return {VARIABLE: json.dumps(wishes)}
+
+
+def collecting(file: str) -> dict[str, str]:
+    """Return the environment that makes the merge driver note in ``file`` what it is asked for."""
+    return Request(collect=file).environment()
 
 
 def typed_options(rules: Sequence[Rule]) -> list[str]:
@@ -97,7 +105,8 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         rows, out = wishes["rows"], wishes["out_dtype"]
         if rows not in (None, *get_args(Rows)) or out not in (None, *OUT_DTYPES.values()):
             raise ValueError
-        return Request(rules, **flags, rows=rows, out_dtype=out, collect=wishes["collect"])
+        files = wishes["collect"], wishes["decided"]
+        return Request(rules, **flags, rows=rows, out_dtype=out, collect=files[0], decided=files[1])
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

@@ -116,6 +116,8 @@ class Strategy:
     """Whether all CPUs give the same bits; matrix factorisations do not."""
     prepass: Prepass | None = None
     check: Callable[[Values], None] | None = None
+    scaled_by: str | None = None
+    """Name of λ where the result is θ0 + λ X, and X depends on neither λ nor the argument θ0."""
     rank: Callable[[Values, Sequence[int], int], int] | None = None
     """Of LoRA factors: the rank of the result from those of the contributors and of the base."""
 

@@ -42,7 +42,7 @@ def between(
 _SURVEY = Prepass(between, lambda _: "tensor")
 
 
-@strategy(paper="arXiv:2312.06795", slicing="element", prepass=_SURVEY)
+@strategy(paper="arXiv:2312.06795", slicing="element", scaled_by="lambda", prepass=_SURVEY)
 def breadcrumbs(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -62,7 +62,13 @@ def breadcrumbs(
     return base + lambda_ * weighted_sum(_mask(deltas, prepass, context), weight)
 
 
-@strategy(paper="arXiv:2312.06795", slicing="element", prepass=_SURVEY, check=positive_sum)
+@strategy(
+    paper="arXiv:2312.06795",
+    slicing="element",
+    scaled_by="lambda",
+    prepass=_SURVEY,
+    check=positive_sum,
+)
 def breadcrumbs_ties(
     base: Tensor,
     deltas: Sequence[Tensor],

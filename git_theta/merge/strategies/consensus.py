@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@strategy(paper="arXiv:2405.07813", slicing="element", helps=OF_DISTINCT_TASKS)
+@strategy(paper="arXiv:2405.07813", slicing="element", scaled_by="lambda", helps=OF_DISTINCT_TASKS)
 def consensus(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -40,7 +40,7 @@ def consensus(
 Threshold = Annotated[float, Range(0), "changes up to this size count as none"]
 
 
-@strategy(paper="arXiv:2601.13572", slicing="element", helps=OF_SPARSE_CHANGES)
+@strategy(paper="arXiv:2601.13572", slicing="element", scaled_by="lambda", helps=OF_SPARSE_CHANGES)
 def ram(
     base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0, threshold: Threshold = 1e-5
 ) -> Tensor:
@@ -77,6 +77,7 @@ def gains(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
 @strategy(
     paper="arXiv:2601.13572",
     slicing="element",
+    scaled_by="lambda",
     prepass=Prepass(gains, lambda _: "model"),
     helps=OF_SPARSE_CHANGES,
 )

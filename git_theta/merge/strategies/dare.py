@@ -40,7 +40,7 @@ def _factors(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
 _PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1" else "none")
 
 
-@strategy(paper="arXiv:2311.03099", slicing="element", prepass=_PREPASS)
+@strategy(paper="arXiv:2311.03099", slicing="element", scaled_by="lambda", prepass=_PREPASS)
 def dare_linear(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -63,7 +63,13 @@ def dare_linear(
     return base + lambda_ * weighted_sum(thinned, weight)
 
 
-@strategy(paper="arXiv:2311.03099", slicing="element", check=positive_sum, prepass=_PREPASS)
+@strategy(
+    paper="arXiv:2311.03099",
+    slicing="element",
+    scaled_by="lambda",
+    check=positive_sum,
+    prepass=_PREPASS,
+)
 def dare_ties(
     base: Tensor,
     deltas: Sequence[Tensor],

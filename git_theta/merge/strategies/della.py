@@ -66,6 +66,7 @@ _PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1
 @strategy(
     paper="arXiv:2406.11617",
     slicing="row",
+    scaled_by="lambda",
     version=2,
     check=_shares_and_probabilities,
     prepass=_PREPASS,
@@ -97,7 +98,12 @@ def della(
 
 
 @strategy(
-    paper="arXiv:2406.11617", slicing="row", version=2, check=_probabilities, prepass=_PREPASS
+    paper="arXiv:2406.11617",
+    slicing="row",
+    scaled_by="lambda",
+    version=2,
+    check=_probabilities,
+    prepass=_PREPASS,
 )
 def della_linear(
     base: Tensor,

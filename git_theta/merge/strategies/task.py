@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@strategy(paper="arXiv:2212.04089", slicing="element", helps=GAINED)
+@strategy(paper="arXiv:2212.04089", slicing="element", scaled_by="lambda", helps=GAINED)
 def task_arithmetic(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -31,7 +31,7 @@ def task_arithmetic(
     return base + lambda_ * weighted_sum(deltas, weight)
 
 
-@strategy(paper="arXiv:2407.06322", slicing="element", helps=OF_DISTINCT_TASKS)
+@strategy(paper="arXiv:2407.06322", slicing="element", scaled_by="lambda", helps=OF_DISTINCT_TASKS)
 def magmax(base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0) -> Tensor:
     """Add, element by element, the task vector of largest magnitude to the base.
 

@@ -26,6 +26,7 @@ def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[Magnitude
 @strategy(
     paper="arXiv:2306.01708",
     slicing="element",
+    scaled_by="lambda",
     version=2,
     helps=DID_NOT_GAIN,
     check=positive_sum,
