@@ -152,7 +152,6 @@ def test_a_diagnosis_needs_no_strategy_and_changes_nothing(branches, theta_here)
     assert done.returncode == 36  # in conflict, as nothing says how to merge it
     assert "layer.*.weight" in done.stdout
     assert "one and two went much the same way (cosine 1.00)" in done.stdout
-    assert "two moved 3.0 times" not in done.stdout  # not more than that
     assert is_settled(branches)
     done = theta_here(branches, "merge", "one", "two", "--diagnose")
     assert "add --dry-run" in done.stderr
