@@ -138,7 +138,7 @@ def _store_chunk(
     similar = sketch(raw.data, raw.geometry.dtype) if owner != SKELETON else ()
     base = bases.find(raw, hash_, similar) if length > _LITTLE or suggestion else None
     encoded = chunk_encoder.encode(raw.data, hash_, raw.geometry, base, suggestion)
-    small = sum(map(len, encoded.frame)) < storage.settings.pack_limit
+    small = sum(map(len, encoded.frame)) < storage.settings.packing[0]
     # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
     stored: Ref | list[Buffer] = (
         [b"".join(encoded.frame)] if small else storage.store.write_behind(encoded.frame)
@@ -162,8 +162,7 @@ class _Recorder:
 
     def __init__(self, storage: StorageContext) -> None:
         self._storage = storage
-        settings = storage.settings
-        self._packs = PackWriter(storage.store, settings.pack_limit, settings.pack_size)
+        self._packs = PackWriter(storage.store, *storage.settings.packing)
         self._chains: dict[str, tuple[Ref, ...]] = {}
         self._fresh: dict[str, _Fresh] = {}
         self._placed: dict[int, list[tuple[int, str]]] = {}

@@ -41,19 +41,19 @@ class Finding:
 
 def examine(program: Path) -> list[Finding]:
     """Look at the machine, and at the repository if there is one here."""
-    findings = [_package(), _kernels(), *_attempt("git", _git), *_attempt("git-lfs", _lfs)]
+    findings = [_package(), _kernels(), *attempt("git", _git), *attempt("git-lfs", _lfs)]
     try:
         repo = Repository.discover()
     except ThetaError as error:
-        findings += _attempt("configuration", lambda: _configuration(None, program))
+        findings += attempt("configuration", lambda: _configuration(None, program))
         return [*findings, _no_repository(error)]
     with repo:
-        findings += _attempt("configuration", lambda: _configuration(repo, program))
-        findings += _attempt("hooks", lambda: _hooks(repo))
-        findings += _attempt(".gitattributes", lambda: _attributes(repo))
-        findings += _attempt("whole files", lambda: _whole_files(repo))
-        findings += _attempt("settings", lambda: _settings(repo))
-    return [*findings, *_attempt("checkpoints", _checkpoints)]
+        findings += attempt("configuration", lambda: _configuration(repo, program))
+        findings += attempt("hooks", lambda: hook_findings(repo))
+        findings += attempt(".gitattributes", lambda: _attributes(repo))
+        findings += attempt("whole files", lambda: _whole_files(repo))
+        findings += attempt("settings", lambda: _settings(repo))
+    return [*findings, *attempt("checkpoints", _checkpoints)]
 
 
 def _no_repository(error: ThetaError) -> Finding:
@@ -63,7 +63,7 @@ def _no_repository(error: ThetaError) -> Finding:
     return Finding("repository", False, f"{error.path}: {error.message}", error.hint)
 
 
-def _attempt(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def attempt(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """Yield what ``look`` finds; an error is the last finding of it, and hides none before."""
     try:
         yield from look()
@@ -129,7 +129,8 @@ def _configuration(repo: Repository | None, program: Path) -> Iterator[Finding]:
     )
 
 
-def _hooks(repo: Repository) -> Iterator[Finding]:
+def hook_findings(repo: Repository) -> Iterator[Finding]:
+    """Look for our hooks, without which a push leaves its objects here."""
     faults = [f"{name} {fault}" for name, fault in hooks.faults(repo).items()]
     detail = "; ".join(faults) or "in place"
     yield Finding("hooks", not faults, detail, "git theta install" if faults else None)
@@ -160,7 +161,7 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
 def _settings(repo: Repository) -> Iterator[Finding]:
     """Look at Git's configuration and ``.theta.toml``: a fault of one hides none of the other."""
     looks = (_own_settings, _shared_settings)
-    faults = [fault for look in looks for fault in _attempt("settings", partial(look, repo))]
+    faults = [fault for look in looks for fault in attempt("settings", partial(look, repo))]
     yield from faults or [Finding("settings", True, "every key is known, every value possible")]
 
 

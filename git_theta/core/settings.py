@@ -49,6 +49,9 @@ class Settings:
     """Frames smaller than this share an object."""
     pack_size: int = _setting(32 << 20)
     """A shared object is closed when it has grown to this."""
+    object_size: int = _setting(0, 0, 4 << 30, shared=(32 << 20, 1 << 30))
+    """If not 0, all frames share objects, closed at this size: few large ones, for hosts that count
+    requests or objects."""
     threads: int = _setting(0)
     """Worker threads; 0 is one per processor."""
     max_depth: int = _setting(8, 0, 63, shared=(0, 8))
@@ -68,6 +71,12 @@ class Settings:
     """Let a push name its objects by LFS pointers in a ref, for hosts that collect others."""
     device: str = _setting("auto")
     """The device on which merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
+
+    @property
+    def packing(self) -> tuple[int, int]:
+        """Bytes below which a frame shares an object, and at which such an object is closed."""
+        several = (self.object_size, self.object_size)
+        return several if self.object_size else (self.pack_limit, self.pack_size)
 
     @property
     def workers(self) -> int:

@@ -75,7 +75,7 @@ def publish(
     name is named again by a ref that stays. Returns the ref that was pushed, ``None`` when the
     remote names all of them. Raises ``TransferError`` when the host refuses.
     """
-    there = _refs(repo, remote)
+    there = refs_on(repo, remote)
     staying = {ref: commit for ref, commit in there.items() if ref not in leaving}
     going = {ref: commit for ref, commit in there.items() if ref in leaving}
     wanted = {**_fetch(repo, remote, going), **objects}
@@ -92,6 +92,12 @@ def uses_branches(there: Iterable[str]) -> bool:
     """Return whether the pointer refs ``there``, of one remote, say that it takes branches only."""
     refs = [ref for ref in there if is_pointer_ref(ref)]
     return bool(refs) and all(ref.startswith(BRANCHES) for ref in refs)
+
+
+def named_on(repo: Repository, remote: Remote, there: Mapping[str, str]) -> set[str]:
+    """Return the objects that the refs ``there`` name; those not known here are fetched."""
+    _fetch(repo, remote, {r: c for r, c in there.items() if _remembered(repo, c) is None})
+    return {oid for commit in there.values() for oid in _remembered(repo, commit) or ()}
 
 
 def _name_on(
@@ -133,7 +139,7 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
         try:
             _push(repo, remote, f"{commit}:{ref}")
         except GitError as again:
-            if _refs(repo, remote).get(ref) != commit:
+            if refs_on(repo, remote).get(ref) != commit:
                 raise _failure(remote, ref, again) from again
 
 
@@ -146,7 +152,7 @@ def fold(repo: Repository, remote: Remote, warn: Warn) -> bool:
     """
     there = {
         ref: commit
-        for ref, commit in _refs(repo, remote).items()
+        for ref, commit in refs_on(repo, remote).items()
         if _remembered(repo, commit) != []
     }
     try:
@@ -189,7 +195,8 @@ def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> dict[st
     return found
 
 
-def _refs(repo: Repository, remote: Remote) -> dict[str, str]:
+def refs_on(repo: Repository, remote: Remote) -> dict[str, str]:
+    """Return the refs on a remote that have a name of ours, and the commit of each."""
     try:
         listed = refs_of(repo, remote, *PATTERNS)
     except TransferError as error:
@@ -244,7 +251,7 @@ class _RejectedError(TransferError):
 
 def _failure(remote: Remote, ref: str, error: GitError) -> TransferError:
     """Return the error that says why a ref could not be pushed, and what to do about it."""
-    words = _words(error)
+    words = refusals.words_of(error)
     if _LOCKED.search(words):
         return TransferError(
             f"{remote.title} has a lock on {ref}: the pointers of the uploaded objects cannot be "
@@ -263,12 +270,8 @@ def _failure(remote: Remote, ref: str, error: GitError) -> TransferError:
 
 def _is_rejected(error: GitError) -> bool:
     """Return whether the host's rules are against the ref: to push it again is of no use."""
-    words = _words(error)
+    words = refusals.words_of(error)
     return _REJECTED in words and _BROKEN not in words and not _LOCKED.search(words)
-
-
-def _words(error: GitError) -> str:
-    return "\n".join((error.message, *error.details))
 
 
 def _unlock(remote: Remote, ref: str) -> str:

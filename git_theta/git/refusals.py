@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from git_theta.errors import ThetaError
+
 _LINES_SHOWN = 10
 
 # git-lfs counts there, and the reason comes after it.
@@ -67,12 +69,15 @@ _REFUSALS = (
         "may not see in this way",
     ),
     Refusal(
-        re.compile(r"onnection refused|no such host|[Cc]ould not resolve|timed? ?out|unreachable"),
+        re.compile(
+            r"onnection refused|[Ff]ailed to connect|no such host|[Cc]ould not resolve"
+            r"|timed? ?out|unreachable"
+        ),
         "the host cannot be reached",
         "git remote -v; git lfs env shows where objects go (Endpoint=)",
     ),
     Refusal(
-        re.compile(r"Server error|HTTP 5\d\d|Not Implemented|error: 5\d\d"),
+        re.compile(r"Server error|Expected JSON|HTTP 5\d\d|Not Implemented|error: 5\d\d"),
         "what answers there is no Git LFS server, or a faulty one",
         "git lfs env shows where objects go (Endpoint=); git lfs logs last",
     ),
@@ -82,6 +87,11 @@ _REFUSALS = (
 def find(words: str) -> Refusal | None:
     """Return what words of git or git-lfs mean; ``None`` where they are not known."""
     return next((refusal for refusal in _REFUSALS if refusal.pattern.search(words)), None)
+
+
+def words_of(error: ThetaError) -> str:
+    """Return all that a failed command printed."""
+    return "\n".join((error.message, *error.details))
 
 
 def lines(words: str) -> Sequence[str]:

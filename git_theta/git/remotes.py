@@ -58,7 +58,7 @@ def _remote(repo: Repository, title: str, spec: str, url: str) -> Remote:
         raise UsageError(f"{url!r} cannot be the URL of a remote", hint="git remote -v")
     folder = folder_of(url, repo.top)
     redirects = _redirects(repo)
-    place = folder.as_uri() if folder else _without_password(url)
+    place = folder.as_uri() if folder else without_password(url)
     key = hashlib.sha256(f"{place}\0{redirects}".encode("utf-8", "surrogateescape")).hexdigest()
     return Remote(spec, title, url, folder, key[:40], bool(redirects))
 
@@ -84,7 +84,7 @@ def refs_of(repo: Repository, remote: Remote, *patterns: str) -> dict[str, str]:
 
 
 def _no_answer(remote: Remote, error: GitError) -> TransferError:
-    refusal = refusals.find("\n".join((error.message, *error.details)))
+    refusal = refusals.find(refusals.words_of(error))
     if refusal is None:
         text = f"cannot list the refs of {remote.title}: {error.message}"
         return TransferError(text, details=error.details, hint="git remote -v; git ls-remote")
@@ -99,7 +99,8 @@ def folder_of(url: str, base: Path) -> Path | None:
     return folder.resolve() if folder.is_dir() else None
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

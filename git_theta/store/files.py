@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
+from typing import IO
 
 from git_theta.core.files import FileSource, atomic_file, remove_stale, store_error, sync_path
 from git_theta.core.hashes import is_hex256
@@ -82,6 +84,11 @@ class ObjectFiles:
         except OSError as error:
             raise store_error(error, source) from error
         return target
+
+    def scratch_file(self) -> IO[bytes]:
+        """Return an empty file without a name, which is gone when it is closed."""
+        make_folder(self._scratch)
+        return TemporaryFile(dir=self._scratch)
 
     def sync(self) -> None:
         """Make all objects written so far durable, and their names; raise what writing one raised.

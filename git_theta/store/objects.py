@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class ObjectStore(ObjectFiles):
     def write(self, buffers: Iterable[Buffer]) -> Ref:
         """Store an object: ``buffers`` one after another, at least one byte in all.
 
+        They are read twice, first for their hash, which is the object's name; an iterator, which
+        cannot be, is held in memory.
         Writing an object that is here and whole already costs its hash only; a damaged one is
         replaced. ``StoreError`` on a full disk or a read-only repository; nothing is left behind
         then.
@@ -61,12 +63,14 @@ class ObjectStore(ObjectFiles):
         """
         return self._write(buffers, self._create_soon)
 
-    def _write(self, buffers: Iterable[Buffer], create: Callable[[str, list[Buffer]], None]) -> Ref:
-        pieces = list(buffers)
-        digest = hashlib.sha256()
+    def _write(
+        self, buffers: Iterable[Buffer], create: Callable[[str, Iterable[Buffer]], None]
+    ) -> Ref:
+        pieces = list(buffers) if isinstance(buffers, Iterator) else buffers
+        digest, size = hashlib.sha256(), 0
         for piece in pieces:
             digest.update(piece)
-        size = sum(memoryview(piece).nbytes for piece in pieces)
+            size += memoryview(piece).nbytes
         if not size:
             raise ValueError("git-lfs skips empty objects, so there are none")
         oid = digest.hexdigest()
@@ -81,12 +85,12 @@ class ObjectStore(ObjectFiles):
                     raise
         return Ref(oid, size, 0, size)
 
-    def _create_now(self, oid: str, pieces: list[Buffer]) -> None:
-        self._create(self.path(oid), pieces)
+    def _create_now(self, oid: str, buffers: Iterable[Buffer]) -> None:
+        self._create(self.path(oid), buffers)
         self._note(oid)
 
-    def _create_soon(self, oid: str, pieces: list[Buffer]) -> None:
-        self._create_behind(self.path(oid), pieces, lambda: self._note(oid))
+    def _create_soon(self, oid: str, buffers: Iterable[Buffer]) -> None:
+        self._create_behind(self.path(oid), buffers, lambda: self._note(oid))
 
     def _is_unwritable(self) -> bool:
         """Return whether git cannot write any object either, so that nothing can refer to ours.

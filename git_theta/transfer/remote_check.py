@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from git_theta.git.lfs import Lfs
 from git_theta.git.pointer_refs import is_pointer_ref
-from git_theta.git.remotes import find_remote, refs_of
+from git_theta.git.remotes import Remote, find_remote, refs_of
 from git_theta.transfer.needs import history_entries, place_of, read_manifests
 from git_theta.workspace import Workspace
 
@@ -40,30 +40,48 @@ class RemoteReport:
         return not self.missing
 
 
-def check_remote(workspace: Workspace, name: str, warn: Callable[[str], None]) -> RemoteReport:
-    """Ask a remote for every object that its branches and tags need; nothing is moved."""
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a remote's branches and tags need: each object's bytes, and the places that name it.
+
+    ``unseen`` are refs of it that are not here.
+    """
+
+    sizes: dict[str, int]
+    uses: dict[str, list[str]]
+    unseen: tuple[str, ...]
+
+
+def needs_of(workspace: Workspace, remote: Remote, warn: Callable[[str], None]) -> Needs:
+    """Ask a remote for its branches and tags, and return what those need."""
     repo = workspace.repo
-    remote = find_remote(repo, name)
-    refs = refs_of(repo, remote, "refs/heads/*", "refs/tags/*")
+    listed = refs_of(repo, remote, "refs/heads/*", "refs/tags/*")
     refs = {
-        ref: id_ for ref, id_ in refs.items() if not ref.endswith("^{}") and not is_pointer_ref(ref)
+        ref: id_
+        for ref, id_ in listed.items()
+        if not ref.endswith("^{}") and not is_pointer_ref(ref)
     }
     here = repo.peel(refs.values())
-    sizes: dict[str, int] = {}
-    uses: dict[str, list[str]] = {}
+    needs = Needs({}, {}, tuple(sorted(ref for ref, id_ in refs.items() if id_ not in here)))
     entries = repo.local_entries(history_entries(repo, here))
     for entry, manifest in read_manifests(repo, entries, warn):
         place = place_of(entry)
         for oid, size in manifest.objects().items():
-            sizes[oid] = size
-            uses.setdefault(oid, []).append(place)
-    missing = sorted(Lfs(repo).lacking(remote, sizes))
+            needs.sizes[oid] = size
+            needs.uses.setdefault(oid, []).append(place)
+    return needs
+
+
+def check_remote(workspace: Workspace, name: str, warn: Callable[[str], None]) -> RemoteReport:
+    """Ask a remote for every object that its branches and tags need; nothing is moved."""
+    remote = find_remote(workspace.repo, name)
+    needs = needs_of(workspace, remote, warn)
     return RemoteReport(
         remote=remote.title,
-        objects=len(sizes),
-        unseen=tuple(sorted(ref for ref, id_ in refs.items() if id_ not in here)),
+        objects=len(needs.sizes),
+        unseen=needs.unseen,
         missing=tuple(
-            MissingThere(oid, sizes[oid], workspace.store.has(oid), tuple(uses[oid]))
-            for oid in missing
+            MissingThere(oid, needs.sizes[oid], workspace.store.has(oid), tuple(needs.uses[oid]))
+            for oid in sorted(Lfs(workspace.repo).lacking(remote, needs.sizes))
         ),
     )

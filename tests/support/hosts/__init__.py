@@ -140,7 +140,7 @@ class Host(Server):
         if chosen["objects"]:
             answer = b"".join(super()._app({**environ, **changed}, lambda *args: said.append(args)))
         status, headers = said[-1][:2]
-        if status.startswith("200"):
+        if answer.startswith(b"{") and status.startswith("200"):
             error = {"code": 422, "message": f"Size must be less than or equal to {limit}"}
             parsed = json.loads(answer)
             parsed["objects"] += [{**o, "error": error} for o in large]

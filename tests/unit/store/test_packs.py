@@ -67,6 +67,31 @@ def test_packs_are_closed_when_they_have_grown(store: ObjectStore) -> None:
     assert last.result(0).is_whole
 
 
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_packs_of_more_than_fits_in_memory_are_the_same_objects(
+    blocks: int, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [[bytes([n]) * 40, bytes([n + 1]) * 20] for n in range(50)]
+    in_memory = pack(ObjectStore(tmp_path / "other"), frames, 1000, 1000)
+    monkeypatch.setattr("git_theta.store.packs.IN_MEMORY", 150)
+    monkeypatch.setattr("git_theta.store.packs._BLOCK", 64 * blocks)
+    refs = pack(store, frames, 1000, 1000)
+    assert refs == in_memory
+    assert len({ref.oid for ref in refs}) == 3
+    for frame, ref in zip(frames, refs, strict=True):
+        assert store.read(ref) == b"".join(frame)
+    assert not list((store.root / "tmp").iterdir())
+
+
+def test_a_full_disk_is_told_of_a_pack_in_a_file(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("git_theta.store.packs.IN_MEMORY", 1 << 16)
+    with largest_file(1 << 18), pytest.raises(StoreError, match="larger than is allowed"):
+        pack(store, [[bytes([number]) * 100_000] for number in range(8)], 1 << 20, 1 << 20)
+    assert not list(store.oids())
+
+
 def test_a_big_frame_does_not_wait(store: ObjectStore) -> None:
     packs = PackWriter(store, pack_limit=10, pack_size=100)
     small = packs.add([b"123"])
