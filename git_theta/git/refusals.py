@@ -26,12 +26,13 @@ class Refusal:
     hint: str
 
 
-# The first that is found counts. git-lfs 3.3.0 answers an upload's 429 that has no Retry-After
-# with a panic in basic_upload.go:129.
+# The first that is found counts. git-lfs 3.3.0 meets a 429 for an object that has no Retry-After
+# with a panic (tq/basic_upload.go:129), and calls one that has it "LFS: Error" when it gives up.
 _REFUSALS = (
     Refusal(
         re.compile(
-            r"[Rr]ate limit|\b429\b|Too Many Requests|index out of range .*DoTransfer", re.DOTALL
+            r"[Rr]ate limit|\b429\b|Too Many Requests|LFS: Error$|index out of range .*DoTransfer",
+            re.DOTALL | re.MULTILINE,
         ),
         "the host asks to wait: too many requests (HTTP 429)",
         "wait some minutes and repeat the command, which sends only what is not there yet; fewer "

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from git_theta.git import pointer_refs
+from git_theta.errors import TransferError
+from git_theta.git import Repository, pointer_refs
+from git_theta.git.lfs import Lfs
+from git_theta.git.remotes import find_remote
+from tests.git.test_lfs import Receiver, check_received, make_objects, sizes
 from tests.git.test_push_protection import BASE, FIRST, PATH, needed, shared
 from tests.support import checkpoints, hosts
-from tests.support.hosts import Host, Rules
+from tests.support.hosts import Host, Rules, agent
 from tests.support.repo import Repo
 
 __all__ = ["shared"]
@@ -22,6 +27,19 @@ def changed(*names: str) -> bytes:
     """The first version with some of its tensors changed."""
     other = checkpoints.finetuned(BASE, seed=3)
     return checkpoints.safetensors({**BASE, **{name: other[name] for name in names}})
+
+
+def test_the_page_says_what_these_hosts_enforce():
+    page = (Path(__file__).parents[2] / "docs/hosts.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("<!-- rules -->\n")
+    written = rest.partition("\n\n")[0]
+    assert [_cells(row) for row in written.splitlines()] == [
+        _cells(row) for row in hosts.table().splitlines()
+    ]
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 @pytest.mark.parametrize("rules", hosts.HOSTS, ids=lambda rules: rules.name)
@@ -95,3 +113,61 @@ def test_a_host_refuses_what_it_says_it_refuses(repo, tmp_path):
             assert (done.returncode != 0) is bool(reason), (ref, files, done.stderr)
             assert (reason or b"") in done.stderr
             repo.git("branch", "-q", "-M", "old")
+
+
+@pytest.fixture
+def here(repo: Repo):
+    with Repository.discover(repo.path) as found:
+        yield found
+
+
+def test_a_host_that_asks_to_wait_is_waited_for(here, repo, tmp_path):
+    repo.git("config", "lfs.transfer.maxretries", "8")
+    objects = make_objects(tmp_path / "objects", 3, 100)
+    with Host(tmp_path / "host", replace(hosts.HUGGING_FACE, rate=(3, 1))) as host:
+        remote, receiver = find_remote(here, host.repository()), Receiver()
+        assert Lfs(here).upload(remote, objects) == objects.keys()
+        Lfs(here).download(sizes(objects), remote, receiver)
+        check_received(receiver, objects)
+        assert host.turned_away
+
+
+@pytest.mark.parametrize("part", ["/objects/batch", "/objects/storage"])
+def test_a_host_that_does_not_let_go_on_is_said_to(part, here, tmp_path):
+    objects = make_objects(tmp_path / "objects", 2, 100)
+    with Host(tmp_path / "host", hosts.GITHUB) as host:
+        remote = find_remote(here, host.repository())
+        host.refuse[part] = "429 Too Many Requests"
+        with pytest.raises(TransferError, match="the host asks to wait") as caught:
+            Lfs(here).upload(remote, objects)
+        assert "theta.objectSize" in caught.value.hint
+        host.refuse = {}
+        host.rules = replace(host.rules, rate=(1, 60))
+        with pytest.raises(TransferError, match="the host asks to wait"):
+            Lfs(here).upload(remote, objects)
+
+
+def test_a_host_that_takes_smaller_objects_says_so(here, tmp_path):
+    objects = make_objects(tmp_path / "objects", 1, 100)
+    with Host(tmp_path / "host", replace(hosts.GITHUB, largest_object=99)) as host:
+        with pytest.raises(TransferError, match="no objects of this size"):
+            Lfs(here).upload(find_remote(here, host.repository()), objects)
+        assert host.objects() == {}
+
+
+def test_a_transfer_agent_that_the_host_asks_for_moves_the_objects(here, repo, tmp_path):
+    """As `git-xet` is called: by git-lfs, which offers it, because the server names it."""
+    log = tmp_path / "log"
+    repo.git("config", "lfs.customtransfer.xet.path", sys.executable)
+    repo.git("config", "lfs.customtransfer.xet.args", f"{agent.__file__} {log}")
+    repo.git("config", "lfs.customtransfer.xet.concurrent", "false")
+    objects = make_objects(tmp_path / "objects", 2, 100)
+    with Host(tmp_path / "host", replace(hosts.HUGGING_FACE, rate=None)) as host:
+        host.agent = "xet"
+        remote, receiver = find_remote(here, host.repository()), Receiver()
+        assert Lfs(here).upload(remote, objects) == objects.keys()
+        assert Lfs(here).lacking(remote, sizes(objects)) == set()
+        Lfs(here).download(sizes(objects), remote, receiver)
+    check_received(receiver, objects)
+    moved = {f"{what} {oid}" for what in ("upload", "download") for oid in objects}
+    assert set(log.read_text().splitlines()) == moved

@@ -67,6 +67,7 @@ def delete_object(repo: Repo, oid: str) -> None:
     [
         (["HEAD@{1 second ago}:refs/heads/y"], "y"),
         (["HEAD:refs/heads/y"], "y"),
+        (["HEAD^{/fine-tune}:refs/heads/y"], "y"),
         (["--atomic", "main", "v1", "v2"], "v1"),
         (["--tags"], "v2"),
         (["--all"], "main"),
@@ -83,6 +84,36 @@ def test_every_spelling_uploads_first(args, ref, shared, remote):
         shared.git("push", "-q", "--no-verify", "origin", "main~2:refs/heads/gone")
     shared.git("push", "-q", "origin", *args)
     assert is_whole(remote, ref)
+
+
+def test_no_spelling_moves_anything_where_an_object_is_lost(shared, remote):
+    shared.git("tag", "v1")
+    shared.git("tag", "-a", "-m", "annotated", "v2")
+    shared.git("push", "-q", "--no-verify", "origin", "main~2:refs/heads/old")
+    lost = min(needed(shared) - needed(shared, "main~1"))
+    delete_object(shared, lost)
+    for args in (
+        ("HEAD@{1 second ago}:refs/heads/y",),
+        ("--atomic", "main~1:refs/heads/y", "v1"),
+        ("--tags",),
+        ("--all",),
+        ("--mirror",),
+        ("--force", "main:old"),
+        (":old", "main"),
+    ):
+        done = shared.process("push", "origin", *args)
+        assert done.returncode, args
+        assert lost[:12].encode() in done.stderr, args
+        assert remote.git("for-each-ref", "--format=%(refname)") == "refs/heads/old", args
+
+
+def test_each_of_several_remotes_gets_what_it_lacks(shared, remote, make_repo):
+    second = make_repo("second.git", "--bare")
+    shared.git("remote", "add", "second", str(second.path))
+    shared.git("push", "-q", "origin", "main")
+    for place, name in ((remote, "origin"), (second, "second")):
+        shared.git("push", "-q", name, "main", "main~1:refs/heads/y")
+        assert is_whole(place)
 
 
 @pytest.mark.parametrize("prefix", ["refs/theta/objects/", "refs/heads/git-theta/objects/"])

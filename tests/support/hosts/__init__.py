@@ -64,6 +64,44 @@ HUGGING_FACE = Rules(
 HOSTS = (GITHUB, GITLAB, GITEA, HUGGING_FACE)
 
 
+def table(rules: Iterable[Rules] = HOSTS) -> str:
+    """The rules as a table of ``docs/hosts.md``."""
+    columns = [_column(host) for host in rules]
+    names = [cell for cell, _ in columns[0]]
+    rows = [[name, *(column[number][1] for column in columns)] for number, name in enumerate(names)]
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "\n".join("|" + "|".join(f" {cell} " for cell in row) + "|" for row in rows)
+
+
+def _column(rules: Rules) -> list[tuple[str, str]]:
+    collected = {
+        None: "no",
+        "unnamed": "that no pointer names",
+        "uncanonical": "whose canonical pointer is not there",
+    }
+    rate = f"{rules.rate[0]:,} in {rules.rate[1]} s" if rules.rate else "-"
+    return [
+        ("", rules.name),
+        ("refs that it takes", "any" if _ANY in rules.refs else "branches, tags, `refs/pr/N`"),
+        ("a pointer needs its object", "yes"),
+        ("largest LFS object", _size(rules.largest_object)),
+        ("largest file in Git", _size(rules.largest_blob)),
+        ("binary files in Git", "yes" if rules.binary else "no"),
+        ("files of a commit", f"{rules.files:,}" if rules.files else "-"),
+        ("files of a folder", f"{rules.entries:,}" if rules.entries else "-"),
+        ("requests", rate),
+        ("deletes LFS objects", collected[rules.collects]),
+    ]
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
+    units = ((_GIB, "GiB"), (_MIB, "MiB"), (10**9, "GB"))
+    unit, name = next((unit, name) for unit, name in units if size % unit == 0)
+    return f"{size // unit} {name}"
+
+
 class Host(Server):
     """A server with one host's rules. ``turned_away`` counts the requests it answered with 429.
 

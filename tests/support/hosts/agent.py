@@ -25,6 +25,8 @@ def main(log: Path) -> None:
         else:
             with log.open("a") as file:
                 file.write(f"{asked['event']} {asked['oid']}\n")
+            progress = {"event": "progress", "oid": asked["oid"], "bytesSoFar": asked["size"]}
+            print(json.dumps({**progress, "bytesSinceLast": asked["size"]}), flush=True)
             answer = {"event": "complete", "oid": asked["oid"], **_move(asked)}
         print(json.dumps(answer), flush=True)
 

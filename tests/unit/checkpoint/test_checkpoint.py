@@ -169,6 +169,18 @@ def test_lost_objects_are_stored_again(storage):
     assert _smudge(storage, described) == data
 
 
+@pytest.mark.parametrize("object_size", [0, 30_000])
+def test_large_frames_share_objects_where_they_are_to(tmp_path, object_size):
+    content = np.random.default_rng(0).bytes(100_000)
+    with Index(tmp_path) as index:
+        settings = Settings(chunk_size=5_000, pack_limit=1, object_size=object_size)
+        storage = StorageContext(ObjectStore(tmp_path), index, settings)
+        described = _clean(storage, content)
+        assert _smudge(storage, described) == content
+    objects = described.objects()
+    assert len(objects) == (4 if object_size else 20)
+
+
 @pytest.mark.parametrize("pack_limit", [1, 1 << 20], ids=["objects", "packs"])
 @pytest.mark.parametrize("loss", ["flipped", "cut off", "gone", "trashed"])
 @pytest.mark.parametrize("change", [0, 1e-4], ids=["full", "delta"])
