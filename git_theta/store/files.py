@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import IO
 
 from git_theta.core.files import FileSource, atomic_file, remove_stale, store_error, sync_path
@@ -25,6 +25,8 @@ _STALE_SECONDS = 24 * 3600
 # Calls of fsync at once: the file system makes one write to its journal of many. 16 folders took
 # 56 ms one after another, 2 ms so.
 _SYNCING = 16
+# Files that wait for their sync are open; a process may often have 1,024 open files.
+_WAITING = 4 * _SYNCING
 
 
 class ObjectFiles:
@@ -47,6 +49,7 @@ class ObjectFiles:
         self._unsynced: set[Path] = set()
         self._behind: list[Future[None]] = []
         self._syncing: ThreadPoolExecutor | None = None
+        self._room = Semaphore(_WAITING)
         # Folders whose names are durable.
         self._durable: set[str] = set()
         self._started = False
@@ -154,10 +157,18 @@ class ObjectFiles:
         self, target: Path, pieces: Iterable[Buffer], done: Callable[[], None]
     ) -> None:
         """Write an object that gets its name later, by ``sync`` at the latest; then ``done()``."""
-        written = self._start(target, pieces)
+        self._room.acquire()
+        try:
+            written = self._start(target, pieces)
+        except BaseException:
+            self._room.release()
+            raise
 
         def finish() -> None:
-            written.close()
+            try:
+                written.close()
+            finally:
+                self._room.release()
             with self._lock:  # a sync meanwhile may have been too early for this name
                 self._unsynced.add(target.parent)
             done()

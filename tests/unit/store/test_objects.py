@@ -141,6 +141,28 @@ class TestWrite:
         assert store.has(ref.oid)
         assert len(synced) == 3  # the file, its folder, the folder of folders
 
+    def test_those_that_wait_for_the_disk_are_limited(
+        self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        may_end, most = threading.Event(), 0
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda file: (may_end.wait(9), real(file)))
+
+        def write_all() -> None:
+            for number in range(200):
+                store.write_behind([number.to_bytes(8, "big")])
+
+        writing = threading.Thread(target=write_all)
+        writing.start()
+        for _ in range(20):
+            most = max(most, len(list((store.root / "tmp").glob("*"))))
+            time.sleep(0.01)
+        may_end.set()
+        writing.join()
+        store.sync()
+        assert 0 < most <= 64
+        assert len(list(store.oids())) == 200
+
     def test_sync_tells_of_one_that_could_not_be_written_behind(
         self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -525,7 +547,6 @@ class TestInventory:
 _WRITE_FULL_DISK = """
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -542,7 +563,6 @@ print(list(store.oids()) == [kept.oid], list((store.root / "tmp").iterdir()))
 _WRITE_READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
-from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -562,7 +582,6 @@ for work in (lambda: store.write([b"new"]), lambda: store.trash.discard(kept.oid
 _FRESHEN_READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
-from unittest.mock import Mock
 from git_theta.errors import StoreError
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
@@ -577,7 +596,6 @@ print("fine")
 _WRITE_BIG_ONES = """
 import os, sys
 from pathlib import Path
-from unittest.mock import Mock
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
@@ -588,7 +606,6 @@ while True:
 _WRITE_THE_SAME = """
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 from git_theta.store import ObjectStore
 from git_theta.store import files as object_files
 store = ObjectStore(Path(sys.argv[1]))
