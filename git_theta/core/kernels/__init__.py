@@ -42,6 +42,7 @@ __all__ = [
     "Literals",
     "Model",
     "Tables",
+    "agreeing_mean",
     "compare",
     "count_changed",
     "decode",
@@ -53,6 +54,7 @@ __all__ = [
     "restore",
     "split",
     "tables",
+    "tally",
 ]
 
 _chosen = os.environ.get("GIT_THETA_KERNELS", "")
@@ -134,3 +136,25 @@ def compare(old: Words, model: Model, slots: Words, coded: Coded, expected: Word
     out = np.empty_like(old)
     flaw = reference.decode(old, model, slots, coded, out)
     return flaw or (None if np.array_equal(out, expected) else Flaw.DIFFERENT)
+
+
+def tally(words: Words, room: int) -> tuple[Words, Words | None]:
+    """Count the high halves of 32-bit words: int64 (65536). Also return those with a low half.
+
+    In their order; ``None`` where there are more than ``room``.
+    """
+    return (_native or reference).tally(words, room)
+
+
+def agreeing_mean(
+    deltas: Sequence[Words],
+    limits: Sequence[tuple[float, int]],
+    weights: Sequence[float],
+    normalize: bool = True,
+) -> Words:
+    """Return the mean of those float32 numbers, by element, that have the sign of their sum.
+
+    Weighted in both; ``limits`` are a magnitude for each array and the index up to which elements
+    that equal it count, as larger ones do.
+    """
+    return (_native or reference).agreeing_mean(deltas, limits, weights, normalize)

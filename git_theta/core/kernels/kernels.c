@@ -781,7 +781,149 @@ CODER(uint16_t, 16, 2)
 CODER(uint32_t, 32, 4)
 CODER(uint64_t, 64, 8)
 
+/* ---- Merging ---- */
+
+/* Counts the high halves, and writes the words whose low half is not 0; returns their number, or
+ * more than `room` where they may not fit. Neighbours often fall into one bin: in two tables, a
+ * count does not wait for the one before. */
+EXPORT size_t theta_tally(const u32 *words, size_t count, size_t room, uint32_t tables[2][1 << 16],
+                          u32 *exact)
+{
+    size_t found = 0;
+    memset(tables, 0, 2 * sizeof *tables);
+    for (size_t start = 0; start < count; start += BLOCK) {
+        size_t stop = count - start < BLOCK ? count : start + BLOCK;
+        for (size_t i = start; i < stop; i++)
+            tables[i & 1][words[i] >> 16]++;
+        if (found > room)
+            continue;
+        if (room - found >= stop - start)
+            for (size_t i = start; i < stop; i++) {
+                exact[found] = words[i];
+                found += (words[i] & 0xffff) != 0;
+            }
+        else
+            for (size_t i = start; i < stop && found <= room; i++)
+                if (words[i] & 0xffff) {
+                    if (found < room)
+                        exact[found] = words[i];
+                    found++;
+                }
+    }
+    return found;
+}
+
+enum { MOST = 16, RUN = 1024 };
+
+typedef float f32 __attribute__((aligned(4), may_alias));
+
+/* Numbers of which a comparison holds, as a mask of bits: what a branch would choose. */
+static INLINE float masked(float value, int holds)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= -(uint32_t)holds;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+VECTORISED static void trim(const f32 *restrict delta, size_t length, size_t ties, float magnitude,
+                            float *restrict out)
+{
+    for (size_t j = 0; j < ties; j++)
+        out[j] = delta[j] * masked(1.0f, !(__builtin_fabsf(delta[j]) < magnitude));
+    for (size_t j = ties; j < length; j++)
+        out[j] = delta[j] * masked(1.0f, __builtin_fabsf(delta[j]) > magnitude);
+}
+
+VECTORISED static void add_scaled(float *restrict sums, const float *restrict terms, float factor,
+                                  size_t length)
+{
+    for (size_t j = 0; j < length; j++)
+        sums[j] += terms[j] * factor;
+}
+
+VECTORISED static void scale(float *restrict out, const float *restrict terms, float factor,
+                             size_t length)
+{
+    for (size_t j = 0; j < length; j++)
+        out[j] = terms[j] * factor;
+}
+
+/* -1 or 1 for each sum; a NaN counts as positive, as it is not below zero. */
+VECTORISED static void elect(const float *restrict sums, float *restrict signs, size_t length)
+{
+    for (size_t j = 0; j < length; j++)
+        signs[j] = 1.0f - masked(2.0f, sums[j] < 0);
+}
+
+/* What has the elected sign, made positive; the rest, but for NaN, becomes 0. */
+VECTORISED static void side_with(float *restrict terms, float *restrict votes,
+                                 const float *restrict signs, size_t length)
+{
+    for (size_t j = 0; j < length; j++) {
+        float value = terms[j] * signs[j];
+        terms[j] = masked(value, !(value < 0));
+        votes[j] = masked(1.0f, value > 0);
+    }
+}
+
+VECTORISED static void divide(float *restrict sums, const float *restrict shares, size_t length)
+{
+    for (size_t j = 0; j < length; j++)
+        sums[j] /= shares[j] + (1.0f - masked(1.0f, shares[j] > 0));
+}
+
+VECTORISED static void apply_signs(f32 *restrict out, const float *restrict sums,
+                                   const float *restrict signs, size_t length)
+{
+    for (size_t j = 0; j < length; j++)
+        out[j] = sums[j] * signs[j];
+}
+
+static void agree(float trimmed[MOST][RUN], size_t number, size_t length, const float *weights,
+                  int normalize, f32 *out)
+{
+    float sums[RUN], shares[RUN], signs[RUN], votes[RUN];
+    scale(sums, trimmed[0], weights[0], length);
+    for (size_t i = 1; i < number; i++)
+        add_scaled(sums, trimmed[i], weights[i], length);
+    elect(sums, signs, length);
+    for (size_t i = 0; i < number; i++) {
+        side_with(trimmed[i], votes, signs, length);
+        if (i) {
+            add_scaled(sums, trimmed[i], weights[i], length);
+            add_scaled(shares, votes, weights[i], length);
+        } else {
+            scale(sums, trimmed[i], weights[i], length);
+            scale(shares, votes, weights[i], length);
+        }
+    }
+    if (normalize)
+        divide(sums, shares, length);
+    apply_signs(out, sums, signs, length);
+}
+
+EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t count,
+                               const float *magnitudes, const int64_t *lasts, const float *weights,
+                               int normalize, f32 *out)
+{
+    float trimmed[MOST][RUN];
+    if (number < 1 || number > MOST)
+        return 0;
+    for (size_t start = 0; start < count; start += RUN) {
+        size_t length = count - start < RUN ? count - start : RUN;
+        for (size_t i = 0; i < number; i++) {
+            int64_t left = lasts[i] - (int64_t)start + 1;
+            size_t ties = left < 0 ? 0 : (uint64_t)left > length ? length : (size_t)left;
+            trim(deltas[i] + start, length, ties, magnitudes[i], trimmed[i]);
+        }
+        agree(trimmed, number, length, weights, normalize, out + start);
+    }
+    return 1;
+}
+
 EXPORT int theta_abi(void)
 {
-    return 2;
+    return 3;
 }

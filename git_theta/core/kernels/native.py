@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from git_theta.core.buffers import new_array
+from git_theta.core.kernels import reference
 from git_theta.core.kernels.arrays import (
     LITERALS,
     TOKENS,
@@ -31,8 +32,10 @@ from git_theta.core.kernels.arrays import (
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 # As in kernels.c, raised with each change there: an older library is not used.
-_ABI = 2
+_ABI = 3
 _P, _N = c_void_p, c_size_t
+MOST_DELTAS = 16
+"""As in kernels.c."""
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "split": (None, [_P, _N, c_uint, _P]),
@@ -57,6 +60,9 @@ class Native:
             if (name, size) not in (("split", 1), ("join", 1))
         }
         self._tables = _declared(library, "theta_tables", None, [_P, _N, _P, _P])
+        self._tally = _declared(library, "theta_tally", _N, [_P, _N, _N, _P, _P])
+        arguments = [_P, _N, _N, _P, _P, _P, c_int, _P]
+        self._agreeing_mean = _declared(library, "theta_agreeing_mean", c_int, arguments)
 
     def split(self, words: Words, exponent: int, planes: Bytes) -> None:
         """As the reference."""
@@ -133,6 +139,32 @@ class Native:
     ) -> Flaw | None:
         """As ``decode``, but compare with ``expected`` block by block instead of writing."""
         return self._decode(old, model, slots, coded, None, _address(expected))
+
+    def tally(self, words: Words, room: int) -> tuple[Words, Words | None]:
+        """As the reference."""
+        tables, exact = np.empty((2, 1 << 16), np.uint32), np.empty(room, np.uint32)
+        found = self._tally(_address(words), words.size, room, _address(tables), _address(exact))
+        return tables.sum(0, dtype=np.int64), None if found > room else exact[:found].copy()
+
+    def agreeing_mean(
+        self,
+        deltas: Sequence[Words],
+        limits: Sequence[tuple[float, int]],
+        weights: Sequence[float],
+        normalize: bool,
+    ) -> Words:
+        """As the reference."""
+        number, out = len(deltas), np.empty(deltas[0].size, np.float32)
+        if number > MOST_DELTAS:
+            return reference.agreeing_mean(deltas, limits, weights, normalize)
+        magnitudes = np.array([magnitude for magnitude, _ in limits], np.float32)
+        lasts = np.array([last for _, last in limits], np.int64)
+        factors = np.array(weights, np.float32)
+        self._agreeing_mean(
+            *((c_void_p * number)(*map(_address, deltas)), number, out.size),
+            *(_address(magnitudes), _address(lasts), _address(factors), normalize, _address(out)),
+        )
+        return out
 
     def _decode(
         self,

@@ -2,23 +2,35 @@
 
 A non-negative float's bits, read as an integer, have its order. A histogram of their high 16 bits
 over all numbers tells in which bin the k-th largest lies; one of the next 16 bits, over that bin,
-goes on: two for float32, four for float64 (a few numbers go by 8 bits at a time). Where more
-numbers equal the k-th than are wanted (bf16 deltas have only hundreds of distinct magnitudes) the
-first in the order of (parameter name, flat index) are taken; a last pass finds where they end.
+goes on: two for float32, four for float64 (a few numbers go by 8 bits at a time). Differences of
+bf16 numbers mostly end in 16 zero bits: the others are kept, and the model is read once, not twice.
+
+Where more numbers equal the k-th than are wanted (bf16 deltas have only hundreds of distinct
+magnitudes) the first in the order of (parameter name, flat index) are taken. How many each
+parameter has is counted too, so that only the one in which they end is read again.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, Vectors, each_slice
-from git_theta.merge.kernels.reductions import above, below
+from git_theta.merge.kernels.reductions import (
+    above,
+    agreeing_mean,
+    are_compiled,
+    below,
+    limited_mean,
+)
 from git_theta.merge.kernels.slices import Slice
+from git_theta.merge.kernels.tallies import Counts, Found, Tallies, count_digits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +72,25 @@ class MagnitudeThreshold:
 
 Ranks = Callable[[int, int], Sequence[int]]
 
+
+def trimmed_mean(
+    deltas: Sequence[Tensor],
+    thresholds: Sequence[MagnitudeThreshold],
+    start: int,
+    weights: Sequence[float],
+    normalize: bool,
+) -> Tensor:
+    """Return ``agreeing_mean`` of task vectors trimmed to the elements that thresholds keep.
+
+    ``start`` is the flat index of the first.
+    """
+    if are_compiled(deltas) and all(_is_float32(each.magnitude) for each in thresholds):
+        limits = [(each.magnitude, max(-1, each.last - start)) for each in thresholds]
+        return limited_mean(deltas, limits, weights, normalize)
+    trimmed = [each.trim(delta, start) for each, delta in zip(thresholds, deltas, strict=True)]
+    return agreeing_mean(trimmed, weights, normalize)
+
+
 ALL = MagnitudeThreshold(-1.0, -1)
 NONE = MagnitudeThreshold(math.inf, -1)
 
@@ -78,9 +109,9 @@ def select(
     for each vector, a threshold per rank.
     """
     wide = model.wide if wide is None else wide
-    searches = _search(model, magnitudes, ranks, wide)
-    surplus = [search for row in searches for search in row if search.surplus]
-    _find_ends(model, magnitudes, surplus, wide)
+    searches, ends = _search(model, magnitudes, ranks, wide)
+    for search in (search for row in searches for search in row if search.surplus):
+        _find_end(model, magnitudes, search, ends[search.vector, search.prefix], wide)
     return {
         name: [tuple(s.threshold(name, wide) for s in row) for row in searches]
         for name in model.names
@@ -120,18 +151,6 @@ class _Search:
         self.rank -= int(reached[place]) - self.ties
         self.prefix = self.prefix << digit | (len(histogram) - 1 - place)
 
-    def find_end(self, piece: Slice, equal: Tensor, left: int) -> int:
-        """Return how many of the ``left`` ties still to keep are in this slice; record the last.
-
-        ``equal`` marks the slice's numbers that tie.
-        """
-        count = int(equal.sum())
-        if count < left:
-            self.ends[piece.name] = _END
-            return count
-        self.ends[piece.name] = piece.start + int(equal.nonzero()[left - 1])
-        return left
-
     def threshold(self, name: str, wide: bool) -> MagnitudeThreshold:
         """Return the threshold for the parameter called ``name``."""
         if self.fixed:
@@ -140,79 +159,135 @@ class _Search:
         return MagnitudeThreshold(_number(self.prefix, wide), last)
 
 
-def _search(model: Model, magnitudes: Vectors, ranks: Ranks, wide: bool) -> list[list[_Search]]:
+Place = tuple[int, int]
+"""A vector, and the bits of its numbers above those that are counted."""
+
+
+def _search(
+    model: Model, magnitudes: Vectors, ranks: Ranks, wide: bool
+) -> tuple[list[list[_Search]], Mapping[Place, Mapping[str, int]]]:
+    """Return the searches of each vector, and how many numbers tie at them in each parameter."""
     digit = 8 if model.count <= _FEW else 16
     first, *rest = range((64 if wide else 32) - digit, -1, -digit)
+    tallies = Tallies() if (wide, digit) == (False, 16) else None
     searches: list[list[_Search]] = []
-    for vector, histogram in enumerate(_histograms(model, magnitudes, wide, first, digit).values()):
+    for vector, histogram in _first(model, magnitudes, wide, first, digit, tallies):
         count = int(histogram.sum())
         searches.append([_Search(vector, rank, count) for rank in ranks(vector, count)])
         for search in (search for search in searches[-1] if not search.fixed):
             search.descend(histogram, digit)
     going = [search for row in searches for search in row if not search.fixed]
+    ends: dict[Place, dict[str, int]] = {}
     for shift in rest if going else ():
         wanted = {(search.vector, search.prefix) for search in going}
-        histograms = _histograms(model, magnitudes, wide, shift, digit, wanted)
+        counts = _next(model, magnitudes, wide, (shift, digit), wanted, tallies)
         for search in going:
-            search.descend(histograms[search.vector, search.prefix], digit)
-    return searches
+            place = search.vector, search.prefix
+            histogram = _dense(counts[place].values(), digit)
+            histogram[0] += 0 if search.prefix else model.unchanged
+            search.descend(histogram, digit)
+            last = search.prefix & ((1 << digit) - 1)
+            found = {name: each.get(last) for name, each in counts[place].items()}
+            ends[search.vector, search.prefix] = found
+    return searches, ends
 
 
-def _histograms(
+def _first(
     model: Model,
     magnitudes: Vectors,
     wide: bool,
     shift: int,
     digit: int,
-    wanted: set[tuple[int, int]] | None = None,
-) -> dict[tuple[int, int], Tensor]:
-    """Count the values of ``digit`` bits from ``shift`` up, by vector and by the bits above them.
+    tallies: Tallies | None,
+) -> list[tuple[int, Tensor]]:
+    """Return the histogram of the highest bits of each vector; ``tallies`` keep more."""
 
-    ``wanted`` are the pairs of vector and bits above to count; without it, all count under 0.
+    def work(piece: Slice) -> tuple[str, list[Found]]:
+        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+        if tallies is not None:
+            return piece.name, [tallies.count(at, bits) for at, bits in enumerate(every)]
+        return piece.name, [(count_digits(bits >> shift, 0, digit).cpu(), None) for bits in every]
+
+    totals: dict[int, Tensor] = {}
+    for name, found in each_slice(model, work):
+        for vector, (histogram, exact) in enumerate(found):
+            totals[vector] = totals[vector] + histogram if vector in totals else histogram
+            if tallies is not None:
+                tallies.add(name, vector, histogram, exact)
+    for histogram in totals.values():
+        histogram[0] += model.unchanged
+    return sorted(totals.items())
+
+
+def _next(
+    model: Model,
+    magnitudes: Vectors,
+    wide: bool,
+    bits: tuple[int, int],
+    wanted: set[Place],
+    tallies: Tallies | None,
+) -> dict[Place, dict[str, Counts]]:
+    """Count digits below the prefixes that are ``wanted``, by parameter.
+
+    ``bits`` are the position of the digit and its length. What the ``tallies`` know is not read.
     """
+    shift, digit = bits
+    known = {}
+    if tallies is not None:
+        known = {place: tallies.below(*place) for place in wanted if tallies.knows(place[0])}
+    missing = [place for place in wanted if place not in known]
 
-    def work(piece: Slice) -> dict[tuple[int, int], Tensor]:
-        found = {}
-        for vector, numbers in enumerate(magnitudes(piece)):
-            bits = _bits(numbers, wide) >> shift
-            for prefix in [0] if wanted is None else [p for v, p in wanted if v == vector]:
-                found[vector, prefix] = _count(bits, prefix, digit).cpu()
-        return found
+    def work(piece: Slice) -> tuple[str, dict[Place, Counts]]:
+        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+        return piece.name, {
+            (vector, prefix): Counts.of(count_digits(every[vector] >> shift, prefix, digit).cpu())
+            for vector, prefix in missing
+        }
 
-    counts: dict[tuple[int, int], Tensor] = {}
-    for found in each_slice(model, work):
-        for place, count in found.items():
-            counts[place] = counts[place] + count if place in counts else count
-    for (_, prefix), count in counts.items():
-        if not prefix:
-            count[0] += model.unchanged
-    return counts
-
-
-def _count(bits: Tensor, prefix: int, digit: int) -> Tensor:
-    """Count the values of ``digit`` bits after ``prefix``, leaving out numbers with another prefix.
-
-    They are clamped into a bin on either side, which costs a third of selecting the others.
-    """
-    bins = 1 << digit
-    places = (bits - ((prefix << digit) - 1)).clamp_(0, bins + 1)
-    return torch.bincount(places, minlength=bins + 2)[1:-1]
+    counts: dict[Place, dict[str, Counts]] = {place: {} for place in missing}
+    for name, found in each_slice(model, work) if missing else ():
+        for place, each in found.items():
+            before = counts[place].get(name)
+            counts[place][name] = before.plus(each) if before else each
+    return {**known, **counts}
 
 
-def _find_ends(model: Model, magnitudes: Vectors, searches: list[_Search], wide: bool) -> None:
-    """Give each search the flat index, by parameter, of the last number that ties and is kept."""
+def _dense(counts: Iterable[Counts], digit: int) -> Tensor:
+    total = torch.zeros(1 << digit, dtype=torch.int64)
+    for each in counts:
+        total.index_add_(0, each.keys, each.numbers)
+    return total
 
-    def work(piece: Slice) -> tuple[Slice, list[Tensor]]:
-        bits = [_bits(numbers, wide) for numbers in magnitudes(piece)]
-        return piece, [bits[search.vector] == search.prefix for search in searches]
 
-    left = [search.rank for search in searches]
-    for piece, ties in each_slice(model, work, sorted(model.names) if searches else ()):
-        for place, (search, equal) in enumerate(zip(searches, ties, strict=True)):
-            if left[place]:
-                left[place] -= search.find_end(piece, equal, left[place])
-        if not any(left):
-            return
+def _find_end(
+    model: Model, magnitudes: Vectors, search: _Search, ties: Mapping[str, int], wide: bool
+) -> None:
+    """Give the search the flat index, by parameter, of the last number that ties and is kept."""
+    left = search.rank
+    for name in sorted(name for name in model.names if ties.get(name)):
+        if ties[name] < left:
+            search.ends[name] = _END
+            left -= ties[name]
+            continue
+        search.ends[name] = _position(model, magnitudes, search, name, left, wide)
+        return
+    # Those that are left are of parameters that did not change, which no threshold is for.
+
+
+def _position(
+    model: Model, magnitudes: Vectors, search: _Search, name: str, number: int, wide: bool
+) -> int:
+    """Return the flat index of a parameter's tie of this ``number``, from 1."""
+
+    def work(piece: Slice) -> tuple[int, Tensor]:
+        equal = _bits(magnitudes(piece)[search.vector], wide) == search.prefix
+        return piece.start, equal.nonzero().reshape(-1)
+
+    for start, places in each_slice(model, work, [name]):
+        if number <= len(places):
+            return start + int(places[number - 1])
+        number -= len(places)
+    raise AssertionError("they were counted")
 
 
 def _bits(numbers: Tensor, wide: bool) -> Tensor:
@@ -226,4 +301,4 @@ def _number(bits: int, wide: bool) -> float:
 
 
 def _is_float32(number: float) -> bool:
-    return bool(torch.tensor(number, dtype=torch.float32).double() == number)
+    return float(np.float32(number)) == number

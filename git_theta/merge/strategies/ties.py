@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
-from git_theta.merge.kernels.reductions import agreeing_mean, kept
-from git_theta.merge.kernels.topk import MagnitudeThreshold, select
+from git_theta.merge.kernels.reductions import kept
+from git_theta.merge.kernels.topk import MagnitudeThreshold, select, trimmed_mean
 from git_theta.merge.rules.hyperparameters import Density, Normalize, Scale, Shares, positive_sum
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
 from git_theta.merge.strategies.evidence import DID_NOT_GAIN
@@ -54,8 +54,4 @@ def ties(
     θ0 + λ Σ wi τi / Σ wi over the contributors whose τi has that sign; without ``normalize`` it is
     not divided.
     """
-    trimmed = [
-        threshold.trim(delta, context.start)
-        for threshold, delta in zip(prepass, deltas, strict=True)
-    ]
-    return base + lambda_ * agreeing_mean(trimmed, weight, normalize)
+    return base + lambda_ * trimmed_mean(deltas, prepass, context.start, weight, normalize)

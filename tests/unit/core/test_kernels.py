@@ -234,3 +234,34 @@ def test_what_the_package_offers() -> None:
     }
     imported = {"annotations", "Sequence", "Bytes", "Words", "Tables"}
     assert public - imported <= set(kernels.__all__)
+
+
+@pytest.mark.parametrize("by", [reference, pytest.param(COMPILED, marks=needs_compiler)])
+@pytest.mark.parametrize("count", COUNTS)
+def test_tally_counts_high_halves_and_finds_words_with_a_low_one(by, count):
+    numbers = words(4, count) & np.where(words(1, count, 1) < 40, 0xFFFFFFFF, 0xFFFF0000)
+    numbers = numbers.astype("<u4")
+    counts, exact = by.tally(numbers, count)
+    assert np.array_equal(counts, np.bincount(numbers >> 16, minlength=1 << 16))
+    wanted = numbers[(numbers & 0xFFFF) != 0]
+    assert np.array_equal(exact, wanted)
+    assert np.array_equal(by.tally(numbers, wanted.size)[1], wanted)
+    assert not wanted.size or by.tally(numbers, wanted.size - 1)[1] is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", [1, 1023, 1024, 5000])
+@pytest.mark.parametrize("number", [1, 2, 5, 17])
+def test_agreeing_means_have_the_bits_of_the_reference(count, number):
+    rng = np.random.default_rng(count)
+    deltas = [(rng.integers(-8, 9, count) / 8).astype(np.float32) for _ in range(number)]
+    for delta in deltas:
+        delta[::11], delta[3::97] = -0.0, -np.inf
+    limits = [(float(rng.integers(-1, 3)) / 2, int(rng.integers(-1, count))) for _ in deltas]
+    weights = [float(weight) for weight in rng.random(number)]
+    for normalize in (True, False):
+        with np.errstate(invalid="ignore"):
+            wanted = reference.agreeing_mean(deltas, limits, weights, normalize)
+        made = COMPILED.agreeing_mean(deltas, limits, weights, normalize)
+        equal = made.view(np.uint32) == wanted.view(np.uint32)
+        assert (equal | (np.isnan(made) & np.isnan(wanted))).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 import torch
@@ -135,3 +135,65 @@ def test_several_ranks_are_found_at_once() -> None:
 
 def test_a_model_without_elements_has_no_cuts() -> None:
     assert select(model([torch.empty(0)]), magnitudes, lambda *_: [1]) == {"p00": []}
+
+
+class Counted:
+    """A model that notes which parameters are read, in all passes."""
+
+    def __init__(self, inner: MemoryModel) -> None:
+        self.inner, self.read = inner, list[str]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
+        chosen = list(names)
+        self.read += chosen
+        return self.inner.stream(chosen)
+
+
+def bf16_changes(seed: int, sizes: Sequence[int]) -> list[torch.Tensor]:
+    """Differences of bf16 numbers: most end in 16 zero bits, those across 0 do not."""
+    generator = torch.Generator().manual_seed(seed)
+    bases = [torch.randn(size, generator=generator).bfloat16() * 0.02 for size in sizes]
+    return [
+        (base.float() + 5e-4 * torch.randn(len(base), generator=generator)).bfloat16().float()
+        - base.float()
+        for base in bases
+    ]
+
+
+@pytest.mark.parametrize("exceptions", [True, False])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.7])
+def test_bf16_changes_are_read_once_and_where_ties_end_again(
+    exceptions: bool, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "_FEW", 0)
+    monkeypatch.setattr("git_theta.merge.kernels.tallies._MOST", 1 << 22 if exceptions else -1)
+    tensors = bf16_changes(1, [700, 900, 500])
+    counted = Counted(model(tensors))
+    count = math.floor(share * 2100)
+    found = select(counted, magnitudes, lambda *_: [count])
+    masks = [
+        found[f"p{n:02}"][0][0].keeps(tensor.abs(), 0).bool() for n, tensor in enumerate(tensors)
+    ]
+    assert same(masks, expected(tensors, count))
+    passes = 1 if exceptions else 2
+    assert len(counted.read) in (3 * passes, 3 * passes + 1)
+
+
+def test_compiled_and_torch_give_the_same_trimmed_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    deltas = grid(3, (3000,), 3)
+    for delta in deltas:
+        delta[::7], delta[3::97], delta[5::89] = -0.0, math.nan, -math.inf
+    limits = [MagnitudeThreshold(0.5, 1200), MagnitudeThreshold(1.0, -1), ALL]
+    for weights in ([1.0, 0.3, 2.0], [0.0, 1.0, 0.5]):
+        for normalize in (True, False):
+            given = (deltas, limits, 100, weights, normalize)
+            made = topk.trimmed_mean(*given)
+            with monkeypatch.context() as patch:
+                patch.setattr(topk, "are_compiled", lambda _: False)
+                patch.setattr("git_theta.merge.kernels.reductions.are_compiled", lambda _: False)
+                plain = topk.trimmed_mean(*given)
+            same_bits = made.view(torch.int32) == plain.view(torch.int32)
+            assert bool((same_bits | (made.isnan() & plain.isnan())).all())

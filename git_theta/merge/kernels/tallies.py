@@ -1,0 +1,132 @@
+"""How often numbers occur in the parameters of a model, by their bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from git_theta.core import kernels
+from git_theta.merge.kernels.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HALF = 16
+_BINS = 1 << _HALF
+# Of a slice's numbers, and of a vector's: more are not kept, and its numbers are read again.
+_SHARE, _MOST = 8, 1 << 22
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of occurrences of some ``keys``, which are in ascending order: int64 tensors."""
+
+    keys: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, histogram: Tensor) -> Counts:
+        """Return what is not 0 in a histogram."""
+        keys = histogram.nonzero().reshape(-1)
+        return cls(keys, histogram[keys])
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sums of both."""
+        keys, places = torch.unique(torch.cat([self.keys, other.keys]), return_inverse=True)
+        numbers = torch.zeros(len(keys), dtype=torch.int64)
+        return Counts(keys, numbers.index_add_(0, places, torch.cat([self.numbers, other.numbers])))
+
+    def get(self, key: int) -> int:
+        """Return the number of one key."""
+        place = int(torch.searchsorted(self.keys, key))
+        is_there = place < len(self.keys) and int(self.keys[place]) == key
+        return int(self.numbers[place]) if is_there else 0
+
+    def between(self, low: int, high: int) -> Counts:
+        """Return those of keys from ``low`` to below ``high``."""
+        first, last = torch.searchsorted(self.keys, torch.tensor([low, high])).tolist()
+        return Counts(self.keys[first:last], self.numbers[first:last])
+
+
+Found = tuple["Tensor", "Tensor | None"]
+"""Histogram of high halves, and the numbers whose low half is not 0, unless these are many."""
+
+
+@dataclass
+class Tallies:
+    """Of 32-bit numbers: the counts of the high halves, and of the few whose low half is not 0.
+
+    By vector and parameter; all slices of a parameter are added before those of the next.
+    """
+
+    _known: dict[int, dict[str, tuple[Counts, Counts]]] = field(default_factory=dict)
+    _open: dict[int, tuple[str, Tensor, list[Tensor]]] = field(default_factory=dict)
+    _size: dict[int, int] = field(default_factory=dict)
+    _many: set[int] = field(default_factory=set)
+
+    def count(self, vector: int, bits: Tensor) -> Found:
+        """Count a slice's numbers, on the CPU; may run in any thread."""
+        return _tally(bits, 0 if vector in self._many else bits.numel() // _SHARE + 1)
+
+    def add(self, name: str, vector: int, histogram: Tensor, exact: Tensor | None) -> None:
+        """Add the next slice of a parameter."""
+        if exact is None or self._size.get(vector, 0) > _MOST:
+            self._many.add(vector)
+        if vector in self._many:
+            self._known.pop(vector, None)
+            self._open.pop(vector, None)
+            return
+        assert exact is not None
+        if vector not in self._open or self._open[vector][0] != name:
+            self._close(vector)
+            self._open[vector] = (name, torch.zeros_like(histogram), [])
+        _, total, every = self._open[vector]
+        total += histogram
+        every.append(exact)
+        self._size[vector] = self._size.get(vector, 0) + len(exact)
+
+    def _close(self, vector: int) -> None:
+        """Put the counts of the last parameter into a form that takes less memory."""
+        if vector not in self._open:
+            return
+        name, total, every = self._open.pop(vector)
+        exact = Counts(*torch.unique(torch.cat(every).long(), return_counts=True))
+        self._size[vector] += len(exact.keys) - sum(map(len, every))
+        self._known.setdefault(vector, {})[name] = (Counts.of(total), exact)
+
+    def knows(self, vector: int) -> bool:
+        """Return whether all numbers of a vector are known."""
+        return vector not in self._many
+
+    def below(self, vector: int, prefix: int) -> dict[str, Counts]:
+        """Return the counts of the low halves of numbers with this high half, by parameter."""
+        self._close(vector)
+        low, stop = prefix << _HALF, (prefix + 1) << _HALF
+        found = {}
+        for name, (high, every) in self._known.get(vector, {}).items():
+            if number := high.get(prefix):
+                exact = every.between(low, stop)
+                zero = number - int(exact.numbers.sum())
+                first = Counts(torch.tensor([0]), torch.tensor([zero]))
+                found[name] = first.plus(Counts(exact.keys - low, exact.numbers))
+        return found
+
+
+def _tally(bits: Tensor, room: int) -> Found:
+    if bits.device.type == "cpu":
+        counts, exact = kernels.tally(bits.contiguous().numpy().view("uint32"), room)
+        found = None if exact is None else torch.from_numpy(exact.view("int32"))
+        return torch.from_numpy(counts), found
+    histogram = count_digits(bits >> _HALF, 0, _HALF).cpu()
+    others = bits[(bits & (_BINS - 1)) != 0] if room else bits
+    return histogram, None if len(others) > room else others.cpu()
+
+
+def count_digits(bits: Tensor, prefix: int, digit: int) -> Tensor:
+    """Count the values of ``digit`` bits after ``prefix``, leaving out numbers with another prefix.
+
+    They are clamped into a bin on either side, which costs a third of selecting the others.
+    """
+    bins = 1 << digit
+    places = (bits - ((prefix << digit) - 1)).clamp_(0, bins + 1)
+    return torch.bincount(places, minlength=bins + 2)[1:-1]
