@@ -312,6 +312,16 @@ def _cast(frame: Frame, base: bytes) -> bytes:
     return _correct(value, frame, np.zeros(value.size, f"<u{WIDTH[frame.dtype]}"))
 
 
+def _blocks(frame: Frame, base: bytes) -> bytes:
+    fields = list(struct.iter_unpack("<BH", frame.params))
+    check(len(fields) == len(frame.parts) > 0, "a blocks frame has not a part for each field")
+    pieces = []
+    for (word, count), (width, data) in zip(fields, frame.parts, strict=True):
+        check(word == width and count > 0, "a field of a blocks frame is damaged")
+        pieces.append(np.frombuffer(data, np.uint8).reshape(-1, word * count))
+    return np.hstack(pieces).tobytes()
+
+
 DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     0: _full,
     1: _delta,
@@ -319,6 +329,7 @@ DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     3: _low_rank,
     4: _ia3,
     5: _cast,
+    6: _blocks,
 }
 
 

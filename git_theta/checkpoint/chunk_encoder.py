@@ -12,6 +12,7 @@ from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.limits import is_affordable
 from git_theta.codec import Frame, encode_frame, estimate, parts_limit
 from git_theta.core import registry
+from git_theta.core.blocks import BLOCKS
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Buffer, Encoded, Geometry
 from git_theta.core.registry import Bytes, ComparesWhileDecoding, Encoding
@@ -110,19 +111,30 @@ def _full(raw: Bytes, geometry: Geometry) -> tuple[Encoding, Encoded]:
     return full, plain
 
 
+def _alone(raw: Bytes, geometry: Geometry) -> tuple[Encoding, Encoded]:
+    """Return the chunk without a base: as blocks where these are known and take less."""
+    blocks = registry.encoding_named("blocks")
+    encoded = blocks.encode(raw, None, geometry) if geometry.dtype.name in BLOCKS else None
+    full, plain = _full(raw, geometry)
+    if encoded is None or _cost(encoded) >= _cost(plain):
+        return full, plain
+    is_exact = _is_exact(blocks, encoded, raw, raw, geometry)
+    return (blocks, encoded) if is_exact else (full, plain)
+
+
 def _choose(
     raw: Bytes, geometry: Geometry, base: Base | None, suggestion: Suggestion | None
 ) -> tuple[Encoding, Encoded]:
-    full, plain = _full(raw, geometry)
+    alone, plain = _alone(raw, geometry)
     if base is None:
-        return full, plain
+        return alone, plain
     # A base must earn its place in the chain.
     most = estimate(plain.parts, _WEIGHTS_BLOCKS) * (1 - _GAIN_PER_LINK * len(base.chain))
     found = list(_against_a_base(raw, geometry, base.data, suggestion))
     for cost, encoding, encoded in sorted(found, key=lambda each: each[0]):
         if cost < most and _is_exact(encoding, encoded, raw, base.data, geometry):
             return encoding, encoded
-    return full, plain
+    return alone, plain
 
 
 def _against_a_base(

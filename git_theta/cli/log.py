@@ -9,7 +9,7 @@ import click
 from git_theta.cli.arguments import PathsAfterDashes
 from git_theta.cli.text import flat, print_json, printable, shortened, tensor_changes
 from git_theta.commands.log import Commit, Revision, history
-from git_theta.core.messages import short_id
+from git_theta.core.messages import plural, short_id
 from git_theta.errors import UsageError
 from git_theta.git import Repository, revisions
 
@@ -32,8 +32,8 @@ def command(
     """Show the commits that changed checkpoints: tensors, stored bytes, how they were merged.
 
     REV is whatever `git log` takes, such as a branch, a tag or a range; HEAD by default. One PATH
-    is followed through renames. Each commit is compared with its first parent; stored bytes are
-    those that no parent has.
+    is followed through renames. Each commit is compared with its first parent, a model in several
+    files as one; stored bytes are those that no parent has.
 
     \b
     Examples:
@@ -74,6 +74,7 @@ def _lines(commit: Commit) -> list[str]:
 
 def _rows(row: Revision) -> list[str]:
     path = f"{row.before} -> {row.path}" if row.state == "renamed" else row.path
+    path += f" in {plural(len(row.files), 'file')}" if row.files else ""
     first = f"{row.state}: {path}: {tensor_changes(row.state, row.difference)}"
     lines = [first, f"  merged by {row.recipe}"] if row.recipe else [first]
     return [shortened(printable(line)) for line in lines]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 
 import click
 
 from git_theta.cli import whole_files
 from git_theta.cli.exit_handling import end_with
 from git_theta.cli.text import flat, print_json, printable, tensor_changes
-from git_theta.commands.status import Change, Conflict, changes
+from git_theta.commands.status import Change, Conflict, ModelChange, changes
 from git_theta.commands.whole_files import in_index
 from git_theta.core.messages import as_typed, plural
 from git_theta.errors import ConflictError, ManifestError
@@ -27,7 +28,8 @@ _WORK_TREE = {
 def command(as_json: bool) -> None:
     """Show changed checkpoints: tensors and bytes stored.
 
-    Staged changes are compared with HEAD. Exits with 36 while checkpoints are in conflict.
+    Staged changes are compared with HEAD, a model in several files as one. Exits with 36 while
+    checkpoints are in conflict.
 
     \b
     Examples:
@@ -36,7 +38,7 @@ def command(as_json: bool) -> None:
     """
     with Repository.discover() as repo:
         unread = list[ManifestError]()
-        rows = changes(repo, unread.append)
+        rows, models = changes(repo, unread.append)
         prefix = os.path.relpath(repo.folder, repo.top)
         found = in_index(repo)
         whole = whole_files.lines(repo, found, prefix)
@@ -44,22 +46,39 @@ def command(as_json: bool) -> None:
     for line in whole:
         click.echo(printable(line), err=True)
     if as_json:
-        print_json({"checkpoints": [flat(row) for row in rows], "whole_files": documents})
+        files, whole_models = [flat(row) for row in rows], [flat(row) for row in models]
+        print_json({"checkpoints": files, "models": whole_models, "whole_files": documents})
     else:
-        told = [line for row in rows for line in _lines(row, prefix)]
-        for line in told or [f"{plural(len(rows), 'checkpoint')}, nothing changed"]:
+        for line in [*_text(rows, models, prefix)] or [_nothing(rows, models)]:
             click.echo(line)
     if any(row.conflict for row in rows):
         raise SystemExit(ConflictError.exit_code)
     end_with(unread)
 
 
-def _lines(row: Change, prefix: str) -> list[str]:
+def _text(rows: Sequence[Change], models: Sequence[ModelChange], prefix: str) -> Iterator[str]:
+    """Yield what changed: of a model in several files what is staged, of each file the rest."""
+    parts = {path for model in models for path in model.files}
+    for model in models:
+        if model.staged != "unchanged":
+            name = printable(os.path.relpath(model.path, prefix))
+            counts = tensor_changes(model.staged, model.difference)
+            yield f"{model.staged}: {name} in {plural(len(model.files), 'file')}: {counts}"
+    for row in rows:
+        yield from _lines(row, prefix, of_model=row.path in parts)
+
+
+def _nothing(rows: Sequence[Change], models: Sequence[ModelChange]) -> str:
+    parts = sum(len(model.files) for model in models)
+    return f"{plural(len(rows) - parts + len(models), 'checkpoint')}, nothing changed"
+
+
+def _lines(row: Change, prefix: str, *, of_model: bool) -> list[str]:
     """Return what there is to say of a checkpoint, with paths as they are typed in the folder."""
     path = os.path.relpath(row.path, prefix)
     name, typed = printable(path), printable(as_typed(path))
     lines = [f"{name}: {_conflict(row.conflict, typed)}"] if row.conflict else []
-    if row.staged not in ("unchanged", "conflict"):
+    if row.staged not in ("unchanged", "conflict") and not of_model:
         named = f"{printable(os.path.relpath(row.before, prefix))} -> {name}"
         shown = named if row.staged == "renamed" else name
         lines.append(f"{row.staged}: {shown}: {tensor_changes(row.staged, row.difference)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,30 +28,37 @@ class Difference:
 
 
 def compare(
-    before: Manifest | None, after: Manifest | None, known: Iterable[Ref] = ()
+    before: Sequence[Manifest], after: Sequence[Manifest], known: Iterable[Ref] = ()
 ) -> Difference:
-    """Compare two versions, either of which may be absent; ``known`` frames are not new."""
-    old, new = contents(before), contents(after)
+    """Compare two versions, either of which may be absent; ``known`` frames are not new.
+
+    A version has one manifest, or one for each file of a model, cut in whatever way.
+    """
+    old, new = contents(*before), contents(*after)
     shared = old.keys() & new.keys()
-    there = {*known, *(before.refs() if before else ())}
-    here = {chunk.chain[0] for chunk in after.chunks()} if after else set()
+    had = {*known, *(ref for each in before for ref in each.refs())}
+    here = {chunk.chain[0] for each in after for chunk in each.chunks()}
     return Difference(
         tensors=len(new if after else old),
         changed=sum(old[name] != new[name] for name in shared),
         added=len(new.keys() - shared),
         removed=len(old.keys() - shared),
-        stored=sum(ref.length for ref in here - there),
+        stored=sum(ref.length for ref in here - had),
     )
 
 
-def contents(manifest: Manifest | None) -> dict[str, tuple[object, ...]]:
+def contents(*manifests: Manifest | None) -> dict[str, tuple[object, ...]]:
     """Return what each tensor is: equal bytes, dtype and shape decide "unchanged"."""
-    if manifest is None:
-        return {}
     return {
         entry.name: (entry.dtype, entry.shape, *(chunk.hash for chunk in entry.chunks))
+        for manifest in there(*manifests)
         for entry in manifest.tensors
     }
+
+
+def there(*manifests: Manifest | None) -> list[Manifest]:
+    """Return those of the manifests that are there."""
+    return [manifest for manifest in manifests if manifest]
 
 
 def state_of(before: Manifest | None, after: Manifest | None, renamed: bool = False) -> State:

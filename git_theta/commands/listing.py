@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from git_theta import manifest
@@ -11,6 +12,7 @@ from git_theta.commands.readable import Tell, readable
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Alias, natural_order
 from git_theta.core.messages import as_typed
+from git_theta.core.models import INDEX, models
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.git import Entry, Repository, revisions
 from git_theta.manifest import Chunk, Manifest, TensorEntry
@@ -66,6 +68,39 @@ def read_checkpoint(repo: Repository, spec: str) -> Manifest:
         )
     with naming(spec):
         return manifest.parse(text)
+
+
+def read_model(repo: Repository, spec: str) -> list[tuple[str, Manifest]]:
+    """Return path and manifest of each file of the model that ``spec`` names, as above.
+
+    A model in several files is named by its index, or by the path that it would have in one file.
+    """
+    files = [] if _names_a_file(repo, spec) else _files_of_model(repo, spec)
+    found = [(entry.path, text) for entry, text in repo.manifests(files)]
+    if not found:
+        return [(spec, read_checkpoint(repo, spec))]
+    with naming(spec):
+        return [(_typed(repo, spec, path), manifest.parse(text)) for path, text in found]
+
+
+def _typed(repo: Repository, spec: str, path: str) -> str:
+    """Return how a path of the tree is typed where ``spec`` was."""
+    rev, colon, _ = spec.partition(":")
+    return f"{rev}:{path}" if colon else os.path.relpath(repo.top / path, repo.folder)
+
+
+def _names_a_file(repo: Repository, spec: str) -> bool:
+    named = spec if ":" in spec else f":{revisions.path_in(repo, spec)}"
+    return not spec.endswith(INDEX) and revisions.blob_of(repo, named) is not None
+
+
+def _files_of_model(repo: Repository, spec: str) -> list[Entry]:
+    rev, colon, path = spec.partition(":") if ":" in spec else ("", "", spec)
+    entries = repo.tree(rev) if rev else [entry for entry in repo.index() if not entry.stage]
+    tree = {entry.path: entry for entry in entries}
+    whole = path if colon and not path.startswith("./") else revisions.path_in(repo, path)
+    found = models(tree.keys(), lambda path: repo.read_blob(tree[path].blob))
+    return [tree[file] for file in found.get(whole.removesuffix(INDEX), ())]
 
 
 def differs(repo: Repository, path: str) -> bool:
@@ -124,18 +159,18 @@ def checkpoint_rows(
     return rows
 
 
-def tensor_rows(described: Manifest, store: ObjectStore) -> list[TensorRow]:
+def tensor_rows(files: Sequence[Manifest], store: ObjectStore) -> list[TensorRow]:
     """Return a row for each tensor and each further name of one, layer 2 before layer 10."""
-    rows = [_tensor_row(entry, store) for entry in described.tensors]
-    rows += [_alias_row(alias) for alias in described.aliases]
+    rows = [_tensor_row(entry, store) for described in files for entry in described.tensors]
+    rows += [_alias_row(alias) for described in files for alias in described.aliases]
     return sorted(rows, key=lambda row: natural_order(row.name))
 
 
-def skeleton_row(described: Manifest, store: ObjectStore) -> TensorRow:
-    """Return the bytes of the file that are in no tensor."""
-    raw = sum(chunk.length for chunk in described.skeleton)
-    entry = TensorEntry(SKELETON, "U8", (raw,), 0, described.skeleton)
-    return _tensor_row(entry, store)
+def skeleton_row(files: Sequence[Manifest], store: ObjectStore) -> TensorRow:
+    """Return the bytes of the files that are in no tensor."""
+    chunks = tuple(chunk for described in files for chunk in described.skeleton)
+    raw = sum(chunk.length for chunk in chunks)
+    return _tensor_row(TensorEntry(SKELETON, "U8", (raw,), 0, chunks), store)
 
 
 def _tensor_row(entry: TensorEntry, store: ObjectStore) -> TensorRow:

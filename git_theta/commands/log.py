@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from git_theta import manifest
-from git_theta.commands.comparison import Difference, State, compare, state_of
+from git_theta.commands.comparison import Difference, State, compare, state_of, there
 from git_theta.core.hashes import Ref
 from git_theta.core.messages import short_id
+from git_theta.core.models import in_one_file
 from git_theta.errors import ManifestError, MergeError
 from git_theta.git import Entry, Repository, command
 from git_theta.git.command import Result, decode
@@ -41,7 +42,8 @@ class Revision:
     """One checkpoint in one commit, compared with the commit's first parent.
 
     ``before`` is its path there. Stored bytes are those of frames that no parent's version of the
-    file names; ``recipe`` tells in a line how it was merged, if it was.
+    file names; ``recipe`` tells in a line how it was merged, if it was. A model of which several
+    ``files`` changed is one checkpoint, at the path that it would have in one file.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Revision:
     state: State
     difference: Difference
     recipe: str | None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _commits(repo: Repository, commits: Sequence[str], paths: Sequence[str]) -> 
     for header, rows in _log(repo, commits, paths):
         commit, parents, date, author, subject = header.split("\2", 4)
         others = parents.split()[1:]
-        found = (_revision(repo, commit, others, *row) for row in rows)
+        found = (_revision(repo, commit, others, each) for each in _by_model(rows))
         revisions = tuple(revision for revision in found if revision)
         if revisions:
             yield Commit(commit, tuple(parents.split()), date, author, subject, revisions)
@@ -144,26 +147,42 @@ def _row(record: str, fields: Iterator[str]) -> Row:
     return words[2], words[3], path, next(fields) if renamed else path
 
 
+def _by_model(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the files of each model, in the order in which git named the first of them."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(in_one_file(row[3]), []).append(row)
+    return list(found.values())
+
+
 def _revision(
-    repo: Repository,
-    commit: str,
-    others: Sequence[str],
-    before: str,
-    after: str,
-    old: str,
-    path: str,
+    repo: Repository, commit: str, others: Sequence[str], rows: Sequence[Row]
 ) -> Revision | None:
-    earlier, later = _manifest(repo, before), _manifest(repo, after, commit, path)
-    if earlier is None and later is None:
+    """Return what a commit changed in the files of one model."""
+    found = [(_manifest(repo, row[0]), _manifest(repo, row[1], commit, row[3])) for row in rows]
+    kept = [(row, pair) for row, pair in zip(rows, found, strict=True) if any(pair)]
+    if not kept:
         return None
-    known = {ref for other in others for ref in _refs(repo, f"{other}:{path}")}
+    before, after = (there(*side) for side in zip(*(pair for _, pair in kept), strict=True))
+    (_, _, old, path), _ = kept[0]
+    files = tuple(row[3] for row, _ in kept)
+    known = {ref for other in others for file in files for ref in _refs(repo, f"{other}:{file}")}
+    if len(kept) > 1:
+        old = path = in_one_file(path)
     return Revision(
         path=path,
         before=old,
-        state=state_of(earlier, later, renamed=old != path),
-        difference=compare(earlier, later, known),
-        recipe=_recipe(later, earlier),
+        state=_state(before, after, renamed=old != path),
+        difference=compare(before, after, known),
+        recipe=next(filter(None, (_recipe(now, past) for _, (past, now) in kept)), None),
+        files=files if len(kept) > 1 else (),
     )
+
+
+def _state(before: Sequence[Manifest], after: Sequence[Manifest], renamed: bool) -> State:
+    if len(before) < 2 and len(after) < 2:
+        return state_of(next(iter(before), None), next(iter(after), None), renamed)
+    return "modified" if before and after else "added" if after else "deleted"
 
 
 def _manifest(repo: Repository, blob: str, commit: str = "", path: str = "") -> Manifest | None:

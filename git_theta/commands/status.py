@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from git_theta import manifest
-from git_theta.commands.comparison import Difference, State, compare, contents, state_of
+from git_theta.commands.comparison import Difference, State, compare, contents, state_of, there
 from git_theta.commands.readable import Tell, readable
+from git_theta.core.models import models
 from git_theta.errors import UsageError
 from git_theta.git import Entry, Repository, conflict, worktree
 from git_theta.git.worktree import FileStatus
@@ -18,6 +19,7 @@ from git_theta.store import ObjectStore
 
 WorkState = Literal["clean", "modified", "missing", "manifest", "sparse"]
 _NOTHING = Difference(0, 0, 0, 0, 0)
+_NONE = frozenset[str]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,33 @@ class Change:
     conflict: Conflict | None = None
 
 
-def changes(repo: Repository, tell: Tell) -> list[Change]:
-    """Return a row for each checkpoint in HEAD or the index, ordered by path.
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """A model in several files, staged against HEAD as one, however it is cut.
+
+    ``path`` is the one that it would have in a single file; ``files`` are those of the index and
+    those that were deleted from it.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    staged: State
+    difference: Difference
+
+
+def changes(repo: Repository, tell: Tell) -> tuple[list[Change], list[ModelChange]]:
+    """Return a row for each checkpoint in HEAD or the index, and for each model in several.
+
+    Both are ordered by path.
 
     ``tell`` gets the error of each manifest that cannot be read. Raises ``UsageError`` where there
     is no work tree.
     """
     if repo.work_tree is None:
         raise UsageError("status needs a work tree", hint="git theta ls-files HEAD")
-    return sorted(_Status(repo, repo.work_tree, tell).rows(), key=lambda row: row.path)
+    status = _Status(repo, repo.work_tree, tell)
+    rows = sorted(status.rows(), key=lambda row: row.path)
+    return rows, list(status.models(rows))
 
 
 class _Status:
@@ -96,6 +116,35 @@ class _Status:
             if entry.path not in self._touched and (found := self._manifests.get(entry.blob)):
                 yield self._row(entry.path, entry.path, found, found)
 
+    def models(self, rows: Sequence[Change]) -> Iterator[ModelChange]:
+        """Yield the models in several files, but for those of which one is in conflict."""
+        head, index = self._blobs()
+        before, after = self._by_model(head), self._by_model(index)
+        for path in sorted(before.keys() | after.keys()):
+            old, new = before.get(path, _NONE), after.get(path, _NONE)
+            if len(old | new) < 2:
+                continue
+            of_it = [row for row in rows if row.before in old or row.path in new]
+            if len(of_it) > 1 and not any(row.conflict for row in of_it):
+                versions = (self._found(head, old), self._found(index, new))
+                yield _model_change(path, of_it, *versions)
+
+    def _blobs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the files of HEAD and of the index, by path, as far as they are checked out."""
+        here = (entry for entry in self._index if entry.path not in self._sparse)
+        index = {entry.path: entry.blob for entry in here}
+        head = {path: blob for path, blob in index.items() if path not in self._touched}
+        staged = (file for file in self._touched.values() if not file.in_conflict)
+        head |= {file.before: file.blobs[0] for file in staged if file.blobs[0]}
+        return head, index
+
+    def _by_model(self, blobs: Mapping[str, str]) -> dict[str, frozenset[str]]:
+        found = models(blobs.keys(), lambda path: self._repo.read_blob(blobs[path]))
+        return {path: frozenset(files) for path, files in found.items()}
+
+    def _found(self, blobs: Mapping[str, str], files: Iterable[str]) -> list[Manifest]:
+        return there(*(self._manifests.get(blobs[file]) for file in files))
+
     def _row(self, path: str, before: str, head: Manifest | None, index: Manifest | None) -> Change:
         state = state_of(head, index, renamed=before != path)
         work_tree = self._work_state(path)
@@ -104,7 +153,7 @@ class _Status:
             before=before,
             staged=state,
             work_tree=work_tree,
-            difference=compare(head, index),
+            difference=compare(there(head), there(index)),
             # A manifest in the work tree is to be checked out, which fetches.
             missing=0 if work_tree in ("sparse", "manifest") else self._missing(index),
         )
@@ -136,6 +185,15 @@ class _Status:
             return "manifest"
         touched = file and file.work_tree != "." and not file.in_conflict
         return "modified" if touched else "clean"
+
+
+def _model_change(
+    path: str, rows: Sequence[Change], before: Sequence[Manifest], after: Sequence[Manifest]
+) -> ModelChange:
+    changed = any(row.staged != "unchanged" for row in rows)
+    state: State = "modified" if before and after else "added" if after else "deleted"
+    files = tuple(row.path for row in rows)
+    return ModelChange(path, files, state if changed else "unchanged", compare(before, after))
 
 
 def _contested(versions: Sequence[Manifest | None]) -> int:

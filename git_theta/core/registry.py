@@ -117,6 +117,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "delta": "git_theta.encodings.delta:ENCODING",
         "low-rank": "git_theta.encodings.low_rank:ENCODING",
         "ia3": "git_theta.encodings.ia3:ENCODING",
+        "blocks": "git_theta.encodings.blocks:ENCODING",
     },
     "strategies": {
         "take": "git_theta.merge.strategies.take:take",

@@ -1,8 +1,10 @@
 """HDF5 files, in which Keras keeps weights: ``.h5``, and ``.keras``, a zip file with one in it.
 
-A dataset in one piece is a span, called by its path: ``layers/dense/kernel``. Datasets in chunks,
-most of them compressed, stay in the skeleton, and so do texts, attributes, and groups of more than
-eight links that were written with ``libver="latest"``, which need further structures.
+A dataset in one piece is a span, called by its path: ``layers/dense/kernel``. Of one in chunks
+each chunk is a span, called by its first element: ``layers/dense/kernel[0,128]``. Chunks that are
+compressed, of a dataset that can grow, or of less than 4 KiB stay in the skeleton, and so do texts,
+attributes, and groups of more than eight links that were written with ``libver="latest"``, which
+need further structures.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Source, TensorS
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.fixed import FixedStructure
+from git_theta.formats.hdf5_chunks import chunked, pieces
 from git_theta.formats.hdf5_groups import SymbolTable
 from git_theta.formats.hdf5_headers import (
     SIGNATURE,
@@ -29,7 +32,8 @@ from git_theta.formats.hdf5_headers import (
 from git_theta.formats.names import ROOT, Names, Trail
 from git_theta.formats.parts import Metered, Window
 
-_SPACE, _TYPE, _LINK, _LAYOUT, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x11
+_SPACE, _TYPE, _LINK, _LAYOUT, _FILTERS, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x0B, 0x11
+_LEAST_CHUNK = 4 << 10
 _DEEPEST = 64
 # A dataset takes 500 bytes in 5 reads: room for 20,000. All of it read takes 5 s at the worst.
 _MOST_READ = 16 << 20
@@ -82,14 +86,13 @@ def _window(source: Source) -> Source:
 
 
 def _datasets(source: Source, names: Names) -> Iterator[TensorSpan]:
-    """Yield every dataset in one piece, each once, whatever links lead to it."""
+    """Yield every dataset, or its chunks, each once, whatever links lead to it."""
     waiting: list[tuple[int, Trail]] = [(root_address(source), ROOT)]
     seen = {waiting[0][0]}
     while waiting:
         address, trail = waiting.pop()
         found = list(messages(source, address))
-        span = _span(found, trail)
-        if span:
+        for span in _spans(source, found, trail):
             yield replace(span, name=names.unique(span.name))
         for name, target in _links(source, found):
             if target not in seen and trail.depth < _DEEPEST:
@@ -108,14 +111,32 @@ def _links(source: Source, found: Sequence[Message]) -> Iterator[tuple[str, int]
             yield from SymbolTable(source, tree, heap).links()
 
 
-def _span(found: Sequence[Message], trail: Trail) -> TensorSpan | None:
+def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[TensorSpan]:
+    """Yield the dataset that an object header describes, or its chunks; nothing for a group."""
     data = {message.kind: message.data for message in found if len(message.data) >= 4}
     if not {_SPACE, _TYPE, _LAYOUT} <= data.keys() or len(data[_TYPE]) < 8:
-        return None
+        return
     shape, kind, place = shape_of(data[_SPACE]), dtype_of(data[_TYPE]), contiguous(data[_LAYOUT])
-    if shape is None or kind is None or place is None or not place[1]:
-        return None
+    if shape is None or kind is None:
+        return
+    if place is None:
+        if _FILTERS not in data:
+            yield from _chunks(source, data[_LAYOUT], shape, kind, trail)
+        return
     (dtype, size), (start, length) = kind, place
-    if element_count(shape) * size != length:
+    if length and element_count(shape) * size != length:
         raise FormatError("a dataset has not as many bytes as its shape needs")
-    return TensorSpan(trail.name("/"), dtype, shape, start, length)
+    if length:
+        yield TensorSpan(trail.name("/"), dtype, shape, start, length)
+
+
+def _chunks(
+    source: Source, layout: bytes, shape: tuple[int, ...], kind: tuple[str, int], trail: Trail
+) -> Iterator[TensorSpan]:
+    whole = chunked(layout)
+    if whole is None or whole.item != kind[1] or whole.length < _LEAST_CHUNK:
+        return
+    name = trail.name("/")
+    for first, start in pieces(source, whole, shape):
+        place = ",".join(map(str, first))
+        yield TensorSpan(f"{name}[{place}]", kind[0], whole.shape, start, whole.length)

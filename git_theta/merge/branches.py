@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta.core.messages import as_typed
+from git_theta.core.models import INDEX
 from git_theta.errors import ConflictError, MergeError, naming
 from git_theta.git import Repository
 from git_theta.git.merge_commit import (
@@ -35,7 +36,7 @@ from git_theta.merge.contested import (
 )
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
-from git_theta.merge.planning.cuts import INDEX, Recut, index_text
+from git_theta.merge.planning.cuts import Recut, index_text
 from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for

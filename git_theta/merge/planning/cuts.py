@@ -19,9 +19,6 @@ from git_theta.manifest import Manifest, TensorEntry
 from git_theta.merge.planning.layers import layer_counts
 from git_theta.merge.planning.versions import BASE, Contributor, Versions
 
-INDEX = ".index.json"
-"""What follows the name of a model in one file, in that of its index of several."""
-
 Files = Mapping[str, Manifest]
 """The files of a model in one commit, by path."""
 

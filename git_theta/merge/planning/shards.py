@@ -6,27 +6,23 @@ largest, say) scans all of its files in a prepass: cutting a model otherwise cha
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from git_theta import manifest
 from git_theta.core.messages import as_typed
+from git_theta.core.models import in_one_file, models, same_cut
 from git_theta.errors import ConflictError, MergeError
 from git_theta.git import Repository
 from git_theta.git.entries import Entry as EntryOfTree
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.cuts import INDEX, Recut, differ
+from git_theta.merge.planning.cuts import Recut, differ
 from git_theta.merge.planning.layers import layer_counts
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import method_lookup
 from git_theta.merge.planning.sources import contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.workspace import Workspace
-
-_SHARD = re.compile(r"(?P<model>.+)-[0-9]{1,9}-of-(?P<total>[0-9]{1,9})(?P<suffix>\.[^.]+)")
 
 Sides = Sequence[tuple[str, str]]
 """Name and commit of each contributor."""
@@ -76,31 +72,8 @@ def files_by_model(repo: Repository, rev: str) -> dict[str, dict[str, EntryOfTre
     their names.
     """
     tree = {entry.path: entry for entry in repo.tree(rev)}
-    found: dict[str, dict[str, EntryOfTree]] = {}
-    for path, entry in tree.items():
-        found.setdefault(_key(path), {})[path] = entry
-    for path in [path for path in tree if path.endswith(INDEX)]:
-        folder, names = PurePosixPath(path).parent, _indexed(repo.read_blob(tree[path].blob))
-        files = {str(folder / name) for name in names} & tree.keys()
-        if files:
-            found[path.removesuffix(INDEX)] = {file: tree[file] for file in sorted(files)}
-    return found
-
-
-def _key(path: str) -> str:
-    found = _SHARD.fullmatch(PurePosixPath(path).name)
-    if found is None:
-        return path
-    return str(PurePosixPath(path).with_name(f"{found['model']}{found['suffix']}"))
-
-
-def _indexed(text: bytes | None) -> set[str]:
-    """Return the files that an index names: it is a stranger's."""
-    try:
-        names = set(json.loads(text or b"")["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
-    return {name for name in names if isinstance(name, str)}
+    found = models(tree.keys(), lambda path: repo.read_blob(tree[path].blob))
+    return {model: {path: tree[path] for path in files} for model, files in found.items()}
 
 
 def check_one_cut(repo: Repository, path: str, sides: Sides | None, base: str | None) -> None:
@@ -138,9 +111,9 @@ def with_layers(versions: Versions, repo: Repository, commit: str | None) -> Ver
 
     It is that of ``commit``, of which gradients over the layers have to know.
     """
-    if commit is None or model_of(versions.path) is None:
+    if commit is None or same_cut(versions.path) is None:
         return versions
-    files = files_by_model(repo, commit).get(_key(versions.path), {})
+    files = files_by_model(repo, commit).get(in_one_file(versions.path), {})
     texts = [text for _, text in repo.manifests(files.values())]
     names = (entry.name for text in texts for entry in manifest.parse(text).tensors)
     return replace(versions, layers=layer_counts(names))
@@ -148,30 +121,19 @@ def with_layers(versions: Versions, repo: Repository, commit: str | None) -> Ver
 
 def note_of(plan: Plan) -> tuple[str, ...]:
     """Return a note for the user where only one file of several was scanned."""
-    if plan.shards or not plan.needs_whole_model or model_of(plan.versions.path) is None:
+    if plan.shards or not plan.needs_whole_model or same_cut(plan.versions.path) is None:
         return ()
     return ("only this file of the model was scanned, the others are not known here",)
 
 
 def _others(repo: Repository, path: str, sides: Sides, base: str) -> Iterator[Versions]:
     """Yield the versions of the other files of the model that ``path`` is a part of."""
-    model = model_of(path)
-    if model is None:
-        return
-    paths = {entry.path for entry in repo.tree(sides[0][1]) if model_of(entry.path) == model}
-    for other in sorted(paths - {path}):
+    rows = files_by_model(repo, sides[0][1]).values()
+    files = next((files for files in rows if path in files), {})
+    for other in sorted(files.keys() - {path}):
         found = _versions(repo, other, sides, base)
         if found is not None:
             yield found
-
-
-def model_of(path: str) -> str | None:
-    """Return a key that the files of one model share; ``None`` for a model in one file."""
-    found = _SHARD.fullmatch(PurePosixPath(path).name)
-    if found is None or int(found["total"]) < 2:
-        return None
-    name = f"{found['model']}-of-{found['total']}{found['suffix']}"
-    return str(PurePosixPath(path).with_name(name))
 
 
 def _versions(repo: Repository, path: str, sides: Sides, base: str) -> Versions | None:

@@ -161,3 +161,102 @@ def test_a_tree_whose_nodes_are_shared_is_not_walked_for_ever() -> None:
     root = header(message(0x11, struct.pack("<QQ", tree, heap)))
     with pytest.raises(FormatError, match="more than those of any model"):
         FORMAT.scan(MemorySource(hdf5(root, nodes + end)))
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize(
+    ("shape", "chunks", "count"),
+    [((64, 100), (32, 40), 6), ((40, 40), (40, 40), 1), ((600, 64), (16, 64), 38)],
+)
+def test_the_chunks_of_a_dataset_are_found(libver, shape, chunks, count) -> None:
+    h5py = pytest.importorskip("h5py")
+    array = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=libver) as file:
+        file.create_dataset("group/kernel", data=array, chunks=chunks)
+    data = buffer.getvalue()
+    layout, warning = scan(MemorySource(data), "model.h5")
+    assert (len(layout.spans), warning) == (count, None)
+    for span in layout.spans:
+        place = span.name.removeprefix("group/kernel[").removesuffix("]")
+        row, column = map(int, place.split(","))
+        assert span.shape == chunks
+        found = np.frombuffer(data, "f4", span.length // 4, span.start).reshape(chunks)
+        part = array[row : row + chunks[0], column : column + chunks[1]]
+        assert (found[: part.shape[0], : part.shape[1]] == part).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (32, 50), "compression": "gzip"},
+        {"chunks": (32, 50), "shuffle": True},
+        {"chunks": (2, 5)},
+        {"chunks": (32, 50), "maxshape": (None, None)},
+    ],
+)
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_chunks_that_are_not_plain_or_tiny_stay_in_the_skeleton(libver, options) -> None:
+    h5py = pytest.importorskip("h5py")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=libver) as file:
+        file.create_dataset("kernel", data=np.ones((64, 100), "f4"), **options)
+    spans = FORMAT.scan(MemorySource(buffer.getvalue())).spans
+    # The old index is the same for a dataset that can grow.
+    grows = "maxshape" in options and libver == "earliest"
+    assert len(spans) == (4 if grows else 0)
+
+
+def _in_chunks(layout: bytes, shape=(64, 64), rest: bytes = b"") -> bytes:
+    space = struct.pack(f"<BBBB{len(shape)}Q", 2, len(shape), 0, 1, *shape)
+    return _one(header(message(1, space), message(3, F32), message(8, layout)), rest)
+
+
+# Layouts of version 3 (a tree) and 4 (one chunk, one after another, an array), and their places.
+_TREE = struct.pack("<BBBQLLL", 3, 2, 3, ROOT, 32, 32, 4)
+_V4 = struct.pack("<BBBBBLLL", 4, 2, 0, 3, 4, 32, 32, 4)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        (_TREE, (64, 64)),
+        (_TREE.replace(struct.pack("<Q", ROOT), struct.pack("<Q", 1 << 60)), (64, 64)),
+        (_V4 + b"\1" + struct.pack("<Q", 1 << 60), (32, 32)),
+        (_V4 + b"\2" + struct.pack("<Q", 1 << 60), (64, 64)),
+        (_V4 + b"\2" + struct.pack("<Q", 0), (1 << 40, 1 << 40)),
+        (_V4 + b"\3\5" + struct.pack("<Q", ROOT), (64, 64)),
+        (_V4 + b"\3\5" + struct.pack("<Q", 1 << 61), (64, 64)),
+    ],
+)
+def test_chunks_that_are_nowhere_are_refused(layout, shape) -> None:
+    data = _in_chunks(layout, shape)
+    with pytest.raises(FormatError):
+        check_layout(FORMAT.scan(MemorySource(data)), len(data))
+    assert scan(MemorySource(data), "m.h5")[0].format == "opaque"
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        _TREE[:9],
+        _TREE[:2] + b"\xff" + _TREE[3:],
+        _TREE[:2] + b"\0" + _TREE[3:],
+        _V4,
+        _V4[:4] + b"\0" + _V4[5:] + b"\2" + bytes(8),
+        _V4 + b"\4" + bytes(20),
+        _V4 + b"\2",
+        _TREE.replace(struct.pack("<L", 32), bytes(4)),
+    ],
+)
+def test_layouts_that_are_cut_off_or_unknown_give_no_span(layout) -> None:
+    assert FORMAT.scan(MemorySource(_in_chunks(layout))).spans == ()
+
+
+def test_a_tree_of_chunks_that_is_its_own_child_ends() -> None:
+    start = len(_in_chunks(_TREE))
+    entry = struct.pack("<LL3QQ", 4096, 0, 0, 0, 0, start)
+    node = struct.pack("<4sBBH16x", b"TREE", 1, 9, 400) + entry * 400
+    layout = _TREE[:3] + struct.pack("<Q", start) + _TREE[11:]
+    with pytest.raises(FormatError):
+        FORMAT.scan(MemorySource(_in_chunks(layout, rest=node)))
