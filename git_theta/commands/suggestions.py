@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from git_theta.errors import ThetaError
 from git_theta.git import Repository, attributes
 from git_theta.git.command import decode
 
+# TensorFlow's and ONNX's; numbers in another file that no format knows may be sound or a picture.
+_OF_TENSORS = re.compile(r"\.(data-[0-9]+-of-[0-9]+|onnx[._]data)$")
 # Smaller files cost a commit nothing.
 _LEAST = 64 << 10
 
@@ -59,7 +62,8 @@ def _checkpoint(path: Path) -> tuple[int, str] | None:
             return None
         with FileSource(path) as source:
             layout, _ = formats.scan(source, path.name)
-            return (source.size, layout.format) if layout.spans else None
+            named = layout.format != formats.OPAQUE or _OF_TENSORS.search(path.name)
+            return (source.size, layout.format) if layout.spans and named else None
     except (ThetaError, OSError):
         return None  # not to be read, or being written
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from git_theta.core import registry
-from git_theta.core.layout import Layout, Source
+from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import ChangedError, FormatError
 from git_theta.formats.checks import check_layout
 
@@ -25,18 +25,31 @@ def scan(source: Source, name: str) -> tuple[Layout, str | None]:
     The content decides; the name decides between formats that both claim it, and which of them
     explains what is wrong. A file that no format can read is opaque: it has no spans, it is
     stored whole, and the warning (one line, without the file's name) says why. An empty file is
-    opaque without a warning. Only ``ChangedError`` and ``OSError`` pass through.
+    opaque without a warning, and so is one that no format claims and that has runs of numbers:
+    these are spans, without the names of tensors. Only ``ChangedError`` and ``OSError`` pass
+    through.
     """
     if source.size == 0:
         return Layout(OPAQUE), None
     complaints: list[str] = []
     for plugin in _candidates(source, name, complaints):
         layout = _guarded(plugin, partial(_read, plugin, source), complaints)
-        if layout is not None:
+        if layout and (layout.spans or layout.remark or not (found := _runs(source))):
             return layout, layout.remark
+        if layout:  # what names the tensors could not be followed, or they have no names
+            return Layout(OPAQUE, found), None
+    if not complaints and (found := _runs(source)):
+        return Layout(OPAQUE, found), None
     known = ", ".join(registry.names("formats"))
     reason = "; ".join(complaints) or f"no format recognises it (known: {known})"
     return Layout(OPAQUE), f"{reason}. It is stored whole and comes back exactly, byte for byte"
+
+
+def _runs(source: Source) -> tuple[TensorSpan, ...]:
+    # Imported here: most files are checkpoints that a format knows.
+    from git_theta.formats.numbers import runs
+
+    return runs(source)
 
 
 def _candidates(source: Source, name: str, complaints: list[str]) -> Iterator[str]:
