@@ -138,15 +138,8 @@ def decode_frame(data: Buffer) -> Frame:
     parts = tuple(_part(reader, table) for table in tables)
     if reader.remaining:
         _fail(f"{reader.remaining} bytes follow the last plane")
-    return Frame(
-        header.encoding,
-        header.dtype,
-        header.raw_length,
-        header.content,
-        header.base,
-        Encoded(params, parts),
-        header.transposition,
-    )
+    head = header.encoding, header.dtype, header.raw_length, header.content, header.base
+    return Frame(*head, Encoded(params, parts), header.transposition)
 
 
 def parts_limit(raw_length: int) -> int:
@@ -283,9 +276,8 @@ def _part_table(reader: _Reader) -> _PartTable:
         _fail(f"words of {word} bytes")
     if exponent >= 8 * word or (exponent and word == 1):
         _fail(f"exponents of {exponent} bits in words of {word} bytes")
-    return _PartTable(
-        word, exponent, count, tuple(_plane_entry(reader, count) for _ in range(word))
-    )
+    entries = tuple(_plane_entry(reader, count) for _ in range(word))
+    return _PartTable(word, exponent, count, entries)
 
 
 def _plane_entry(reader: _Reader, count: int) -> tuple[int, int]:
