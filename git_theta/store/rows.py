@@ -45,11 +45,7 @@ ON CONFLICT (oid) DO UPDATE SET size = excluded.size,
   inode = coalesce(excluded.inode, inode), mtime = coalesce(excluded.mtime, mtime)
 """
 _FIND_STAMPS = "SELECT oid, size, inode, mtime FROM object WHERE oid IN ({}) AND mtime IS NOT NULL"
-# Of two that agree in as many numbers, the one with a base is likely the newer version.
-_FIND_SIMILAR = """
-SELECT hash FROM sketch WHERE number IN ({})
-GROUP BY hash ORDER BY count(*) DESC, max(has_base) DESC, hash LIMIT ?
-"""
+_FIND_SIMILAR = "SELECT hash, has_base FROM sketch WHERE number IN ({})"
 _CHECKED = struct.Struct("<32s32sQQQQQ32s")
 
 
@@ -128,8 +124,14 @@ def similar(connection: sqlite3.Connection, sketch: Sequence[int], most: int) ->
 
     Those with the most first.
     """
+    # Most often there is none: a query that groups and sorts takes three times as long.
     asked = _FIND_SIMILAR.format(",".join("?" * len(sketch)))
-    return [bytes(hash_).hex() for (hash_,) in connection.execute(asked, (*sketch, most))]
+    found: dict[bytes, list[int]] = {}
+    for hash_, has_base in connection.execute(asked, sketch):
+        found.setdefault(bytes(hash_), []).append(has_base)
+    # Of two that agree in as many numbers, the one with a base is likely the newer version.
+    ranked = sorted(found, key=lambda hash_: (-len(found[hash_]), -max(found[hash_]), hash_))
+    return [hash_.hex() for hash_ in ranked[:most]]
 
 
 def stamps(connection: sqlite3.Connection, oids: Sequence[bytes]) -> dict[str, Stamp]:
