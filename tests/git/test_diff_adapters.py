@@ -116,3 +116,18 @@ def test_two_folders(tmp_path, theta_here):
     assert f"{STEM.format(0)}.lora_A.weight" in names
     shutil.rmtree(tmp_path / "two")
     assert theta_here(Repo(tmp_path), "diff", "--no-index", "one", "two").returncode == 2
+
+
+def test_git_diff_compares_products_where_the_configuration_is_known(history, theta):
+    """Git tells the driver the blobs: the configuration is the one beside them in every commit."""
+    ours = theta(history, "diff", "HEAD~1", "HEAD").stdout
+    assert "LoRA (4 -> 6)" in ours
+    for args in (("HEAD~1", "HEAD"), ("HEAD~1",), ("--cached", "HEAD~1")):
+        assert history.git("diff", *args, "--", PATH).splitlines() == ours.splitlines()
+    # The same factors at another scale: no commit says which of the two is meant.
+    history.write(CONFIG, files(NEW, 16, 6)[CONFIG])
+    history.git("commit", "-qam", "Another scale")
+    shown = history.git("diff", "HEAD~2", "HEAD", "--", PATH)
+    assert "LoRA (" not in shown
+    assert "lora_A" in shown
+    assert "LoRA (4 -> 6)" in theta(history, "diff", "HEAD~2", "HEAD").stdout

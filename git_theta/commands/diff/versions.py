@@ -22,6 +22,7 @@ from git_theta.core.settings import Settings
 from git_theta.errors import ManifestError, ThetaError, UsageError, naming
 from git_theta.filters.lfs_content import content_of
 from git_theta.git import Repository
+from git_theta.git.beside import blob_beside
 from git_theta.git.blob_files import spooled
 from git_theta.git.lfs_files import LONGEST, is_pointer
 from git_theta.git.raw_diff import Record, differences, ends
@@ -144,7 +145,7 @@ def _unconverted(workspace: Workspace, path: str, blob: str, opened: ExitStack) 
 
 def _with_fields(repo: Repository, side: Side, path: str, rev: str | None) -> Side:
     """Return a version with the configuration beside it, if it is an adapter that has one."""
-    if side.manifest is None or not any(LORA in each.name for each in side.manifest.tensors):
+    if not _is_adapter(side):
         return side
     place = config_path(path)
     if rev is not None:
@@ -152,6 +153,10 @@ def _with_fields(repo: Repository, side: Side, path: str, rev: str | None) -> Si
         return replace(side, fields=_parsed(text))
     assert repo.work_tree
     return replace(side, fields=_fields_of_file(repo.work_tree / path))
+
+
+def _is_adapter(side: Side) -> bool:
+    return side.manifest is not None and any(LORA in each.name for each in side.manifest.tensors)
 
 
 def _fields_of_file(adapter: Path) -> Fields | None:
@@ -223,7 +228,22 @@ def of_blobs(
         for at, given in enumerate((old, new)):
             if given.file:
                 sides[at] = _from_file(workspace, given.file, sides[1 - at], opened)
+        for at, (name, given) in enumerate(((before, old), (path, new))):
+            if _is_adapter(sides[at]):
+                fields = _fields_given(workspace.repo, name, given)
+                sides[at] = replace(sides[at], fields=fields)
         yield Pair(path, before, *sides)
+
+
+def _fields_given(repo: Repository, path: str, given: Given) -> Fields | None:
+    """Return the configuration beside an adapter that git gives to a driver.
+
+    Git does not tell the commit of a blob: it is known where all that have the blob agree.
+    """
+    if given.blob is None:
+        return _fields_of_file(given.file) if given.file else None
+    config = blob_beside(repo, path, given.blob, config_path(path))
+    return _parsed(repo.read_blob(config)) if config else None
 
 
 @contextmanager
