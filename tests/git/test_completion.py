@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -37,6 +39,58 @@ autoload -U compinit; compinit -u
 eval "$(git theta completion zsh)"
 whence -w _git-theta; echo $_comps[git-theta]
 """
+
+
+GITS = next(
+    (
+        file
+        for file in (
+            Path("/usr/share/bash-completion/completions/git"),
+            Path("/etc/bash_completion.d/git"),
+        )
+        if file.exists()
+    ),
+    None,
+)
+
+
+def typed(repo: Repo, keys: str, wanted: str) -> str:
+    """What a terminal shows once ``keys`` were typed into bash with Git's own completion."""
+    start = repo.path / "bashrc"
+    start.write_text(f"source {GITS}\neval \"$(git theta completion bash)\"\nPS1='READY> '\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--rcfile", str(start), "-i"],
+        cwd=repo.path,
+        env={**os.environ, "PATH": path, "TERM": "dumb"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as shell:
+        os.close(theirs)
+        try:
+            shown = _shown(ours, "READY> ")
+            os.write(ours, keys.encode())
+            return shown + _shown(ours, wanted)
+        finally:
+            shell.kill()
+            os.close(ours)
+
+
+def _shown(terminal: int, wanted: str) -> str:
+    shown = ""
+    while wanted not in shown and select.select([terminal], [], [], 60)[0]:
+        shown += os.read(terminal, 1 << 16).decode()
+    return shown
+
+
+@pytest.mark.skipif(GITS is None, reason="git's completion for bash is not installed")
+def test_tab_completes_through_gits_own_completion(repo: Repo) -> None:
+    assert "git theta similar " in typed(repo, "git theta simi\t", "similar ")
+    shown = typed(repo, "git theta \t\t", "untrack")
+    assert {"blame", "report", "untrack"} <= {*shown.split()}
 
 
 def run(repo: Repo, shell: str, script: str, *options: str) -> list[str]:
