@@ -68,7 +68,7 @@ def changes_in(stretch: Stretch, dtypes: Sequence[str], content: Content) -> Ite
     Elements that are not finite in any version are left out.
     """
     words = [dtype(name).word for name in dtypes]
-    group = _read(stretch, content)
+    group = read(stretch, content)
     step = max(1 << 10, _BLOCK // len(group))
     for first in range(0, group[0].size // words[0], step):
         base, *others = (
@@ -81,7 +81,8 @@ def changes_in(stretch: Stretch, dtypes: Sequence[str], content: Content) -> Ite
         yield changes if finite.all() else changes[:, finite.all(axis=0)]
 
 
-def _read(stretch: Stretch, content: Content) -> list[Bytes]:
+def read(stretch: Stretch, content: Content) -> list[Bytes]:
+    """Return the bytes of each version; not to be written to."""
     if all(len(chunks) == 1 for chunks in stretch):
         # A difference is decoded with its base, which mostly is another of the versions.
         return content.read([chunk for (chunk,) in stretch])

@@ -156,6 +156,56 @@ def test_all_checkpoints_count_and_all_pairs_are_shown(history, theta_here):
     assert line.endswith("both")
 
 
+@pytest.fixture
+def diagonals(history) -> dict[str, dict[str, np.ndarray]]:
+    """Fisher diagonals beside the models of three of the branches, each in a commit more."""
+    random = np.random.default_rng(8)
+    one, other = ({n: random.exponential(size=s) for n, s in SHAPES.items()} for _ in range(2))
+    found = {"math": one, "both": {n: one[n] + 0.1 * other[n] for n in one}, "code": other}
+    for array in found["code"].values():
+        array.flat[::3] = 0
+    for name in found["math"]:
+        found["math"][name].flat[::3] = 0  # where neither has any, there is nothing to compare
+    for name, values in found.items():
+        history.git("checkout", "-q", name)
+        single = {n: array.astype(np.float32) for n, array in values.items()}
+        files = {"model.fisher.safetensors": checkpoints.safetensors(single)}
+        history.commit_files(files, "Fisher information")
+        found[name] = {n: array.astype(np.float64) for n, array in single.items()}
+    history.git("checkout", "-q", "main")
+    return found
+
+
+def task2vec(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
+    """Achille and others 2019: 1 - cos(F / (F + G), G / (F + G))."""
+    first, second = (np.concatenate([d[n].ravel() for n in SHAPES]) for d in (one, other))
+    total = np.where(first + second > 0, first + second, 1)
+    first, second = first / total, second / total
+    return 1 - first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+
+
+def test_revisions_are_ranked_by_task2vec_where_fisher_diagonals_are_tracked(
+    history, diagonals, theta_here
+):
+    found = ranked(theta_here, history, "math", "code", "both", "minus", "--task2vec", "--matrix")
+    names = ["math", "code", "both", "minus"]
+    known = [each for each in names if each in diagonals]
+    expected = [[task2vec(diagonals[a], diagonals[b]) for b in known] for a in known]
+    matrix = found["task2vec_matrix"]
+    np.testing.assert_allclose([row[:3] for row in matrix[:3]], expected, atol=1e-12)
+    assert matrix[3] == [None] * 4
+    first = ranked(theta_here, history, "math", "minus", "code", "both", "--task2vec")
+    assert [each["revision"] for each in first["others"]] == ["both", "code", "minus"]
+    assert first["others"][0]["task2vec"] == pytest.approx(expected[0][2])
+    lines = theta_here(history, "similar", "math", "code", "--task2vec").stdout.splitlines()
+    assert lines[0].split() == ["TASK2VEC", "COSINE", "NORM", "COMMIT", "REVISION"]
+    assert lines[1].split()[0] == f"{expected[0][1]:.3f}"
+    done = theta_here(history, "similar", "minus", "math", "--task2vec")
+    assert done.returncode == 2
+    assert "no Fisher diagonals are tracked" in done.stderr
+    assert "git_theta.stats.fisher" in done.stderr
+
+
 def test_mistakes_are_told(history, theta_here):
     for args, code, words in (
         (("math", "nothing*"), 2, "no branch or tag"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from git_theta.commands.similar.cache import SketchCache
 from git_theta.commands.similar.checkpoints import Checkpoint, Key, fetch
 from git_theta.commands.similar.refs import Revision
 from git_theta.commands.similar.sketches import SIZE
+from git_theta.commands.similar.task2vec import distances
 from git_theta.commands.similar.vectors import Changes, inner_products, sketch
 from git_theta.core.parallel import in_order
 from git_theta.errors import UsageError
@@ -31,7 +33,7 @@ class Similarities:
     """Cosines of the task vectors of revisions since the commit ``base``, and their L2 norms.
 
     ``products`` (n, n) are the inner products; a cosine is ``None`` where a revision changed
-    nothing.
+    nothing. ``distances`` (n, n) are Task2Vec's where they were asked for, NaN if not known.
     """
 
     base: str | None
@@ -39,6 +41,7 @@ class Similarities:
     revisions: tuple[Revision, ...]
     products: Doubles
     is_exact: bool
+    distances: Doubles | None = None
 
     def norm(self, at: int) -> float | None:
         """Return the L2 norm of a task vector; ``None`` where it is too long for a number."""
@@ -52,13 +55,22 @@ class Similarities:
             return None
         return max(-1.0, min(1.0, float(self.products[one, other]) / lengths))
 
+    def distance(self, one: int, other: int) -> float | None:
+        """Return the Task2Vec distance of two revisions; ``None`` where it is not known."""
+        if self.distances is None or math.isnan(self.distances[one, other]):
+            return None
+        return float(self.distances[one, other])
+
     def ranked(self) -> list[int]:
         """Return the numbers of all revisions but the first, the most similar to it first.
 
-        Those that changed nothing come last.
+        By distance, where those were asked for, else by cosine; unknown ones come last.
         """
 
         def order(at: int) -> tuple[bool, float]:
+            if self.distances is not None:
+                distance = self.distance(0, at)
+                return distance is None, distance or 0.0
             cosine = self.cosine(0, at)
             return cosine is None, -(cosine or 0.0)
 
@@ -71,13 +83,15 @@ def similar(
     paths: Sequence[str] = (),
     base: str | None = None,
     exact: bool = False,
+    task2vec: Literal["no", "first", "all"] = "no",
 ) -> Similarities:
     """Compare the task vectors of revisions, over the checkpoints that the first one has.
 
     ``paths`` are Git's, folders or globs, and limit it to checkpoints; ``base`` is the commit that
-    they are differences to, by default the best common ancestor of all. Objects that are needed are
-    fetched. Refs without any of the checkpoints are left out. Raises ``UsageError`` where the first
-    has none, and where there is nothing to compare it with.
+    they are differences to, by default the best common ancestor of all. ``task2vec`` adds the
+    distances to the first one, or those of all pairs. Objects that are needed are fetched. Refs
+    without any of the checkpoints are left out. Raises ``UsageError`` where the first has none, and
+    where there is nothing to compare it with.
     """
     repo = workspace.repo
     chosen = _paths(repo, found[0].commit, paths)
@@ -93,7 +107,8 @@ def similar(
     else:
         sketches = _sketches(workspace, checkpoints, commits)
         products = sketches @ sketches.T
-    return Similarities(start, tuple(chosen), tuple(found), products, exact)
+    apart = None if task2vec == "no" else distances(workspace, commits, chosen, task2vec == "all")
+    return Similarities(start, tuple(chosen), tuple(found), products, exact, apart)
 
 
 def _paths(repo: Repository, commit: str, wanted: Sequence[str]) -> list[str]:
