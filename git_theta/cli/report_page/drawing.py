@@ -1,4 +1,4 @@
-"""Charts drawn by vl-convert, in this process and without a network; see decision 0024."""
+"""Charts drawn by vl-convert, in this process and without a network; see decision 0026."""
 
 from __future__ import annotations
 
