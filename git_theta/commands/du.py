@@ -1,82 +1,97 @@
-"""Bytes that checkpoints, branches and tags need, alone and together with others."""
+"""Bytes that checkpoints, commits, branches and tags need, alone and together with others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from git_theta.commands.usage import Report, Users
+from git_theta.core.messages import plural, short_id
 from git_theta.git import Repository, ref_updates
 from git_theta.git.command import decode
+from git_theta.git.raw_objects import parse_tree
 from git_theta.transfer.needs import Warn, history_entries, read_manifests
 from git_theta.workspace import Workspace
 
 _REFS = ("refs/heads/", "refs/tags/", "refs/remotes/")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The objects that ``names`` need: their bytes, and those that nothing else in the list needs.
-
-    ``here`` is how many of the bytes are in this clone. Branches and tags of one commit are
-    listed together.
-    """
-
-    names: tuple[str, ...]
-    objects: int
-    size: int
-    exclusive: int
-    here: int
-
-    @property
-    def shared(self) -> int:
-        """Bytes that others need too."""
-        return self.size - self.exclusive
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A row for each name, all of them together, and the bytes here that none of them needs."""
-
-    rows: tuple[Usage, ...]
-    total: Usage
-    unneeded: int
-
-
-def of_commit(workspace: Workspace, rev: str, warn: Warn) -> Report:
+def of_commit(workspace: Workspace, rev: str, warn: Warn, remote: str | None = None) -> Report:
     """Return what each checkpoint in the tree of ``rev``, an id, needs."""
-    files = workspace.repo.tree(rev)
+    users, files = Users(), workspace.repo.tree(rev)
     needs = {
-        entry.blob: found.objects() for entry, found in read_manifests(workspace.repo, files, warn)
+        entry.blob: users.read(found)
+        for entry, found in read_manifests(workspace.repo, files, warn)
     }
-    users: dict[str, int] = defaultdict(int)
-    sizes: dict[str, int] = {}
     paths = [entry for entry in files if entry.blob in needs]
     for number, entry in enumerate(paths):
-        for oid, size in needs[entry.blob].items():
-            users[oid] |= 1 << number
-            sizes[oid] = size
-    return _report(workspace, [(entry.path,) for entry in paths], users, sizes)
+        users.need(needs[entry.blob], 1 << number)
+    return _largest_first(users.report(workspace, [(entry.path,) for entry in paths], remote))
 
 
-def of_refs(workspace: Workspace, warn: Warn) -> Report:
+def of_history(workspace: Workspace, rev: str, warn: Warn, remote: str | None = None) -> Report:
+    """Return what each commit in the history of ``rev``, an id, needs, the newest first.
+
+    Commits with the same checkpoints stand in one row.
+    """
+    repo, users = workspace.repo, Users()
+    entries = history_entries(repo, [rev])
+    needs = {entry.blob: users.read(found) for entry, found in read_manifests(repo, entries, warn)}
+    trees, alike = _Trees(repo, needs), dict[frozenset[str], list[str]]()
+    log = ("log", "-z", "--no-show-signature", "--format=tformat:%H %T %s", rev, "--")
+    for line in decode(repo.git(*log)).split("\0")[:-1]:
+        commit, tree, subject = line.split(" ", 2)
+        if manifests := trees.blobs(tree):
+            alike.setdefault(manifests, []).append(f"{short_id(commit)} {subject}")
+    for number, manifests in enumerate(alike):
+        for blob in manifests:
+            users.need(needs[blob], 1 << number)
+    return users.report(workspace, [_first(titles) for titles in alike.values()], remote)
+
+
+def of_refs(workspace: Workspace, warn: Warn, remote: str | None = None) -> Report:
     """Return what the history of each branch and tag needs, remote-tracking branches included.
 
     History is walked once: each commit knows the refs that it is in, and an object those of all
     commits that brought it.
     """
-    repo = workspace.repo
+    repo, users = workspace.repo, Users()
     tips = _tips(repo)
     members = _members(repo, list(tips))
-    users: dict[str, int] = defaultdict(int)
-    sizes: dict[str, int] = {}
     entries = list(history_entries(repo, tips))
-    needs = {entry.blob: found.objects() for entry, found in read_manifests(repo, entries, warn)}
+    needs = {entry.blob: users.read(found) for entry, found in read_manifests(repo, entries, warn)}
     for entry in entries:
-        for oid, size in needs.get(entry.blob, {}).items():
-            users[oid] |= members[entry.commit or ""]
-            sizes[oid] = size
-    return _report(workspace, list(tips.values()), users, sizes)
+        users.need(needs.get(entry.blob, ()), members[entry.commit or ""])
+    return _largest_first(users.report(workspace, list(tips.values()), remote))
+
+
+class _Trees:
+    """The blobs among ``wanted`` that trees hold; a folder that occurs again is read once."""
+
+    def __init__(self, repo: Repository, wanted: Mapping[str, object]) -> None:
+        self._repo = repo
+        self._wanted = wanted
+        self._known: dict[str, frozenset[str]] = {}
+
+    def blobs(self, tree: str) -> frozenset[str]:
+        """Return those below a tree, given by its id."""
+        if tree not in self._known:
+            entries = parse_tree(self._repo.load(tree)[1], len(tree))
+            own = {entry.id for entry in entries if entry.id in self._wanted}
+            below = (self.blobs(entry.id) for entry in entries if entry.is_tree)
+            self._known[tree] = frozenset(own.union(*below))
+        return self._known[tree]
+
+
+def _first(titles: Sequence[str]) -> tuple[str, ...]:
+    """Return the commit that brought something, and how many kept it."""
+    *kept, first = titles
+    return (first, f"{plural(len(kept), 'commit')} after it") if kept else (first,)
+
+
+def _largest_first(report: Report) -> Report:
+    rows = sorted(report.rows, key=lambda row: (-row.size, row.names))
+    return Report(tuple(rows), report.total, report.unneeded, report.unused)
 
 
 def _tips(repo: Repository) -> Mapping[str, tuple[str, ...]]:
@@ -107,39 +122,3 @@ def _members(repo: Repository, tips: Sequence[str]) -> Mapping[str, int]:
         for parent in parents:
             members[parent] |= members[commit]
     return members
-
-
-def _report(
-    workspace: Workspace,
-    names: Sequence[tuple[str, ...]],
-    users: Mapping[str, int],
-    sizes: Mapping[str, int],
-) -> Report:
-    store = workspace.store
-    present = {oid for oid in sizes if store.has(oid)}
-    rows = [
-        _usage(each, [oid for oid in sizes if users[oid] >> number & 1], users, sizes, present)
-        for number, each in enumerate(names)
-    ]
-    total = _usage(("all",), sizes, {}, sizes, present)
-    others = (store.size(oid) or 0 for oid in store.oids() if oid not in sizes)
-    rows.sort(key=lambda row: (-row.size, row.names))
-    return Report(tuple(rows), total, sum(others))
-
-
-def _usage(
-    names: tuple[str, ...],
-    oids: Iterable[str],
-    users: Mapping[str, int],
-    sizes: Mapping[str, int],
-    present: set[str],
-) -> Usage:
-    needed = list(oids)
-    own = (oid for oid in needed if users.get(oid, 1).bit_count() == 1)
-    return Usage(
-        names,
-        len(needed),
-        sum(sizes[oid] for oid in needed),
-        sum(sizes[oid] for oid in own),
-        sum(sizes[oid] for oid in needed if oid in present),
-    )

@@ -57,3 +57,42 @@ def test_equal_checkpoints_share_everything(branches, theta):
     assert shown[0].split() == ["objects", "bytes", "exclusive", "shared", "here"]
     assert [line.split()[0] for line in shown[1:]] == ["m.safetensors", "copy.safetensors", "all"]
     assert theta(branches, "du", "--all", "HEAD").returncode == 2
+
+
+def test_commits_with_the_same_checkpoints_stand_in_one_row(branches, theta_here):
+    first = branches.git("rev-parse", "HEAD~1")
+    branches.commit_files({"folder/README": b"about it"}, "describe")
+    found = json.loads(theta_here(branches, "du", "--commits", "--json").stdout)
+    newest, oldest = found["rows"]
+    assert newest["names"][1:] == ["1 commit after it"]
+    assert oldest["names"] == [f"{first[:12]} change"]
+    assert found["total"]["size"] == newest["exclusive"] + oldest["size"]
+    # The fine-tune is stored as a change of the base, so it needs all of that.
+    assert (oldest["exclusive"], newest["shared"]) == (0, oldest["size"])
+
+
+def test_a_remote_is_asked_what_is_there(branches, server, theta_here):
+    branches.git("remote", "add", "origin", server.repository())
+    branches.git("push", "-q", "origin", "main~1:refs/heads/main")
+    found = json.loads(theta_here(branches, "du", "--all", "--remote", "origin", "--json").stdout)
+    sizes = {oid: path.stat().st_size for oid, path in server.objects().items()}
+    total = found["total"]
+    assert 0 < total["there"] == sum(sizes.values()) < total["size"] == total["here"]
+    shown = theta_here(branches, "du", "--remote", "origin").stdout.splitlines()
+    assert shown[0].endswith("here  on the remote")
+
+
+def test_frames_that_nothing_reads_any_more(model, theta_here):
+    """A pack stays whole as long as one of its frames is needed."""
+    model.commit_files({"m.safetensors": BASE})
+    arrays = checkpoints.finetuned(ARRAYS, seed=3)
+    first = sorted(arrays)[0]
+    model.commit_files({"m.safetensors": checkpoints.safetensors({**arrays, first: ARRAYS[first]})})
+    before = json.loads(theta_here(model, "du", "--all", "--json").stdout)
+    assert before["unused"] == 0
+    model.git("rm", "-q", "m.safetensors")
+    model.git("checkout", "-q", "--orphan", "squashed")
+    model.commit_files({"m.safetensors": checkpoints.safetensors({first: ARRAYS[first]})})
+    model.git("branch", "-q", "-D", "main")
+    after = json.loads(theta_here(model, "du", "--all", "--json").stdout)
+    assert 0 < after["unused"] < after["total"]["size"]
