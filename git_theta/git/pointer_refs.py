@@ -143,8 +143,23 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
                 raise _failure(remote, ref, again) from again
 
 
-def fold(repo: Repository, remote: Remote, warn: Warn) -> bool:
-    """Make our refs on a remote one, and return whether that was done.
+def named_on(repo: Repository, remote: Remote) -> dict[str, dict[str, int]]:
+    """Return our refs on a remote, and what each names (oid to bytes).
+
+    Raises ``TransferError`` where they do not come.
+    """
+    there = _refs(repo, remote)
+    try:
+        _fetch(repo, remote, there)
+    except GitError as error:
+        what = f"the pointer refs of {remote.title} do not come: {error.message}"
+        raise TransferError(what, details=error.details, hint="git ls-remote") from error
+    found = {ref: pointers.read_commit(repo, commit) for ref, commit in there.items()}
+    return {ref: objects for ref, objects in found.items() if objects}
+
+
+def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = ()) -> bool:
+    """Make our refs on a remote one, without the objects to ``drop``; say if that was done.
 
     All at once or not at all, and only if nobody changed them meanwhile: who comes second leaves
     it to the next push. Refs that are not what we write are left alone, and remembered, so that
@@ -163,16 +178,21 @@ def fold(repo: Repository, remote: Remote, warn: Warn) -> bool:
         ours = {ref: commit for ref, commit in there.items() if ref not in foreign}
         if not union:
             return False
-        commit = pointers.write_commit(repo, union)
-        names = _names(BRANCHES if uses_branches(there) else NAMESPACE, union)
-        ref = next(name for name in names if there.get(name, commit) == commit)
+        kept = {oid: size for oid, size in union.items() if oid not in drop}
+        new = {}
+        if kept:
+            commit = pointers.write_commit(repo, kept)
+            names = _names(BRANCHES if uses_branches(there) else NAMESPACE, kept)
+            new[next(name for name in names if there.get(name, commit) == commit)] = commit
         leases = [f"--force-with-lease={old}:{id_}" for old, id_ in ours.items()]
-        gone = [f":{old}" for old in ours if old != ref]
-        _push(repo, remote, f"{commit}:{ref}", *gone, options=["--atomic", *leases])
+        refspecs = [f"{commit}:{ref}" for ref, commit in new.items()]
+        gone = [f":{old}" for old in ours if old not in new]
+        _push(repo, remote, *refspecs, *gone, options=["--atomic", *leases])
     except GitError:
         return False
-    _remember(repo, commit, union)
-    for old in set(ours.values()) - {commit}:
+    for commit in new.values():
+        _remember(repo, commit, kept)
+    for old in set(ours.values()) - set(new.values()):
         _memory(repo, old).unlink(missing_ok=True)
     return True
 

@@ -7,7 +7,7 @@ without our hook moves them too. So this is written after objects have arrived, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from git_theta.core.files import atomic_file
@@ -45,14 +45,28 @@ def add(
     repo: Repository, remote: Remote, *, commits: Iterable[str] = (), objects: Iterable[str] = ()
 ) -> None:
     """Record what has arrived; several processes may do so at once."""
+    _change(repo, remote, lambda old: _joined(old, commits, objects))
+
+
+def forget(repo: Repository, remote: Remote, objects: Iterable[str]) -> None:
+    """Take objects for uploaded no longer, nor any history for looked at."""
+    gone = frozenset(objects)
+    _change(repo, remote, lambda old: Known((), old.objects - gone))
+
+
+def _joined(old: Known, commits: Iterable[str], objects: Iterable[str]) -> Known:
+    newest = tuple(dict.fromkeys((*commits, *old.commits)))[:_COMMITS_KEPT]
+    return Known(newest, old.objects.union(objects))
+
+
+def _change(repo: Repository, remote: Remote, change: Callable[[Known], Known]) -> None:
     folder = repo.theta_dir / "uploaded"
     with exclusive_lock(folder / "lock"):
         old = load(repo, remote)
-        newest = list(dict.fromkeys((*commits, *old.commits)))[:_COMMITS_KEPT]
-        merged = old.objects.union(objects)
-        if tuple(newest) == old.commits and merged == old.objects:
+        new = change(old)
+        if new == old:
             return
-        lines = [f"commit {commit}\n" for commit in newest]
-        lines += [f"object {oid}\n" for oid in sorted(merged)]
+        lines = [f"commit {commit}\n" for commit in new.commits]
+        lines += [f"object {oid}\n" for oid in sorted(new.objects)]
         with atomic_file(folder / remote.key) as file:
             file.write("".join(lines).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from git_theta import manifest
 from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.commands.fsck import check
 from git_theta.commands.gc import collect
+from git_theta.commands.prune import prune
 from git_theta.store import ObjectStore
 from git_theta.store.trash import Trash
 from git_theta.testing.formats import MemorySource
@@ -125,6 +127,11 @@ def gc(repo: Repo, steps: Steps | None = None) -> None:
         collect(workspace, 0)
 
 
+def prune_old(repo: Repo, steps: Steps | None = None) -> None:
+    with command(repo, steps) as workspace:
+        prune(workspace, "origin", 0, print, verify=True, dry_run=False)
+
+
 def checkout(repo: Repo, steps: Steps | None = None) -> None:
     """Write the file that the index names."""
     with command(repo, steps) as workspace:
@@ -147,8 +154,11 @@ def fetch(repo: Repo, steps: Steps | None = None) -> None:
 
 
 @pytest.fixture
-def abandoned(repo: Repo, tmp_path: Path) -> Repo:
-    """HEAD has a checkpoint; the objects of a fine-tune that was reset away are still here, old."""
+def abandoned(repo: Repo, remote: Repo) -> Repo:
+    """HEAD has a checkpoint; the objects of a fine-tune that was reset away are still here, old.
+
+    A remote has them, too.
+    """
     with command(repo) as workspace:
         other = clean(MemorySource(OTHER), PATH, workspace.storage).manifest
         (repo.path / "theirs").write_bytes(manifest.dump(other))
@@ -159,8 +169,13 @@ def abandoned(repo: Repo, tmp_path: Path) -> Repo:
     repo.git("commit", "-q", "-m", "first")
     add(repo)
     repo.git("reset", "-q")
+    repo.git("remote", "add", "origin", str(remote.path))
     for file in (repo.path / ".git/theta/objects").rglob("*"):
         os.utime(file, (1, 1))
+        if file.is_file():
+            place = remote.path / "lfs/objects" / file.name[:2] / file.name[2:4]
+            place.mkdir(parents=True)
+            shutil.copy(file, place)
     return repo
 
 
@@ -182,7 +197,8 @@ def _copy(template: Path, number: int) -> Repo:
 @pytest.mark.parametrize(
     ("first", "second"),
     [(add, gc), (gc, add), (gc, commit), (commit, gc), (gc, checkout), (checkout, gc), (gc, fetch),
-     (fetch, gc), (gc, gc), (add, add)],
+     (fetch, gc), (gc, gc), (add, add), (prune_old, add), (add, prune_old), (prune_old, commit),
+     (prune_old, gc)],
 )  # fmt: skip
 def test_one_stopped_at_each_of_its_steps(abandoned, first, second):
     counting = Steps(0, lambda: None)

@@ -1,0 +1,52 @@
+"""``git theta remote-gc``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from git_theta.cli.exit_handling import complain
+from git_theta.cli.text import human, print_json
+from git_theta.commands.remote_gc import RemoteGarbage, collect
+from git_theta.core.messages import plural, short_id
+from git_theta.workspace import open_workspace
+
+_SHOWN = 20
+
+
+@click.command("remote-gc")
+@click.argument("remote")
+@click.option("-n", "--dry-run", is_flag=True, help="List them; remove nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(remote: str, dry_run: bool, as_json: bool) -> None:
+    """Remove the pointers of objects that no ref of REMOTE needs any more.
+
+    After a squash or a deleted branch, a remote still names the objects of what is gone, so that
+    its host keeps them. All of its refs are fetched, and what none of them needs is named no
+    longer. The objects themselves are the host's to delete.
+
+    \b
+    Examples:
+      git theta remote-gc origin --dry-run
+      git theta remote-gc origin
+    """
+    with open_workspace() as workspace:
+        found = collect(workspace, remote, complain, dry_run=dry_run)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _tell(found, dry_run)
+
+
+def _tell(found: RemoteGarbage, dry_run: bool) -> None:
+    for oid, length in list(found.objects.items())[:_SHOWN]:
+        click.echo(f"{short_id(oid)}  {human(length)}")
+    if len(found.objects) > _SHOWN:
+        click.echo(f"and {len(found.objects) - _SHOWN:,} more (--json lists them)")
+    count, size = f"{len(found.objects):,}", human(sum(found.objects.values()))
+    objects = plural(found.named, "object")
+    click.echo(f"{count} ({size}) of {objects} that {found.remote} names: no ref there needs them")
+    if found.refs:
+        did = "would be replaced" if dry_run else "replaced"
+        click.echo(f"{plural(len(found.refs), 'pointer ref')} {did}")
