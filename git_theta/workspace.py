@@ -14,7 +14,7 @@ from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.sharing import share
 from git_theta.errors import SettingsError, ThetaError
 from git_theta.git import Repository
-from git_theta.store import Index, ObjectStore
+from git_theta.store import Index, ObjectStore, SharedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,19 @@ def open_workspace(
     config = repo.config_of("theta", "core")
     chosen = _settings(repo, config, complain)
     share(repo.theta_dir, config.get("core.sharedrepository"))
-    index, store = Index(repo.theta_dir), ObjectStore(repo.theta_dir)
+    index = Index(repo.theta_dir)
+    store = ObjectStore(repo.theta_dir, _shared_store(repo, chosen))
     try:
         yield Workspace(repo, StorageContext(store, index, chosen, progress or NullProgress()))
     finally:
         store.close()
         index.close()
         repo.close()
+
+
+def _shared_store(repo: Repository, chosen: settings.Settings) -> SharedStore | None:
+    folder = chosen.shared_folder
+    return SharedStore(folder, repo.theta_dir) if folder else None
 
 
 def _settings(

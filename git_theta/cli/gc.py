@@ -38,9 +38,13 @@ def command(dry_run: bool, days: float, as_json: bool) -> None:
     with open_workspace() as workspace:
         found = collect(workspace, days * _DAY, dry_run=dry_run)
     if as_json:
-        print_json({"objects": found.oids, "size": found.size, "kept": found.kept})
+        document = {"objects": found.oids, "size": found.size, "kept": found.kept}
+        print_json({**document, "shared": found.shared})
         return
     did = "would be removed" if dry_run else "removed"
     click.echo(
         f"{plural(len(found.oids), 'object')} {did} ({human(found.size)}), {found.kept:,} kept"
     )
+    if found.shared:
+        count, size = plural(len(found.shared), "object"), human(sum(found.shared.values()))
+        click.echo(f"{count} {did} from the shared store ({size}): no clone has them")

@@ -64,5 +64,6 @@ def remove(
     finally:
         for oid in waiting:  # something failed, or the user has had enough
             store.trash.restore(oid)
+    store.release(gone)
     workspace.storage.index.forget(gone)
     return gone

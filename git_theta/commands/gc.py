@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from git_theta.commands.collection import remove, unused_since
 from git_theta.git import reachable
@@ -16,11 +16,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Objects that no manifest needs (``oids``, ``size`` bytes) and how many are needed."""
+    """Objects that no manifest needs (``oids``, ``size`` bytes) and how many are needed.
+
+    ``shared`` are those that no clone has any more, in the shared store if there is one.
+    """
 
     oids: tuple[str, ...]
     size: int
     kept: int
+    shared: Mapping[str, int] = field(default_factory=dict)
 
 
 def collect(workspace: Workspace, grace: float, *, dry_run: bool = False) -> Collected:
@@ -36,7 +40,19 @@ def collect(workspace: Workspace, grace: float, *, dry_run: bool = False) -> Col
     chosen = {oid: file for oid, file in candidates.items() if oid not in needed}
     gone = list(chosen) if dry_run else remove(workspace, chosen, lambda: _needed(workspace))
     kept = sum(workspace.store.has(oid) for oid in needed)
-    return Collected(tuple(gone), sum(chosen[oid].st_size for oid in gone), kept)
+    shared = _collect_shared(workspace, grace, dry_run)
+    return Collected(tuple(gone), sum(chosen[oid].st_size for oid in gone), kept, shared)
+
+
+def _collect_shared(workspace: Workspace, grace: float, dry_run: bool) -> Mapping[str, int]:
+    """Share what was stored before there was a shared store, and remove what no clone has there."""
+    store = workspace.store
+    if store.shared is None:
+        return {}
+    if not dry_run:
+        store.trust(workspace.storage.index.stamps(store.oids()))
+        store.share_all()
+    return store.shared.collect(grace, dry_run=dry_run)
 
 
 def _needed(workspace: Workspace, warn: Callable[[str], None] = silent) -> dict[str, int]:

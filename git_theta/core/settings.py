@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from git_theta.core.system import cpu_count
@@ -71,6 +72,14 @@ class Settings:
     """Let a push name its objects by LFS pointers in a ref, for hosts that collect others."""
     device: str = _setting("auto")
     """The device on which merges compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps."""
+
+    shared_store: str = _setting("none")
+    """A folder of objects that many clones share (``store.shared``); none: each has its own."""
+
+    @property
+    def shared_folder(self) -> Path | None:
+        """The shared store's folder, if there is one."""
+        return None if self.shared_store == "none" else Path(self.shared_store).expanduser()
 
     @property
     def packing(self) -> tuple[int, int]:
@@ -195,6 +204,8 @@ def _value(setting: Field[Any], origin: str, raw: Any) -> Any:
         value = converters[type(setting.default)](str(raw).strip())
     except ValueError as error:
         raise SettingsError(f"{written}: {error}") from error
+    if setting.name == "shared_store" and value != "none" and value[:1] not in ("/", "~"):
+        raise SettingsError(f"{written}: not an absolute path")
     least, most = setting.metadata["least"], setting.metadata["most"]
     if most is not None and not least <= value <= most:
         raise SettingsError(f"{written}: not {_span(least, most)}")

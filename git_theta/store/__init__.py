@@ -5,5 +5,6 @@ from git_theta.store.objects import ObjectStore
 from git_theta.store.packs import PackWriter
 from git_theta.store.read_ahead import ReadAhead
 from git_theta.store.rows import Location, Stamp
+from git_theta.store.shared import SharedStore
 
-__all__ = ["Index", "Location", "ObjectStore", "PackWriter", "ReadAhead", "Stamp"]
+__all__ = ["Index", "Location", "ObjectStore", "PackWriter", "ReadAhead", "SharedStore", "Stamp"]

@@ -21,6 +21,7 @@ from git_theta.errors import ChangedError, MissingObjectError, StoreError, Theta
 from git_theta.store.activity import Activity
 from git_theta.store.files import MODE, ObjectFiles, missing
 from git_theta.store.rows import Stamp
+from git_theta.store.shared import SharedStore
 from git_theta.store.soundness import Soundness, check, corrupt
 
 _BLOCK = 4 << 20
@@ -33,8 +34,9 @@ class ObjectStore(ObjectFiles):
     or ``used`` stays until it ends.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shared: SharedStore | None = None) -> None:
         super().__init__(root)
+        self.shared = shared
         self._soundness = Soundness()
         self._activity = Activity(root)
         self._used: set[str] = set()
@@ -77,7 +79,7 @@ class ObjectStore(ObjectFiles):
         self._activity.begin()
         # Of an object that is here too: another process may have written it and not synced yet.
         self._awaits_sync(oid)
-        if not self.use(oid, size):
+        if not self.use(oid, size) and not self.take(oid, size):
             try:
                 create(oid, pieces)
             except StoreError:
@@ -87,10 +89,10 @@ class ObjectStore(ObjectFiles):
 
     def _create_now(self, oid: str, buffers: Iterable[Buffer]) -> None:
         self._create(self.path(oid), buffers)
-        self._note(oid)
+        self._stored(oid)
 
     def _create_soon(self, oid: str, buffers: Iterable[Buffer]) -> None:
-        self._create_behind(self.path(oid), buffers, lambda: self._note(oid))
+        self._create_behind(self.path(oid), buffers, lambda: self._stored(oid))
 
     def _is_unwritable(self) -> bool:
         """Return whether git cannot write any object either, so that nothing can refer to ours.
@@ -139,11 +141,39 @@ class ObjectStore(ObjectFiles):
                 target.chmod(MODE)
                 adjust(target)
             os.utime(target)
-            self._note(oid)
+            self._stored(oid)
         except FileNotFoundError as error:
             raise missing(file) from error
         except OSError as error:
             raise store_error(error, file) from error
+
+    def take(self, oid: str, size: int) -> bool:
+        """Get an object from the shared store; false where it is not there, or not whole."""
+        if self.shared is None:
+            return False
+        self._activity.begin()
+        if not self.shared.take(oid, size, self._awaits_sync(oid)):
+            return False
+        self._note(oid)
+        return True
+
+    def _stored(self, oid: str) -> None:
+        """Share an object that was just stored, and remember that it is whole and in use."""
+        if self.shared is not None:
+            self.shared.give(oid, self.path(oid))
+        self._note(oid)
+
+    def share_all(self) -> None:
+        """Share every object that is here and whole, as those are that are stored from now on."""
+        for oid in self.oids() if self.shared else ():
+            size = self.size(oid)
+            if self.shared and size and self.is_sound(oid, size):
+                self.shared.give(oid, self.path(oid))
+
+    def release(self, oids: Iterable[str]) -> None:
+        """Let go of objects in the shared store that a collection has removed here."""
+        if self.shared is not None:
+            self.shared.release(oids)
 
     def verify(self, oid: str) -> None:
         """Hash the object. Raises ``CorruptObjectError`` or ``MissingObjectError``."""
@@ -175,9 +205,13 @@ class ObjectStore(ObjectFiles):
         return True
 
     def trust(self, stamps: Mapping[str, Stamp]) -> None:
-        """Take over which objects earlier processes have verified."""
+        """Take over which objects earlier processes have verified.
+
+        But for those that are read in place: they are another user's files.
+        """
         for oid, stamp in stamps.items():
-            self._soundness.trust(oid, stamp)
+            if not self.path(oid).is_symlink():
+                self._soundness.trust(oid, stamp)
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
         """Return the files of those of ``oids`` that were verified, for the index to keep."""
@@ -214,7 +248,7 @@ class ObjectStore(ObjectFiles):
         path = self.path(oid)
         before = self._status(oid)
         try:
-            os.utime(path)
+            os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
             pass
         except PermissionError:

@@ -41,7 +41,9 @@ class Trash:
         path = object_path(self._objects, oid)
         try:
             self._path(oid).rename(path)
-            os.utime(path)  # it may replace one that was just stored anew, and is no less needed
+            os.utime(
+                path, follow_symlinks=False
+            )  # it may replace one that was just stored anew, and is no less needed
         except OSError:
             return path.exists()  # another process may have got it
         return True
@@ -57,10 +59,13 @@ class Trash:
         return True
 
     def stat(self, oid: str) -> os.stat_result | None:
-        """Return the status of the object's file, in the trash or not; it was last used then."""
+        """Return the status of the object's file, in the trash or not; it was last used then.
+
+        Of a link into a shared store, the status of the link.
+        """
         for path in (object_path(self._objects, oid), self._path(oid)):
             with suppress(FileNotFoundError):
-                return path.stat()
+                return path.lstat()
         return None
 
     def _path(self, oid: str) -> Path:

@@ -82,11 +82,17 @@ class _Search:
     def sources(self, remotes: list[str] | None) -> Iterator[Callable[[], None]]:
         """Return the places to look into, the cheapest first."""
         repo = self._workspace.repo
+        yield self._shared_store
         yield self._own_storage
         for folder in alternates(repo):
             yield partial(self._folder, folder, str(folder))
         for name in repo.remotes() if remotes is None else remotes:
             yield partial(self._remote, fetch_remote(repo, name))
+
+    def _shared_store(self) -> None:
+        for oid, size in self.missing.copy().items():
+            if self._workspace.store.take(oid, size):
+                del self.missing[oid]
 
     def _own_storage(self) -> None:
         repo = self._workspace.repo
