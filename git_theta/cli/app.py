@@ -43,12 +43,12 @@ COMMANDS = {
     "fetch-file": "Download one file of a remote repository, without a clone.",
     "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
-    "du": "Show what checkpoints, commits and branches take, alone and shared.",
+    "du": "Show what checkpoints, commits and branches take.",
     "migrate": "Rewrite history between Git LFS, plain files and git-theta.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
     "prune": "Remove local objects that a remote has.",
-    "remote-gc": "Stop naming objects on a remote that nothing there needs.",
+    "remote-gc": "Stop naming objects that nothing on a remote needs.",
     "completion": "Print what makes a shell complete commands.",
 }
 PLUMBING = ("filter-process", "merge-driver", "diff-driver", "textconv", "hook")

@@ -3,7 +3,7 @@
 A clone keeps a name of its own for every object that it needs, below its own ``objects``: a hard
 link where the file is the user's own, else a copy that shares its blocks (reflink) where the file
 system can make one, else a symbolic link: it is read in place. So a collection of one clone takes
-its own names away and no others (docs/decisions/0025-shared-store.md).
+its own names away and no others (docs/decisions/0026-shared-store.md).
 
 Other users' files are not trusted: each is hashed before it is taken, and one that is read in place
 again by every process. Who reads in place says so first, by an empty file below ``clones``.

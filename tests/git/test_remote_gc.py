@@ -33,7 +33,7 @@ def pushed(model: Repo, remote: Repo) -> Repo:
 def named(remote: Repo) -> set[str]:
     refs = remote.git("for-each-ref", "--format=%(refname)", "refs/theta").split()
     with Repository.discover(remote.path) as found:
-        return set(pointers.named_by(found, refs))
+        return {oid for ref in refs for oid in pointers.read_commit(found, ref) or ()}
 
 
 def collect(theta_here, repo: Repo, *args: str) -> dict:
