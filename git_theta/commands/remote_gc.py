@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from git_theta.errors import TransferError, UsageError
@@ -39,7 +39,7 @@ def collect(workspace: Workspace, name: str, warn: Warn, *, dry_run: bool = Fals
     _require_whole(repo)
     remote = find_remote(repo, name)
     # Pointers before branches: a push names its objects first.
-    refs = pointer_refs.named_on(repo, remote)
+    refs = _pointers(repo, remote)
     needed = _needed(repo, remote, warn)
     named = {oid: size for objects in refs.values() for oid, size in objects.items()}
     garbage = {oid: size for oid, size in named.items() if oid not in needed}
@@ -72,18 +72,33 @@ def _require_whole(repo: Repository) -> None:
         )
 
 
+def _pointers(repo: Repository, remote: Remote) -> dict[str, dict[str, int]]:
+    """Return the pointer refs of a remote, and what each names (oid to bytes)."""
+    there = pointer_refs.refs_on(repo, remote)
+    _fetch(repo, remote, there)
+    found = {ref: pointers.read_commit(repo, commit) for ref, commit in there.items()}
+    return {ref: objects for ref, objects in found.items() if objects}
+
+
 def _needed(repo: Repository, remote: Remote, warn: Warn) -> Collection[str]:
     """Return what the history of each ref of a remote needs, its pointer refs aside."""
     refs = {ref: id_ for ref, id_ in refs_of(repo, remote).items() if not ref.endswith("^{}")}
-    absent = set(refs.values()) - repo.peel(refs.values()).keys()
-    if wanted := [ref for ref, id_ in refs.items() if id_ in absent]:
-        listed = encode("".join(f"{ref}\n" for ref in wanted))
-        repo.git(*_FETCH, "--stdin", "--", remote.url, stdin=listed)
-    if lacking := set(refs.values()) - repo.peel(refs.values()).keys():
-        ref = next(ref for ref, id_ in refs.items() if id_ in lacking)
-        raise TransferError(f"{ref} of {remote.title} was moved meanwhile", hint="run it again")
+    _fetch(repo, remote, refs)
     tips = [id_ for ref, id_ in refs.items() if not _names_objects(repo, ref, id_)]
     return needed_objects(repo, history_entries(repo, tips), warn).keys()
+
+
+def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> None:
+    """Get what refs point to, where it is not here; ``TransferError`` where they were moved."""
+    here = repo.peel(refs.values())
+    if wanted := [ref for ref, id_ in refs.items() if id_ not in here]:
+        listed = encode("".join(f"{ref}\n" for ref in wanted))
+        repo.git(*_FETCH, "--stdin", "--", remote.url, stdin=listed)
+        here = repo.peel(refs.values())
+    if moved := [ref for ref, id_ in refs.items() if id_ not in here]:
+        raise TransferError(
+            f"{moved[0]} of {remote.title} was moved meanwhile", hint="run the command again"
+        )
 
 
 def _names_objects(repo: Repository, ref: str, commit: str) -> bool:

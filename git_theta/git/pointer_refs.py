@@ -143,21 +143,6 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
                 raise _failure(remote, ref, again) from again
 
 
-def named_on(repo: Repository, remote: Remote) -> dict[str, dict[str, int]]:
-    """Return our refs on a remote, and what each names (oid to bytes).
-
-    Raises ``TransferError`` where they do not come.
-    """
-    there = _refs(repo, remote)
-    try:
-        _fetch(repo, remote, there)
-    except GitError as error:
-        what = f"the pointer refs of {remote.title} do not come: {error.message}"
-        raise TransferError(what, details=error.details, hint="git ls-remote") from error
-    found = {ref: pointers.read_commit(repo, commit) for ref, commit in there.items()}
-    return {ref: objects for ref, objects in found.items() if objects}
-
-
 def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = ()) -> bool:
     """Make our refs on a remote one, without the objects to ``drop``; say if that was done.
 
