@@ -6,7 +6,7 @@ unsigned integers of 1, 2, 4 or 8 bytes, and lie at any address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -16,6 +16,7 @@ from git_theta.core.kernels import bit_stream, rans
 from git_theta.core.kernels.arrays import (
     LEAST,
     LITERALS,
+    PRECISION,
     TOKENS,
     TOTAL,
     Bytes,
@@ -110,8 +111,8 @@ def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> 
     width = LITERALS + 2 * _bits(new)
     counts = np.zeros(256 * width, np.uint32)
     for block in _blocks(new.size):
-        places = np.multiply(_keys(old[block], shift), width, dtype=np.intp)
-        places += _tokens(_differences(new[block], old[block]), literals)
+        tokens = _tokens(_differences(new[block], old[block]), literals)
+        places = _places(_keys(old[block], shift), width, tokens)
         counts += np.bincount(places, minlength=counts.size).astype(np.uint32)
     return counts.reshape(256, width)
 
@@ -133,16 +134,15 @@ def encode(
 ) -> Coded | None:
     """Code the differences; ``None`` where they take more than ``room`` words of 16 bits."""
     states: Words = np.full(model.lanes, LEAST, np.uint32)
-    rows = np.multiply(model.contexts, TOKENS, dtype=np.intp)
+    by_key = ranges.reshape(-1, TOKENS)[model.contexts]
     pieces: list[Words] = []
     values: list[Words] = []
     lengths: list[Bytes] = []
     for block in reversed(list(_blocks(new.size))):
         differences = _differences(new[block], old[block])
         found = _tokens(differences, model.literals)
-        places = rows.take(_keys(old[block], model.shift))
-        places += found
-        rans.encode(ranges.take(places), states, pieces)
+        places = _places(_keys(old[block], model.shift), TOKENS, found)
+        rans.encode(by_key.take(places), states, pieces)
         raw = np.flatnonzero(found >= LITERALS + 4)
         lengths.append(_RAW_BITS.take(found[raw]).astype(np.uint8))
         values.append(differences[raw] & bit_stream.masks(lengths[-1]).astype(new.dtype))
@@ -156,11 +156,36 @@ def encode(
 
 def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:
     """Write the words that were coded; what is wrong with ``coded`` where it is not well formed."""
+    return _decode(old, model, slots, coded, lambda block: out[block], lambda block, words: True)
+
+
+def compare(old: Words, model: Model, slots: Words, coded: Coded, expected: Words) -> Flaw | None:
+    """As ``decode``, with words compared instead of written."""
+    scratch = np.empty(min(_BLOCK, old.size), old.dtype)
+    return _decode(
+        old,
+        model,
+        slots,
+        coded,
+        lambda block: scratch[: block.stop - block.start],
+        lambda block, words: np.array_equal(words, expected[block]),
+    )
+
+
+def _decode(
+    old: Words,
+    model: Model,
+    slots: Words,
+    coded: Coded,
+    room: Callable[[slice], Words],
+    is_right: Callable[[slice, Words], bool],
+) -> Flaw | None:
     states, used, position = coded.states.astype(np.uint32), 0, 0
     known = _known(model).astype(old.dtype)
+    rows = np.left_shift(model.contexts, PRECISION, dtype=np.intp)
     for block in _blocks(old.size):
-        contexts = model.contexts.take(_keys(old[block], model.shift))
-        found, used = rans.decode(slots, contexts, states, coded.words, used)
+        places = rows.take(_keys(old[block], model.shift))
+        found, used = rans.decode(slots, places, states, coded.words, used)
         if used > coded.words.size:
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
@@ -168,7 +193,10 @@ def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> 
         differences, position = _from_tokens(found, known, coded.bits, position)
         if position > 8 * coded.bits.size:
             return Flaw.CUT_OFF
-        restore(differences, old[block], out[block])
+        words = room(block)
+        restore(differences, old[block], words)
+        if not is_right(block, words):
+            return Flaw.DIFFERENT
     is_whole = used == coded.words.size and 8 * coded.bits.size - position < 8
     return None if is_whole and (states == LEAST).all() else Flaw.LEFT_OVER
 
@@ -184,6 +212,16 @@ def _bits(words: Words) -> int:
 def _keys(old: Words, shift: int) -> Bytes:
     keys: Bytes = (old >> shift).astype(np.uint8)
     return keys
+
+
+def _places(keys: Bytes, width: int, tokens: Bytes) -> Words:
+    """Return where tokens stand in a table with a row of ``width`` for each key.
+
+    As integers of 16 bits, which suffice and are fastest to compute with.
+    """
+    places: Words = np.multiply(keys, width, dtype=np.uint16)
+    places += tokens
+    return places
 
 
 def _differences(new: Words, old: Words) -> Words:
