@@ -69,7 +69,6 @@ class Lfs:
         """
         if not objects:
             return set()
-        self.require()
         sizes = {oid: file.stat().st_size for oid, file in objects.items()}
         neighbour = _neighbour(remote)
         before = {oid for oid in sizes if neighbour and neighbour.find(oid, sizes[oid])}
@@ -84,6 +83,7 @@ class Lfs:
             env = {**self._repo.environment(), "GIT_LFS_PROGRESS": str(log.file)}
             result = command.attempt(push, cwd=self._repo.top, stdin=oids, env=env)
         if result.status:
+            self.require()  # which a push that succeeds need not ask: two programs, 15 ms
             raise _failed("upload to", remote, result.err)
         if neighbour is None:
             return log.sent & objects.keys()

@@ -6,7 +6,7 @@ hash of its bytes, so its own file can be written only when it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from threading import Lock
@@ -115,19 +115,20 @@ class PackWriter:
         if length >= self._limit:
             alone = _Pack(self._store)
             promise = alone.add(buffers, length)
-            self._write(alone)
+            self._write(alone, self._store.write_behind)
             return promise
         with self._lock:
             promise = self._open.add(buffers, length)
             full = self._take() if self._open.size >= self._size else _Pack(self._store)
-        self._write(full)
+        self._write(full, self._store.write_behind)
         return promise
 
     def flush(self) -> None:
         """Write the open pack and make every object durable; raises what any write has raised."""
         with self._lock:
             last = self._take()
-        self._write(last)
+        # There is nothing else to do meanwhile, and a file of its own seldom has another pack.
+        self._write(last, self._store.write)
         if self._failure is not None:
             raise self._failure
         self._store.sync()
@@ -144,11 +145,11 @@ class PackWriter:
         pack, self._open = self._open, _Pack(self._store)
         return pack
 
-    def _write(self, pack: _Pack) -> None:
+    def _write(self, pack: _Pack, write: Callable[[Iterable[Buffer]], Ref]) -> None:
         if not pack.places:
             return
         try:
-            whole = self._store.write_behind(pack.pieces())
+            whole = write(pack.pieces())
         except BaseException as error:  # also an interrupt: somebody may be waiting
             self._failure = self._failure or error
             for _, _, promise in pack.places:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from git_theta import manifest
 from git_theta.core.messages import plural, short_id, some_ids
+from git_theta.core.parallel import in_order
 from git_theta.errors import (
     CorruptObjectError,
     MissingObjectError,
@@ -64,6 +65,9 @@ def fetch_anew(
     raise search.failure()
 
 
+# Objects that are taken from a folder at once: each is hashed, and then waits for the disk.
+_AT_ONCE = 8
+
 _ELSEWHERE = (
     "in a clone that has them whole: git theta push --all REMOTE; "
     "or here: git theta fsck --repair --from THAT_CLONE"
@@ -101,9 +105,10 @@ class _Search:
 
     def _folder(self, folder: Path, title: str) -> None:
         neighbour, take = Neighbour(folder), self._taker(title)
-        for oid, size in self.missing.copy().items():
-            if file := neighbour.find(oid, size):
-                take(oid, file)
+        found = [(oid, neighbour.find(oid, size)) for oid, size in self.missing.items()]
+        there = [(oid, file) for oid, file in found if file]
+        for _ in in_order(lambda pair: take(*pair), there, _AT_ONCE):
+            pass
 
     def _remote(self, remote: Remote) -> None:
         before = self.missing.copy()

@@ -7,12 +7,11 @@ unsigned integers of 1, 2, 4 or 8 bytes, and lie at any address.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.core.kernels import bit_stream, rans
+from git_theta.core.kernels import bit_stream, rans, tokens
 from git_theta.core.kernels.arrays import (
     LEAST,
     LITERALS,
@@ -34,8 +33,6 @@ Limit = tuple[float, int]
 """Magnitude, and the index of the last element that may equal it: -1 for none."""
 
 _BLOCK = 1 << 16
-_RAW_BITS = np.maximum((np.arange(256) - LITERALS) // 2 - 1, 0)
-"""Of a difference with each token: how many bits follow as they are."""
 
 
 def split(words: Words, exponent: int, planes: Bytes) -> None:
@@ -111,8 +108,8 @@ def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> 
     width = LITERALS + 2 * _bits(new)
     counts = np.zeros(256 * width, np.uint32)
     for block in _blocks(new.size):
-        tokens = _tokens(_differences(new[block], old[block]), literals)
-        places = _places(_keys(old[block], shift), width, tokens)
+        found = tokens.of(_differences(new[block], old[block]), literals)
+        places = _places(_keys(old[block], shift), width, found)
         counts += np.bincount(places, minlength=counts.size).astype(np.uint32)
     return counts.reshape(256, width)
 
@@ -140,11 +137,11 @@ def encode(
     lengths: list[Bytes] = []
     for block in reversed(list(_blocks(new.size))):
         differences = _differences(new[block], old[block])
-        found = _tokens(differences, model.literals)
+        found = tokens.of(differences, model.literals)
         places = _places(_keys(old[block], model.shift), TOKENS, found)
         rans.encode(by_key.take(places), states, pieces)
         raw = np.flatnonzero(found >= LITERALS + 4)
-        lengths.append(_RAW_BITS.take(found[raw]).astype(np.uint8))
+        lengths.append(tokens.RAW_BITS.take(found[raw]).astype(np.uint8))
         values.append(differences[raw] & bit_stream.masks(lengths[-1]).astype(new.dtype))
     words = np.concatenate([np.zeros(0, np.uint16), *reversed(pieces)])
     if words.size > room:
@@ -181,7 +178,7 @@ def _decode(
     is_right: Callable[[slice, Words], bool],
 ) -> Flaw | None:
     states, used, position = coded.states.astype(np.uint32), 0, 0
-    known = _known(model).astype(old.dtype)
+    known = tokens.known(model).astype(old.dtype)
     rows = np.left_shift(model.contexts, PRECISION, dtype=np.intp)
     for block in _blocks(old.size):
         places = rows.take(_keys(old[block], model.shift))
@@ -190,7 +187,7 @@ def _decode(
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
             return Flaw.TOO_LARGE
-        differences, position = _from_tokens(found, known, coded.bits, position)
+        differences, position = tokens.differences(found, known, coded.bits, position)
         if position > 8 * coded.bits.size:
             return Flaw.CUT_OFF
         words = room(block)
@@ -214,13 +211,13 @@ def _keys(old: Words, shift: int) -> Bytes:
     return keys
 
 
-def _places(keys: Bytes, width: int, tokens: Bytes) -> Words:
+def _places(keys: Bytes, width: int, found: Bytes) -> Words:
     """Return where tokens stand in a table with a row of ``width`` for each key.
 
     As integers of 16 bits, which suffice and are fastest to compute with.
     """
     places: Words = np.multiply(keys, width, dtype=np.uint16)
-    places += tokens
+    places += found
     return places
 
 
@@ -228,75 +225,6 @@ def _differences(new: Words, old: Words) -> Words:
     found = np.empty_like(new)
     difference(new, old, found)
     return found
-
-
-def _tokens(differences: Words, literals: Literals | None) -> Bytes:
-    """Return each difference's token: a literal's number, or length and second highest bit."""
-    if literals is None and differences.itemsize <= 2:
-        return _short_tokens().take(differences)
-    few, first = (LITERALS, 0) if literals is None else (2, LITERALS)
-    tokens = _long_tokens(differences)
-    np.copyto(tokens, (differences + first).astype(np.uint8), where=differences < few)
-    if literals is not None:
-        largest = min(0xFFFF, np.iinfo(differences.dtype).max)
-        found = literals.lookup.take(np.minimum(differences, largest).astype(np.intp))
-        np.copyto(tokens, found, where=(found < LITERALS) & (differences <= largest))
-    return tokens
-
-
-def _long_tokens(differences: Words) -> Bytes:
-    """Return the tokens of differences from 2 on that are no literals."""
-    if differences.itemsize <= 4:
-        # A float has the length and the second bit on top; the lowest of more than 24 bits are
-        # left out, as rounding could carry from them.
-        is_large = differences > 0xFFFFFF
-        floats = (differences >> (is_large * differences.dtype.type(8))).astype(np.float32)
-        tokens: Bytes = (floats.view(np.uint32) >> 22).astype(np.uint8)
-        tokens += is_large * np.uint8(16)
-        tokens += np.uint8((LITERALS - 2 * 127) % 256)
-        return tokens
-    length = _lengths(differences)
-    second = (differences >> np.maximum(length - 1, 0).astype(np.uint64)).astype(np.int64) & 1
-    found: Bytes = (LITERALS + 2 * length + second).astype(np.uint8)
-    return found
-
-
-@cache
-def _short_tokens() -> Bytes:
-    """Return the token of every word of 16 bits where there are no literals."""
-    words = np.arange(1 << 16, dtype=np.uint32)
-    return _tokens(words, None)
-
-
-def _lengths(values: Words) -> Words:
-    """Return the place of the highest bit of each uint64; 0 for 0."""
-    high = values >> np.uint64(32)
-    halves = np.where(high > 0, high, values).astype(np.float64)
-    exponents = np.frexp(np.maximum(halves, 1))[1].astype(np.int64) - 1
-    lengths: Words = exponents + 32 * (high > 0)
-    return lengths
-
-
-def _known(model: Model) -> Words:
-    """Return what each token says of its difference (uint64), all but the raw bits."""
-    known = np.zeros(256, np.uint64)
-    known[:LITERALS] = model.literal_values
-    known[LITERALS + 1] = 1
-    rest = np.arange(LITERALS + 2, TOKENS)
-    known[rest] = (2 | rest & 1).astype(np.uint64) << _RAW_BITS[rest].astype(np.uint64)
-    return known
-
-
-def _from_tokens(found: Bytes, known: Words, bits: Bytes, position: int) -> tuple[Words, int]:
-    """Return the differences of tokens, and the position behind their raw bits."""
-    differences: Words = known.take(found)
-    long = (found >= LITERALS + 4).nonzero()[0]
-    counts = _RAW_BITS[found[long]]
-    ends = position + np.cumsum(counts)
-    if long.size and ends[-1] <= 8 * bits.size:
-        raw = bit_stream.unpack(bits, ends - counts, counts)
-        differences[long] |= raw.astype(known.dtype)
-    return differences, int(ends[-1]) if long.size else position
 
 
 def tally(words: Words, room: int) -> tuple[Counts, Words | None]:
