@@ -15,7 +15,7 @@ from git_theta.merge.compute.conversion import bytes_of, torch_dtype
 from git_theta.merge.compute.joint import UnitMerger
 from git_theta.merge.compute.loader import LazyModel, LoadedBy, Loader
 from git_theta.merge.compute.tensor import cast, merge_tensor, run_prepass, task_update
-from git_theta.merge.kernels.device import device_named, torch_threads
+from git_theta.merge.kernels.device import devices_named, torch_threads
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.planning.actions import Merge, Plan, UnitMember
 from git_theta.merge.rules.rules import Method, Rule
@@ -36,13 +36,14 @@ class Engine:
     ) -> None:
         settings = storage.settings
         self.threads = settings.workers
-        device = device_named(settings.device)
+        device, *others = devices_named(settings.device)
         plans = (plan, *plan.shards)
         merges = [action for each in plans for action in each.merges]
         keeps = plan.needs_whole_model and sum(action.weight for action in merges) <= BUDGET
 
         def loader(keeps: bool) -> Loader:
-            return Loader(reader, device, settings.workers, plan.policy.allow_nan, keeps)
+            chosen = (reader, device, settings.workers, plan.policy.allow_nan, keeps)
+            return Loader(*chosen, tuple(others))
 
         loaders = [loader(keeps) for _ in plans]
         self._loader = loaders[0]
@@ -61,9 +62,10 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """Name of the device that computes: ``cpu``, ``cuda:0``."""
+        """Names of the devices that compute: ``cpu``, ``cuda:0,cuda:1``."""
         # Units are small: they are computed on the CPU.
-        return "cpu" if self._is_units_only else str(self._loader.device)
+        devices = (self._loader.device, *self._loader.others)
+        return "cpu" if self._is_units_only else ",".join(map(str, devices))
 
     @property
     def notes(self) -> tuple[str, ...]:

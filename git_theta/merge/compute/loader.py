@@ -15,7 +15,7 @@ from git_theta.core.progress import Progress
 from git_theta.manifest import TensorEntry
 from git_theta.merge.compute.conversion import check_alike, shows_all, tensor_of, torch_dtype
 from git_theta.merge.compute.tensor import cast
-from git_theta.merge.kernels.device import slice_elements, threads_on
+from git_theta.merge.kernels.device import Devices, slice_elements, threads_on
 from git_theta.merge.kernels.slices import Inputs, content_of
 from git_theta.merge.planning.actions import Merge
 from git_theta.merge.planning.tensors import identity_value
@@ -26,7 +26,8 @@ class Loader:
     """Decodes the inputs of parameters that are merged.
 
     With ``keeps``, those that a prepass loads stay in memory until they are taken for the merge:
-    TIES otherwise decodes each three times, which is most of its time.
+    TIES otherwise decodes each three times, which is most of its time. ``others`` are further
+    devices, which get slices too.
     """
 
     reader: Reader
@@ -34,6 +35,7 @@ class Loader:
     threads: int
     allow_nan: bool = False
     keeps: bool = False
+    others: Devices = ()
     _kept: dict[str, Inputs] = field(default_factory=dict)
 
     def load(self, action: Merge) -> Inputs:
@@ -129,7 +131,7 @@ class LazyModel:
     def threads(self) -> int:
         """Number of slices to work on at a time."""
         _, loader = self.parts[0]
-        return threads_on(loader.device, loader.threads)
+        return threads_on(loader.device, loader.threads, loader.others)
 
     def stream(self, names: Iterable[str]) -> Iterator[Inputs]:
         """Yield the inputs of these parameters, in this order."""

@@ -1,4 +1,4 @@
-"""Device of a merge, size of its slices, and number of slices at once."""
+"""Devices of a merge, size of their slices, and number of slices at once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CPU_SLICE = 1 << 18
 GPU_SLICE = 1 << 22
 
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_ACCEPTED = "not auto, cpu, cuda, cuda:N or mps"
 
 # Copies of a slice that are alive at once beside the inputs: task vectors, masks, the result.
 _TEMPORARIES = 6
@@ -26,24 +27,47 @@ _SHARE = 0.5
 _LANES = 3
 _lanes = threading.local()
 
+Devices = tuple["torch.device", ...]
+
 
 def device_named(name: str) -> torch.device:
-    """Return the device of setting ``theta.device``; raise ``SettingsError`` if it is missing."""
-    if not _NAME.fullmatch(name):
-        raise SettingsError(f"theta.device={name}: not auto, cpu, cuda, cuda:N or mps")
-    if name == "auto":
-        return torch.device(_best())
-    found = torch.device(name)
-    if not _is_there(found):
+    """Return the first of ``devices_named``."""
+    return devices_named(name)[0]
+
+
+def devices_named(name: str) -> tuple[torch.device, ...]:
+    """Return the devices of setting ``theta.device``, over which slices are spread.
+
+    ``auto`` and ``cuda`` are all GPUs that torch sees. Raise ``SettingsError`` for one that is
+    missing.
+    """
+    found: list[torch.device] = []
+    for word in name.split(","):
+        if not _NAME.fullmatch(word):
+            raise SettingsError(f"theta.device={name}: {word!r} is {_ACCEPTED}")
+        found += _found(word, name)
+    return tuple(found)
+
+
+def _found(word: str, name: str) -> list[torch.device]:
+    chosen = torch.device(_best() if word == "auto" else word)
+    if not _is_there(chosen):
         raise SettingsError(
             f"theta.device={name}: torch finds no such device here",
             hint="git config theta.device auto",
         )
-    return found
+    if chosen.type == "cuda" and chosen.index is None:
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [chosen]
 
 
-def slice_elements(device: torch.device, contributors: int) -> int:
-    """Return how many elements of a slice fit a CUDA device's free memory; 0 on other devices."""
+def slice_elements(device: torch.device, contributors: int, others: Devices = ()) -> int:
+    """Return how many elements of a slice fit a CUDA device's free memory; 0 on other devices.
+
+    Those of all devices, if there are ``others``.
+    """
+    if others:
+        return min(slice_elements(each, contributors) for each in (device, *others))
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
@@ -51,8 +75,10 @@ def slice_elements(device: torch.device, contributors: int) -> int:
     return max(1, min(GPU_SLICE, int(free * _SHARE) // (copies * _FLOAT)))
 
 
-def threads_on(device: torch.device, workers: int) -> int:
+def threads_on(device: torch.device, workers: int, others: Devices = ()) -> int:
     """Return how many slices to work on at once; ``workers`` is the number of CPU threads."""
+    if others:
+        return sum(threads_on(each, workers) for each in (device, *others))
     if device.type == "cpu":
         return workers
     return _LANES if device.type == "cuda" else 1

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import cycle
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, lane
+from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, Devices, lane
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import BLOCK, is_finite
 
@@ -77,6 +78,7 @@ class Inputs:
     out_dtype: torch.dtype | None = None
     slice_elements: int = 0
     threads: int = 1
+    others: Devices = ()
 
     @classmethod
     def of(
@@ -131,12 +133,13 @@ class Inputs:
         if not self.count:
             return
         if slicing == "tensor":
-            yield Piece(self.device, partial(self._load, None))
+            yield Piece(self.device, partial(self._load, None, self.device))
             return
         shape = (self.count,) if slicing == "element" else rows(self.shape)
         views, step = self._reshaped(shape), self._step(math.prod(shape[1:]))
-        for first in range(0, shape[0], step):
-            yield Piece(self.device, partial(views._load, slice(first, first + step)))
+        devices = cycle((self.device, *self.others))
+        for first, device in zip(range(0, shape[0], step), devices, strict=False):
+            yield Piece(device, partial(views._load, slice(first, first + step), device))
 
     def _step(self, width: int) -> int:
         """Return how many rows of ``width`` elements a slice takes."""
@@ -152,12 +155,12 @@ class Inputs:
             statistics=[tensor.reshape(shape) for tensor in self.statistics],
         )
 
-    def _load(self, part: slice | None) -> Slice:
+    def _load(self, part: slice | None, device: torch.device | None) -> Slice:
         """Load ``part`` of the first axis, or all; raise ``MergeError`` for NaN, unless allowed."""
 
         def load(stored: Tensor) -> Tensor:
             tensor = stored if part is None else stored[part]
-            return self._checked(tensor.to(self.device or tensor.device).to(self.dtype))
+            return self._checked(tensor.to(device or tensor.device).to(self.dtype))
 
         return Slice(
             self.name,

@@ -86,6 +86,6 @@ def _device(name: str) -> str:
     """Return the device that a merge will use, without importing torch if that is known."""
     if name == "cpu" or (name == "auto" and not may_have_gpu()):
         return "cpu"
-    from git_theta.merge.kernels.device import device_named
+    from git_theta.merge.kernels.device import devices_named
 
-    return str(device_named(name))
+    return ",".join(map(str, devices_named(name)))
