@@ -21,6 +21,7 @@ import json
 import os
 import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -322,6 +323,106 @@ def _blocks(frame: Frame, base: bytes) -> bytes:
     return np.hstack(pieces).tobytes()
 
 
+# RFC 1951, 3.2.5: extra bits of the codes for lengths and distances, and their smallest values.
+LENGTH_BITS = [0] * 8 + [n // 4 for n in range(4, 24)] + [0]
+LENGTHS = [3 + sum(1 << bits for bits in LENGTH_BITS[:code]) for code in range(28)] + [258]
+DISTANCE_BITS = [0, 0] + [n // 2 for n in range(28)]
+DISTANCES = [1 + sum(1 << bits for bits in DISTANCE_BITS[:code]) for code in range(30)]
+ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
+
+
+def _deflate(frame: Frame, base: bytes) -> bytes:
+    number, count, size = struct.unpack_from("<BBQ", frame.params)
+    kind, rest = frame.params[10 : 10 + count].decode(), frame.params[10 + count :]
+    check(number in (1, 2), "a deflate frame is neither a delta nor sparse inside")
+    inner = frame._replace(dtype=kind, raw_length=size, params=rest, parts=frame.parts[5:])
+    plain = DECODERS[number](inner, zlib.decompress(base, -15))
+    headers, counts, gaps, lengths, distances = (data for _, data in frame.parts[:5])
+    far = struct.unpack(f"<{len(lengths)}H", distances)
+    matches = zip(_positions(gaps), lengths, far, strict=True)
+    bits = np.unpackbits(np.frombuffer(headers, np.uint8), bitorder="little").astype(str)
+    return _written("".join(bits), struct.unpack(f"<{len(counts) // 4}L", counts), matches, plain)
+
+
+def _written(
+    headers: str, counts: tuple[int, ...], matches: Iterator[tuple[int, int, int]], plain: bytes
+) -> bytes:
+    """The stream with blocks of so many tokens, as bits in the order of their values."""
+    stream, token, at, position = [], 0, 0, 0
+    place, length, distance = next(matches, (-1, 0, 0))
+    for count in counts:
+        start, (literals, distances, position) = position, _codes(headers, position)
+        stream.append(headers[start:position])
+        for _ in range(count):
+            if token != place:
+                stream.append(literals[plain[at]])
+                at += 1
+            else:
+                length += 3
+                before = max(0, at - 32768), max(0, at + length - 1)
+                distance = distance or at - plain.rfind(plain[at : at + length], *before)
+                stream.append(_pair(literals, 257, LENGTHS, LENGTH_BITS, length))
+                stream.append(_pair(distances, 0, DISTANCES, DISTANCE_BITS, distance))
+                at += length
+                place, length, distance = next(matches, (-1, 0, 0))
+            token += 1
+        stream.append(literals[256])
+    bits = np.frombuffer("".join(stream).encode(), np.uint8) - ord("0")
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def _pair(
+    codes: dict[int, str], first: int, values: list[int], extra: list[int], value: int
+) -> str:
+    code = max(code for code, least in enumerate(values) if least <= value)
+    more = f"{value - values[code]:0{extra[code]}b}"[::-1] if extra[code] else ""
+    return codes[first + code] + more
+
+
+def _codes(bits: str, position: int) -> tuple[dict[int, str], dict[int, str], int]:
+    """The codes for literals and distances that a block's header says, and where it ends."""
+
+    def number(count: int) -> int:
+        nonlocal position
+        position += count
+        return int(bits[position - count : position][::-1] or "0", 2)
+
+    kind = number(3) >> 1
+    check(kind in (1, 2), "a deflate frame has a block that is not coded")
+    if kind == 1:
+        return _huffman([8] * 144 + [9] * 112 + [7] * 24 + [8] * 8), _huffman([5] * 30), position
+    literals, distances, count = number(5) + 257, number(5) + 1, number(4) + 4
+    widths = [0] * 19
+    for place in ORDER[:count]:
+        widths[place] = number(3)
+    symbols = {code: symbol for symbol, code in _huffman(widths).items()}
+    found: list[int] = []
+    while len(found) < literals + distances:
+        code = ""
+        while code not in symbols:
+            check(len(code) < 8, "a deflate frame has bits that are no code")
+            code += bits[position]
+            position += 1
+        symbol = symbols[code]
+        if symbol < 16:
+            found.append(symbol)
+        else:
+            least, extra = {16: (3, 2), 17: (3, 3), 18: (11, 7)}[symbol]
+            found += [found[-1] if symbol == 16 else 0] * (least + number(extra))
+    return _huffman(found[:literals]), _huffman(found[literals:]), position
+
+
+def _huffman(widths: list[int]) -> dict[int, str]:
+    """The canonical codes of so many bits, first bit first; of 0 bits, none."""
+    codes, code = {}, 0
+    for width in range(1, 16):
+        for symbol in [symbol for symbol, bits in enumerate(widths) if bits == width]:
+            codes[symbol] = f"{code:0{width}b}"
+            code += 1
+        code <<= 1
+    return codes
+
+
 DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     0: _full,
     1: _delta,
@@ -330,6 +431,7 @@ DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     4: _ia3,
     5: _cast,
     6: _blocks,
+    7: _deflate,
 }
 
 

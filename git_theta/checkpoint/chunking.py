@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from git_theta.core.dtypes import dtype
+from git_theta.codec import MAX_RAW
+from git_theta.core.dtypes import DEFLATED, DType, dtype
 from git_theta.core.layout import Buffer, Geometry, Layout, Source, TensorSpan
 from git_theta.manifest import Chunk, Manifest
 
@@ -97,14 +98,19 @@ def _span_chunks(
     stream: Stream, owner: int, span: TensorSpan, chunk_size: int
 ) -> Iterator[RawChunk]:
     kind = dtype(span.dtype)
-    # As many elements as of a wider float, so that a chunk has a base in another precision.
-    chunk_size = chunk_size // 2 if kind.name in ("F16", "BF16") else chunk_size
-    step = cut(span.length, span.shape, max(2, chunk_size))
+    step = cut(span.length, span.shape, max(2, _chunk_size(kind, chunk_size)))
     for number, offset in enumerate(range(0, span.length, step)):
         data = stream.take(min(step, span.length - offset))
         if not data:
             return
         yield RawChunk(owner, number, Geometry(kind, span.shape, offset * 8 // kind.bits), data)
+
+
+def _chunk_size(kind: DType, chunk_size: int) -> int:
+    if kind.name.startswith(DEFLATED):
+        return MAX_RAW  # half of a stream cannot be read
+    # As many elements as of a wider float, so that a chunk has a base in another precision.
+    return chunk_size // 2 if kind.name in ("F16", "BF16") else chunk_size
 
 
 def geometries(manifest: Manifest) -> Iterator[tuple[Chunk, Geometry]]:

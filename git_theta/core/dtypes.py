@@ -59,6 +59,9 @@ DTYPES: dict[str, DType] = {
     )
 }
 
+DEFLATED = "DEFLATED_"
+"""Begins the dtype of an array that is a stream of DEFLATE, before that of its elements."""
+
 FRAMEWORK_NAMES = {
     "F64": "float64",
     "F32": "float32",

@@ -118,6 +118,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "low-rank": "git_theta.encodings.low_rank:ENCODING",
         "ia3": "git_theta.encodings.ia3:ENCODING",
         "blocks": "git_theta.encodings.blocks:ENCODING",
+        "deflate": "git_theta.encodings.deflate:ENCODING",
     },
     "strategies": {
         "take": "git_theta.merge.strategies.take:take",

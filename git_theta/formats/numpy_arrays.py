@@ -1,25 +1,33 @@
 """NumPy's files: one array (``.npy``), or a zip file of them (``.npz``).
 
 The arrays of ``numpy.savez`` are spans, named by their keys; the array of an ``.npy`` file is
-called ``array``. What is no plain array stays in the skeleton: arrays that
-``numpy.savez_compressed`` deflated, arrays of records, and Python objects, which are a pickle that
-is never read. Format of the arrays: see ``npy_header``.
+called ``array``. One that ``numpy.savez_compressed`` deflated is a span of its deflated bytes,
+header included, whose dtype says so. What is no plain array stays in the skeleton: arrays of
+records, and Python objects, which are a pickle that is never read. Format of the arrays: see
+``npy_header``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 
+from git_theta.core.dtypes import DEFLATED, DTYPES
 from git_theta.core.layout import Checksum, Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
+from git_theta.formats.checks import MAX_INT
 from git_theta.formats.fixed import FixedStructure
 from git_theta.formats.npy_header import MAGIC, read_header
 from git_theta.formats.zip_directory import Record
 
 _MEMBER = b".npy"
 _BLOCK = 1 << 20
+# Bytes of a deflated array that are inflated to read its header, and what they may become.
+_HEAD, _HEADER = 4 << 10, 1 << 16
+# Smaller ones are not worth it; what is larger is cut into chunks, which cannot be inflated.
+_LEAST, _MOST = 2 << 10, 1 << 26
 
 
 class _NumPy(FixedStructure):
@@ -48,12 +56,16 @@ class _NumPy(FixedStructure):
         if _is_single(source):
             array = _array(source)
             return _digest(source, array.start + array.length, source.size)
-        others = (record for record in _records(source) if _member(source, record) is None)
+        others = (
+            record
+            for record in _records(source)
+            if not record.deflated and _member(source, record) is None
+        )
         return b"".join(sorted(_extra(source, record) for record in others))
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's, each of a header and its array; a single array has none."""
-        return () if _is_single(source) else zip_directory.checksums(source)
+        return () if _is_single(source) else zip_directory.checksums(source, deflated=True)
 
 
 FORMAT = _NumPy()
@@ -79,24 +91,54 @@ def _records(source: Source) -> list[Record]:
 
 def _member(source: Source, record: Record) -> TensorSpan | None:
     """Return the array that a record holds as it is, if it does."""
-    if not record.plain or not record.name.endswith(_MEMBER):
+    if not record.name.endswith(_MEMBER):
         return None
-    start = zip_directory.place(source, record)
     name = record.name[: -len(_MEMBER)].decode("utf-8", "surrogateescape")
     try:
-        return read_header(source, start, start + record.length).span(name)
+        if record.deflated and _LEAST <= record.length <= _MOST:
+            return _deflated(source, record, name)
+        start = zip_directory.place(source, record)
+        end = start + record.length
+        return read_header(source, start, end).span(name) if record.plain else None
     except FormatError:
         return None  # it stays in the skeleton, and the other arrays are found
 
 
+def _deflated(source: Source, record: Record, name: str) -> TensorSpan | None:
+    """Return the span of a deflated array, by the header that it begins with."""
+    start = zip_directory.place(source, record)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        head = inflater.decompress(source.read(start, min(_HEAD, record.length)), _HEADER)
+    except zlib.error:
+        return None
+    dtype = read_header(_Head(head), 0, MAX_INT).dtype
+    if dtype not in DTYPES:
+        return None
+    return TensorSpan(name, f"{DEFLATED}{dtype}", (record.length,), start, record.length)
+
+
+class _Head:
+    """The first bytes of a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what there is of ``length`` bytes at ``offset``."""
+        return self._data[offset : offset + length]
+
+
 def _remark(records: Sequence[Record]) -> str | None:
-    count = sum(not record.plain and record.name.endswith(_MEMBER) for record in records)
+    whole = [record for record in records if not record.plain and record.name.endswith(_MEMBER)]
+    count = sum(not record.deflated or record.length > _MOST for record in whole)
     if not count:
         return None
     arrays = "1 of its arrays is" if count == 1 else f"{count} of its arrays are"
     return (
-        f"{arrays} compressed, and stored whole when the file changes: "
-        "numpy.savez instead of numpy.savez_compressed lets much less be stored"
+        f"{arrays} compressed, not by deflate or to more than 64 MiB, and stored whole when the "
+        "file changes: numpy.savez lets much less be stored"
     )
 
 

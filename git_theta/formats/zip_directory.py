@@ -31,7 +31,7 @@ _ENCRYPTED = 1
 _DESCRIBED_LATER = 8  # 4.4.4: checksum and sizes follow the content
 _LOCAL_CHECKSUM = 14  # bytes before it in a local file header
 _ENTRY_CHECKSUM = 16  # bytes before it in a central directory header
-_STORED = 0
+_STORED, _DEFLATED = 0, 8
 _MAX_DIRECTORY = 128 << 20
 
 
@@ -39,13 +39,15 @@ _MAX_DIRECTORY = 128 << 20
 class Record:
     """``length`` bytes of the file, whose local header is at ``header``; both in bytes.
 
-    ``plain`` says whether they are the record's content as it is: not compressed, not encrypted.
+    ``plain`` says whether they are the record's content as it is: not compressed, not encrypted;
+    ``deflated`` whether they are a stream of DEFLATE.
     """
 
     name: bytes
     header: int
     length: int
     plain: bool
+    deflated: bool = False
 
 
 def first_name(source: Source) -> bytes | None:
@@ -89,11 +91,15 @@ def read_directory(source: Source) -> dict[bytes, Record]:
     return records
 
 
-def checksums(source: Source) -> list[Checksum]:
-    """Return the CRC-32 of the content of every plain record. Raises ``FormatError``."""
+def checksums(source: Source, deflated: bool = False) -> list[Checksum]:
+    """Return the CRC-32 of the content of every plain record. Raises ``FormatError``.
+
+    With ``deflated`` also those of what a stream inflates to: they stand before it, and so are
+    not renewed, and a merge is refused.
+    """
     found = []
     for record, entry in _entries(source):
-        if record.plain and record.length:
+        if (record.plain or (deflated and record.deflated)) and record.length:
             start = place(source, record)
             places = (_local_checksum(source, record, start), entry + _ENTRY_CHECKSUM)
             found.append(Checksum(start, record.length, places))
@@ -201,7 +207,8 @@ def _entry(directory: bytes, position: int) -> tuple[Record, int]:
     if _IN_ZIP64 in (stored, size, header):
         size, stored, header = _from_extra(directory[name_end:extra_end], (size, stored, header))
     plain = method == _STORED and not flags & _ENCRYPTED and stored == size
-    return Record(name, header, stored, plain), end
+    deflated = method == _DEFLATED and not flags & _ENCRYPTED
+    return Record(name, header, stored, plain, deflated), end
 
 
 def _from_extra(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:

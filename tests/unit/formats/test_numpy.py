@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 
 import ml_dtypes
 import numpy as np
@@ -15,7 +17,7 @@ from git_theta.formats.npy_header import read_header
 from git_theta.formats.numpy_arrays import FORMAT
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
-from tests.support.formats import tensor_bytes
+from tests.support.formats import Record, tensor_bytes, zip_file
 
 KNOWN = {
     "float64": "F64",
@@ -135,15 +137,48 @@ def test_the_members_of_an_archive():
         assert tensor_bytes(buffer.getvalue(), layout, name) == array.tobytes()
 
 
+def test_deflated_members_are_spans_of_what_they_are() -> None:
+    large = np.random.default_rng(0).standard_normal((40, 30)).astype("f4")
+    data = compressed(w=large, half=large.astype("f2"), small=MATRIX, big=large.astype(">f4"))
+    layout = layout_of(data)
+    assert [(span.name, span.dtype) for span in layout.spans] == [
+        ("w", "DEFLATED_F32"),
+        ("half", "DEFLATED_F16"),
+    ]
+    assert layout.remark is None
+    for span, dtype in zip(layout.spans, ("f4", "f2"), strict=True):
+        stream = data[span.start : span.start + span.length]
+        array = np.load(io.BytesIO(zlib.decompress(stream, -15)))
+        assert (array == large.astype(dtype)).all()
+    # A checksum that stands before its array is not renewed: a merge of such a file is refused.
+    found = {each.start: each.places for each in FORMAT.checksums(MemorySource(data))}
+    assert all(found[span.start][0] < span.start for span in layout.spans)
+
+
 @pytest.mark.parametrize(("count", "said"), [(1, "1 of its arrays is"), (2, "2 of its arrays are")])
-def test_compressed_members_stay_in_the_skeleton(count: int, said: str):
-    data = compressed(**{str(number): MATRIX for number in range(count)})
+def test_members_that_are_compressed_otherwise_stay_in_the_skeleton(count: int, said: str):
+    def packed(change: int) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+            for number in range(count):
+                archive.writestr(f"{number}.npy", checkpoints.npy(MATRIX + change))
+        return buffer.getvalue()
+
+    data, other = packed(0), packed(1)
     layout = layout_of(data)
     assert layout.spans == ()
     assert (layout.remark or "").startswith(f"{said} compressed")
-    other = compressed(**{str(number): MATRIX + 1 for number in range(count)})
     extras = [FORMAT.extras(MemorySource(it)) for it in (data, other, data)]
     assert extras[0] == extras[2] != extras[1]
+
+
+def test_a_deflated_member_that_is_none_stays_in_the_skeleton() -> None:
+    noise = np.random.default_rng(0).bytes(5000)
+    bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = bomb.compress(bytes(100 << 20)) + bomb.flush()
+    for content in (noise, zeros, b"\3\0" + noise):
+        data = zip_file([Record("a.npy", content, method=8), Record("b.npy", content, method=8)])
+        assert FORMAT.scan(MemorySource(data)).spans == ()
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,18 @@ def _library_gguf(arrays, folder: Path) -> bytes:
     return path.read_bytes()
 
 
-CHUNKS, TENSORFLOW = "chunks.h5", "m.data-00000-of-00001"
+def _compressed(arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+CHUNKS, TENSORFLOW, COMPRESSED = "chunks.h5", "m.data-00000-of-00001", "compressed.npz"
 WRITERS: dict[str, Callable[..., bytes]] = {
     "m.pt": checkpoints.torch_zip,
     "m.bin": lambda arrays: checkpoints.torch_zip(arrays, legacy=True),
     "m.npz": checkpoints.npz,
+    COMPRESSED: _compressed,
     "m.onnx": onnx_file,
     "m.h5": _h5py(chunks=False),
     "latest.h5": _h5py(chunks=False, libver="latest"),
@@ -99,8 +106,10 @@ def _stored(storage: StorageContext) -> int:
     return sum(storage.store.size(oid) for oid in storage.store.oids())
 
 
-# Without the files that have no tensors of the same bytes: halves of them, or all in one piece.
-@pytest.mark.parametrize("name", [name for name in WRITERS if name not in (CHUNKS, TENSORFLOW)])
+# Without the files that have no tensors of the same bytes: halves, all in one piece, deflated.
+@pytest.mark.parametrize(
+    "name", [name for name in WRITERS if name not in (CHUNKS, TENSORFLOW, COMPRESSED)]
+)
 def test_the_same_weights_in_another_format_cost_nothing(name, tmp_path):
     with Index(tmp_path) as index:
         storage = StorageContext(ObjectStore(tmp_path), index, Settings())
