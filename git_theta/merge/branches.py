@@ -42,6 +42,7 @@ from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
 from git_theta.merge.planning.sources import config_path
+from git_theta.merge.planning.vocabularies import tokenizer_files
 from git_theta.merge.rules.request import Request, all_rules, collecting
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.workspace import Workspace
@@ -116,7 +117,7 @@ def prepare(
         if path in moved:
             continue
         with naming(path):
-            versions = versions_of(workspace, heads, path)
+            versions = versions_of(workspace, heads, path, request.rows)
         if versions.base is None and merged_tree.contested.get(path):
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
@@ -141,7 +142,8 @@ def prepare(
     left = tuple(path for path in conflicts if path not in settled)
     if deleted == "remove":
         gone |= lost.keys()
-    unseen = kept | lost.keys() | (split_adapters(repo, heads) - merged_tree.contested.keys())
+    unseen = {plan.versions.path for plan in plans if plan.versions.vocabularies}
+    unseen |= kept | lost.keys() | (split_adapters(repo, heads) - merged_tree.contested.keys())
     return Prepared(
         heads,
         merged_tree.tree,
@@ -187,6 +189,7 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
         if not plan.conflicts:
             before = repo.read_blob(f"{tree}:{config_path(plan.versions.path)}")
             found.update(adapter_config.files(plan, before))
+            found.update(tokenizer_files(plan, lambda path: repo.read_blob(f"{tree}:{path}")))
     return found
 
 

@@ -14,7 +14,8 @@ from git_theta.manifest import is_manifest
 from git_theta.merge.planning.shards import with_layers
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
-from git_theta.merge.rules.request import Request
+from git_theta.merge.planning.vocabularies import with_vocabularies
+from git_theta.merge.rules.request import Request, Rows
 from git_theta.workspace import Workspace
 
 
@@ -74,8 +75,13 @@ def sides_of(heads: Heads) -> list[tuple[str, str]]:
     return [(head.name, head.commit) for head in heads.contributors]
 
 
-def versions_of(workspace: Workspace, heads: Heads, path: str) -> Versions:
-    """Return the checkpoint at ``path`` of the heads that have it, and of their ancestor."""
+def versions_of(
+    workspace: Workspace, heads: Heads, path: str, rows: Rows | None = None
+) -> Versions:
+    """Return the checkpoint at ``path`` of the heads that have it, and of their ancestor.
+
+    With the tokenizers beside it, if ``rows`` of embeddings are to be matched.
+    """
     repo, commits = workspace.repo, [heads.base, *(head.commit for head in heads.contributors)]
     found = [repo.read_blob(f"{commit}:{path}") for commit in commits]
     left = any(has_left(repo, path, heads.base, commit) for commit in commits[1:])
@@ -88,4 +94,7 @@ def versions_of(workspace: Workspace, heads: Heads, path: str) -> Versions:
     ancestor = version(base, "the common ancestor")
     adapter = adapter_of(repo, ancestor, heads.base, path)
     versions = Versions(tuple(present), ancestor, path, adapter)
-    return with_layers(versions, repo, heads.contributors[0].commit)
+    versions = with_layers(versions, repo, heads.contributors[0].commit)
+    own = {head.name: head.commit for head in heads.contributors}
+    commits = [heads.base, *(own[name] for name in versions.names)]
+    return with_vocabularies(versions, repo, commits, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, get_args
@@ -14,12 +15,14 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.policy import Policy, method_lookup
 from git_theta.merge.planning.versions import Contributor, Versions, joined
+from git_theta.merge.planning.vocabulary import NAMES
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import OUT_DTYPES, Rows
 from git_theta.merge.rules.rules import Rule
 
 Recipe = Mapping[str, Any]
 
+_BLOB = re.compile("[0-9a-f]{40,64}")
 _CONTRIBUTORS, _FILES = 256, 1 << 14
 _NO_SWEEP: Mapping[str, Any] = {"swept": (), "objectives": (), "points": ()}
 
@@ -49,6 +52,8 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
         "model": model,
         "layers": versions.layers,
     }
+    if versions.vocabularies:
+        optional["tokenizers"] = [dict(files) for files in versions.vocabularies.blobs]
     for flag in ("allow_nan", "widen", "rows", "out_dtype"):
         optional[flag] = getattr(policy, flag)
     optional["sweep"] = policy.sweep
@@ -193,6 +198,11 @@ def _check_recipe(recipe: Any) -> None:
 def _check_wishes(recipe: Any) -> None:
     known = {"rows": get_args(Rows), "out_dtype": OUT_DTYPES.values()}
     if any(recipe.get(name) not in (None, *values) for name, values in known.items()):
+        raise ValueError
+    for files in recipe.get("tokenizers", []):
+        if set(files) - set(NAMES) or not all(map(_BLOB.fullmatch, files.values())):
+            raise ValueError
+    if len(recipe.get("tokenizers", [])) not in (0, 1 + len(recipe["contributors"])):
         raise ValueError
     _expect(recipe.get("layers", {}), dict)
     for number in recipe.get("layers", {}).values():

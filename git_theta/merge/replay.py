@@ -21,6 +21,7 @@ from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.shards import with_shards
 from git_theta.merge.planning.versions import Contributor, Versions
+from git_theta.merge.planning.vocabularies import load
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
 from git_theta.workspace import Workspace
 
@@ -143,7 +144,11 @@ def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versio
         for row in recipe["contributors"]
     )
     adapter, layers = (base or {}).get("adapter"), recipe.get("layers", {})
-    return Versions(tuple(contributors), found, recipe["path"], adapter, layers=layers)
+    versions = Versions(tuple(contributors), found, recipe["path"], adapter, layers=layers)
+    if "tokenizers" not in recipe or "rows" not in recipe:
+        return versions
+    tokenizers = load(workspace.repo, versions, recipe["tokenizers"], recipe["rows"])
+    return versions.with_vocabularies(tokenizers)
 
 
 def _shards(recipe: Recipe, archive: _Archive) -> Iterator[Versions]:

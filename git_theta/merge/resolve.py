@@ -24,6 +24,7 @@ from git_theta.merge.planning.shards import (
 )
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
+from git_theta.merge.planning.vocabularies import tokenizer_files, with_vocabularies
 from git_theta.merge.rules.request import Request, all_rules
 from git_theta.merge.rules.rules import Rule
 from git_theta.workspace import Workspace
@@ -53,6 +54,8 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
         texts = as_manifests(workspace, path, list(found.values()))
         found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
     versions = with_layers(_versions(repo, path, found), repo, "HEAD")
+    if theirs:
+        versions = with_vocabularies(versions, repo, (base, "HEAD", theirs), request.rows)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo)
@@ -78,7 +81,9 @@ def _files(workspace: Workspace, plan: Plan) -> dict[str, bytes]:
         before: bytes | None = file.read_bytes()
     except OSError:
         before = None
-    return adapter_config.files(plan, before)
+    # Of other files, git may have left conflict markers in the work tree.
+    tokenizer = tokenizer_files(plan, lambda path: workspace.repo.read_blob(f":{path}"))
+    return adapter_config.files(plan, before) | tokenizer
 
 
 def _plan(

@@ -18,6 +18,7 @@ from git_theta.merge.compute.tensor import cast
 from git_theta.merge.kernels.device import Devices, slice_elements, threads_on
 from git_theta.merge.kernels.slices import Inputs, content_of
 from git_theta.merge.planning.actions import Merge
+from git_theta.merge.planning.row_map import RowMap
 from git_theta.merge.planning.tensors import identity_value
 
 
@@ -51,7 +52,7 @@ class Loader:
 
     def _load(self, action: Merge) -> Inputs:
         tensors = self._tensors(action.inputs)
-        stored = [_shared(tensor, action) for tensor in tensors]
+        stored = [_shared(tensor, action, place) for place, tensor in enumerate(tensors)]
         contributors = [_as_result(t, action) for t in stored[: len(action.entries)]]
         base = stored[-1] if action.base else self._neutral(action, contributors[0])
         check_alike(action.name, contributors if base is None else [*contributors, base])
@@ -60,7 +61,10 @@ class Loader:
             contributors=contributors,
             base=base,
             contents=tuple(map(_content, action.entries, tensors)),
-            statistics=[_shared(self.tensor(entry), action) for entry in action.statistics],
+            statistics=[
+                _shared(self.tensor(entry), action, place)
+                for place, entry in enumerate(action.statistics)
+            ],
             allow_nan=self.allow_nan,
             device=self._device(contributors),
             out_dtype=torch_dtype(action.out_dtype) if action.out_dtype else None,
@@ -72,10 +76,23 @@ class Loader:
         """Return the ``merged`` rows, and after them those that one contributor alone has."""
         if action.shared is None:
             return merged
+        if isinstance(action.shared, RowMap):
+            return self._rest_by_token(action, action.shared, merged)
         first, last = action.shared.rows, action.entry.shape[0]
         others = _as_result(self.tensor(action.entries[action.shared.rest]), action)
         own = cast(action.name, others[first:last], merged.dtype)
         return torch.cat([merged.to(others.device), own])
+
+    def _rest_by_token(self, action: Merge, rows: RowMap, merged: Tensor) -> Tensor:
+        # A row that nobody has is of no token.
+        result = merged.new_zeros((rows.count, *merged.shape[1:]))
+        result[torch.from_numpy(rows.merged)] = merged
+        for side, places, sources in rows.rest():
+            if len(places):
+                own = _as_result(self.tensor(action.entries[side]), action)
+                taken = cast(action.name, own[torch.from_numpy(sources)], merged.dtype)
+                result[torch.from_numpy(places)] = taken.to(result.device)
+        return result
 
     def tensor(self, entry: TensorEntry) -> Tensor:
         """Return a tensor as it is stored, in the CPU's memory."""
@@ -155,9 +172,13 @@ def _weight(part: LoadedBy) -> int:
     return part[0].weight
 
 
-def _shared(tensor: Tensor, action: Merge) -> Tensor:
-    """Return the rows that are merged."""
-    return tensor[: action.shared.rows] if action.shared else tensor
+def _shared(tensor: Tensor, action: Merge, place: int) -> Tensor:
+    """Return the rows of an input that are merged."""
+    if action.shared is None:
+        return tensor
+    if isinstance(action.shared, RowMap):
+        return tensor[torch.from_numpy(action.shared.sources(place))]
+    return tensor[: action.shared.rows]
 
 
 def _as_result(tensor: Tensor, action: Merge) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from git_theta.core.dtypes import dtype
 from git_theta.manifest import Chunk, TensorEntry
 from git_theta.merge.planning.policy import Policy
+from git_theta.merge.planning.row_map import RowMap, Shared
 from git_theta.merge.planning.versions import Entry, Versions
 from git_theta.merge.rules.rules import Method, Rule
 
@@ -48,14 +49,6 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """The first ``rows`` of tensors are merged; further ones are those of contributor ``rest``."""
-
-    rows: int
-    rest: int
-
-
-@dataclass(frozen=True, slots=True)
 class Merge:
     """The parameter is merged by ``method``, which ``rule`` asked for.
 
@@ -72,7 +65,7 @@ class Merge:
     base: TensorEntry | None
     statistics: tuple[TensorEntry, ...] = ()
     result: TensorEntry | None = None
-    shared: Shared | None = None
+    shared: Shared | RowMap | None = None
     out_dtype: str | None = None
 
     @property

@@ -15,7 +15,7 @@ from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import Alias
 from git_theta.formats import OPAQUE
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning import lora, outcome, quantized, soft_prompts, tensors
+from git_theta.merge.planning import lora, outcome, quantized, rows, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
     Action,
@@ -101,7 +101,7 @@ def plan(
     actions = [action for decision in decisions for action in decision.actions()]
     actions = explained(_untied(actions), versions, renames.disputed)
     actions = outcome.in_dtype(actions, policy.out_dtype, _quantized(grouped))
-    notes = (*renames.notes, *doubled(actions, versions))
+    notes = (*versions.notes, *renames.notes, *doubled(actions, versions))
     made = Plan(versions, policy, tuple(actions), notes=notes)
     if not (is_shard or made.needs_whole_model):
         return made
@@ -168,6 +168,8 @@ class Decision:
     def actions(self) -> list[Action]:
         """Return an action for each parameter, or one conflict for all of them."""
         group, changed = self._group, self._group.changed
+        if found := self._by_token():
+            return found
         if not changed:
             is_tied = isinstance(group.parameters[0].entries[0], Alias)
             return self._take(0, "tied" if is_tied else "unchanged")
@@ -178,6 +180,24 @@ class Decision:
         if self._policy.include_one_sided and self._can_be_merged():
             return self._contested()
         return self._take(changed[0], "one-sided")
+
+    def _by_token(self) -> list[Action] | None:
+        """Return the action of an embedding or head whose rows are matched by token.
+
+        Where the rows of one side alone count, they too move to where the result's tokens are.
+        """
+        group, rule = self._group, self._rule()
+        if group.kind != "single" or not rows.by_token(self._versions, group.parameters[0]):
+            return None
+        changed = group.changed or [0]
+        is_one = len({group.identity(side) for side in changed}) == 1
+        if rule and rule.strategy == "take" and not is_one:
+            side = _chosen(self._policy.lookup(rule))
+        elif not is_one or (self._policy.include_one_sided and self._can_be_merged()):
+            return self._contested()
+        else:
+            side, rule = changed[0], None
+        return rows.take_by_token(self._versions, group.parameters[0], side, rule)
 
     def counted(self) -> list[Merge]:
         """Return the merge of a parameter that a strategy for the whole model would make of it.

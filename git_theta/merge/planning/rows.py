@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning.actions import Shared
-from git_theta.merge.planning.versions import Entry
+from git_theta.merge.planning.actions import Action, Merge, result_entry
+from git_theta.merge.planning.row_map import RowMap, Shared
+from git_theta.merge.planning.versions import Entry, ParameterVersions, Versions
+from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import Rows
+from git_theta.merge.rules.rules import Method, Rule
 
 
 def differ(entries: Sequence[Entry], base: Entry | None) -> bool:
@@ -18,6 +21,28 @@ def differ(entries: Sequence[Entry], base: Entry | None) -> bool:
     rests = {entry.shape[1:] for entry in every}
     counts = {entry.shape[0] for entry in every}
     return len(rests) == 1 and len(counts) > 1 and min(counts) > 0
+
+
+def by_token(versions: Versions, parameter: ParameterVersions) -> RowMap | None:
+    """Return the rows of a parameter matched by token, where they can and have to be."""
+    found = versions.vocabularies
+    if found is None:
+        return None
+    return found.row_map(parameter.name, parameter.entries, parameter.base)
+
+
+def take_by_token(
+    versions: Versions, parameter: ParameterVersions, side: int, rule: Rule | None
+) -> list[Action]:
+    """Take a parameter from ``side``, with its rows where the tokens of the result are."""
+    found = by_token(versions, parameter)
+    assert found is not None, "the caller asked"
+    entries = [entry for entry in parameter.entries if isinstance(entry, TensorEntry)]
+    base = parameter.base if isinstance(parameter.base, TensorEntry) else None
+    result = result_entry(entries[0], (found.count, *entries[0].shape[1:]))
+    method = Method(strategy_named("take"), {"side": [each == side for each in versions.sides]})
+    chosen = rule or Rule("*", "take", {"side": versions.name(side)})
+    return [Merge(parameter.name, chosen, method, tuple(entries), base, (), result, found)]
 
 
 def shared(entries: Sequence[Entry], base: Entry | None, rows: Rows) -> tuple[Shared, int] | str:

@@ -15,6 +15,7 @@ from git_theta.merge.planning.actions import WHOLE_FILE, Action, Merge, result_e
 from git_theta.merge.planning.conflicts import absent, changed, differing, is_merged, wider
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import Policy
+from git_theta.merge.planning.row_map import RowMap, Shared
 from git_theta.merge.planning.versions import Entry, ParameterVersions, Versions, joined
 from git_theta.merge.rules.rules import Method, Rule
 
@@ -42,6 +43,8 @@ def _shapes(
     policy: Policy,
 ) -> str | None:
     """Return the reason where shapes differ, unless only the numbers of rows do and may."""
+    if rows.by_token(versions, parameter):
+        return None
     found = differing(versions, present, "have different shapes", lambda entry: list(entry.shape))
     found = found or _reshaped(versions, group, parameter)
     entries = [e for e in parameter.entries if e]
@@ -108,8 +111,12 @@ def merge(
     statistics = _statistics(versions, parameter.name, method)
     if isinstance(statistics, str):
         return f"{changed(versions, group)}, and {statistics}"
-    base, result, shared = _base(parameter.base, entries[0]), _result(entries), None
-    if policy.rows and rows.differ(entries, parameter.base):
+    base, result = _base(parameter.base, entries[0]), _result(entries)
+    shared: Shared | RowMap | None = rows.by_token(versions, parameter)
+    if isinstance(shared, RowMap):
+        result = result_entry(result, (shared.count, *result.shape[1:]))
+        base = _base(parameter.base, parameter.base or entries[0])
+    elif policy.rows and rows.differ(entries, parameter.base):
         found = rows.shared(entries, parameter.base, policy.rows)
         if isinstance(found, str):
             return found
@@ -160,7 +167,7 @@ def _result(entries: Sequence[TensorEntry]) -> TensorEntry:
     )
 
 
-def _base(base: Entry | None, like: TensorEntry) -> TensorEntry | None:
+def _base(base: Entry | None, like: Entry) -> TensorEntry | None:
     usable = isinstance(base, TensorEntry) and base.shape == like.shape and is_merged(base.dtype)
     return base if isinstance(base, TensorEntry) and usable else None
 

@@ -13,6 +13,7 @@ from git_theta.merge.planning.layers import Counts, layer_counts
 
 if TYPE_CHECKING:
     from git_theta.merge.planning.cuts import Recut
+    from git_theta.merge.planning.vocabularies import Vocabularies
 
 BASE = -1
 """The index of the common ancestor; contributors have the indices 0, 1, ..."""
@@ -59,7 +60,8 @@ class Versions:
     ``path`` is the checkpoint's, which rules can match. ``base_adapter`` is the ancestor's
     ``Contributor.adapter``. Where branches cut a model into files differently, ``recut`` is the
     model, and ``shells`` has, by side, the manifest whose skeleton stands in for a file that the
-    side does not have. ``layers`` are the numbers of layers of a model in several files.
+    side does not have. ``layers`` are the numbers of layers of a model in several files,
+    ``vocabularies`` the tokenizers by which rows are matched. ``notes`` are for the user.
     """
 
     contributors: tuple[Contributor, ...]
@@ -69,6 +71,8 @@ class Versions:
     shells: Mapping[int, Manifest] = field(default_factory=dict, repr=False)
     recut: Recut | None = field(default=None, repr=False)
     layers: Counts = field(default_factory=dict, repr=False)
+    vocabularies: Vocabularies | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
     _configs: dict[int, Config] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -86,6 +90,10 @@ class Versions:
         found = self.base if side == BASE else self.contributors[side].manifest
         assert found is not None, "nothing is taken from an ancestor that is not there"
         return found
+
+    def with_vocabularies(self, found: Vocabularies | None, *notes: str) -> Versions:
+        """Return the versions with their tokenizers, or with a note why there are none."""
+        return replace(self, vocabularies=found, notes=(*self.notes, *notes))
 
     def layer_counts(self) -> Counts:
         """Return the number of layers of each list of layers in the model."""
