@@ -24,6 +24,7 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.rules.request import Request, Rows
+from git_theta.merge.rules.slices import parse_slice
 from git_theta.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ _CROSSED = (
     type=click.Choice(["keep", "remove"]),
     help="Keep or remove checkpoints that one branch deleted and another changed.",
 )
+@click.option(
+    "--slice",
+    "slices",
+    multiple=True,
+    metavar="BRANCH:FIRST-LAST",
+    help="Build the model of these layers, one slice after another.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--diagnose", is_flag=True, help="With --dry-run: compare what branches changed.")
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
@@ -68,6 +76,7 @@ def command(
     device: str | None,
     include_one_sided: bool,
     deleted: Deleted | None,
+    slices: tuple[str, ...],
     dry_run: bool,
     diagnose: bool,
     no_commit: bool,
@@ -88,9 +97,11 @@ def command(
       git theta merge rte --strategy average -p weight.rte=0.3 -p weight.main=0.7
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
       git theta merge rte mnli --dry-run --diagnose
+      git theta merge rte --slice main:0-7 --slice rte:4-11
     """
     flags = (include_one_sided, allow_nan, widen, allow_stale)
     request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
+    request = replace(request, slices=tuple(map(parse_slice, slices)))
     if diagnose and not dry_run:
         raise UsageError("--diagnose merges nothing", hint="add --dry-run")
     with open_workspace(progress=Meter()) as workspace:
@@ -101,6 +112,8 @@ def command(
             _show(workspace, None, as_json)
             return
         prepared = prepare(workspace, heads, request, deleted)
+        if slices and not prepared.plans:
+            raise UsageError("--slice: no branch of the merge changed a checkpoint")
         if heads.is_crossed:
             click.echo(_CROSSED, err=True)
         _show(workspace, prepared, as_json, diagnose)

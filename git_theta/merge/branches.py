@@ -7,7 +7,7 @@ has a driver of its own, which plans again and imports torch again (3 s).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from git_theta.core.messages import as_typed
@@ -41,10 +41,12 @@ from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
+from git_theta.merge.planning.slices import config_files
 from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.vocabularies import tokenizer_files
 from git_theta.merge.rules.request import Request, all_rules, collecting
 from git_theta.merge.rules.rules import Rule, as_behind, without
+from git_theta.merge.rules.slices import as_behind as slices_as_behind
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def prepare(
     if heads.head not in heads.contributors:
         others = [head.name for head in heads.others]
         rules = [as_behind(rule, heads.head.name, others) for rule in rules]
+        request = replace(request, slices=slices_as_behind(request.slices, heads.head.name))
     plans, conflicts = [], list(merged_tree.conflicts)
     for path in contested_paths(repo, heads, merged_tree, request):
         if path in moved:
@@ -142,7 +145,7 @@ def prepare(
     left = tuple(path for path in conflicts if path not in settled)
     if deleted == "remove":
         gone |= lost.keys()
-    unseen = {plan.versions.path for plan in plans if plan.versions.vocabularies}
+    unseen = {p.versions.path for p in plans if p.versions.vocabularies or p.policy.slices}
     unseen |= kept | lost.keys() | (split_adapters(repo, heads) - merged_tree.contested.keys())
     return Prepared(
         heads,
@@ -189,7 +192,8 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
         if not plan.conflicts:
             before = repo.read_blob(f"{tree}:{config_path(plan.versions.path)}")
             found.update(adapter_config.files(plan, before))
-            found.update(tokenizer_files(plan, lambda path: repo.read_blob(f"{tree}:{path}")))
+            for made in (tokenizer_files, config_files):
+                found.update(made(plan, lambda path: repo.read_blob(f"{tree}:{path}")))
     return found
 
 

@@ -27,7 +27,7 @@ def contested_paths(
     The two files of an adapter are one: heads that changed one each have changed it.
     """
     paths = set(merged_tree.contested) | split_adapters(repo, heads)
-    if request.include_one_sided:
+    if request.include_one_sided or request.slices:
         before = {entry.path: entry.blob for entry in repo.tree(heads.base)}
         for head in heads.contributors:
             changed = (e for e in repo.tree(head.commit) if before.get(e.path) != e.blob)

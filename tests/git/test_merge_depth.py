@@ -65,3 +65,26 @@ def test_a_range_of_layers_and_another_dtype(split, theta):
         np.testing.assert_array_equal(merged[name], (array + np.float32(change)).astype("f2"))
     assert is_settled(split)
     assert theta(split, "replay").stdout.count("the same bits") == 2
+
+
+def test_a_model_of_slices_of_two_branches(model, theta):
+    """The current branch has no commits of its own: it is the ancestor, and git would go ahead."""
+    model.commit_files({"m.safetensors": checkpoints.safetensors(BASE)})
+    model.git("checkout", "-q", "-b", "side")
+    tuned = {name: array + np.float32(1) for name, array in BASE.items()}
+    model.commit_files(
+        {"m.safetensors": checkpoints.safetensors(tuned), "config.json": b'{"n_layer": 4}\n'}
+    )
+    model.git("checkout", "-q", "main")
+    done = theta(model, "merge", "side", "--slice", "main:0-2", "--slice", "side:2-3")
+    assert done.returncode == 0, done.stderr
+    merged = load(model.read("m.safetensors"))
+    assert sorted({name[6] for name in merged}) == list("01234")
+    for number, (side, layer) in enumerate(
+        [(BASE, 0), (BASE, 1), (BASE, 2), (tuned, 2), (tuned, 3)]
+    ):
+        expected = side[f"layer.{layer}.weight"]
+        np.testing.assert_array_equal(merged[f"layer.{number}.weight"], expected)
+    assert model.read("config.json") == b'{\n  "n_layer": 5\n}\n'
+    assert is_settled(model)
+    assert theta(model, "replay").stdout == "m.safetensors: the same bits\n"

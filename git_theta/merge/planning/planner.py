@@ -15,7 +15,7 @@ from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import Alias
 from git_theta.formats import OPAQUE
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning import lora, outcome, quantized, rows, soft_prompts, tensors
+from git_theta.merge.planning import lora, outcome, quantized, rows, slices, soft_prompts, tensors
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
     Action,
@@ -89,6 +89,9 @@ def plan(
     need to know. Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors
     hold.
     """
+    if policy.slices and slices.is_sliceable(versions.manifest(0)):
+        actions = slices.sliced(versions, policy)
+        return Plan(versions, policy, tuple(outcome.in_dtype(actions, policy.out_dtype, set())))
     formats = {contributor.manifest.format for contributor in versions.contributors}
     if len(formats) > 1 or OPAQUE in formats:
         found, renames = [_whole(versions)], Renames({})

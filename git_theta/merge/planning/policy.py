@@ -12,6 +12,7 @@ from git_theta.merge.planning.sources import is_statistic
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, Rows
 from git_theta.merge.rules.rules import Method, Rule
+from git_theta.merge.rules.slices import Slice
 
 Lookup = Callable[[Rule], Method]
 
@@ -35,7 +36,8 @@ class Policy:
     is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
     different float dtypes are merged in the wider one. With ``allow_stale``, statistics may be of
     another version of the model. With ``rows``, tensors whose numbers of rows differ are merged
-    over the rows that all have. The result's floats are of ``out_dtype``, if it is given.
+    over the rows that all have. The result's floats are of ``out_dtype``, if it is given,
+    and its layers those of ``slices``, if there are any.
     ``typed`` are those of the rules that the user typed, which a hint has to repeat.
     ``sweep`` is the table that the rules are the best of.
     """
@@ -49,6 +51,7 @@ class Policy:
     allow_stale: bool = False
     rows: Rows | None = None
     out_dtype: str | None = None
+    slices: tuple[Slice, ...] = ()
     typed: Sequence[Rule] = ()
     sweep: Mapping[str, object] | None = None
 
@@ -77,6 +80,7 @@ def policy_for(
         request.allow_stale,
         request.rows,
         request.out_dtype if operation == "merge" else None,
+        request.slices if operation == "merge" else (),
         request.rules if operation == "merge" else (),
     )
 

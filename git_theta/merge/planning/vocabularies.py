@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from git_theta.git import Repository
 from git_theta.manifest import TensorEntry
 from git_theta.merge.planning import tokenizers
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.model_config import with_fields
 from git_theta.merge.planning.row_map import RowMap
 from git_theta.merge.planning.tokenizers import Tokenizer
 from git_theta.merge.planning.versions import Entry, joined
@@ -194,17 +194,10 @@ def tokenizer_files(plan: Plan, read: Callable[[str], bytes | None]) -> dict[str
     folder = PurePosixPath(plan.versions.path).parent
     files = {str(folder / name): text for name, text in found.tokenizer.files.items()}
     config = str(folder / "config.json")
+
+    def wanted(fields: dict[str, Any]) -> dict[str, Any]:
+        return {"vocab_size": counts[0]} if isinstance(fields.get("vocab_size"), int) else {}
+
     # Where git left it in conflict (each side has a vocab_size of its own), that of a side.
-    renewed = _with_size(read(config), counts[0]) or _with_size(found.config, counts[0])
+    renewed = with_fields(read(config), wanted) or with_fields(found.config, wanted)
     return files | ({config: renewed} if renewed else {})
-
-
-def _with_size(text: bytes | None, count: int) -> bytes | None:
-    """Return a configuration with the number of rows, if it can be read and has one."""
-    try:
-        fields = json.loads(text or b"")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict) or not isinstance(fields.get("vocab_size"), int):
-        return None
-    return (json.dumps(fields | {"vocab_size": count}, indent=2) + "\n").encode()

@@ -17,6 +17,7 @@ from git_theta.errors import SettingsError
 from git_theta.git import Repository
 from git_theta.merge.rules.registry import check_name
 from git_theta.merge.rules.rules import Rule, anchored, parse_rule, rules_of, within
+from git_theta.merge.rules.slices import Slice
 
 VARIABLE = "GIT_THETA_MERGE"
 STRATEGY = "theta.merge.strategy"
@@ -36,7 +37,7 @@ class Request:
 
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
     checkpoint's path to that file, with a NUL. ``decided`` is the name of a file in which it looks
-    for what was decided before.
+    for what was decided before. Models of ``slices`` are never left to it.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -46,6 +47,7 @@ class Request:
     allow_stale: bool = False
     rows: Rows | None = None
     out_dtype: str | None = None
+    slices: tuple[Slice, ...] = ()
     collect: str | None = None
     decided: str | None = None
 
@@ -101,7 +103,7 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         wishes = json.loads(environ[VARIABLE])
         rules = tuple(Rule(*fields) for fields in wishes["rules"])
         names = ("include_one_sided", "allow_nan", "widen", "allow_stale")
-        flags: dict[str, bool] = {name: wishes[name] for name in names}
+        flags: dict[str, Any] = {name: wishes[name] for name in names}
         rows, out = wishes["rows"], wishes["out_dtype"]
         if rows not in (None, *get_args(Rows)) or out not in (None, *OUT_DTYPES.values()):
             raise ValueError

@@ -28,7 +28,7 @@ def found(repo, monkeypatch):
 
 def test_a_request_travels_by_environment():
     rule = Rule("*.b", "ties", {"weight": {"rte": "2"}}, "m*")
-    request = Request((rule,), True, False, True, True, "ours", "/tmp/notes")
+    request = Request((rule,), True, False, True, True, "ours", "BF16", collect="/tmp/notes")
     assert from_environment(request.environment()) == request
     assert from_environment({}) == Request()
 
