@@ -13,6 +13,16 @@ from git_theta.core import buffers
 _GPU_DEVICES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 
+# A file system in memory, where a sync costs nothing.
+_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - files in it get names that nobody can guess
+
+
+def memory_folder() -> Path | None:
+    """Return a folder for small temporary files that lies in memory, if the system has one."""
+    usable = _MEMORY_FOLDER.is_dir() and os.access(_MEMORY_FOLDER, os.W_OK | os.X_OK)
+    return _MEMORY_FOLDER if usable else None
+
+
 def cpu_count() -> int:
     """Processors this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from git_theta.core.progress import Progress
+from git_theta.core.system import memory_folder
 
 _POLL_SECONDS = 0.2
 
@@ -34,7 +35,9 @@ def follow(progress: Progress, sizes: Mapping[str, int]) -> Iterator[Log]:
     """
     ended = threading.Event()
     progress.start("Uploading", sum(sizes.values()))
-    with TemporaryDirectory(prefix="git-theta-") as folder:
+    # git-lfs syncs the file for each 32 KB that it sends (tq/progress): 860 times for 28 MB, which
+    # took 6 of 8 s on a disk that syncs in 7 ms.
+    with TemporaryDirectory(prefix="git-theta-", dir=memory_folder()) as folder:
         log = Log(Path(folder) / "progress")
         log.file.touch()
         reader = threading.Thread(target=_read, args=(log, progress, ended), daemon=True)
