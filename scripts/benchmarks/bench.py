@@ -6,7 +6,7 @@ that comes back, prints tables and removes the folder. Checkpoints are MiniLM (9
 synthetic ones in bf16, shaped like a Llama model. MiniLM and 1 GB take 8 minutes on two free cores
 and 20 GB of disk. All figures come from one machine: trust the ratios.
 
-`scripts/bench merge` measures merging: see its --help.
+`scripts/bench merge` measures merging, `scripts/bench network` a network: see their --help.
 """
 
 from __future__ import annotations
