@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
 from git_theta.core.files import atomic_file
 from git_theta.errors import GitError, TransferError
-from git_theta.git import pointers, refusals
+from git_theta.git import pointers
+from git_theta.git.ref_failures import RejectedRefError, failure, is_rejected
 from git_theta.git.remotes import Remote, refs_of
 from git_theta.git.repository import Repository
 
@@ -38,11 +38,6 @@ FOLD_BRANCHES_ABOVE = 4
 """The same for branches, which people see and clones fetch."""
 
 _NAME = re.compile(f"({re.escape(NAMESPACE)}|{re.escape(BRANCHES)})[0-9a-f]{{40}}")
-
-# What git says of a ref that the host's own rules turned down; it does not translate it.
-_REJECTED = "[remote rejected]"
-_LOCKED = re.compile(r"\.lock['\"]")
-_BROKEN = "(failed to update ref)"
 
 # Nothing of what a user may have configured for his own pushes.
 _PUSH = (
@@ -75,7 +70,7 @@ def publish(
     name is named again by a ref that stays. Returns the ref that was pushed, ``None`` when the
     remote names all of them. Raises ``TransferError`` when the host refuses.
     """
-    there = refs_on(repo, remote)
+    there = _refs(repo, remote)
     staying = {ref: commit for ref, commit in there.items() if ref not in leaving}
     going = {ref: commit for ref, commit in there.items() if ref in leaving}
     wanted = {**_fetch(repo, remote, going), **objects}
@@ -92,12 +87,6 @@ def uses_branches(there: Iterable[str]) -> bool:
     """Return whether the pointer refs ``there``, of one remote, say that it takes branches only."""
     refs = [ref for ref in there if is_pointer_ref(ref)]
     return bool(refs) and all(ref.startswith(BRANCHES) for ref in refs)
-
-
-def named_on(repo: Repository, remote: Remote, there: Mapping[str, str]) -> set[str]:
-    """Return the objects that the refs ``there`` name; those not known here are fetched."""
-    _fetch(repo, remote, {r: c for r, c in there.items() if _remembered(repo, c) is None})
-    return {oid for commit in there.values() for oid in _remembered(repo, commit) or ()}
 
 
 def _name_on(
@@ -120,7 +109,7 @@ def _name_on(
     else:
         try:
             ref = put(NAMESPACE)
-        except _RejectedError as error:
+        except RejectedRefError as error:
             try:
                 ref = put(BRANCHES)
             except TransferError:
@@ -133,14 +122,29 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
     try:
         _push(repo, remote, f"{commit}:{ref}")
     except GitError as error:
-        if _is_rejected(error):
-            raise _failure(remote, ref, error) from error
+        if is_rejected(error):
+            raise failure(remote, ref, error) from error
         # Someone who pushes the same objects at the same time has the ref locked, or was faster.
         try:
             _push(repo, remote, f"{commit}:{ref}")
         except GitError as again:
-            if refs_on(repo, remote).get(ref) != commit:
-                raise _failure(remote, ref, again) from again
+            if _refs(repo, remote).get(ref) != commit:
+                raise failure(remote, ref, again) from again
+
+
+def named_on(repo: Repository, remote: Remote) -> dict[str, dict[str, int]]:
+    """Return our refs on a remote, and what each names (oid to bytes).
+
+    Raises ``TransferError`` where they do not come.
+    """
+    there = _refs(repo, remote)
+    try:
+        _fetch(repo, remote, there)
+    except GitError as error:
+        what = f"the pointer refs of {remote.title} do not come: {error.message}"
+        raise TransferError(what, details=error.details, hint="git ls-remote") from error
+    found = {ref: pointers.read_commit(repo, commit) for ref, commit in there.items()}
+    return {ref: objects for ref, objects in found.items() if objects}
 
 
 def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = ()) -> bool:
@@ -152,7 +156,7 @@ def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = (
     """
     there = {
         ref: commit
-        for ref, commit in refs_on(repo, remote).items()
+        for ref, commit in _refs(repo, remote).items()
         if _remembered(repo, commit) != []
     }
     try:
@@ -200,8 +204,7 @@ def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> dict[st
     return found
 
 
-def refs_on(repo: Repository, remote: Remote) -> dict[str, str]:
-    """Return the refs on a remote that have a name of ours, and the commit of each."""
+def _refs(repo: Repository, remote: Remote) -> dict[str, str]:
     try:
         listed = refs_of(repo, remote, *PATTERNS)
     except TransferError as error:
@@ -245,44 +248,3 @@ def _remembered(repo: Repository, commit: str) -> list[str] | None:
 def _remember(repo: Repository, commit: str, objects: Iterable[str]) -> None:
     with atomic_file(_memory(repo, commit)) as file:
         file.write("".join(f"{oid}\n" for oid in objects).encode())
-
-
-# --- failures ------------------------------------------------------------------------------------
-
-
-class _RejectedError(TransferError):
-    """The host's rules refuse a ref: one of another name may do."""
-
-
-def _failure(remote: Remote, ref: str, error: GitError) -> TransferError:
-    """Return the error that says why a ref could not be pushed, and what to do about it."""
-    words = refusals.words_of(error)
-    if _LOCKED.search(words):
-        return TransferError(
-            f"{remote.title} has a lock on {ref}: the pointers of the uploaded objects cannot be "
-            "pushed",
-            details=(error.message, *error.details),
-            hint=f"push again; if it stays, a push was killed there: {_unlock(remote, ref)}",
-        )
-    what = f"{remote.title} does not take the pointers of the uploaded objects: {error.message}"
-    if _is_rejected(error):
-        hint = "for a host that keeps objects without pointers: git config theta.pointers false"
-        return _RejectedError(what, details=error.details, hint=hint)
-    refusal = refusals.find(words)
-    hint = refusal.hint if refusal else f"git ls-remote {shlex.quote(remote.title)}; push again"
-    return TransferError(what, details=error.details, hint=hint)
-
-
-def _is_rejected(error: GitError) -> bool:
-    """Return whether the host's rules are against the ref: to push it again is of no use."""
-    words = refusals.words_of(error)
-    return _REJECTED in words and _BROKEN not in words and not _LOCKED.search(words)
-
-
-def _unlock(remote: Remote, ref: str) -> str:
-    """Say how to remove a lock; its path is not what the remote says, for that may be any file."""
-    folders = [remote.folder, remote.folder / ".git"] if remote.folder else []
-    for lock in (folder / f"{ref}.lock" for folder in folders):
-        if lock.exists():
-            return f"rm {shlex.quote(str(lock))}"
-    return f"on the host, remove {ref}.lock from the repository"

@@ -67,16 +67,18 @@ def test_the_whole_life(rules: Rules, shared: Repo, tmp_path: Path, theta_here):
         assert not kept & collected
         assert theta_here(shared, "gc").returncode == 0
         assert theta_here(shared, "fsck", "--remote").returncode == 0
+        diagnosis = theta_here(shared, "doctor", "--remote", "origin")
+        assert diagnosis.returncode == 0, diagnosis.stdout
+        branches = rules is hosts.HUGGING_FACE
+        assert ("takes no other refs" in diagnosis.stdout) is branches
 
         fresh = Repo.clone(url, tmp_path / "fresh")
         assert fresh.read(PATH) == merged
         fresh.git("checkout", "-q", theirs)
         assert fresh.read(PATH) == changed(NAMES[0])
-        took = host.bare().git(
-            "for-each-ref", "--format=%(refname)", "refs/theta", pointer_refs.BRANCHES
-        )
-        branches = rules is hosts.HUGGING_FACE
-        assert all(ref.startswith(pointer_refs.BRANCHES) is branches for ref in took.split())
+        taken = host.bare().git("for-each-ref", "--format=%(refname)", *pointer_refs.PATTERNS)
+        assert taken
+        assert all(ref.startswith(pointer_refs.BRANCHES) is branches for ref in taken.split())
 
 
 @pytest.mark.parametrize("rules", [hosts.GITLAB, hosts.GITEA], ids=lambda rules: rules.name)

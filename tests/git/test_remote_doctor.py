@@ -200,6 +200,17 @@ def test_each_fault_is_found(host: Host, shared: Repo, theta_here, tmp_path):
     assert host.bare().git("for-each-ref", pointer_refs.NAMESPACE)
 
 
+@pytest.mark.parametrize("url", ["http://[", "http://x/'; touch pwned; '", "--upload-pack=x"])
+def test_an_endpoint_that_a_stranger_chose_is_only_shown(url, shared: Repo, theta_here):
+    shared.write(".lfsconfig", f'[lfs]\n\turl = "{url}"\n'.encode())
+    shared.git("config", f"lfs.{url}.locksverify", "true")
+    shared.git("remote", "set-url", "origin", f"{DEAD}/x.git")
+    done = theta_here(shared, "doctor", "--remote", "origin")
+    assert done.returncode == 1
+    assert "fix: git remote -v" in done.stdout
+    assert "; touch pwned; '" not in done.stdout.replace("""'"'"'""", "")
+
+
 def test_a_remote_that_is_not_there_is_said_to_be(shared: Repo, theta_here):
     done = theta_here(shared, "doctor", "--remote", "nobody")
     assert done.returncode == 1
