@@ -199,8 +199,8 @@ def _pointers(
     if not workspace.storage.settings.pointers:
         yield Finding("pointers", True, "switched off by theta.pointers")
         return
-    there = pointer_refs.named_on(workspace.repo, remote)
-    unnamed = sizes.keys() - {oid for named in there.values() for oid in named}
+    there = pointer_refs.refs_on(workspace.repo, remote)
+    unnamed = sizes.keys() - pointer_refs.named_on(workspace.repo, remote, there)
     if unnamed:
         detail = f"{plural(len(unnamed), 'object')} without one: some hosts delete such objects"
         yield Finding("pointers", False, detail, fix)

@@ -70,7 +70,7 @@ def publish(
     name is named again by a ref that stays. Returns the ref that was pushed, ``None`` when the
     remote names all of them. Raises ``TransferError`` when the host refuses.
     """
-    there = _refs(repo, remote)
+    there = refs_on(repo, remote)
     staying = {ref: commit for ref, commit in there.items() if ref not in leaving}
     going = {ref: commit for ref, commit in there.items() if ref in leaving}
     wanted = {**_fetch(repo, remote, going), **objects}
@@ -128,23 +128,14 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
         try:
             _push(repo, remote, f"{commit}:{ref}")
         except GitError as again:
-            if _refs(repo, remote).get(ref) != commit:
+            if refs_on(repo, remote).get(ref) != commit:
                 raise failure(remote, ref, again) from again
 
 
-def named_on(repo: Repository, remote: Remote) -> dict[str, dict[str, int]]:
-    """Return our refs on a remote, and what each names (oid to bytes).
-
-    Raises ``TransferError`` where they do not come.
-    """
-    there = _refs(repo, remote)
-    try:
-        _fetch(repo, remote, there)
-    except GitError as error:
-        what = f"the pointer refs of {remote.title} do not come: {error.message}"
-        raise TransferError(what, details=error.details, hint="git ls-remote") from error
-    found = {ref: pointers.read_commit(repo, commit) for ref, commit in there.items()}
-    return {ref: objects for ref, objects in found.items() if objects}
+def named_on(repo: Repository, remote: Remote, there: Mapping[str, str]) -> set[str]:
+    """Return the objects that the refs ``there`` name; those not known here are fetched."""
+    _fetch(repo, remote, {r: c for r, c in there.items() if _remembered(repo, c) is None})
+    return {oid for commit in there.values() for oid in _remembered(repo, commit) or ()}
 
 
 def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = ()) -> bool:
@@ -156,7 +147,7 @@ def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = (
     """
     there = {
         ref: commit
-        for ref, commit in _refs(repo, remote).items()
+        for ref, commit in refs_on(repo, remote).items()
         if _remembered(repo, commit) != []
     }
     try:
@@ -204,7 +195,8 @@ def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> dict[st
     return found
 
 
-def _refs(repo: Repository, remote: Remote) -> dict[str, str]:
+def refs_on(repo: Repository, remote: Remote) -> dict[str, str]:
+    """Return the refs on a remote that have a name of ours, and the commit of each."""
     try:
         listed = refs_of(repo, remote, *PATTERNS)
     except TransferError as error:

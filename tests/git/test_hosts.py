@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,11 @@ from tests.support.repo import Repo
 __all__ = ["shared"]
 
 NAMES = sorted(BASE)
+
+
+def assert_done(command: subprocess.CompletedProcess[str]) -> str:
+    assert command.returncode == 0, (command.args, command.stdout, command.stderr)
+    return command.stdout
 
 
 def changed(*names: str) -> bytes:
@@ -63,19 +69,21 @@ def test_the_whole_life(rules: Rules, shared: Repo, tmp_path: Path, theta_here):
         shared.git("push", "-q", "origin", "main", ":topic")
 
         kept = needed(shared) | needed(shared, "HEAD~1") | needed(shared, theirs)
+        assert_done(theta_here(shared, "remote-gc", "origin"))
         collected = host.collect()
+        assert bool(collected) is bool(rules.collects)  # what the deleted branch alone needed
         assert not kept & collected
-        assert theta_here(shared, "gc").returncode == 0
-        assert theta_here(shared, "fsck", "--remote").returncode == 0
-        diagnosis = theta_here(shared, "doctor", "--remote", "origin")
-        assert diagnosis.returncode == 0, diagnosis.stdout
+        assert_done(theta_here(shared, "prune", "--remote-verified", "--recent", "0"))
+        assert_done(theta_here(shared, "gc"))
+        assert_done(theta_here(shared, "fsck", "--remote"))
+        diagnosis = assert_done(theta_here(shared, "doctor", "--remote", "origin"))
         branches = rules is hosts.HUGGING_FACE
-        assert ("takes no other refs" in diagnosis.stdout) is branches
+        assert ("takes no other refs" in diagnosis) is branches
+        shared.git("checkout", "-q", theirs)
+        assert shared.read(PATH) == changed(NAMES[0])
 
         fresh = Repo.clone(url, tmp_path / "fresh")
         assert fresh.read(PATH) == merged
-        fresh.git("checkout", "-q", theirs)
-        assert fresh.read(PATH) == changed(NAMES[0])
         taken = host.bare().git("for-each-ref", "--format=%(refname)", *pointer_refs.PATTERNS)
         assert taken
         assert all(ref.startswith(pointer_refs.BRANCHES) is branches for ref in taken.split())
