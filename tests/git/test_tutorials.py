@@ -44,3 +44,9 @@ def test_what_a_page_says_wrongly_is_found(tmp_path: Path):
         "page.md: $ true  (exit status 0)",
     ]
     assert done.returncode == 1
+
+
+def test_the_session_on_the_first_page_is_what_happens():
+    done = subprocess.run([ROOT / "scripts" / "session"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "(session.svg)" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
