@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from git_theta.cli.text import printable, table
+from git_theta.cli.text import printable, shortened, table
 from git_theta.commands.diff import CheckpointDiff, Kind, Row, Sums
 from git_theta.core.messages import plural
 
@@ -21,6 +21,8 @@ def lines(diff: CheckpointDiff) -> list[str]:
     """Return a line that sums up, then one for each row."""
     path = diff.path if diff.path == diff.before else f"{diff.before} -> {diff.path}"
     found = [printable(f"{diff.state}: {path}: {_counts(diff)}")]
+    if diff.recipe:
+        found.append(shortened(printable(f"  merged by {diff.recipe}")))
     if diff.rows and diff.state not in ("added", "deleted"):
         found += [f"  {line}" for line in _table(diff.rows)]
     return found
@@ -92,6 +94,7 @@ def document(diff: CheckpointDiff) -> dict[str, Any]:
         "before": diff.before,
         "state": diff.state,
         "tensors": diff.tensors,
+        "recipe": diff.recipe,
         **{kind: diff.counts.get(kind, 0) for kind in _KINDS},
         "changes": [_fields(row) for row in diff.rows],
     }

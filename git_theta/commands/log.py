@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from git_theta import manifest
-from git_theta.commands.comparison import Difference, State, compare, state_of, there
+from git_theta.commands.comparison import Difference, State, compare, recipe_of, state_of, there
 from git_theta.core.hashes import Ref
 from git_theta.core.messages import short_id
 from git_theta.core.models import in_one_file
-from git_theta.errors import ManifestError, MergeError
+from git_theta.errors import ManifestError
 from git_theta.git import Entry, Repository, command
 from git_theta.git.command import Result, decode
 from git_theta.git.tracked import TrackedPaths
@@ -174,7 +174,7 @@ def _revision(
         before=old,
         state=_state(before, after, renamed=old != path),
         difference=compare(before, after, known),
-        recipe=next(filter(None, (_recipe(now, past) for _, (past, now) in kept)), None),
+        recipe=next(filter(None, (recipe_of(now, past) for _, (past, now) in kept)), None),
         files=files if len(kept) > 1 else (),
     )
 
@@ -203,17 +203,3 @@ def _manifest(repo: Repository, blob: str, commit: str = "", path: str = "") -> 
 def _refs(repo: Repository, spec: str) -> set[Ref]:
     found = _manifest(repo, repo.identify(spec) or "0")
     return set(found.refs()) if found else set()
-
-
-def _recipe(described: Manifest | None, before: Manifest | None) -> str | None:
-    if described is None or described.recipe is None:
-        return None
-    if before and before.recipe == described.recipe:
-        return None  # it was only renamed, or stored otherwise
-    # Imported here: with what merges it takes 60 ms, and few commits have a recipe.
-    from git_theta.merge.recipe import check_recipe, describe
-
-    try:
-        return describe(check_recipe(described.recipe))
-    except MergeError:
-        return "a recipe that this git-theta cannot read"

@@ -423,6 +423,9 @@ def test_log_tells_what_each_commit_changed(branches, theta):
     assert f"modified: {PATH}: 1 of 4 tensors changed, " in said
     assert "merged by the changes of main, one and far" in said
     assert f"added: {PATH}: 4 tensors, " in said
+    shown = branches.git("diff", "HEAD~1^", "HEAD~1")
+    assert "\n  merged by the changes of main, one and far\n" in shown
+    assert shown.strip() == ok(theta(branches, "diff", "HEAD~1^", "HEAD~1")).strip()
     assert ok(theta(branches, "log", "-n", "1")).count("\n") == 2
     assert ok(theta(branches, "log", "notes")) == ""
 

@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
-from git_theta.commands.comparison import State
+from git_theta.commands.comparison import State, recipe_of
 from git_theta.commands.diff.adapters import compare_products, product_changes
 from git_theta.commands.diff.changes import Kind, TensorChange, compare_tensors, tensors_of
 from git_theta.commands.diff.encodings import update_of
@@ -49,7 +49,8 @@ class CheckpointDiff:
     """What changed in the checkpoint at ``path``, which was at ``before``.
 
     ``tensors`` are those of the later version (of the earlier, where it was deleted), ``counts``
-    how many of them changed in what way, and ``rows`` what changed.
+    how many of them changed in what way, and ``rows`` what changed. ``recipe`` tells in a line how
+    the later version was merged, if it was.
     """
 
     path: str
@@ -58,6 +59,7 @@ class CheckpointDiff:
     tensors: int
     counts: dict[Kind, int]
     rows: tuple[Row, ...]
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ def summarise(pair: Pair, found: Sequence[Measured], rows: Sequence[Row]) -> Che
     counts: Counter[Kind] = Counter()
     for each in found:
         counts[each.change.kind] += each.tensors
+    recipe = recipe_of(pair.new.manifest, pair.old.manifest)
     return CheckpointDiff(
-        pair.path, pair.before, pair.state, len(tensors), dict(counts), tuple(rows)
+        pair.path, pair.before, pair.state, len(tensors), dict(counts), tuple(rows), recipe
     )
 
 
