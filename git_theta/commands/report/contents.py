@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,13 +19,11 @@ from git_theta.commands.report.lineage import Node, lineage
 from git_theta.commands.report.spectra import Spectrum, largest, spectra
 from git_theta.commands.similar.checkpoints import Checkpoint, fetch
 from git_theta.core.layout import natural_order
+from git_theta.core.models import in_one_file
 from git_theta.errors import UsageError
 from git_theta.git import revisions
 from git_theta.git.merge_heads import merge_bases
 from git_theta.workspace import Workspace
-
-# Files of one model count as one: model-00001-of-00003.safetensors.
-_SHARD = re.compile(r"-[0-9]{1,9}-of-[0-9]{1,9}(?=\.[^./]+$)")
 
 Fate = Literal["first", "second", "alike", "both"]
 """Which branch changed a tensor: one of them, both to the same bytes, or both to others."""
@@ -93,7 +90,7 @@ def report(
     models: dict[str, Model] = {}
     with in_repository(workspace, [first, second], paths, tell=tell) as pairs:
         for pair in pairs:
-            path = _SHARD.sub("", pair.path)
+            path = in_one_file(pair.path)
             model = models.setdefault(path, Model(path))
             _measure(workspace, model, pair)
             if base and pair.path == pair.before:
@@ -105,7 +102,7 @@ def report(
     wanted = {path: largest(model.changes) for path, model in models.items()}
     with in_repository(workspace, [first, second], paths, tell=lambda _: None) as pairs:
         for pair in pairs:
-            path = _SHARD.sub("", pair.path)
+            path = in_one_file(pair.path)
             models[path].spectra += spectra(pair, wanted[path])
     authors = authors_of(repo, {first, second})
     return Report(
