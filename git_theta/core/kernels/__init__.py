@@ -1,7 +1,7 @@
 """The hot loops: compiled where there is a library for this machine, else in numpy; equal bits.
 
-``reference.py`` says what each computes. ``GIT_THETA_KERNELS=numpy`` leaves the library aside, and
-a path there names another one, such as one with sanitizers in it.
+``reference.py`` and ``merging.py`` say what each computes. ``GIT_THETA_KERNELS=numpy`` leaves the
+library aside, and a path there names another one, such as one with sanitizers in it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from git_theta.core.kernels import native, reference
+from git_theta.core.kernels import merging, native, reference
 from git_theta.core.kernels.arrays import (
     LEAST,
     LITERALS,
@@ -41,6 +41,7 @@ __all__ = [
     "Model",
     "Tables",
     "agreeing_mean",
+    "between",
     "compare",
     "count_changed",
     "decode",
@@ -51,8 +52,10 @@ __all__ = [
     "name",
     "restore",
     "split",
+    "spread",
     "tables",
     "tally",
+    "uniform",
 ]
 
 _chosen = os.environ.get("GIT_THETA_KERNELS", "")
@@ -137,7 +140,7 @@ def tally(words: Words, room: int) -> tuple[Words, Words | None]:
 
     In their order; ``None`` where there are more than ``room``.
     """
-    return (_native or reference).tally(words, room)
+    return (_native or merging).tally(words, room)
 
 
 def agreeing_mean(
@@ -151,4 +154,25 @@ def agreeing_mean(
     Weighted in both; ``limits`` are a magnitude for each array and the index up to which elements
     that equal it count, as larger ones do.
     """
-    return (_native or reference).agreeing_mean(deltas, limits, weights, normalize)
+    return (_native or merging).agreeing_mean(deltas, limits, weights, normalize)
+
+
+def between(delta: Words, high: tuple[float, int], low: tuple[float, int]) -> Words:
+    """Return float32 numbers times 1 where they are above limit ``low`` and not above ``high``.
+
+    Elsewhere times 0. Limits are as for ``agreeing_mean``.
+    """
+    return (_native or merging).between(delta, high, low)
+
+
+def uniform(first: int, count: int, keys: tuple[int, int]) -> Words:
+    """Return numbers in [0, 1), hashes of 32-bit indices from ``first`` on: float32 (count)."""
+    return (_native or merging).uniform(first, count, keys)
+
+
+def spread(numbers: Words, values: Words) -> Words:
+    """Give each row's largest magnitude (rows, width) the first of ``values``, and so on.
+
+    ``numbers`` are the bits of float32. Of equals the first comes first; NaN is the largest.
+    """
+    return (_native or merging).spread(numbers, values)

@@ -923,7 +923,105 @@ EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t c
     return 1;
 }
 
+/* Numbers times 1 where they are above the lower limit (and equal it, with `low_ties`), less 1 where
+ * they are above the higher one. */
+static INLINE void keep(const f32 *restrict delta, size_t length, float high, int high_ties,
+                        float low, int low_ties, f32 *restrict out)
+{
+    for (size_t j = 0; j < length; j++) {
+        float size = __builtin_fabsf(delta[j]);
+        int above = high_ties ? !(size < high) : size > high;
+        int reached = low_ties ? !(size < low) : size > low;
+        out[j] = delta[j] * (masked(1.0f, reached) - masked(1.0f, above));
+    }
+}
+
+#define KEEP(NAME, HIGH_TIES, LOW_TIES)                                                           \
+    VECTORISED static void NAME(const f32 *delta, size_t length, float high, float low, f32 *out) \
+    {                                                                                             \
+        keep(delta, length, high, HIGH_TIES, low, LOW_TIES, out);                                 \
+    }
+KEEP(keep_neither, 0, 0)
+KEEP(keep_high, 1, 0)
+KEEP(keep_low, 0, 1)
+KEEP(keep_both, 1, 1)
+
+EXPORT void theta_between(const f32 *delta, size_t count, float high, int64_t high_last, float low,
+                          int64_t low_last, f32 *out)
+{
+    size_t ties[2];
+    int64_t lasts[2] = {high_last, low_last};
+    for (int i = 0; i < 2; i++)
+        ties[i] = lasts[i] < 0 ? 0 : (uint64_t)lasts[i] >= count ? count : (size_t)lasts[i] + 1;
+    size_t both = ties[0] < ties[1] ? ties[0] : ties[1];
+    size_t either = ties[0] < ties[1] ? ties[1] : ties[0];
+    keep_both(delta, both, high, low, out);
+    (ties[0] > ties[1] ? keep_high : keep_low)(delta + both, either - both, high, low, out + both);
+    keep_neither(delta + either, count - either, high, low, out + either);
+}
+
+/* Numbers in [0, 1) from the hash of their index; see randomness.py. */
+VECTORISED static void mix(uint32_t first, size_t count, uint32_t key, uint32_t second,
+                           f32 *restrict out)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = (first + (uint32_t)i) ^ key;
+        bits = (bits ^ (bits >> 17)) * 0xED5AD4BBu ^ second;
+        bits = (bits ^ (bits >> 11)) * 0xAC4C1B51u;
+        bits = (bits ^ (bits >> 15)) * 0x31848BABu;
+        bits ^= bits >> 14;
+        out[i] = (float)(int32_t)(bits >> 8) * 0x1p-24f;
+    }
+}
+
+EXPORT void theta_uniform(uint32_t first, size_t count, uint32_t key, uint32_t second, f32 *out)
+{
+    mix(first, count, key, second, out);
+}
+
+enum { DIGIT = 11, DIGITS = 3 };
+
+/* Gives the largest number of each row the first of `values`, and so on; of equals the first comes
+ * first. `scratch` has four rows. A radix sort, which leaves out digits that all numbers share. */
+EXPORT void theta_spread(const u32 *numbers, size_t rows, size_t width, const f32 *values,
+                         uint32_t *scratch, f32 *out)
+{
+    for (size_t row = 0; row < rows; row++, numbers += width, out += width) {
+        uint32_t *keys = scratch, *places = scratch + width;
+        uint32_t *next_keys = scratch + 2 * width, *next_places = scratch + 3 * width;
+        uint32_t counts[DIGITS][1 << DIGIT] = {{0}};
+        for (size_t i = 0; i < width; i++) {
+            /* Every NaN is the largest, as torch sorts them. */
+            uint32_t bits = numbers[i] & 0x7fffffff;
+            keys[i] = ~(bits > 0x7f800000 ? 0x7fc00000 : bits);
+            places[i] = (uint32_t)i;
+            for (int d = 0; d < DIGITS; d++)
+                counts[d][keys[i] >> (DIGIT * d) & ((1 << DIGIT) - 1)]++;
+        }
+        for (int d = 0; d < DIGITS; d++) {
+            uint32_t *count = counts[d], total = 0;
+            if (width && count[keys[0] >> (DIGIT * d) & ((1 << DIGIT) - 1)] == width)
+                continue;
+            for (size_t bin = 0; bin < 1 << DIGIT; bin++) {
+                uint32_t here = count[bin];
+                count[bin] = total;
+                total += here;
+            }
+            for (size_t i = 0; i < width; i++) {
+                uint32_t to = count[keys[i] >> (DIGIT * d) & ((1 << DIGIT) - 1)]++;
+                next_keys[to] = keys[i];
+                next_places[to] = places[i];
+            }
+            uint32_t *swap = keys;
+            keys = next_keys, next_keys = swap;
+            swap = places, places = next_places, next_places = swap;
+        }
+        for (size_t i = 0; i < width; i++)
+            out[places[i]] = values[i];
+    }
+}
+
 EXPORT int theta_abi(void)
 {
-    return 3;
+    return 4;
 }

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from ctypes import c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import c_float, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from git_theta.core.buffers import new_array
-from git_theta.core.kernels import reference
+from git_theta.core.kernels import merging
 from git_theta.core.kernels.arrays import (
     LITERALS,
     TOKENS,
@@ -29,10 +29,11 @@ from git_theta.core.kernels.arrays import (
     Tables,
     Words,
 )
+from git_theta.core.kernels.merging import Limit
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 # As in kernels.c, raised with each change there: an older library is not used.
-_ABI = 3
+_ABI = 4
 _P, _N = c_void_p, c_size_t
 MOST_DELTAS = 16
 """As in kernels.c."""
@@ -61,6 +62,11 @@ class Native:
         }
         self._tables = _declared(library, "theta_tables", None, [_P, _N, _P, _P])
         self._tally = _declared(library, "theta_tally", _N, [_P, _N, _N, _P, _P])
+        between = [_P, _N, c_float, c_int64, c_float, c_int64, _P]
+        self._between = _declared(library, "theta_between", None, between)
+        mixed = [c_uint32, _N, c_uint32, c_uint32, _P]
+        self._uniform = _declared(library, "theta_uniform", None, mixed)
+        self._spread = _declared(library, "theta_spread", None, [_P, _N, _N, _P, _P, _P])
         arguments = [_P, _N, _N, _P, _P, _P, c_int, _P]
         self._agreeing_mean = _declared(library, "theta_agreeing_mean", c_int, arguments)
 
@@ -149,20 +155,41 @@ class Native:
     def agreeing_mean(
         self,
         deltas: Sequence[Words],
-        limits: Sequence[tuple[float, int]],
+        limits: Sequence[Limit],
         weights: Sequence[float],
         normalize: bool,
     ) -> Words:
         """As the reference."""
         number, out = len(deltas), np.empty(deltas[0].size, np.float32)
         if number > MOST_DELTAS:
-            return reference.agreeing_mean(deltas, limits, weights, normalize)
+            return merging.agreeing_mean(deltas, limits, weights, normalize)
         magnitudes = np.array([magnitude for magnitude, _ in limits], np.float32)
         lasts = np.array([last for _, last in limits], np.int64)
         factors = np.array(weights, np.float32)
         self._agreeing_mean(
             *((c_void_p * number)(*map(_address, deltas)), number, out.size),
             *(_address(magnitudes), _address(lasts), _address(factors), normalize, _address(out)),
+        )
+        return out
+
+    def between(self, delta: Words, high: Limit, low: Limit) -> Words:
+        """As the reference."""
+        out = np.empty(delta.size, np.float32)
+        self._between(_address(delta), delta.size, *high, *low, _address(out))
+        return out
+
+    def uniform(self, first: int, count: int, keys: tuple[int, int]) -> Words:
+        """As the reference."""
+        out = np.empty(count, np.float32)
+        self._uniform(first, count, *keys, _address(out))
+        return out
+
+    def spread(self, numbers: Words, values: Words) -> Words:
+        """As the reference."""
+        rows, width = numbers.shape
+        scratch, out = np.empty((4, width), np.uint32), np.empty((rows, width), np.float32)
+        self._spread(
+            *(_address(numbers), rows, width, _address(values), _address(scratch), _address(out))
         )
         return out
 

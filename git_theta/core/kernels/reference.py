@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from git_theta.core.kernels import bit_stream, rans, tokens
 from git_theta.core.kernels.arrays import (
@@ -26,11 +25,6 @@ from git_theta.core.kernels.arrays import (
     Tables,
     Words,
 )
-
-Counts = NDArray[np.int64]
-Floats = NDArray[np.float32]
-Limit = tuple[float, int]
-"""Magnitude, and the index of the last element that may equal it: -1 for none."""
 
 _BLOCK = 1 << 16
 
@@ -225,52 +219,3 @@ def _differences(new: Words, old: Words) -> Words:
     found = np.empty_like(new)
     difference(new, old, found)
     return found
-
-
-def tally(words: Words, room: int) -> tuple[Counts, Words | None]:
-    """Count the high halves of 32-bit words: int64 (65536). Also return those with a low half.
-
-    In their order; ``None`` where there are more than ``room``.
-    """
-    counts = np.bincount(words >> np.uint32(16), minlength=1 << 16)
-    exact = words[(words & np.uint32(0xFFFF)) != 0]
-    return counts, None if exact.size > room else exact
-
-
-def agreeing_mean(
-    deltas: Sequence[Floats], limits: Sequence[Limit], weights: Sequence[float], normalize: bool
-) -> Floats:
-    """Return Σ wi τi / Σ wi over the τi, float32, that have the sign of Σ wi τi (zero: +).
-
-    Without ``normalize`` the sum.
-
-    Of each τi those elements count that are above the magnitude of its limit, and those up to its
-    index ``last`` that equal it. 0 where none agrees; additions are from the first to the last.
-    """
-    trimmed = [_trimmed(delta, *limit) for delta, limit in zip(deltas, limits, strict=True)]
-    factors = [np.float32(weight) for weight in weights]
-    sign = np.where(_total(trimmed, factors) < 0, np.float32(-1), np.float32(1))
-    agreeing = [np.where(delta * sign < 0, np.float32(0), delta * sign) for delta in trimmed]
-    if not normalize:
-        total: Floats = _total(agreeing, factors) * sign
-        return total
-    shares = _total([(delta > 0).astype(np.float32) for delta in agreeing], factors)
-    shares += np.float32(1) - (shares > 0)
-    mean: Floats = _total(agreeing, factors) / shares * sign
-    return mean
-
-
-def _trimmed(delta: Floats, magnitude: float, last: int) -> Floats:
-    limit, sizes = np.float32(magnitude), np.abs(delta)
-    kept = sizes > limit
-    ties = slice(0, max(0, last + 1))
-    kept[ties] = ~(sizes[ties] < limit)
-    product: Floats = delta * kept.astype(np.float32)
-    return product
-
-
-def _total(terms: Sequence[Floats], factors: Sequence[np.float32]) -> Floats:
-    total: Floats = terms[0] * factors[0]
-    for term, factor in zip(terms[1:], factors[1:], strict=True):
-        total += term * factor
-    return total

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _RUN = 1 << 20
+_MASK = (1 << 32) - 1
 
 
 def uniform(
@@ -36,9 +38,16 @@ def uniform(
         run, first = divmod(start, _RUN)
         last = min(_RUN, first + stop - start)
         keys = _keys(seed, name, content, run)
-        pieces.append(_mix(torch.arange(first, last, dtype=torch.int32, device=device), keys))
+        pieces.append(_numbers(first, last, keys, device))
         start += last - first
-    bits = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int32, device=device)
+    return torch.cat(pieces) if pieces else torch.empty(0, device=device)
+
+
+def _numbers(first: int, last: int, keys: tuple[int, int], device: torch.device) -> Tensor:
+    if device.type == "cpu" and kernels.name() == "compiled":
+        unsigned = keys[0] & _MASK, keys[1] & _MASK
+        return torch.from_numpy(kernels.uniform(first, last - first, unsigned))
+    bits = _mix(torch.arange(first, last, dtype=torch.int32, device=device), keys)
     return _shift(bits, 8).to(torch.float32).mul_(2.0**-24)
 
 

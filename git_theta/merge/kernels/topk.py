@@ -22,13 +22,7 @@ import numpy as np
 
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, Vectors, each_slice
-from git_theta.merge.kernels.reductions import (
-    above,
-    agreeing_mean,
-    are_compiled,
-    below,
-    limited_mean,
-)
+from git_theta.merge.kernels.reductions import above, below
 from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.kernels.tallies import Counts, Found, Tallies, count_digits
 
@@ -54,7 +48,7 @@ class MagnitudeThreshold:
         """Return 1.0 where an element is kept, else 0.0; ``start`` is the first's flat index."""
         if self == NONE:
             return torch.zeros_like(magnitudes)
-        if not _is_float32(self.magnitude):
+        if not is_float32(self.magnitude):
             # It is a float64 tensor's; comparing in float32 would round it.
             magnitudes = magnitudes.double()
         ties = self.last + 1 - start
@@ -71,24 +65,6 @@ class MagnitudeThreshold:
 
 
 Ranks = Callable[[int, int], Sequence[int]]
-
-
-def trimmed_mean(
-    deltas: Sequence[Tensor],
-    thresholds: Sequence[MagnitudeThreshold],
-    start: int,
-    weights: Sequence[float],
-    normalize: bool,
-) -> Tensor:
-    """Return ``agreeing_mean`` of task vectors trimmed to the elements that thresholds keep.
-
-    ``start`` is the flat index of the first.
-    """
-    if are_compiled(deltas) and all(_is_float32(each.magnitude) for each in thresholds):
-        limits = [(each.magnitude, max(-1, each.last - start)) for each in thresholds]
-        return limited_mean(deltas, limits, weights, normalize)
-    trimmed = [each.trim(delta, start) for each, delta in zip(thresholds, deltas, strict=True)]
-    return agreeing_mean(trimmed, weights, normalize)
 
 
 ALL = MagnitudeThreshold(-1.0, -1)
@@ -300,5 +276,6 @@ def _number(bits: int, wide: bool) -> float:
     return float(number)
 
 
-def _is_float32(number: float) -> bool:
+def is_float32(number: float) -> bool:
+    """Return whether float32 has this number."""
     return float(np.float32(number)) == number

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
+from git_theta.merge.kernels.trimming import keep_between
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Normalize,
@@ -90,9 +91,7 @@ def breadcrumbs_ties(
 
 
 def _mask(deltas: Sequence[Tensor], prepass: Cuts, context: Context) -> list[Tensor]:
-    masked = []
-    for delta, (dropped, reached) in zip(deltas, prepass, strict=True):
-        sizes = delta.abs()
-        mask = reached.keeps(sizes, context.start) - dropped.keeps(sizes, context.start)
-        masked.append(delta * mask.to(delta.dtype))
-    return masked
+    return [
+        keep_between(delta, dropped, reached, context.start)
+        for delta, (dropped, reached) in zip(deltas, prepass, strict=True)
+    ]

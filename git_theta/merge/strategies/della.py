@@ -11,6 +11,7 @@ from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model
 from git_theta.merge.kernels.randomness import uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
+from git_theta.merge.kernels.trimming import spread_by_rank
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Normalize,
@@ -157,10 +158,9 @@ def keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tens
     that survived was multiplied by 3.4e7.
     """
     width = magnitudes.shape[1]
-    places = torch.argsort(magnitudes, dim=1, descending=True, stable=True)
     middle, half = Fraction(repr(density)), Fraction(repr(epsilon))
     low, spread = (middle - half, 2 * half) if width > 1 else (middle, Fraction(0))
     steps = torch.arange(width - 1, -1, -1, dtype=torch.float64, device=magnitudes.device)
     rising = quotient(steps, max(1, width - 1)) * float(spread) + float(low)
     falling = rising.clamp(0, 1).to(magnitudes.dtype)
-    return torch.empty_like(magnitudes).scatter_(1, places, falling.expand_as(magnitudes))
+    return spread_by_rank(magnitudes, falling)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from git_theta.core import kernels
-from git_theta.core.kernels import Coded, Flaw, Literals, Model, native, reference
+from git_theta.core.kernels import Coded, Flaw, Literals, Model, merging, native, reference
 
 SIZES = [1, 2, 4, 8]
 COUNTS = [1, 7, 4096, 4097, 20_001]
@@ -236,7 +236,7 @@ def test_what_the_package_offers() -> None:
     assert public - imported <= set(kernels.__all__)
 
 
-@pytest.mark.parametrize("by", [reference, pytest.param(COMPILED, marks=needs_compiler)])
+@pytest.mark.parametrize("by", [merging, pytest.param(COMPILED, marks=needs_compiler)])
 @pytest.mark.parametrize("count", COUNTS)
 def test_tally_counts_high_halves_and_finds_words_with_a_low_one(by, count):
     numbers = words(4, count) & np.where(words(1, count, 1) < 40, 0xFFFFFFFF, 0xFFFF0000)
@@ -261,7 +261,26 @@ def test_agreeing_means_have_the_bits_of_the_reference(count, number):
     weights = [float(weight) for weight in rng.random(number)]
     for normalize in (True, False):
         with np.errstate(invalid="ignore"):
-            wanted = reference.agreeing_mean(deltas, limits, weights, normalize)
+            wanted = merging.agreeing_mean(deltas, limits, weights, normalize)
         made = COMPILED.agreeing_mean(deltas, limits, weights, normalize)
         equal = made.view(np.uint32) == wanted.view(np.uint32)
         assert (equal | (np.isnan(made) & np.isnan(wanted))).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [1, 2, 4096, 5000])
+def test_the_other_kernels_of_merging_have_the_bits_of_the_reference(width):
+    rng = np.random.default_rng(width)
+    numbers = (rng.integers(-8, 9, (3, width)) / 8).astype(np.float32)
+    numbers[1] = rng.standard_normal(width)
+    numbers[2, ::3] = np.inf
+    values = rng.random(width).astype(np.float32)
+    bits = numbers.view(np.uint32)
+    assert np.array_equal(COMPILED.spread(bits, values), merging.spread(bits, values))
+    keys = (int(rng.integers(1 << 32)), int(rng.integers(1 << 32)))
+    made = COMPILED.uniform(77, width, keys)
+    assert np.array_equal(made, merging.uniform(77, width, keys))
+    assert 0 <= made.min() <= made.max() < 1
+    for high, low in (((0.5, width // 2), (0.25, 1)), ((1.0, -1), (0.125, width - 1))):
+        kept = COMPILED.between(numbers[0], high, low).view(np.uint32)
+        assert np.array_equal(kept, merging.between(numbers[0], high, low).view(np.uint32))

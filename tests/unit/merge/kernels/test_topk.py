@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.memory_model import MemoryModel
-from git_theta.merge.kernels import topk
+from git_theta.merge.kernels import topk, trimming
 from git_theta.merge.kernels.prepass import magnitudes
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.kernels.topk import ALL, NONE, MagnitudeThreshold, select
@@ -190,10 +190,27 @@ def test_compiled_and_torch_give_the_same_trimmed_mean(monkeypatch: pytest.Monke
     for weights in ([1.0, 0.3, 2.0], [0.0, 1.0, 0.5]):
         for normalize in (True, False):
             given = (deltas, limits, 100, weights, normalize)
-            made = topk.trimmed_mean(*given)
+            made = trimming.trimmed_mean(*given)
             with monkeypatch.context() as patch:
-                patch.setattr(topk, "are_compiled", lambda _: False)
+                patch.setattr(trimming, "are_compiled", lambda _: False)
                 patch.setattr("git_theta.merge.kernels.reductions.are_compiled", lambda _: False)
-                plain = topk.trimmed_mean(*given)
+                plain = trimming.trimmed_mean(*given)
             same_bits = made.view(torch.int32) == plain.view(torch.int32)
             assert bool((same_bits | (made.isnan() & plain.isnan())).all())
+
+
+def test_compiled_and_torch_keep_and_rank_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    (delta,) = grid(7, (40, 75), 1)
+    delta[0, ::7], delta[1, 3::9], delta[2, 5::8] = -0.0, math.nan, -math.inf
+    values = torch.linspace(1, 0, 75)
+    cuts = [(NONE, ALL), (MagnitudeThreshold(1.0, 1500), MagnitudeThreshold(0.25, 99))]
+    cuts.append((MagnitudeThreshold(1.5, -1), MagnitudeThreshold(0.5, 2999)))
+    for dropped, reached in cuts:
+        given = (delta.flatten(), dropped, reached, 0)
+        made, ranked = trimming.keep_between(*given), trimming.spread_by_rank(delta.abs(), values)
+        with monkeypatch.context() as patch:
+            patch.setattr(trimming, "are_compiled", lambda _: False)
+            plain = trimming.keep_between(*given)
+            assert torch.equal(ranked, trimming.spread_by_rank(delta.abs(), values))
+        same_bits = made.view(torch.int32) == plain.view(torch.int32)
+        assert bool((same_bits | (made.isnan() & plain.isnan())).all())

@@ -1,0 +1,99 @@
+"""What the kernels of merging compute, in numpy; as ``reference``, of which this is a part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from git_theta.core.kernels.arrays import Words
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Limit = tuple[float, int]
+"""Magnitude, and the index of the last element that may equal it: -1 for none."""
+
+
+def tally(words: Words, room: int) -> tuple[Counts, Words | None]:
+    """Count the high halves of 32-bit words: int64 (65536). Also return those with a low half.
+
+    In their order; ``None`` where there are more than ``room``.
+    """
+    counts = np.bincount(words >> np.uint32(16), minlength=1 << 16)
+    exact = words[(words & np.uint32(0xFFFF)) != 0]
+    return counts, None if exact.size > room else exact
+
+
+def agreeing_mean(
+    deltas: Sequence[Floats], limits: Sequence[Limit], weights: Sequence[float], normalize: bool
+) -> Floats:
+    """Return Σ wi τi / Σ wi over the τi, float32, that have the sign of Σ wi τi (zero: +).
+
+    Without ``normalize`` the sum.
+
+    Of each τi those elements count that are above the magnitude of its limit, and those up to its
+    index ``last`` that equal it. 0 where none agrees; additions are from the first to the last.
+    """
+    trimmed = [_trimmed(delta, *limit) for delta, limit in zip(deltas, limits, strict=True)]
+    factors = [np.float32(weight) for weight in weights]
+    sign = np.where(_total(trimmed, factors) < 0, np.float32(-1), np.float32(1))
+    agreeing = [np.where(delta * sign < 0, np.float32(0), delta * sign) for delta in trimmed]
+    if not normalize:
+        total: Floats = _total(agreeing, factors) * sign
+        return total
+    shares = _total([(delta > 0).astype(np.float32) for delta in agreeing], factors)
+    shares += np.float32(1) - (shares > 0)
+    mean: Floats = _total(agreeing, factors) / shares * sign
+    return mean
+
+
+def between(delta: Floats, high: Limit, low: Limit) -> Floats:
+    """Return numbers times 1 where they are above limit ``low``, less 1 where above ``high``."""
+    product: Floats = delta * (_reached(delta, *low) - _reached(delta, *high))
+    return product
+
+
+def uniform(first: int, count: int, keys: tuple[int, int]) -> Floats:
+    """Return numbers in [0, 1) that are hashes of 32-bit indices from ``first`` on."""
+    bits = np.arange(first, first + count, dtype=np.uint32) ^ np.uint32(keys[0])
+    bits = (bits ^ (bits >> 17)) * np.uint32(0xED5AD4BB) ^ np.uint32(keys[1])
+    bits = (bits ^ (bits >> 11)) * np.uint32(0xAC4C1B51)
+    bits = (bits ^ (bits >> 15)) * np.uint32(0x31848BAB)
+    bits ^= bits >> 14
+    numbers: Floats = (bits >> 8).astype(np.float32) * np.float32(2**-24)
+    return numbers
+
+
+def spread(numbers: Words, values: Floats) -> Floats:
+    """Give each row's largest magnitude (rows, width) the first of ``values``, and so on.
+
+    ``numbers`` are the bits of float32. Of equals the first comes first; NaN is the largest.
+    """
+    bits = numbers & np.uint32(0x7FFFFFFF)
+    keys = ~np.where(bits > 0x7F800000, np.uint32(0x7FC00000), bits)
+    out = np.empty(numbers.shape, np.float32)
+    places = np.argsort(keys, axis=1, kind="stable")
+    np.put_along_axis(out, places, np.broadcast_to(values, numbers.shape), axis=1)
+    return out
+
+
+def _trimmed(delta: Floats, magnitude: float, last: int) -> Floats:
+    product: Floats = delta * _reached(delta, magnitude, last)
+    return product
+
+
+def _reached(delta: Floats, magnitude: float, last: int) -> Floats:
+    limit, sizes = np.float32(magnitude), np.abs(delta)
+    kept = sizes > limit
+    ties = slice(0, max(0, last + 1))
+    kept[ties] = ~(sizes[ties] < limit)
+    mask: Floats = kept.astype(np.float32)
+    return mask
+
+
+def _total(terms: Sequence[Floats], factors: Sequence[np.float32]) -> Floats:
+    total: Floats = terms[0] * factors[0]
+    for term, factor in zip(terms[1:], factors[1:], strict=True):
+        total += term * factor
+    return total

@@ -1,0 +1,59 @@
+"""Task vectors trimmed by thresholds, and ranked by magnitude: compiled where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from git_theta.core import kernels
+from git_theta.merge.kernels.lazy_torch import torch
+from git_theta.merge.kernels.reductions import agreeing_mean, are_compiled, limited_mean
+from git_theta.merge.kernels.topk import MagnitudeThreshold, is_float32
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def trimmed_mean(
+    deltas: Sequence[Tensor],
+    thresholds: Sequence[MagnitudeThreshold],
+    start: int,
+    weights: Sequence[float],
+    normalize: bool,
+) -> Tensor:
+    """Return ``agreeing_mean`` of task vectors trimmed to the elements that thresholds keep.
+
+    ``start`` is the flat index of the first.
+    """
+    if are_compiled(deltas) and all(is_float32(each.magnitude) for each in thresholds):
+        limits = [(each.magnitude, max(-1, each.last - start)) for each in thresholds]
+        return limited_mean(deltas, limits, weights, normalize)
+    trimmed = [each.trim(delta, start) for each, delta in zip(thresholds, deltas, strict=True)]
+    return agreeing_mean(trimmed, weights, normalize)
+
+
+def keep_between(
+    delta: Tensor, dropped: MagnitudeThreshold, reached: MagnitudeThreshold, start: int
+) -> Tensor:
+    """Return a task vector times 1 for what ``reached`` keeps and ``dropped`` does not, else 0."""
+    limits = [(each.magnitude, max(-1, each.last - start)) for each in (dropped, reached)]
+    if are_compiled([delta]) and all(is_float32(magnitude) for magnitude, _ in limits):
+        kept = kernels.between(delta.reshape(-1).numpy(), *limits)
+        return torch.from_numpy(kept).view(delta.shape)
+    sizes = delta.abs()
+    mask = reached.keeps(sizes, start) - dropped.keeps(sizes, start)
+    return delta * mask.to(delta.dtype)
+
+
+def spread_by_rank(magnitudes: Tensor, values: Tensor) -> Tensor:
+    """Give each row's largest magnitude the first of ``values``, and so on: ``[rows, width]``.
+
+    Of equals the first comes first.
+    """
+    if are_compiled([magnitudes, values]):
+        numbers = magnitudes.numpy().view(np.uint32)
+        return torch.from_numpy(kernels.spread(numbers, values.numpy()))
+    places = torch.argsort(magnitudes, dim=1, descending=True, stable=True)
+    return torch.empty_like(magnitudes).scatter_(1, places, values.expand_as(magnitudes))
