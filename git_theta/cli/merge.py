@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from git_theta.cli.diagnosis_view import diagnosis_json, diagnosis_lines
-from git_theta.cli.merge_options import request_of, strategy_options
+from git_theta.cli.merge_options import recipe_of, request_of, strategy_options
 from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import print_json, printable
@@ -18,12 +19,14 @@ from git_theta.git import command as programs
 from git_theta.git.command import decode
 from git_theta.git.merge_commit import check_ready, check_unmoved, is_git_configured
 from git_theta.git.merge_heads import find_heads
-from git_theta.merge.branches import Deleted, Prepared, check_mergeable, complete, prepare
+from git_theta.merge.branches import Deleted, prepare
+from git_theta.merge.completion import Prepared, check_mergeable, complete, write_output
 from git_theta.merge.compute.handover import decisions
+from git_theta.merge.from_recipe import prepare_recipe
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.summary import summarise
-from git_theta.merge.rules.request import Request, Rows
+from git_theta.merge.rules.request import Request, Rows, with_team
 from git_theta.merge.rules.slices import parse_slice
 from git_theta.workspace import Workspace, open_workspace
 
@@ -41,11 +44,12 @@ _CROSSED = (
 
 
 @click.command("merge")
-@click.argument("branches", nargs=-1, required=True, metavar="BRANCH...")
+@click.argument("branches", nargs=-1, metavar="[BRANCH]...")
 @strategy_options
 @click.option(
-    "--all", "include_one_sided", is_flag=True, help="Merge also what only one branch changed."
+    "--all/--no-all", "include_one_sided", default=None, help="Merge also what one branch changed."
 )
+@click.option("--base", metavar="REV", help="Count changes from REV, not from a common ancestor.")
 @click.option(
     "--deleted",
     type=click.Choice(["keep", "remove"]),
@@ -58,8 +62,28 @@ _CROSSED = (
     metavar="BRANCH:FIRST-LAST",
     help="Build the model of these layers, one slice after another.",
 )
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Merge as a YAML file of mergekit says.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=REV",
+    help="Which revision a model of the recipe is.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--diagnose", is_flag=True, help="With --dry-run: compare what branches changed.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write what is merged to a file, or below a folder, and commit nothing.",
+)
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -74,11 +98,15 @@ def command(
     rows: Rows | None,
     out_dtype: str | None,
     device: str | None,
-    include_one_sided: bool,
+    include_one_sided: bool | None,
+    base: str | None,
     deleted: Deleted | None,
     slices: tuple[str, ...],
+    recipe: Path | None,
+    models: tuple[str, ...],
     dry_run: bool,
     diagnose: bool,
+    output: Path | None,
     no_commit: bool,
     message: str | None,
     as_json: bool,
@@ -90,6 +118,12 @@ def command(
     anything is in conflict, nothing changes. With one branch, conflicts are left as `git merge`
     leaves them: see `git theta resolve`. A conflict exits with 36, also with --dry-run.
 
+    Models that have no commit in common, such as fine-tunes imported as branches of their own, are
+    merged with --base, the model that they were trained from.
+
+    With --recipe, the models of a mergekit recipe are revisions of this repository, and all of
+    their tensors are merged as it says; other files stay those of the current branch.
+
     \b
     Examples:
       git theta merge rte --strategy ties -p density=0.3
@@ -98,37 +132,39 @@ def command(
       git theta merge rte --rule '*.norm.*=average' --rule '*=ties:density=0.5' --dry-run
       git theta merge rte mnli --dry-run --diagnose
       git theta merge rte --slice main:0-7 --slice rte:4-11
+      git theta merge rte mnli --base pretrained --strategy ties -o merged.safetensors
+      git theta merge --recipe ties.yml --model org/base=main --model org/code=code
     """
+    named = recipe_of(recipe, models, branches, [*filter(None, (strategy, base, deleted))])
     flags = (include_one_sided, allow_nan, widen, allow_stale)
     request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
     request = replace(request, slices=tuple(map(parse_slice, slices)))
     if diagnose and not dry_run:
         raise UsageError("--diagnose merges nothing", hint="add --dry-run")
     with open_workspace(progress=Meter()) as workspace:
-        if not dry_run:
+        if not (dry_run or output):
             check_ready(workspace.repo)
-        heads = find_heads(workspace.repo, branches)
-        if not heads.others:
-            _show(workspace, None, as_json)
-            return
-        prepared = prepare(workspace, heads, request, deleted)
-        if slices and not prepared.plans:
-            raise UsageError("--slice: no branch of the merge changed a checkpoint")
-        if heads.is_crossed:
-            click.echo(_CROSSED, err=True)
+        request = with_team(request, workspace.repo)
+        if named:
+            prepared = prepare_recipe(workspace, named, request)
+        else:
+            found = find_heads(workspace.repo, branches, base)
+            if not found.others:
+                _show(workspace, None, as_json)
+                return
+            prepared = prepare(workspace, found, request, deleted)
+        heads = prepared.heads
         _show(workspace, prepared, as_json, diagnose)
-        warn_of_unmatched(request, prepared.plans)
-        if (
-            heads.head not in heads.contributors
-            and request.rules
-            and not (include_one_sided or prepared.plans)
-        ):
-            click.echo(_AHEAD, err=True)
+        _review(request, prepared)
         if dry_run:
             check_mergeable(prepared)
             return
-        is_pair = len(heads.others) == 1 and not include_one_sided
-        by_git = is_git_configured(workspace.repo) and not prepared.unseen
+        if output is not None:
+            for note in write_output(workspace, prepared, output):
+                click.echo(printable(note), err=True)
+            return
+        is_pair = len(heads.others) == 1 and not request.include_one_sided
+        by_git = is_git_configured(workspace.repo) and prepared.may_be_for_git
         if is_pair and (prepared.is_for_git or by_git):
             check_unmoved(workspace.repo, heads)
             files = (*prepared.files, *prepared.unseen)
@@ -141,8 +177,22 @@ def command(
         check_mergeable(prepared)
         for note in complete(workspace, prepared, message, commit=not no_commit):
             click.echo(printable(note), err=True)
-    names = ", ".join(head.name for head in heads.others)
+    merged = heads.contributors if named else heads.others
+    names = ", ".join(head.name for head in merged)
     click.echo(f"Merged {printable(names)}" + (", not committed" if no_commit else ""), err=as_json)
+
+
+def _review(request: Request, prepared: Prepared) -> None:
+    """Refuse or tell what of the request may not be what the user thinks."""
+    if request.slices and not prepared.plans:
+        raise UsageError("--slice: no branch of the merge changed a checkpoint")
+    heads = prepared.heads
+    if heads.is_crossed:
+        click.echo(_CROSSED, err=True)
+    warn_of_unmatched(request, prepared.plans)
+    is_ahead = heads.head not in heads.contributors and request.rules
+    if is_ahead and not (request.include_one_sided or prepared.plans):
+        click.echo(_AHEAD, err=True)
 
 
 def _show(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from git_theta.errors import UsageError
+from git_theta.merge.from_recipe import RecipeFile
 from git_theta.merge.rules.request import OUT_DTYPES, Request, Rows
 from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
 
@@ -60,12 +61,33 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def recipe_of(
+    file: Path | None, models: Sequence[str], branches: Sequence[str], others: Sequence[str]
+) -> RecipeFile | None:
+    """Return the recipe that options name, if they do; ``others`` is what it would contradict.
+
+    Raises ``UsageError`` where neither a recipe nor branches are named, or both.
+    """
+    if file is None:
+        if models:
+            raise UsageError("--model without --recipe")
+        if not branches:
+            raise UsageError("no branch is named", hint="git branch -a lists branches")
+        return None
+    if unfit := [*branches, *others]:
+        raise UsageError(f"--recipe says what is merged, and how: leave out {unfit[0]}")
+    pairs = [model.partition("=") for model in models]
+    if wrong := [name for name, equals, rev in pairs if not (name and equals and rev)]:
+        raise UsageError(f"--model {wrong[0]} is not NAME=REV")
+    return RecipeFile(file, {name: rev for name, _, rev in pairs})
+
+
 def request_of(
     strategy: str | None,
     hyperparameters: Sequence[str],
     rules: Sequence[str],
     device: str | None,
-    include_one_sided: bool = False,
+    include_one_sided: bool | None = None,
     allow_nan: bool = False,
     widen: bool = False,
     allow_stale: bool = False,

@@ -53,7 +53,7 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    flags = (False, allow_nan, widen, allow_stale)
+    flags = (None, allow_nan, widen, allow_stale)
     request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
     with open_workspace(progress=Meter()) as workspace:
         ask = None

@@ -19,7 +19,8 @@ from git_theta.errors import MergeError, UsageError
 from git_theta.git.merge_commit import check_ready
 from git_theta.git.merge_heads import Heads, find_heads
 from git_theta.git.merge_tree import merge_trees
-from git_theta.merge.branches import Prepared, complete, prepare
+from git_theta.merge.branches import prepare
+from git_theta.merge.completion import Prepared, complete
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import Request, collecting
 from git_theta.merge.rules.rules import parse_values

@@ -160,9 +160,15 @@ def _put_back(repo: Repository, commit: str, tree: str) -> None:
 
 
 def begin_merge(repo: Repository, heads: Heads, message: str) -> None:
-    """Write what tells git that a merge is under way: `git merge --abort` then works."""
+    """Write what tells git that a merge is under way: `git merge --abort` then works.
+
+    Where the current branch has all that was merged, the commit has no other parent, and git only
+    finds the message.
+    """
     repo.git("update-ref", "ORIG_HEAD", heads.head.commit)
     (repo.git_dir / "MERGE_MSG").write_text(message + "\n", "utf-8", "surrogateescape")
+    if not heads.others:
+        return
     (repo.git_dir / "MERGE_MODE").write_text("no-ff", "utf-8")
     commits = "".join(f"{head.commit}\n" for head in heads.others)
     (repo.git_dir / "MERGE_HEAD").write_text(commits, "utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, UsageError
 from git_theta.git import revisions
 from git_theta.git.command import decode
@@ -25,6 +26,7 @@ class Heads:
 
     ``base`` is the best common ancestor of all contributors; that of one alone is HEAD. Where
     they merged each other before there are several, and ``is_crossed``: none of them will do.
+    ``given_base`` is what the user called the base, who chose it.
     """
 
     head: Head
@@ -32,12 +34,15 @@ class Heads:
     contributors: tuple[Head, ...]
     base: str
     is_crossed: bool
+    given_base: str | None = None
 
 
-def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
+def find_heads(repo: Repository, names: Sequence[str], base: str | None = None) -> Heads:
     """Return the contributors. HEAD, where it is an ancestor of all others, is none.
 
-    Raises ``UsageError`` for a name that is no commit, ``MergeError`` for unrelated histories.
+    Where a ``base`` is given, histories may be unrelated, and a head at the base contributes
+    nothing. Raises ``UsageError`` for a name that is no commit, ``MergeError`` for unrelated
+    histories without a base.
     """
     head = Head(current_branch(repo), _commit(repo, "HEAD"))
     found = {commit: name for name in reversed(names) for commit in [_commit(repo, name)]}
@@ -49,6 +54,10 @@ def find_heads(repo: Repository, names: Sequence[str]) -> Heads:
         if commit in independent and commit != head.commit
     )
     contributors = (head, *others) if head.commit in independent else others
+    if base is not None:
+        commit = _commit(repo, base)
+        contributors = tuple(each for each in contributors if each.commit != commit)
+        return Heads(head, others, contributors, commit, is_crossed=False, given_base=base)
     bases = _bases(repo, contributors)
     return Heads(head, others, contributors, bases[0], is_crossed=len(bases) > 1)
 
@@ -80,7 +89,11 @@ def _bases(repo: Repository, contributors: Sequence[Head]) -> list[str]:
         return [_commit(repo, "HEAD")]
     bases = merge_bases(repo, commits)
     if not bases:
-        raise MergeError("these branches have no common ancestor", hint="git log --graph --all")
+        names = " ".join(as_typed(head.name) for head in contributors[1:])
+        raise MergeError(
+            "these branches have no common ancestor",
+            hint=f"git theta merge {names} --base REV, where REV is the model that they began from",
+        )
     return bases
 
 

@@ -45,15 +45,29 @@ def merge_trees(
     make_folder(repo.theta_dir)
     with NamedTemporaryFile(dir=repo.theta_dir, prefix=".tmp-") as notes:
         collecting = environment(notes.name)
-        commit = heads.head.commit
+        base = heads.base if heads.given_base else None
+        commit = _seen_from(repo, heads.head.commit, base)
         conflicts: list[str] = []
         for head in heads.others:
-            tree, failed = _merge_pair(repo, commit, head.commit, collecting)
+            other = _seen_from(repo, head.commit, base)
+            tree, failed = _merge_pair(repo, commit, other, collecting)
             conflicts += failed
-            parents = ("-p", commit, "-p", head.commit)
-            commit = decode(repo.git("commit-tree", tree, *parents, "-m", "folded")).strip()
+            commit = _commit(repo, tree, *([base] if base else [commit, other]))
         contested = _contested(Path(notes.name).read_bytes())
         return MergedTree(tree, contested, tuple(dict.fromkeys(conflicts)))
+
+
+def _seen_from(repo: Repository, commit: str, base: str | None) -> str:
+    """Return a commit with the tree of ``commit`` whose only parent is ``base``, if that is given.
+
+    (``git merge-tree --merge-base`` needs git 2.40.)
+    """
+    return commit if base is None else _commit(repo, f"{commit}^{{tree}}", base)
+
+
+def _commit(repo: Repository, tree: str, *parents: str) -> str:
+    options = [word for parent in parents for word in ("-p", parent)]
+    return decode(repo.git("commit-tree", tree, *options, "-m", "folded")).strip()
 
 
 def note(file: Path, path: str, is_based: bool) -> None:

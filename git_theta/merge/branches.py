@@ -1,32 +1,19 @@
-"""Merge any number of branches at once: a strategy sees all of them, and one commit is made.
-
-Plans are made, tensors merged and the commit made in one process: in `git merge`, each checkpoint
-has a driver of its own, which plans again and imports torch again (3 s).
-"""
+"""Plan the merge of any number of branches at once: a strategy sees all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from git_theta.core.messages import as_typed
 from git_theta.core.models import INDEX
-from git_theta.errors import ConflictError, MergeError, naming
+from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
-from git_theta.git.merge_commit import (
-    begin_merge,
-    check_out,
-    check_ready,
-    commit_merge,
-    held,
-    tree_with,
-)
-from git_theta.git.merge_heads import Heads, merge_message
+from git_theta.git.merge_heads import Heads
 from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
-from git_theta.merge.compute.executor import merge_checkpoint
+from git_theta.merge.completion import Prepared
 from git_theta.merge.contested import (
     contested_paths,
     deleted_on_a_side,
@@ -35,7 +22,6 @@ from git_theta.merge.contested import (
     versions_of,
 )
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.planning.cuts import Recut, index_text
 from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
@@ -44,47 +30,16 @@ from git_theta.merge.planning.shards import recuts, with_other_files, with_shard
 from git_theta.merge.planning.slices import config_files
 from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.vocabularies import tokenizer_files
-from git_theta.merge.rules.request import Request, all_rules, collecting
+from git_theta.merge.rules.request import Request, all_rules, collecting, with_team
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.merge.rules.slices import as_behind as slices_as_behind
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
-    from git_theta.merge.compute.engine import Prepasses
+    pass
 
 
 Deleted = Literal["keep", "remove"]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything decided, nothing done: the tree that git merged, and a plan per checkpoint.
-
-    ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
-    adapters, by path. ``unseen`` are checkpoints that git would merge without asking our driver,
-    and wrongly; ``removed`` are files of a model that is cut into others.
-    """
-
-    heads: Heads
-    tree: str
-    plans: tuple[Plan, ...]
-    conflicts: tuple[str, ...]
-    files: dict[str, bytes]
-    unseen: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def is_for_git(self) -> bool:
-        """Return whether only `git merge` can make this merge of one branch.
-
-        It leaves conflicts to be resolved, merges several ancestors to one, and needs no driver
-        where no checkpoint changed on both sides: a fast-forward is such a merge.
-        """
-        if self.unseen:
-            return False
-        is_left = bool(self.conflicts) or any(plan.conflicts for plan in self.plans)
-        return is_left or self.heads.is_crossed or not self.plans
 
 
 def prepare(
@@ -107,6 +62,7 @@ def prepare(
             hint="merge one branch after another: git theta merge BRANCH (without --all)",
         )
     repo = workspace.repo
+    request = with_team(request, repo)
     merged_tree = merged_tree or merge_trees(repo, heads, collecting)
     recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
     moved = {path for _, each in recut for files in (each.base, *each.sides) for path in files}
@@ -136,8 +92,8 @@ def prepare(
         planned = {plan.versions.path for plan in plans}
         files |= {path: text for path, text in lost.items() if path not in planned}
     for key, each in recut:
-        found = _plans_of(workspace, each, rules, request)
-        files |= _index(repo, heads, key, each, found)
+        found = recut_plans(workspace, each, rules, request)
+        files |= index_of(repo, heads, key, each, found)
         plans += found
     kept = {path for _, each in recut for path in each.paths}
     gone = moved | {key + INDEX for key, _ in recut}
@@ -159,7 +115,7 @@ def prepare(
     )
 
 
-def _plans_of(
+def recut_plans(
     workspace: Workspace, recut: Recut, rules: Sequence[Rule], request: Request
 ) -> list[Plan]:
     """Return a plan for each file of a model that branches cut differently."""
@@ -172,7 +128,7 @@ def _plans_of(
     return plans
 
 
-def _index(
+def index_of(
     repo: Repository, heads: Heads, key: str, recut: Recut, plans: Sequence[Plan]
 ) -> dict[str, bytes]:
     """Return the index of the model's files by path, if the side whose cut it is has one."""
@@ -195,47 +151,3 @@ def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, byte
             for made in (tokenizer_files, config_files):
                 found.update(made(plan, lambda path: repo.read_blob(f"{tree}:{path}")))
     return found
-
-
-def complete(
-    workspace: Workspace, prepared: Prepared, message: str | None, commit: bool
-) -> list[str]:
-    """Merge the checkpoints, then bring index and work tree to the result, and commit it.
-
-    Return notes for the user. Until all tensors are merged nothing is changed; a work tree that
-    could not be brought to the result is put back as it was. Raises ``MergeError`` where a branch
-    moved, or another operation began, while tensors were merged.
-    """
-    check_mergeable(prepared)
-    repo = workspace.repo
-    texts, notes = dict(prepared.files), list(prepared.notes)
-    prepasses: Prepasses = {}
-    for plan in prepared.plans:
-        merged = merge_checkpoint(plan, workspace, prepasses)
-        texts[plan.versions.path] = merged.text
-        notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
-    tree = tree_with(repo, prepared.tree, texts, prepared.removed)
-    heads = prepared.heads
-    with held(repo, heads.head):
-        check_ready(repo)
-        check_out(repo, heads.head.commit, tree)
-        begin_merge(repo, heads, message or merge_message(repo, heads))
-    if commit:
-        commit_merge(repo)
-    return notes
-
-
-def check_mergeable(prepared: Prepared) -> None:
-    """Raise ``ConflictError`` where anything is in conflict, before any tensor is loaded."""
-    for plan in prepared.plans:
-        if plan.conflicts:
-            # First: the configuration of an adapter may be in conflict until it is merged.
-            names = " ".join(as_typed(head.name) for head in prepared.heads.others)
-            every = " --all" if plan.policy.include_one_sided else ""
-            raise conflict_error(plan, "nothing was changed", f"git theta merge {names}{every}")
-    if prepared.conflicts:
-        raise ConflictError(
-            f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
-            hint="merge the branches one after another (--deleted keep or --deleted remove settles "
-            "checkpoints that one of them deleted); nothing was changed",
-        )

@@ -31,7 +31,7 @@ from git_theta.merge.planning.shards import (
 )
 from git_theta.merge.planning.sources import adapter_of, contributor, version
 from git_theta.merge.planning.versions import Versions
-from git_theta.merge.rules.request import all_rules, from_environment
+from git_theta.merge.rules.request import all_rules, from_environment, with_team
 from git_theta.workspace import Workspace
 
 _HEAD = "GITHEAD_"
@@ -67,6 +67,7 @@ def _drive(
         if known := handover.decided(Path(request.decided), key):
             return known
     repo = workspace.repo
+    request = with_team(request, repo)
     doing = operation(repo, path, marker_size, environ)
     theirs = _theirs(doing, environ)
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})

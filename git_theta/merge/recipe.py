@@ -55,7 +55,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     }
     if versions.vocabularies:
         optional["tokenizers"] = [dict(files) for files in versions.vocabularies.blobs]
-    for flag in ("allow_nan", "widen", "rows", "out_dtype"):
+    for flag in ("allow_nan", "widen", "everything", "rows", "out_dtype"):
         optional[flag] = getattr(policy, flag)
     optional["sweep"] = policy.sweep
     optional["slices"] = [list(each) for each in policy.slices]
@@ -128,7 +128,7 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
                 hint="install the version of git-theta, or of the strategy's package, that made it",
             )
     flags = {name: recipe[name] for name in ("include_one_sided", "fallback_to_base")}
-    flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen")}
+    flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen", "everything")}
     # Whether statistics are fresh was decided when the merge was made.
     rows, out = recipe.get("rows"), recipe.get("out_dtype")
     slices = tuple(Slice(*each) for each in recipe.get("slices", []))
@@ -173,7 +173,7 @@ def _check_crowd(recipe: Any) -> None:
 
 def _check_recipe(recipe: Any) -> None:
     _expect(recipe["path"], str)
-    optional = (recipe.get(name, False) for name in ("allow_nan", "widen"))
+    optional = (recipe.get(name, False) for name in ("allow_nan", "widen", "everything"))
     for flag in (recipe["include_one_sided"], recipe["fallback_to_base"], *optional):
         _expect(flag, bool)
     for side in [*recipe["contributors"], *([recipe["base"]] if recipe["base"] else [])]:

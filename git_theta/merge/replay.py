@@ -10,7 +10,7 @@ from typing import Any
 from git_theta import manifest
 from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import natural_order
-from git_theta.errors import MergeError, SettingsError, UsageError, naming
+from git_theta.errors import MergeError, SettingsError, naming
 from git_theta.git import Repository, reachable, revisions
 from git_theta.git.merge_heads import merge_bases, parents_of
 from git_theta.manifest import Manifest
@@ -23,6 +23,7 @@ from git_theta.merge.planning.shards import with_shards
 from git_theta.merge.planning.versions import Contributor, Versions
 from git_theta.merge.planning.vocabularies import load
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
+from git_theta.merge.recorded import merged_in
 from git_theta.workspace import Workspace
 
 # Bytes after the hash in the first line of a manifest: "}, and the end of the line.
@@ -52,22 +53,9 @@ def replay(workspace: Workspace, rev: str) -> list[Replayed]:
     names is in no commit here.
     """
     repo = workspace.repo
-    commit = revisions.commit_of(repo, rev)
-    parents = parents_of(repo, commit)
-    before = {entry.blob for parent in parents for entry in repo.tree(parent)}
-    fresh = (entry for entry in repo.tree(commit) if entry.blob not in before)
-    merged = [(entry, manifest.parse(text)) for entry, text in repo.manifests(fresh)]
-    archive = _Archive(repo, parents)
-    done = [
-        _replay_one(workspace, entry.path, recorded, archive)
-        for entry, recorded in merged
-        if recorded.recipe is not None
-    ]
-    if not done:
-        raise UsageError(
-            f"{rev} has no checkpoint that it merged", hint="git theta log shows where merges are"
-        )
-    return done
+    archive = _Archive(repo, parents_of(repo, revisions.commit_of(repo, rev)))
+    merged = merged_in(repo, rev)
+    return [_replay_one(workspace, path, recorded, archive) for path, recorded in merged]
 
 
 def _replay_one(workspace: Workspace, path: str, recorded: Manifest, archive: _Archive) -> Replayed:

@@ -25,7 +25,7 @@ from git_theta.merge.planning.shards import (
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.planning.vocabularies import tokenizer_files, with_vocabularies
-from git_theta.merge.rules.request import Request, all_rules
+from git_theta.merge.rules.request import Request, all_rules, with_team
 from git_theta.merge.rules.rules import Rule
 from git_theta.workspace import Workspace
 
@@ -48,6 +48,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     everything as it is, when there is no conflict at ``path`` or one remains.
     """
     repo = workspace.repo
+    request = with_team(request, repo)
     found = stages(repo, path)
     theirs, base = commits(repo)
     if not has_left(repo, path, base, theirs):

@@ -8,7 +8,8 @@ from git_theta import manifest
 from git_theta.errors import MergeError
 from git_theta.git.merge_commit import held
 from git_theta.git.merge_heads import find_heads
-from git_theta.merge.branches import complete, prepare
+from git_theta.merge.branches import prepare
+from git_theta.merge.completion import complete
 from git_theta.merge.rules.request import Request
 from git_theta.workspace import open_workspace
 from tests.support import checkpoints

@@ -24,7 +24,7 @@ _STRAIGHT = 0.9995
 _NOWHERE = 1e-7
 
 
-def arc(gram: Tensor, t: float) -> Tensor:
+def arc(gram: Tensor, t: float, straight: float = _STRAIGHT) -> Tensor:
     """Return the coefficients of the point at ``t`` on the arc from the first vector to the second.
 
     sin((1-t) Ω) / sin Ω and sin(t Ω) / sin Ω with Ω the angle between them; 1-t and t where
@@ -33,7 +33,7 @@ def arc(gram: Tensor, t: float) -> Tensor:
     line = torch.tensor([[1 - t], [t]], dtype=torch.float64)
     _, angles, alive = _units(gram)
     cosine = angles[0, 1]
-    curved = (cosine.abs() <= _STRAIGHT) & alive.all(0)
+    curved = (cosine.abs() <= straight) & alive.all(0)
     angle = acos(torch.where(curved, cosine, 0))
     return torch.where(curved, sin(line * angle) / sin(angle), line)
 

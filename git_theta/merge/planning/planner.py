@@ -173,6 +173,8 @@ class Decision:
         group, changed = self._group, self._group.changed
         if found := self._by_token():
             return found
+        if self._policy.everything and self._can_be_merged():
+            return self._contested()
         if not changed:
             is_tied = isinstance(group.parameters[0].entries[0], Alias)
             return self._take(0, "tied" if is_tied else "unchanged")

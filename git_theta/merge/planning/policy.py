@@ -30,10 +30,11 @@ FIXED: dict[Operation, tuple[Rule, ...]] = {
 class Policy:
     """The way in which contested parameters are decided.
 
-    ``lookup`` binds a rule to the contributors at hand. With ``include_one_sided``, parameters
-    that one side alone changed are merged too. With ``fallback_to_base``, what would be a conflict
-    is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross history
-    is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
+    ``lookup`` binds a rule to the contributors at hand. With ``include_one_sided``, parameters that
+    one side alone changed are merged too; with ``everything``, also those that no side changed, or
+    all alike: a sum of weights that is not 1 scales them. With ``fallback_to_base``, what would be
+    a conflict is taken from the ancestor, or else from ours: the virtual ancestor of a criss-cross
+    history is made so. With ``allow_nan``, NaN may be in what is merged. With ``widen``, tensors of
     different float dtypes are merged in the wider one. With ``allow_stale``, statistics may be of
     another version of the model. With ``rows``, tensors whose numbers of rows differ are merged
     over the rows that all have. The result's floats are of ``out_dtype``, if it is given,
@@ -54,6 +55,7 @@ class Policy:
     slices: tuple[Slice, ...] = ()
     typed: Sequence[Rule] = ()
     sweep: Mapping[str, object] | None = None
+    everything: bool = False
 
 
 ANY = (Rule("*.lora_*", "svd"), Rule("*prompt_embeddings", "concat"), Rule("*", "average"))
@@ -73,7 +75,7 @@ def policy_for(
     return Policy(
         chosen,
         method_lookup(versions),
-        request.include_one_sided,
+        bool(request.include_one_sided),
         operation == "ancestor",
         request.allow_nan,
         request.widen,
@@ -82,6 +84,7 @@ def policy_for(
         request.out_dtype if operation == "merge" else None,
         request.slices if operation == "merge" else (),
         request.rules if operation == "merge" else (),
+        everything=request.everything,
     )
 
 

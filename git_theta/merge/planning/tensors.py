@@ -16,7 +16,7 @@ from git_theta.merge.planning.conflicts import absent, changed, differing, is_me
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.row_map import RowMap, Shared
-from git_theta.merge.planning.versions import Entry, ParameterVersions, Versions, joined
+from git_theta.merge.planning.versions import BASE, Entry, ParameterVersions, Versions, joined
 from git_theta.merge.rules.rules import Method, Rule
 
 
@@ -27,12 +27,19 @@ def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
         return f"{changed(versions, group)}, and no tensors are known that all sides have"
     present = {side: entry for side, entry in enumerate(parameter.entries) if entry}
     return (
-        absent(versions, group)
+        _absent(versions, group)
         or _tied(versions, group, present)
         or _shapes(versions, group, parameter, present, policy)
         or _dtypes(versions, present, policy)
         or _never_merged(versions, group, present)
     )
+
+
+def _absent(versions: Versions, group: Group) -> str | None:
+    """Return the reason where sides lack the parameter; what several added is merged of these."""
+    if not group.is_in(BASE) and sum(map(group.is_in, versions.sides)) > 1:
+        return None
+    return absent(versions, group)
 
 
 def _shapes(
@@ -107,8 +114,12 @@ def merge(
             "low-rank update, whose mean is not that of their product; a rule that names it "
             "merges it on its own"
         )
+    holders = _of_holders(versions, parameter, method)
+    if isinstance(holders, str):
+        return f"{changed(versions, group)}, and {holders}"
+    method, sides = holders
     entries = tuple(entry for entry in parameter.entries if isinstance(entry, TensorEntry))
-    statistics = _statistics(versions, parameter.name, method)
+    statistics = _statistics(versions, parameter.name, method, sides)
     if isinstance(statistics, str):
         return f"{changed(versions, group)}, and {statistics}"
     base, result = _base(parameter.base, entries[0]), _result(entries)
@@ -129,9 +140,29 @@ def merge(
     return [merges]
 
 
-def _statistics(versions: Versions, name: str, method: Method) -> tuple[TensorEntry, ...] | str:
-    """Return the parameter's statistics, or the reason if only some contributors have them."""
-    strategy, sides = method.strategy, versions.contributors
+def _of_holders(
+    versions: Versions, parameter: ParameterVersions, method: Method
+) -> tuple[Method, list[int]] | str:
+    """Return the method for the sides that have the parameter, and these, or why it has none."""
+    sides = [side for side in versions.sides if parameter.entries[side]]
+    if len(sides) == len(versions.sides):
+        return method, sides
+    if method.strategy.scope(method.values) == "model":
+        return f"{method.strategy.name} with the whole model needs it on all sides"
+    try:
+        return method.of(sides), sides
+    except MergeError as error:
+        return error.message
+
+
+def _statistics(
+    versions: Versions, name: str, method: Method, places: Sequence[int]
+) -> tuple[TensorEntry, ...] | str:
+    """Return the parameter's statistics, or the reason if only some contributors have them.
+
+    ``places`` are the sides that have the parameter.
+    """
+    strategy, sides = method.strategy, [versions.contributors[place] for place in places]
     kind = strategy.statistic
     if kind is None:
         return ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from git_theta.core import settings
@@ -35,13 +35,14 @@ OUT_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64":
 class Request:
     """``rules`` come before those of the team; the flags are ``Policy``'s.
 
+    ``include_one_sided`` is the team's where it is ``None``: see ``with_team``.
     With ``collect``, a file's name, the driver decides nothing: it leaves ours and appends the
     checkpoint's path to that file, with a NUL. ``decided`` is the name of a file in which it looks
     for what was decided before. Models of ``slices`` are never left to it.
     """
 
     rules: tuple[Rule, ...] = ()
-    include_one_sided: bool = False
+    include_one_sided: bool | None = None
     allow_nan: bool = False
     widen: bool = False
     allow_stale: bool = False
@@ -50,6 +51,7 @@ class Request:
     slices: tuple[Slice, ...] = ()
     collect: str | None = None
     decided: str | None = None
+    everything: bool = False
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes the request to the merge driver."""
@@ -113,6 +115,17 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"
         ) from error
+
+
+def with_team(request: Request, repo: Repository) -> Request:
+    """Return the request with what the team chose in ``.theta.toml``, where it leaves it open."""
+    if request.include_one_sided is not None:
+        return request
+    section = repo.team_settings().get("merge", {})
+    every = section.get("all", False) if isinstance(section, Mapping) else False
+    if not isinstance(every, bool):
+        raise SettingsError("merge.all is not true or false", path=".theta.toml")
+    return replace(request, include_one_sided=every)
 
 
 def all_rules(request: Request, repo: Repository) -> list[Rule]:

@@ -29,7 +29,7 @@ from git_theta.merge.rules.strategy import Strategy
 _COMMA = re.compile(r",(?![^\[\]]*\])")
 _ITEM = re.compile(r"(?P<key>\w+)(\[(?P<name>.+)\]|\.(?P<dotted>[^=]+))?=(?P<value>.*)", re.DOTALL)
 _RESERVED = ("match", "path", "strategy")
-_KEYS = ("strategy", "rules")
+_KEYS = ("strategy", "rules", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ class Method:
         if not gradients.places(self.values):
             return self
         return replace(self, values=gradients.at(self.values, depth))
+
+    def of(self, sides: Sequence[int]) -> Method:
+        """Return the method for some of the contributors; ``MergeError`` where they are too few."""
+        self.strategy.check_number(len(sides))
+        return replace(self, values=self.values_of(sides))
 
     def value_at(self, side: int) -> tuple[Any, ...]:
         """Return the values of one contributor, comparable with those of another."""

@@ -14,6 +14,9 @@ from git_theta.merge.rules.strategy import Prepass, strategy
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Nearer to 1 the arc and the straight line are the same in float64.
+_PARALLEL = 1 - 1e-12
+
 Values = Mapping[str, Any]
 Coefficients = Sequence[float]
 RowWise = Annotated[bool, "merge each output unit's weights as a vector of its own"]
@@ -45,6 +48,15 @@ def _combine(
     else:
         merged = weighted_sum(vectors, coefficients)
     return merged if base is None else base + merged
+
+
+def _bend(gram: Tensor, t: float) -> Tensor:
+    """Return the coefficients on the arc, also of vectors that are almost parallel.
+
+    ``slerp`` goes straight from |cos Ω| = 0.9995 on, as do all of its implementations; mergekit's
+    ``nuslerp`` does not, and fine-tunes of one model are as parallel: 1e-4 apart.
+    """
+    return arc(gram, t, _PARALLEL)
 
 
 def _second_share(values: Values) -> float:
@@ -79,10 +91,11 @@ def slerp(
 @strategy(
     paper="arXiv:2603.04972",
     slicing="row",
+    version=2,
     contributors=(2, 2),
     check=positive_sum,
     base_if=_on_task_vectors,
-    prepass=_prepass(lambda products, values: arc(products, _second_share(values))),
+    prepass=_prepass(lambda products, values: _bend(products, _second_share(values))),
 )
 def nuslerp(
     models: Sequence[Tensor],
@@ -95,11 +108,12 @@ def nuslerp(
 ) -> Tensor:
     """Interpolate spherically between two contributors or task vectors, by weight.
 
-    ``slerp`` with t = w2 / (w1 + w2), of whole tensors or of rows, of the θi or of the τi.
+    ``slerp`` with t = w2 / (w1 + w2), of whole tensors or of rows, of the θi or of the τi, along
+    the arc however small Ω is.
     """
     t = _second_share({"weight": weight})
     origin = base if task_vectors else None
-    return _combine(models, origin, prepass, lambda products: arc(products, t))
+    return _combine(models, origin, prepass, lambda products: _bend(products, t))
 
 
 @strategy(

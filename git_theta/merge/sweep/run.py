@@ -15,7 +15,7 @@ from git_theta.git import command
 from git_theta.git.command import decode
 from git_theta.git.merge_commit import tree_with
 from git_theta.git.scratch_tree import scratch_tree
-from git_theta.merge.branches import Prepared, check_mergeable
+from git_theta.merge.completion import Prepared, check_mergeable
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.policy import needing_torch

@@ -108,9 +108,17 @@ def test_additions_on_both_sides():
     assert actions["other"].base is None
 
 
-def test_additions_on_two_of_three_sides_are_a_conflict():
-    found = versions(manifest(), manifest(w="a"), manifest(w="b"), manifest())
-    assert only(found, "*=average").reason == "next does not have it, main and dev added it"
+def test_additions_on_two_of_three_sides_are_merged_of_these():
+    found = versions(manifest(), manifest(w="a"), manifest(), manifest(w="b"))
+    merged = only(found, "*=average")
+    assert [entry.chunks for entry in merged.entries] == [
+        found.contributors[side].manifest.tensors[0].chunks for side in (0, 2)
+    ]
+    # A change needs something that it is a change of, and an adapter has a neutral one.
+    assert only(found, "*=shift").reason.endswith("shift needs a common ancestor of it")
+    grown = {"a.ia3_l": "a"}, {}, {"a.ia3_l": "b"}
+    found = versions(manifest(), *(manifest(**tensors) for tensors in grown))
+    assert len(only(found, "*=shift").entries) == 2
 
 
 def test_what_one_side_deleted_and_another_changed_is_a_conflict():

@@ -1,0 +1,165 @@
+"""A merge that is planned is carried out: checked, computed, and committed or written to files.
+
+Plans are made, tensors merged and the commit made in one process: in `git merge`, each checkpoint
+has a driver of its own, which plans again and imports torch again (3 s).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from git_theta import manifest, transfer
+from git_theta.checkpoint import smudge_to
+from git_theta.core.files import atomic_file
+from git_theta.core.messages import as_typed
+from git_theta.errors import ConflictError, MergeError, UsageError, naming
+from git_theta.git.merge_commit import (
+    begin_merge,
+    check_out,
+    check_ready,
+    commit_merge,
+    held,
+    tree_with,
+)
+from git_theta.git.merge_heads import Heads, merge_message
+from git_theta.merge.compute.executor import merge_checkpoint
+from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.workspace import Workspace
+
+if TYPE_CHECKING:
+    from git_theta.merge.compute.engine import Prepasses
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything decided, nothing done: the tree that git merged, and a plan per checkpoint.
+
+    ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
+    adapters, by path. ``unseen`` are checkpoints that git would merge without asking our driver,
+    and wrongly; ``removed`` are files of a model that is cut into others. ``command`` are the
+    words after `git theta merge` that ask for the same, and ``message`` is the commit's, where they
+    are not made of the branches.
+    """
+
+    heads: Heads
+    tree: str
+    plans: tuple[Plan, ...]
+    conflicts: tuple[str, ...]
+    files: dict[str, bytes]
+    unseen: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    command: str | None = None
+    message: str | None = None
+
+    @property
+    def may_be_for_git(self) -> bool:
+        """Return whether `git merge` would make the same of the branches."""
+        return not self.unseen and self.heads.given_base is None
+
+    @property
+    def is_for_git(self) -> bool:
+        """Return whether only `git merge` can make this merge of one branch.
+
+        It leaves conflicts to be resolved, merges several ancestors to one, and needs no driver
+        where no checkpoint changed on both sides: a fast-forward is such a merge.
+        """
+        if not self.may_be_for_git:
+            return False
+        is_left = bool(self.conflicts) or any(plan.conflicts for plan in self.plans)
+        return is_left or self.heads.is_crossed or not self.plans
+
+
+def complete(
+    workspace: Workspace, prepared: Prepared, message: str | None, commit: bool
+) -> list[str]:
+    """Merge the checkpoints, then bring index and work tree to the result, and commit it.
+
+    Return notes for the user. Until all tensors are merged nothing is changed; a work tree that
+    could not be brought to the result is put back as it was. Raises ``MergeError`` where a branch
+    moved, or another operation began, while tensors were merged.
+    """
+    texts, notes = _merged(workspace, prepared)
+    repo = workspace.repo
+    tree = tree_with(repo, prepared.tree, texts, prepared.removed)
+    heads = prepared.heads
+    with held(repo, heads.head):
+        check_ready(repo)
+        check_out(repo, heads.head.commit, tree)
+        begin_merge(repo, heads, message or prepared.message or merge_message(repo, heads))
+    if commit:
+        commit_merge(repo)
+    return notes
+
+
+def _merged(workspace: Workspace, prepared: Prepared) -> tuple[dict[str, bytes], list[str]]:
+    """Return the text of each merged file by path, and notes for the user."""
+    check_mergeable(prepared)
+    texts, notes = dict(prepared.files), list(prepared.notes)
+    prepasses: Prepasses = {}
+    for plan in prepared.plans:
+        merged = merge_checkpoint(plan, workspace, prepasses)
+        texts[plan.versions.path] = merged.text
+        notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
+    return texts, notes
+
+
+def write_output(workspace: Workspace, prepared: Prepared, target: Path) -> list[str]:
+    """Write what the merge makes to ``target``, and change nothing else; return notes.
+
+    One checkpoint to a file of that name, what are several files below that folder. Each appears
+    whole or not at all. Raises ``UsageError`` where nothing was merged.
+    """
+    texts, notes = _merged(workspace, prepared)
+    if not prepared.plans:
+        raise UsageError(
+            "there is nothing to write: no checkpoint changed on several branches",
+            hint="--all merges also what one branch alone changed",
+        )
+    is_one = len(texts) == 1 and not target.is_dir()
+    for path, text in texts.items():
+        file = target if is_one else _below(target, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with naming(path):
+            _write(workspace, path, text, file)
+        notes.append(f"{file} is written")
+    return notes
+
+
+def _below(folder: Path, path: str) -> Path:
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise MergeError("this path leads out of the folder", path=path)
+    return file
+
+
+def _write(workspace: Workspace, path: str, text: bytes, file: Path) -> None:
+    with atomic_file(file) as output:
+        if not manifest.is_manifest(text):
+            output.write(text)
+            return
+        described = manifest.parse(text)
+        transfer.fetch(workspace, described.objects())
+        smudge_to(described, workspace.storage, output, path)
+
+
+def check_mergeable(prepared: Prepared) -> None:
+    """Raise ``ConflictError`` where anything is in conflict, before any tensor is loaded."""
+    for plan in prepared.plans:
+        if plan.conflicts:
+            # First: the configuration of an adapter may be in conflict until it is merged.
+            names = " ".join(as_typed(head.name) for head in prepared.heads.others)
+            options = " --all" if plan.policy.include_one_sided else ""
+            if base := prepared.heads.given_base:
+                options += f" --base {as_typed(base)}"
+            command = f"git theta merge {prepared.command or names + options}"
+            raise conflict_error(plan, "nothing was changed", command)
+    if prepared.conflicts:
+        raise ConflictError(
+            f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
+            hint="merge the branches one after another (--deleted keep or --deleted remove settles "
+            "checkpoints that one of them deleted); nothing was changed",
+        )

@@ -1,0 +1,182 @@
+"""Recipes of mergekit: its own results, refusals with all reasons, and files of strangers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from git_theta.errors import MergeError
+from git_theta.merge.compute.executor import execute
+from git_theta.merge.mergekit.document import parse
+from git_theta.merge.mergekit.translate import follow
+from git_theta.merge.mergekit.writing import text_of
+from git_theta.merge.planning.planner import make_plan
+from git_theta.merge.planning.policy import policy_for
+from git_theta.merge.planning.versions import Contributor, Versions
+from git_theta.merge.rules.request import Request
+from tests.support import tiny_llama
+
+FOLDER = Path(__file__).parents[3] / "golden/mergekit"
+EXPECTED = np.load(FOLDER / "expected.npz")
+NAMES = list(tiny_llama.shapes())
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, dict[str, np.ndarray]]:
+    labels = ("code", "math", "chat")
+    return {"lab/base-tiny": tiny_llama.base()} | {
+        f"lab/{label}-tiny": tiny_llama.tuned(label) for label in labels
+    }
+
+
+@pytest.mark.parametrize("label", EXPECTED.files)
+def test_a_recipe_has_the_results_of_mergekit(merger, models, label):
+    """Every tensor, those that nobody trained included."""
+    followed = follow(parse((FOLDER / f"{label}.yml").read_bytes()), NAMES)
+    sides = tuple(Contributor(n, merger.store(models[n])) for n in followed.contributors)
+    base = merger.store(models[followed.base]) if followed.base else None
+    versions = Versions(sides, base, "model.safetensors")
+    request = Request(followed.rules, include_one_sided=True, everything=True)
+    plan = make_plan(
+        versions, policy_for("merge", request.rules, versions, request), merger.workspace
+    )
+    merged = load(merger.file(execute(plan, merger.workspace).manifest))
+
+    every = np.concatenate([merged[name].ravel() for name in NAMES])
+    np.testing.assert_allclose(every, EXPECTED[label], rtol=3e-6, atol=3e-7)
+
+
+@pytest.mark.parametrize(
+    ("label", "reasons"),
+    [
+        ("stack", ["slices: it builds a model of other layers than it merges"]),
+        (
+            "words",
+            [
+                "tokenizer_source: it makes another vocabulary; files of tokenizers are merged as "
+                "git would",
+                "chat_template: a chat template is a file of its own: edit and commit it",
+                "lab/math-tiny+lab/poems-lora: it adds an adapter to a model first; commit the sum "
+                "as a branch",
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_listed(label, reasons):
+    with pytest.raises(MergeError, match="this recipe cannot be followed, for") as caught:
+        follow(parse((FOLDER / f"{label}.yml").read_bytes()), NAMES)
+    assert list(caught.value.details) == reasons
+
+
+@pytest.mark.parametrize("label", EXPECTED.files)
+def test_what_is_written_means_the_same(label):
+    document = parse((FOLDER / f"{label}.yml").read_bytes())
+    followed = follow(document, NAMES)
+    rules = [
+        {"match": rule.match, "strategy": rule.strategy}
+        | {"hyperparameters": rule.bind(followed.contributors).values}
+        for rule in followed.rules
+    ]
+    models = [{"name": name} for name in followed.contributors]
+    text = text_of(
+        {"contributors": models, "rules": rules, "everything": True}, NAMES, followed.base
+    )
+    again = follow(parse(text.encode()), NAMES)
+    assert (again.contributors, again.base) == (followed.contributors, followed.base)
+    for name in NAMES:
+        one, other = (
+            next(rule for rule in each.rules if rule.matches(name)).bind(each.contributors)
+            for each in (followed, again)
+        )
+        assert one.strategy.name == other.strategy.name
+        assert one.values == other.values
+
+
+TWO = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 1}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("merge_method: evolve", "merge_method evolve is not known here"),
+        ("merge_method: ties", "base_model: ties needs one"),
+        ("merge_method: ties\nbase_model: a", "weight"),
+        ("merge_method: slerp\nbase_model: a", "t is missing"),
+        ("merge_method: slerp\nbase_model: a\nparameters: {t: 1.5}", "0 to 1"),
+        ("merge_method: slerp\nbase_model: a\nparameters: {t: much}", "'much' is no number"),
+        ("merge_method: slerp\nbase_model: c\nparameters: {t: 0.5}", "other numbers of models"),
+        ("merge_method: linear\nparameters: {normalize: 3}", "3 is no truth value"),
+        ("merge_method: linear\ndtype: int4", "dtype 'int4' is not one of"),
+        ("merge_method: dare_ties\nbase_model: c\nparameters: {density: 0}", "a density of 0"),
+        ("merge_method: ties\nbase_model: c\nparameters: {density: 0.5, rescale: true}", "rescale"),
+        ("merge_method: sce\nbase_model: c\nparameters: {select_topk: 0.1}", "select_topk"),
+        ("merge_method: breadcrumbs\nbase_model: c\nparameters: {density: 0.995}", "more than 1"),
+    ],
+)
+def test_why_a_recipe_is_refused(text, reason):
+    given = TWO if reason != "weight" else "models: [{model: b}]\n"
+    with pytest.raises(MergeError) as caught:
+        follow(parse((given + text).encode()), NAMES)
+    assert any(reason in each for each in caught.value.details), caught.value.details
+
+
+def test_a_negative_weight_elects_no_signs():
+    text = "models: [{model: b, parameters: {weight: -1}}]\nmerge_method: ties\nbase_model: a"
+    with pytest.raises(MergeError) as caught:
+        follow(parse(text.encode()), NAMES)
+    assert "a negative weight" in caught.value.details[0]
+
+
+def test_some_of_the_layers():
+    text = (FOLDER / "slerp.yml").read_text("utf-8").replace("[0, 2]", "[0, 1]")
+    with pytest.raises(MergeError) as caught:
+        follow(parse(text.encode()), NAMES)
+    assert caught.value.details == ("slices: it takes some of the 2 layers, and not all",)
+
+
+def test_few_rules_stand_for_many_tensors():
+    """A rule for each of a layer's tensors would be as long as the model's manifest."""
+    names = [name.replace(".0.", f".{n}.") for n in range(32) for name in NAMES if ".0." in name]
+    names += [name for name in NAMES if ".layers." not in name]
+    text = (FOLDER / "slerp.yml").read_text("utf-8").replace("[0, 2]", "[0, 32]")
+    rules = follow(parse(text.encode()), names).rules
+    assert len(rules) < 8
+    for name in names:
+        wanted = 0.7 if "self_attn" in name else 0.35 if "mlp" in name else 0.5
+        assert next(rule for rule in rules if rule.matches(name)).given["t"] == wanted
+
+
+NOT_YAML = [
+    b"a: [1, 2",
+    b"\xff\xfe\x00",
+    b"a: !!python/object/apply:os.system ['true']",
+    b"a: " + b"[" * 40 + b"]" * 40,
+    b"a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]",
+    b"a: " + b"1" * 5000,
+    b"#" * ((1 << 18) + 1),
+    b"[1, 2]",
+    b"merge_method: [linear]",
+    b"",
+]
+
+
+@pytest.mark.parametrize("text", NOT_YAML, ids=range(len(NOT_YAML)))
+def test_a_file_of_a_stranger(text):
+    with pytest.raises(MergeError):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "value", ["3", "[]", "[1, 2]", "{a: b}", "text", "null", "[{model: 3}]", "[{}]", "[[a]]"]
+)
+@pytest.mark.parametrize("key", ["models", "slices", "base_model", "parameters", "dtype"])
+def test_a_recipe_of_other_types_than_expected(key, value):
+    text = {"merge_method": "linear", "models": "[{model: a, parameters: {weight: 1}}]"}
+    text |= {key: value}
+    document = "\n".join(f"{name}: {each}" for name, each in text.items())
+    with suppress(MergeError):
+        follow(parse(document.encode()), NAMES)
