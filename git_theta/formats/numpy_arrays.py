@@ -65,7 +65,7 @@ class _NumPy(FixedStructure):
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's, each of a header and its array; a single array has none."""
-        return () if _is_single(source) else zip_directory.checksums(source, deflated=True)
+        return () if _is_single(source) else zip_directory.checksums(source)
 
 
 FORMAT = _NumPy()

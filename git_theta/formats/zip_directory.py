@@ -91,15 +91,11 @@ def read_directory(source: Source) -> dict[bytes, Record]:
     return records
 
 
-def checksums(source: Source, deflated: bool = False) -> list[Checksum]:
-    """Return the CRC-32 of the content of every plain record. Raises ``FormatError``.
-
-    With ``deflated`` also those of what a stream inflates to: they stand before it, and so are
-    not renewed, and a merge is refused.
-    """
+def checksums(source: Source) -> list[Checksum]:
+    """Return the CRC-32 of the content of every plain record. Raises ``FormatError``."""
     found = []
     for record, entry in _entries(source):
-        if (record.plain or (deflated and record.deflated)) and record.length:
+        if record.plain and record.length:
             start = place(source, record)
             places = (_local_checksum(source, record, start), entry + _ENTRY_CHECKSUM)
             found.append(Checksum(start, record.length, places))

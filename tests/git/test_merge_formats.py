@@ -16,6 +16,7 @@ WRITERS = {
     "m.h5": hdf5_file,
     "m.msgpack": flax_file,
     "m.pkl": pickle.dumps,
+    "m.npz": checkpoints.npz,
 }
 BASE = checkpoints.tensors()
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from git_theta.checkpoint.reader import SkeletonSource
 from git_theta.core import registry
+from git_theta.core.dtypes import DEFLATED
 from git_theta.core.layout import Alias, Buffer, Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.core.registry import Bytes
 from git_theta.errors import FormatError, MergeError
@@ -19,8 +20,10 @@ from git_theta.merge.planning.versions import BASE, Entry
 
 Signature = tuple[object, ...]
 
-# A stream cannot hold a checksum that is written before the bytes that it covers.
-_TOO_EARLY = "its checksums stand before the tensors, where a merge cannot renew them"
+# A tensor waits for the checksum before it, but a file of many tensors does not.
+_TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
+_DEFLATED = "its arrays are compressed, and a merge would not know their checksums and sizes"
+_DEFLATED_HINT = "save all sides with numpy.savez instead of numpy.savez_compressed"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
 
 
@@ -29,7 +32,7 @@ class Assembly:
     """``layout`` and ``pieces`` are as in ``Rebuilt``; ``side`` is whose skeleton it is.
 
     ``verbatim`` is that side's manifest where the file is the result as it is. ``checksums`` are
-    those of whole spans, by their start. ``notes`` are for the user.
+    those that end with a span, by the number of it. ``notes`` are for the user.
     """
 
     side: int
@@ -131,10 +134,10 @@ class _Choice:
         version = self._sides[side]
         verbatim = version.manifest if side in self._plan.equal_sides() else None
         rebuilt = version.rebuilt()
-        checksums = {c.start: c for c in version.format.checksums(version.source)}
-        if verbatim is None:
-            _check_renewable(rebuilt, checksums)
-        return Assembly(side, rebuilt, checksums, verbatim, notes)
+        if verbatim:
+            return Assembly(side, rebuilt, {}, verbatim, notes)
+        checksums = _by_span(rebuilt, version.format.checksums(version.source))
+        return Assembly(side, rebuilt, checksums, None, notes)
 
     def _make(self, preferred: list[int], fitting: list[int], notes: tuple[str, ...]) -> Assembly:
         side = preferred[0]
@@ -165,29 +168,40 @@ def _span(entry: TensorEntry, start: int) -> TensorSpan:
     )
 
 
-def _check_renewable(rebuilt: Rebuilt, checksums: dict[int, Checksum]) -> None:
-    """Raise ``MergeError`` unless every checksum of a span follows it, and covers it alone."""
-    starts = sorted(checksums)
-    for span in rebuilt.layout.spans:
-        found = checksums[starts[at - 1]] if (at := bisect_right(starts, span.start)) else None
-        if found is None or span.start >= found.start + found.length:
-            continue
-        if found.start != span.start or any(place < found.start for place in found.places):
-            raise MergeError(_TOO_EARLY, hint=_TOO_EARLY_HINT)
+def _by_span(rebuilt: Rebuilt, checksums: Sequence[Checksum]) -> dict[int, Checksum]:
+    """Return the checksum of each span that has one, which may begin with bytes before the span.
+
+    Raises ``MergeError`` for one of several spans, or that stands before the bytes that precede
+    its span, and for spans that are deflated: theirs are of what they inflate to.
+    """
+    ordered = sorted(checksums, key=lambda each: each.start)
+    starts, found, before = [each.start for each in ordered], dict[int, Checksum](), 0
+    for number, span in enumerate(rebuilt.layout.spans):
+        if span.dtype.startswith(DEFLATED):
+            raise MergeError(_DEFLATED, hint=_DEFLATED_HINT)
+        each = ordered[at - 1] if (at := bisect_right(starts, span.start)) else None
+        stop = span.start + span.length
+        if each and span.start < each.start + each.length:
+            alone = each.start >= before and each.start + each.length == stop
+            if not alone or min(each.places) < before:
+                raise MergeError(_TOO_EARLY, hint=_TOO_EARLY_HINT)
+            found[number] = each
+        before = stop
+    return found
 
 
 def checksum_patches(assembly: Assembly, number: int, data: Bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the places of the checksums of span ``number``, and what they are for its bytes."""
-    span = assembly.layout.spans[number]
-    if found := assembly.checksums.get(span.start):
-        for place in _places(found, span):
-            yield place, _crc(zlib.crc32(data.data))
+    if found := assembly.checksums.get(number):
+        head = _head(assembly, number, found)
+        for place in found.places:
+            yield place, _crc(zlib.crc32(data.data, zlib.crc32(head)))
 
 
-def _places(found: Checksum, span: TensorSpan) -> Sequence[int]:
-    if found.length != span.length:
-        raise MergeError(f"the checksum of {span.name} in the file is not of all its bytes")
-    return found.places
+def _head(assembly: Assembly, number: int, found: Checksum) -> bytes:
+    """Return the bytes before span ``number`` that its checksum is of too."""
+    count = assembly.layout.spans[number].start - found.start
+    return assembly.rebuilt.pieces[number][-count:] if count else b""
 
 
 def _crc(checksum: int) -> bytes:
@@ -202,19 +216,27 @@ class FileWriter:
     """
 
     def __init__(self, assembly: Assembly, changed: set[int]) -> None:
-        self._pieces = assembly.rebuilt.pieces
+        self._assembly = assembly
         self._spans = assembly.layout.spans
-        self._checksums = assembly.checksums
-        self._changed = changed
+        self._renewed = {n: each for n, each in assembly.checksums.items() if n in changed}
         self._next = 0
         self._position = 0
         self._checksum = 0
+        self._held: list[Bytes] = []
         self._patches: dict[int, bytes] = {}
 
     def put(self, number: int, buffer: Bytes) -> Iterator[Buffer]:
-        """Yield the next bytes of span ``number``, after all bytes before the span."""
+        """Yield the next bytes of span ``number``, after all bytes before the span.
+
+        Where its checksum stands before it, all of them come with the last.
+        """
+        if self._is_early(number):
+            self._held.append(buffer)
+            if sum(held.size for held in self._held) == self._spans[number].length:
+                yield from self._release(number)
+            return
         yield from self._go_to(number)
-        if self._is_renewed(number):
+        if number in self._renewed:
             self._checksum = zlib.crc32(buffer.data, self._checksum)
         self._position += buffer.size
         yield buffer.data
@@ -223,26 +245,42 @@ class FileWriter:
         """Yield the bytes after the last tensor."""
         yield from self._go_to(len(self._spans))
 
+    def _release(self, number: int) -> Iterator[Buffer]:
+        held, self._held = self._held, []
+        checksum = zlib.crc32(self._head(number))
+        for buffer in held:
+            checksum = zlib.crc32(buffer.data, checksum)
+        self._renew(number, checksum)
+        yield from self._go_to(number)
+        for buffer in held:
+            self._position += buffer.size
+            yield buffer.data
+
     def _go_to(self, number: int) -> Iterator[bytes]:
         while self._next <= number:
-            if self._next and self._is_renewed(self._next - 1):
-                self._renew(self._next - 1)
+            if self._next - 1 in self._renewed and not self._is_early(self._next - 1):
+                self._renew(self._next - 1, self._checksum)
             yield self._piece(self._next)
-            self._checksum = 0
+            self._checksum = zlib.crc32(self._head(self._next))
             self._next += 1
 
     def _piece(self, number: int) -> bytes:
-        piece = bytearray(self._pieces[number])
+        piece = bytearray(self._assembly.rebuilt.pieces[number])
         start, stop = self._position, self._position + len(piece)
         for place in [place for place in self._patches if start <= place < stop]:
             piece[place - start : place - start + 4] = self._patches.pop(place)
         self._position = stop
         return bytes(piece)
 
-    def _is_renewed(self, number: int) -> bool:
-        return number in self._changed and self._spans[number].start in self._checksums
+    def _is_early(self, number: int) -> bool:
+        """Return whether a checksum of a span that is renewed stands before it."""
+        found = self._renewed.get(number)
+        return found is not None and min(found.places) < self._spans[number].start
 
-    def _renew(self, number: int) -> None:
-        span = self._spans[number]
-        for place in _places(self._checksums[span.start], span):
-            self._patches[place] = _crc(self._checksum)
+    def _head(self, number: int) -> bytes:
+        found = self._renewed.get(number)
+        return _head(self._assembly, number, found) if found else b""
+
+    def _renew(self, number: int, checksum: int) -> None:
+        for place in self._renewed[number].places:
+            self._patches[place] = _crc(checksum)
