@@ -30,7 +30,7 @@ from git_theta.merge.planning.shards import recuts, with_other_files, with_shard
 from git_theta.merge.planning.slices import config_files
 from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.vocabularies import tokenizer_files
-from git_theta.merge.rules.request import Request, all_rules, collecting, with_team
+from git_theta.merge.rules.request import Request, all_rules, collecting, typed_options, with_team
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.merge.rules.slices import as_behind as slices_as_behind
 from git_theta.workspace import Workspace
@@ -85,7 +85,8 @@ def prepare(
         policy = policy_for("merge", [without(rule, absent) for rule in rules], versions, request)
         plan = make_plan(versions, policy, workspace)
         plans.append(with_other_files(plan, workspace, sides_of(heads), heads.base))
-    lost = deleted_on_a_side(repo, heads, conflicts) if deleted else {}
+    missing = deleted_on_a_side(repo, heads, conflicts)
+    lost = missing if deleted else {}
     plans = [p for p in plans if deleted == "keep" or p.versions.path not in lost]
     files = _files(repo, merged_tree.tree, plans)
     if deleted == "keep":
@@ -112,6 +113,8 @@ def prepare(
         unseen=tuple(sorted(unseen)),
         removed=tuple(sorted(gone - kept - files.keys())),
         notes=tuple(note for _, each in recut for note in each.notes),
+        deleted=tuple(missing),
+        typed=tuple(typed_options(request.rules)),
     )
 
 

@@ -39,9 +39,10 @@ class Prepared:
 
     ``conflicts`` are other files that git could not merge. ``files`` are configurations of merged
     adapters, by path. ``unseen`` are checkpoints that git would merge without asking our driver,
-    and wrongly; ``removed`` are files of a model that is cut into others. ``command`` are the
-    words after `git theta merge` that ask for the same, and ``message`` is the commit's, where they
-    are not made of the branches.
+    and wrongly; ``removed`` are files of a model that is cut into others. ``deleted`` are those of
+    the conflicts that a head deleted, ``typed`` options of strategies. ``command`` are the words
+    after `git theta merge` that ask for the same, and ``message`` is the commit's, where they are
+    not made of the branches.
     """
 
     heads: Heads
@@ -52,6 +53,8 @@ class Prepared:
     unseen: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    typed: tuple[str, ...] = ()
     command: str | None = None
     message: str | None = None
 
@@ -101,7 +104,7 @@ def _merged(workspace: Workspace, prepared: Prepared) -> tuple[dict[str, bytes],
     texts, notes = dict(prepared.files), list(prepared.notes)
     prepasses: Prepasses = {}
     for plan in prepared.plans:
-        merged = merge_checkpoint(plan, workspace, prepasses)
+        merged = merge_checkpoint(plan, workspace, prepasses, _command(prepared, plan))
         texts[plan.versions.path] = merged.text
         notes += [f"{plan.versions.path}: {note}" for note in merged.notes]
     return texts, notes
@@ -151,15 +154,22 @@ def check_mergeable(prepared: Prepared) -> None:
     for plan in prepared.plans:
         if plan.conflicts:
             # First: the configuration of an adapter may be in conflict until it is merged.
-            names = " ".join(as_typed(head.name) for head in prepared.heads.others)
-            options = " --all" if plan.policy.include_one_sided else ""
-            if base := prepared.heads.given_base:
-                options += f" --base {as_typed(base)}"
-            command = f"git theta merge {prepared.command or names + options}"
-            raise conflict_error(plan, "nothing was changed", command)
+            raise conflict_error(plan, "nothing was changed", _command(prepared, plan))
     if prepared.conflicts:
+        hint = "merge the branches one after another; nothing was changed"
+        if set(prepared.conflicts) <= set(prepared.deleted):
+            typed = "".join(f" {option}" for option in prepared.typed)
+            hint = f"{_command(prepared)}{typed} --deleted keep (or --deleted remove)"
         raise ConflictError(
             f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
-            hint="merge the branches one after another (--deleted keep or --deleted remove settles "
-            "checkpoints that one of them deleted); nothing was changed",
+            hint=hint,
         )
+
+
+def _command(prepared: Prepared, plan: Plan | None = None) -> str:
+    """Return the command that asks for the same merge, without the options of strategies."""
+    words = [as_typed(head.name) for head in prepared.heads.others]
+    words += ["--all"] if plan and plan.policy.include_one_sided else []
+    if base := prepared.heads.given_base:
+        words += ["--base", as_typed(base)]
+    return f"git theta merge {prepared.command or ' '.join(words)}"

@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from git_theta import manifest
 from git_theta.errors import naming
-from git_theta.merge.planning.conflicts import conflict_error
+from git_theta.merge.planning.conflicts import conflict_error, saying_how
 from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.recipe import recipe_of
 
@@ -272,15 +272,21 @@ class Merged:
 
 
 def merge_checkpoint(
-    plan: Plan, workspace: Workspace, prepasses: Prepasses | None = None
+    plan: Plan,
+    workspace: Workspace,
+    prepasses: Prepasses | None = None,
+    command: str | None = None,
 ) -> Merged:
     """Merge as planned; ``prepasses`` are those that files of one model share.
+
+    ``command`` is what the user may type again, with more options; by default what resolves a
+    conflict.
 
     Raises ``ConflictError``, which lists the conflicts, where there are any.
     """
     if plan.conflicts:
         raise conflict_error(plan)
-    with naming(plan.versions.path):
+    with naming(plan.versions.path), saying_how(plan, command):
         done = execute(plan, workspace, prepasses)
     return Merged(manifest.dump(_with_recipe(done, plan)), (*plan.notes, *done.notes))
 

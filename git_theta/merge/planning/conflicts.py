@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
 from git_theta.core.grouping import by_pattern, pattern_of
 from git_theta.core.messages import as_typed
-from git_theta.errors import ConflictError
+from git_theta.errors import ConflictError, MergeError
 from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
-from git_theta.merge.planning.policy import FIXED
+from git_theta.merge.planning.policy import FIXED, Policy
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.request import OUT_DTYPES, typed_options
 from git_theta.merge.rules.rules import first_match
 
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
+_ALLOW_NAN = "--allow-nan"
 
 E = TypeVar("E")
 
@@ -110,18 +112,40 @@ def _remedy(plan: Plan) -> str:
     stuck = [c.name for c in plan.conflicts if first_match(rules, c.name, versions.path)]
     patterns = list(dict.fromkeys(map(_glob, stuck)))[:_SHOWN]
     options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
-    options += typed_options(policy.typed)
-    flags = {"--allow-nan": policy.allow_nan, "--widen": policy.widen}
-    flags["--allow-stale"] = policy.allow_stale
-    options += [flag for flag, is_set in flags.items() if is_set]
-    options += [f"--rows {policy.rows}"] if policy.rows else []
-    options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == policy.out_dtype]
+    options += _typed(policy)
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()
     names = dict.fromkeys((*words, *versions.names))
     sides = f", where SIDE is {', '.join(names)}" if stuck else ""
     return " ".join(options) + sides
+
+
+def _typed(policy: Policy) -> list[str]:
+    """Return the options that the user typed, as a shell takes them."""
+    options = typed_options(policy.typed)
+    flags = {_ALLOW_NAN: policy.allow_nan, "--widen": policy.widen}
+    flags["--allow-stale"] = policy.allow_stale
+    options += [flag for flag, is_set in flags.items() if is_set]
+    options += [f"--rows {policy.rows}"] if policy.rows else []
+    options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == policy.out_dtype]
+    return options
+
+
+@contextmanager
+def saying_how(plan: Plan, command: str | None = None) -> Iterator[None]:
+    """Give an error in the body a hint to type, if it is one that an option allows.
+
+    ``command`` merges the plan's checkpoint; by default that resolves a conflict, in which git has
+    left it.
+    """
+    try:
+        yield
+    except MergeError as error:
+        if error.hint and _ALLOW_NAN in error.hint:
+            words = [command or f"git theta resolve {as_typed(plan.versions.path)}"]
+            error.hint = " ".join([*words, *_typed(plan.policy), _ALLOW_NAN])
+        raise
 
 
 def _glob(name: str) -> str:
