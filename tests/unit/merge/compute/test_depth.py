@@ -105,11 +105,13 @@ def test_the_scales_of_quantized_weights_keep_their_dtype(merger):
     assert merged["b"].dtype == torch.bfloat16
 
 
-def test_factors_of_an_update_are_cast(merger):
+@pytest.mark.parametrize("rule", ["*=svd", "*=core:rule=tsv,rank=2"])
+def test_factors_of_an_update_are_cast(merger, rule):
     name = "base_model.model.layers.0.q.lora_{}.weight"
     sides = [
         {name.format("A"): torch.randn(2, 5), name.format("B"): torch.randn(6, 2)} for _ in range(3)
     ]
     found = merger.versions(*map(save, sides))
-    merged = load(merger.file(merger.execute(found, "*=svd", out_dtype="BF16").manifest))
+    merged = load(merger.file(merger.execute(found, rule, out_dtype="BF16").manifest))
     assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    assert [list(tensor.shape) for tensor in merged.values()] == [[2, 5], [6, 2]]

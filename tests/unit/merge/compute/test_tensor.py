@@ -16,7 +16,7 @@ from git_theta.merge.kernels.slices import Inputs, content_of, rows
 from git_theta.merge.planning.tensors import identity_value
 from tests.support.merging import grid, merge, method
 
-OTHERS = ("take", "fisher", "regmean", "cat", "svd", "concat")
+OTHERS = ("take", "fisher", "regmean", "cat", "svd", "core", "concat")
 STRATEGIES = [name for name in registry.names("strategies") if name not in OTHERS]
 FLOATS = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float64]
 
