@@ -24,8 +24,9 @@ from git_theta.merge.completion import Prepared, complete
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import Request, collecting
 from git_theta.merge.rules.rules import parse_values
+from git_theta.merge.sweep.evaluation import Each, Evaluation, Server
 from git_theta.merge.sweep.plot import svg
-from git_theta.merge.sweep.run import check_command, sweep, with_table
+from git_theta.merge.sweep.run import sweep, with_table
 from git_theta.merge.sweep.scores import best, front
 from git_theta.merge.sweep.space import Space, Values, drawn, grid, parse_space
 from git_theta.merge.sweep.table import Point, Table, summary
@@ -36,6 +37,7 @@ from git_theta.workspace import Workspace, open_workspace
 @click.argument("branches", nargs=-1, required=True, metavar="BRANCH...")
 @strategy_options
 @click.option("--eval", "text", metavar="CMD", required=True, help="Command that scores a merge.")
+@click.option("--server", is_flag=True, help="Start CMD once; it reads a path for each point.")
 @click.option("--random", "count", type=click.IntRange(1, 10_000), help="Try so many at random.")
 @click.option("--seed", type=int, default=0, help="Seed of --random; the default is 0.")
 @click.option("--minimize", multiple=True, metavar="NAME", help="The lower this score the better.")
@@ -50,6 +52,7 @@ def command(
     strategy: str | None,
     hyperparameters: tuple[str, ...],
     text: str,
+    server: bool,
     count: int | None,
     seed: int,
     minimize: tuple[str, ...],
@@ -68,6 +71,9 @@ def command(
     for the folder with all files of the merge. The last line that it prints is the score: a number,
     several of them, NAME=NUMBER, or JSON. Higher is better, unless --minimize says otherwise.
 
+    With --server, CMD is started once for all points: it reads the path of a checkpoint a line from
+    its standard input, and prints the score of each as a line. Nothing is imported anew.
+
     With several scores the Pareto front is printed: points that no other beats in every score. --by
     names the one whose best is committed.
 
@@ -82,7 +88,7 @@ def command(
         --eval './score.sh {folder}' --minimize loss --by loss
       git theta sweep rte --strategy slerp -p t=0:1 --random 20 --eval 'eval {model}' --no-merge
     """
-    check_command(text)
+    evaluation = Server(text) if server else Each(text)
     if strategy is None:
         raise UsageError("a sweep needs --strategy", hint="git theta strategies lists them")
     chosen = strategy_named(strategy)
@@ -100,7 +106,7 @@ def command(
         if not fresh:
             table.load()
         try:
-            _run(job, text, wanted, table, as_json)
+            _run(job, evaluation, wanted, table, as_json)
         finally:
             found = table.points(wanted)
             _report(found, table.file, set(minimize), as_json)
@@ -145,7 +151,9 @@ class _Job:
             "eval": text,
         }
 
-    def run(self, text: str, wanted: Sequence[Values], table: Table) -> Iterable[Point]:
+    def run(
+        self, evaluation: Evaluation, wanted: Sequence[Values], table: Table
+    ) -> Iterable[Point]:
         """Score what has no scores; see ``sweep``."""
         merged_tree = merge_trees(self.workspace.repo, self.heads, collecting)
 
@@ -153,7 +161,7 @@ class _Job:
             request = self.request(values)
             return prepare(self.workspace, self.heads, request, merged_tree=merged_tree)
 
-        return sweep(self.workspace, plan, text, wanted, table)
+        return sweep(self.workspace, plan, evaluation, wanted, table)
 
     def commit(self, points: Sequence[Point], place: int, message: str | None) -> None:
         """Merge with the values of one point, and commit the result with the table."""
@@ -163,11 +171,13 @@ class _Job:
             click.echo(printable(note), err=True)
 
 
-def _run(job: _Job, text: str, wanted: Sequence[Values], table: Table, as_json: bool) -> None:
+def _run(
+    job: _Job, evaluation: Evaluation, wanted: Sequence[Values], table: Table, as_json: bool
+) -> None:
     known = sum(table.scored(values) is not None for values in wanted)
     if known:
         click.echo(f"{known} of {plural(len(wanted), 'point')} known from {table.file}", err=True)
-    for number, point in enumerate(job.run(text, wanted, table), known + 1):
+    for number, point in enumerate(job.run(evaluation, wanted, table), known + 1):
         click.echo(f"[{number}/{len(wanted)}] {point_line(point)}", err=as_json)
 
 

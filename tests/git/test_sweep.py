@@ -139,6 +139,30 @@ def test_mistakes_change_nothing(branches, theta_here, command, options, words):
     assert branches.git("log", "-1", "--format=%s") == "base"
 
 
+def test_a_server_is_started_once_and_again_where_it_ended(branches, theta_here):
+    log = branches.path.parent / "log"
+    path = branches.path.parent / "server.sh"
+    path.write_text(
+        f"""echo start >> {log}
+n=0
+while read -r model; do
+  echo "$model" >> {log}
+  [ $((n += 1)) = 3 ] && exit 7
+  wc -c < "$model"
+done
+echo end >> {log}
+"""
+    )
+    options = ("-p", "lambda=1:5:1", "--no-merge", "--json", "--server")
+    rows = json.loads(ok(sweep(theta_here, branches, f"sh {path}", *options)))
+    ended = "the evaluation ended with status 7, without an answer"
+    assert [row["error"] for row in rows] == [None, None, ended, None, None]
+    assert {row["scores"].get("score") for row in rows} == {len(file()), None}
+    words = log.read_text().splitlines()
+    assert [word for word in words if "/" not in word] == ["start", "start", "end"]
+    assert {word.rpartition("/")[2] for word in words if "/" in word} == {PATH}
+
+
 def test_other_files_lie_beside_the_model(branches, theta_here):
     branches.commit_files({"config.json": b"{}", "other/model.safetensors": file()})
     look = "test -f {folder}/config.json && ! test -e {folder}/other/* && echo 5"

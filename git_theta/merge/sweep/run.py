@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,16 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from git_theta.errors import MergeError, UsageError, naming
-from git_theta.git import command
-from git_theta.git.command import decode
+from git_theta.errors import MergeError, naming
 from git_theta.git.merge_commit import tree_with
 from git_theta.git.scratch_tree import scratch_tree
 from git_theta.merge.completion import Prepared, check_mergeable
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.policy import needing_torch
-from git_theta.merge.sweep.scores import parse_scores
+from git_theta.merge.sweep.evaluation import Evaluation
 from git_theta.merge.sweep.space import Values
 from git_theta.merge.sweep.table import Point, Table
 from git_theta.workspace import Workspace
@@ -27,41 +24,34 @@ from git_theta.workspace import Workspace
 if TYPE_CHECKING:
     from git_theta.merge.compute.points import PointFile
 
-MODEL, FOLDER = "{model}", "{folder}"
-_SHOWN = 5
-
 Prepare = Callable[[Values], Prepared]
 """Plans the merge of a point."""
 
 
-def check_command(text: str) -> None:
-    """Raise ``UsageError`` for a command that would not see what it is to score."""
-    if MODEL not in text and FOLDER not in text:
-        raise UsageError(
-            f"--eval {text!r} names no model",
-            hint=f"{MODEL} in it stands for the merged checkpoint, {FOLDER} for the merged tree",
-        )
-
-
 def sweep(
-    workspace: Workspace, prepare: Prepare, text: str, wanted: Sequence[Values], table: Table
+    workspace: Workspace,
+    prepare: Prepare,
+    evaluation: Evaluation,
+    wanted: Sequence[Values],
+    table: Table,
 ) -> Iterator[Point]:
     """Score the ``wanted`` points that ``table`` has no scores of; yield each when it is kept.
 
-    ``text`` is the user's command. A point that cannot be merged or scored is kept with the reason;
+    A point that cannot be merged or scored is kept with the reason;
     where it is the first of all, that is raised: the command is probably wrong.
     """
     missing = [values for values in wanted if not table.scored(values)]
     with ExitStack() as stack:
+        stack.callback(evaluation.close)
         tree: _Tree | None = None
         for values in missing:
             prepared = prepare(values)
             check_mergeable(prepared)
             if tree is None:
                 tree = _Tree.opened(workspace, prepared, stack)
-            point = _scored(tree, prepared, values, text, table)
+            point = _scored(tree, prepared, values, evaluation, table)
             if point.error and not any(each.scores for each in table.points(wanted)):
-                raise MergeError(f"{_words(values)}: {point.error}", hint=f"the command was {text}")
+                raise MergeError(f"{_words(values)}: {point.error}")
             table.add(point)
             yield point
 
@@ -70,13 +60,15 @@ def _words(values: Values) -> str:
     return ", ".join(f"{name}={value}" for name, value in values)
 
 
-def _scored(tree: _Tree, prepared: Prepared, values: Values, text: str, table: Table) -> Point:
+def _scored(
+    tree: _Tree, prepared: Prepared, values: Values, evaluation: Evaluation, table: Table
+) -> Point:
     begin = middle = time.perf_counter()
     hashes: Mapping[str, str] = {}
     try:
         hashes = tree.merge(prepared)
         middle = time.perf_counter()
-        scores = _evaluate(tree.command(text))
+        scores = evaluation.score(tree.model, tree.folder)
         _check_alike(scores, table)
     except MergeError as error:
         return Point(values, error=error.message, seconds=_times(begin, middle))
@@ -85,18 +77,6 @@ def _scored(tree: _Tree, prepared: Prepared, values: Values, text: str, table: T
 
 def _times(begin: float, middle: float) -> tuple[float, float]:
     return middle - begin, time.perf_counter() - middle
-
-
-def _evaluate(text: str) -> dict[str, float]:
-    """Run the user's command in the user's folder; its errors go where the user sees them."""
-    result = command.attempt(["/bin/sh", "-c", text], cwd=Path.cwd(), show_errors=True)
-    output = decode(result.out)
-    if result.status:
-        last = " / ".join(output.strip().splitlines()[-_SHOWN:])
-        raise MergeError(
-            f"the evaluation failed with status {result.status}" + f": {last}" * any(last)
-        )
-    return parse_scores(output)
 
 
 def _check_alike(scores: Mapping[str, float], table: Table) -> None:
@@ -152,16 +132,11 @@ class _Tree:
             (self.folder / path).write_bytes(text)
         return hashes
 
-    def command(self, text: str) -> str:
-        """Return the user's command for the files as they are now."""
-        if MODEL in text and len(self.files) > 1:
-            raise UsageError(
-                f"{MODEL} is one checkpoint, and {len(self.files)} are merged",
-                hint=f"{FOLDER} stands for the merged tree",
-            )
-        (model,) = [self.folder / path for path in self.files][:1]
-        found = text.replace(MODEL, shlex.quote(str(model)))
-        return found.replace(FOLDER, shlex.quote(str(self.folder)))
+    @property
+    def model(self) -> Path | None:
+        """The merged checkpoint, if there is only one."""
+        paths = [self.folder / path for path in self.files]
+        return paths[0] if len(paths) == 1 else None
 
 
 def _computed(prepared: Prepared) -> list[Plan]:
