@@ -57,8 +57,12 @@ class SharedStore:
         try:
             if not (source.exists() or self._trash.restore(oid)):
                 return False
+            status = source.lstat()
+            # Anybody who may write there may put a pipe there, or a link to a file of this user.
+            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                return False
             make_folder(own.parent)
-            is_mine = source.stat().st_uid == os.geteuid()
+            is_mine = status.st_uid == os.geteuid()
             if is_mine and self._link(source, own, oid, size):
                 return True
             return self._clone_blocks(source, own, oid, size) or self._refer(source, own, oid, size)
@@ -128,10 +132,12 @@ class SharedStore:
     # --- three ways to have an object ------------------------------------------------------------
 
     def _link(self, source: Path, own: Path, oid: str, size: int) -> bool:
-        check(source, oid, size)
         temporary = _beside(own)
         try:
-            os.link(source, temporary)
+            os.link(source, temporary, follow_symlinks=False)
+            check(
+                temporary, oid, size
+            )  # the file that will be used, whatever the name leads to now
             os.utime(temporary)  # a collection of this clone takes it for one that was just stored
             temporary.replace(own)
         except OSError as error:

@@ -218,7 +218,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench network", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="times that all is run (3)")
     parser.add_argument("--round-trip", type=float, default=20, help="milliseconds (20)")
-    parser.add_argument("--rate", type=float, default=200, help="Mbit/s each way (200)")
+    parser.add_argument("--rate", type=float, default=100, help="Mbit/s each way (100)")
     parser.add_argument(
         "--write", action="store_true", help="write the table to docs/performance.md"
     )

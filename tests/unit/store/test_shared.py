@@ -87,6 +87,21 @@ def test_a_damaged_object_is_not_taken_and_is_replaced(make, pool):
     assert ours(b, ref.oid) == DATA == file.read_bytes()
 
 
+@pytest.mark.parametrize("planted", ["pipe", "link", "folder"])
+def test_what_is_no_file_is_not_taken(make, pool, tmp_path, planted):
+    """Somebody else may write there too: a pipe would be waited for."""
+    a, b = make("a"), make("b")
+    ref = a.write([DATA])
+    file = pool / "objects" / ref.oid[:2] / ref.oid
+    file.unlink()
+    own = tmp_path / "own"
+    own.write_bytes(DATA)
+    {"pipe": os.mkfifo, "link": lambda at: at.symlink_to(own), "folder": Path.mkdir}[planted](file)
+    assert not b.take(ref.oid, ref.size)
+    b.write([DATA])
+    assert ours(b, ref.oid) == DATA
+
+
 def test_collected_is_what_no_clone_has(make, pool):
     a, b = make("a"), make("b")
     ref = a.write([DATA])
