@@ -41,8 +41,11 @@ def prune(theta_here, repo: Repo, *args: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_old_versions_go_and_come_back(pushed, theta_here):
+def test_old_versions_go_once_the_remote_was_asked_and_come_back(pushed, theta_here):
     before = here(pushed)
+    shown = theta_here(pushed, "prune", "--recent", "0").stdout
+    assert "2 objects would be removed" in shown
+    assert "git theta prune --remote-verified" in shown
     asked = prune(theta_here, pushed, *NOW, "--dry-run")
     assert here(pushed) == before
     assert prune(theta_here, pushed, *NOW) == asked
@@ -54,18 +57,16 @@ def test_old_versions_go_and_come_back(pushed, theta_here):
     assert prune(theta_here, pushed, *NOW)["oids"] == sorted(needed(pushed, "main"))
 
 
-def test_without_asking_nothing_goes(pushed, theta_here):
-    before = here(pushed)
-    shown = theta_here(pushed, "prune", "--recent", "0").stdout
-    assert "2 objects would be removed" in shown
-    assert "git theta prune --remote-verified" in shown
-    assert here(pushed) == before
-
-
 def test_what_the_host_has_deleted_stays(pushed, server, theta_here):
+    # A remote that is this repository itself has no copy, whatever it says.
+    pushed.git("remote", "add", "self", ".")
+    pushed.git("fetch", "-q", "self")
+    found = prune(theta_here, pushed, *NOW, "--remote", "self")
+    assert (found["oids"], found["unsafe"]) == ([], 2)
+    assert theta_here(pushed, "prune", "--remote", "nowhere").returncode == 2
     (lost,) = needed(pushed, "HEAD~2")
     server.objects()[lost].unlink()
-    found = prune(theta_here, pushed, *NOW)
+    found = prune(theta_here, pushed, *NOW, "--remote", "origin")
     assert found["oids"] == sorted(needed(pushed, "HEAD~1"))
     assert (found["unsafe"], lost in here(pushed)) == (1, True)
 
@@ -92,13 +93,6 @@ def test_what_was_not_pushed_stays(pushed, theta_here):
     assert prune(theta_here, pushed, *NOW)["oids"] == sorted(needed(pushed, "main~2"))
 
 
-def test_a_remote_that_is_this_repository_has_no_copy(pushed, theta_here):
-    pushed.git("remote", "add", "self", ".")
-    pushed.git("fetch", "-q", "self")
-    found = prune(theta_here, pushed, *NOW, "--remote", "self")
-    assert (found["oids"], found["unsafe"]) == ([], 2)
-
-
 def test_a_damaged_copy_in_a_folder_is_none(model, remote, theta_here):
     model.git("remote", "add", "origin", str(remote.path))
     for version in VERSIONS[:2]:
@@ -112,7 +106,3 @@ def test_a_damaged_copy_in_a_folder_is_none(model, remote, theta_here):
     assert prune(theta_here, model, *NOW)["oids"] == []
     copy.write_bytes(content)
     assert prune(theta_here, model, *NOW)["oids"] == [oid]
-
-
-def test_a_name_that_is_no_remote(pushed, theta_here):
-    assert theta_here(pushed, "prune", "--remote", "nowhere").returncode == 2

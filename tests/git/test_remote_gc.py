@@ -69,6 +69,9 @@ def test_a_branch_that_was_never_fetched_here(pushed, remote, theta_here, tmp_pa
         "remote": "origin", "objects": {}, "refs": [], "named": len(before)
     }  # fmt: skip
     assert named(remote) == before
+    shallow = Repo.clone(f"file://{remote.path}", tmp_path / "shallow", "--depth=1")
+    done = theta_here(shallow, "remote-gc", "origin")
+    assert (done.returncode, "--unshallow" in done.stderr) == (2, True)
 
 
 def test_a_remote_where_nothing_is_needed(pushed, remote, theta_here):
@@ -109,9 +112,3 @@ def test_pointers_that_change_meanwhile_are_left_alone(pushed, remote, theta_her
     assert done.returncode != 0
     assert "meanwhile" in done.stderr
     assert len(remote.git("for-each-ref", "refs/theta").splitlines()) == 2
-
-
-def test_a_shallow_clone_does_not_know(pushed, remote, theta_here, tmp_path):
-    shallow = Repo.clone(f"file://{remote.path}", tmp_path / "shallow", "--depth=1")
-    done = theta_here(shallow, "remote-gc", "origin")
-    assert (done.returncode, "--unshallow" in done.stderr) == (2, True)
