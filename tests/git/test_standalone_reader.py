@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
 import standalone_reader
 from tests.support.checkpoints import finetuned, safetensors, tensors
+from tests.support.formats import gguf_file, gguf_info
 from tests.support.repo import Repo
 
 
@@ -81,13 +84,33 @@ def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return old, new
 
 
-def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
-    before, after = map(safetensors, update_each())
-    model.commit_files({"model.safetensors": before})
-    model.commit_files({"model.safetensors": after})
+def deflated(array: np.ndarray) -> bytes:
+    """A file of ``numpy.savez_compressed``, under whatever name: its content says what it is."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, w=array)
+    return buffer.getvalue()
 
-    assert rebuilt(model, "HEAD~1") == {"model.safetensors": before}
-    assert rebuilt(model, "HEAD") == {"model.safetensors": after}
+
+def quantised(array: np.ndarray) -> bytes:
+    """A GGUF file with one tensor in Q8_0."""
+    kind = gguf.GGMLQuantizationType.Q8_0
+    info = gguf_info("w", list(reversed(array.shape)), int(kind), 0)
+    return gguf_file([], [info], gguf.quants.quantize(array, kind).tobytes())
+
+
+def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
+    before, after = update_each()
+    first = {"model.safetensors": safetensors(before), "deflated.pt": deflated(before["dense"])}
+    second = {
+        "model.safetensors": safetensors(after),
+        "deflated.pt": deflated(after["dense"]),
+        "quantised.pt": quantised(after["dense"]),
+    }
+    model.commit_files(first)
+    model.commit_files(second)
+
+    assert rebuilt(model, "HEAD~1") == first
+    assert rebuilt(model, "HEAD") == second
     assert encodings(model) == set(standalone_reader.DECODERS)
 
 
