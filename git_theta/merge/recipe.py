@@ -203,6 +203,7 @@ def _check_wishes(recipe: Any) -> None:
     if any(recipe.get(name) not in (None, *values) for name, values in known.items()):
         raise ValueError
     for files in recipe.get("tokenizers", []):
+        _expect(files, dict)
         if set(files) - set(NAMES) or not all(map(_BLOB.fullmatch, files.values())):
             raise ValueError
     if len(recipe.get("tokenizers", [])) not in (0, 1 + len(recipe["contributors"])):

@@ -43,7 +43,8 @@ def depth_of(name: str, counts: Counts) -> float:
         return 0.0
     layers, number = found
     last = counts.get(layers, 0) - 1
-    return number / last if last > 0 else 1.0
+    # A stranger's recipe may count fewer layers than there are.
+    return min(1.0, number / last) if last > 0 else 1.0
 
 
 def renumbered(name: str, number: int) -> str:

@@ -128,3 +128,27 @@ def test_a_recipe_from_a_stranger(place, value):
     target[last] = value
     with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
         check_recipe(recipe["recipe"])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"out_dtype": "F8"},
+        {"layers": {"h": "3"}},
+        {"layers": [3]},
+        {"tokenizers": [["a"], {}, {}]},
+        {"tokenizers": [{}]},
+        {"tokenizers": [{"tokenizer.json": "HEAD:secret"}, {}, {}]},
+        {"tokenizers": [{"other.json": "0" * 40}, {}, {}]},
+        {"slices": [["main", 3, 1]]},
+        {"slices": [["main", 0, True]]},
+        {"slices": ["abc"]},
+        {"slices": [[1, 0, 1]]},
+        {"slices": 3},
+    ],
+    ids=str,
+)
+def test_wishes_of_a_stranger(odd):
+    good, _ = made(*RULES)
+    with pytest.raises(MergeError, match="the recipe in the manifest is malformed"):
+        check_recipe({**good, **odd})

@@ -33,6 +33,7 @@ def test_depths_of_two_towers():
     assert [depth_of(name, counts) for name in names] == [0, 0.5, 1, 0, 1]
     assert depth_of("head.weight", counts) == 0
     assert depth_of("layers.0.w", {"layers": 1}) == 1, "as in mergekit"
+    assert depth_of("layers.9.w", {"layers": 3}) == 1, "a stranger's count"
 
 
 def test_a_tensor_in_another_layer():
