@@ -88,7 +88,7 @@ def prepare(
     missing = deleted_on_a_side(repo, heads, conflicts)
     lost = missing if deleted else {}
     plans = [p for p in plans if deleted == "keep" or p.versions.path not in lost]
-    files = _files(repo, merged_tree.tree, plans)
+    files = files_beside(repo, merged_tree.tree, plans)
     if deleted == "keep":
         planned = {plan.versions.path for plan in plans}
         files |= {path: text for path, text in lost.items() if path not in planned}
@@ -144,7 +144,7 @@ def index_of(
     return {key + INDEX: index_text(before, places)} if before else {}
 
 
-def _files(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
+def files_beside(repo: Repository, tree: str, plans: Sequence[Plan]) -> dict[str, bytes]:
     """Return the files to write beside merged adapters, where git may have left a conflict."""
     found: dict[str, bytes] = {}
     for plan in plans:

@@ -18,7 +18,7 @@ from git_theta.errors import UsageError, naming
 from git_theta.git import revisions
 from git_theta.git.merge_heads import Head, Heads, find_heads
 from git_theta.manifest import Manifest
-from git_theta.merge.branches import index_of, recut_plans
+from git_theta.merge.branches import files_beside, index_of, recut_plans
 from git_theta.merge.completion import Prepared
 from git_theta.merge.mergekit.document import Document, parse
 from git_theta.merge.mergekit.translate import Followed, follow, refusal
@@ -62,7 +62,7 @@ def prepare_recipe(workspace: Workspace, recipe: RecipeFile, request: Request) -
         files = {name: _checkpoints(workspace, head.commit) for name, head in heads.items()}
         names = {e.name: None for each in files.values() for m in each.values() for e in m.tensors}
         followed = follow(document, list(names))
-        wanted = replace(request, include_one_sided=True, everything=True)
+        wanted = replace(request, include_one_sided=True, everything=True, slices=followed.slices)
         if document.dtype:
             # mergekit casts all models to it.
             wanted = replace(wanted, widen=True, out_dtype=document.dtype)
@@ -136,12 +136,14 @@ def _prepared(
         plans.append(_plan(workspace, path, sides, base, rules, request))
     if not plans:
         raise refusal([f"no checkpoint is at the same path in {joined(used)}"])
+    tree = repo.resolve(f"{heads.head.commit}^{{tree}}") or ""
+    extra |= files_beside(repo, tree, plans)
     kept = {path for _, each in cut for path in each.paths}
     here = {entry.path for entry in repo.tree(heads.head.commit)}
     gone = (moved | {key + INDEX for key, _ in cut}) & here
     return Prepared(
         heads,
-        repo.resolve(f"{heads.head.commit}^{{tree}}") or "",
+        tree,
         tuple(plans),
         (),
         extra,

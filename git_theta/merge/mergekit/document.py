@@ -35,6 +35,7 @@ class Document:
     """``shared`` are parameters of the whole merge, the first the most specific.
 
     ``dtype`` is the safetensors name of the result's, and ``problems`` what cannot be followed.
+    A stack is a model of layers of the sources, one after another.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Document:
     shared: tuple[Settings, ...]
     dtype: str | None
     problems: tuple[str, ...]
+    is_stack: bool = False
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -73,6 +75,7 @@ def parse(text: bytes) -> Document:
         (*shared, _settings(found.get("parameters"), "parameters", problems)),
         OUT_DTYPES.get(str(out)),
         tuple(problems),
+        _is_stack(found),
     )
 
 
@@ -81,8 +84,10 @@ def _sources(found: Settings, problems: list[str]) -> tuple[list[Source], list[S
     models, slices = found.get("models"), found.get("slices")
     if slices is None:
         return _listed(models, "models", problems), []
+    if _is_stack(found):
+        return [source for each in slices for source in _listed(each["sources"], "", problems)], []
     if not isinstance(slices, Sequence) or len(slices) != 1 or not isinstance(slices[0], Mapping):
-        problems.append("slices: it builds a model of other layers than it merges")
+        problems.append("slices: it merges several slices, each of several models")
         return [], []
     (only,) = slices
     sources = _listed(only.get("sources"), "sources", problems)
@@ -91,6 +96,15 @@ def _sources(found: Settings, problems: list[str]) -> tuple[list[Source], list[S
     unfit = (key for key in ("base_model", "residual_weight") if only.get(key) is not None)
     problems += [f"slices: {key} of a slice is not followed" for key in unfit]
     return sources, [_settings(only.get("parameters"), "slices", problems)]
+
+
+def _is_stack(found: Settings) -> bool:
+    """Return whether a recipe takes layers as they are, each slice from one model."""
+    slices = found.get("slices")
+    if found.get("merge_method") != "passthrough" or not isinstance(slices, list):
+        return False
+    sources = [each.get("sources") if isinstance(each, Mapping) else None for each in slices]
+    return all(isinstance(each, list) and len(each) == 1 for each in sources)
 
 
 def _listed(models: Any, key: str, problems: list[str]) -> list[Source]:

@@ -13,6 +13,7 @@ from git_theta.merge.mergekit.settings import At
 from git_theta.merge.mergekit.spread import rules_for
 from git_theta.merge.planning.layers import depth_of, layer_counts
 from git_theta.merge.rules.rules import Rule
+from git_theta.merge.rules.slices import Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Followed:
 
     contributors: tuple[str, ...]
     base: str | None
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
 
 def follow(document: Document, names: Sequence[str]) -> Followed:
@@ -35,6 +37,8 @@ def follow(document: Document, names: Sequence[str]) -> Followed:
         problems.append(f"merge_method {document.method} is not known here")
     if problems or known is None:
         raise refusal(problems)
+    if document.is_stack:
+        return _stack(document)
     sources, base = _roles(document, known, problems)
     counts = layer_counts(names)
     layers = max(counts.values(), default=0)
@@ -54,6 +58,24 @@ def follow(document: Document, names: Sequence[str]) -> Followed:
     if problems or not chosen:
         raise refusal(problems or ["the models have no tensors in common"])
     return Followed(tuple(source.model for source in sources), base, tuple(rules_for(chosen)))
+
+
+def _stack(document: Document) -> Followed:
+    """Return how a model of layers of others is built."""
+    slices, problems = [], []
+    for source in document.sources:
+        if source.layers is None or not 0 <= source.layers[0] < source.layers[1]:
+            problems.append(f"{source.model}: a slice without layers")
+        else:
+            slices.append(Slice(source.model, source.layers[0], source.layers[1] - 1))
+        if source.parameters:
+            problems.append(f"{source.model}: a slice that is scaled")
+    if any(document.shared):
+        problems.append("parameters: a stack that is scaled")
+    if problems:
+        raise refusal(problems)
+    models = dict.fromkeys(source.model for source in document.sources)
+    return Followed(tuple(models), None, slices=tuple(slices))
 
 
 def refusal(problems: Sequence[str]) -> MergeError:

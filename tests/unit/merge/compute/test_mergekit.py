@@ -40,7 +40,9 @@ def test_a_recipe_has_the_results_of_mergekit(merger, models, label):
     sides = tuple(Contributor(n, merger.store(models[n])) for n in followed.contributors)
     base = merger.store(models[followed.base]) if followed.base else None
     versions = Versions(sides, base, "model.safetensors")
-    request = Request(followed.rules, include_one_sided=True, everything=True)
+    request = Request(
+        followed.rules, include_one_sided=True, everything=True, slices=followed.slices
+    )
     plan = make_plan(
         versions, policy_for("merge", request.rules, versions, request), merger.workspace
     )
@@ -53,7 +55,6 @@ def test_a_recipe_has_the_results_of_mergekit(merger, models, label):
 @pytest.mark.parametrize(
     ("label", "reasons"),
     [
-        ("stack", ["slices: it builds a model of other layers than it merges"]),
         (
             "words",
             [
@@ -129,6 +130,39 @@ def test_a_negative_weight_elects_no_signs():
     with pytest.raises(MergeError) as caught:
         follow(parse(text.encode()), NAMES)
     assert "a negative weight" in caught.value.details[0]
+
+
+def test_a_model_of_layers_of_others(merger, models):
+    """Bit for bit what a slice says: two layers of one model, and the last of another."""
+    document = parse((FOLDER / "stack.yml").read_bytes())
+    followed = follow(document, NAMES)
+    sides = tuple(Contributor(n, merger.store(models[n])) for n in followed.contributors)
+    request = Request(everything=True, slices=followed.slices, out_dtype=document.dtype)
+    versions = Versions(sides, None, "model.safetensors")
+    plan = make_plan(versions, policy_for("merge", (), versions, request), merger.workspace)
+    merged = load(merger.file(execute(plan, merger.workspace).manifest))
+    code, chat = models["lab/code-tiny"], models["lab/chat-tiny"]
+    expected = dict(code) | {"lm_head.weight": chat["lm_head.weight"]}
+    expected["model.norm.weight"] = chat["model.norm.weight"]
+    last = (name for name in chat if ".layers.1." in name)
+    expected |= {name.replace(".1.", ".2."): chat[name] for name in last}
+    assert merged.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(merged[name], array.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{model: a}",
+        "{model: a, layer_range: [2, 2]}",
+        "{model: a, layer_range: [0, 1], parameters: {scale: 2}}",
+    ],
+)
+def test_slices_that_are_not_followed(source):
+    text = f"merge_method: passthrough\nslices: [{{sources: [{source}]}}]"
+    with pytest.raises(MergeError, match="cannot be followed"):
+        follow(parse(text.encode()), NAMES)
 
 
 def test_some_of_the_layers():

@@ -63,3 +63,12 @@ def test_sce_does_not_depend_on_the_order_of_the_contributors():
     first = merge("sce:select_topk=0.3", models, base)
     assert torch.equal(first, merge("sce:select_topk=0.3", models[::-1], base))
     assert Inputs.of("w", models, base).count == 132
+
+
+def test_nuslerp_follows_the_arc_between_almost_parallel_vectors():
+    """In a straight line, as slerp goes there, the middle is shorter by an eighth of the angle²."""
+    angle = 0.01
+    one = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    other = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+    assert abs(float(merge("nuslerp", [one, other]).norm()) - 1) < 1e-12
+    assert abs(float(merge("slerp", [one, other]).norm()) - (1 - angle**2 / 8)) < 1e-9
