@@ -303,6 +303,34 @@ def test_files_of_one_model_are_one_section(history, theta_here, tmp_path, monke
     assert (model.path, model.counts) == ("cut/model.safetensors", {"changed": len(BASE)})
 
 
+def test_what_a_stranger_makes_large_is_cut(history, theta_here, tmp_path):
+    """Names of 60 KB, a thousand modules, and a layer whose number no integer has."""
+    names = [f"{'x' * 60_000}{at}.weight" for at in range(3)] + [f"layers.{'9' * 5000}.weight"]
+    names += [f"{'abcdefghij'[at % 10]}{at:04}x.weight" for at in range(1000)]
+    for amount, message in ((1.0, "Old"), (1.5, "New")):
+        tensors = {name: np.full((2, 2), amount + at, np.float32) for at, name in enumerate(names)}
+        history.commit_files({"large.safetensors": checkpoints.safetensors(tensors)}, message)
+    page = tmp_path / "page.html"
+    done = theta_here(history, "report", "HEAD~1", "HEAD", "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    assert "The 60 modules that changed most are shown" in text
+
+
+def test_what_was_added_alone_has_no_heat_map(history, theta_here, tmp_path):
+    history.commit_files({"new.safetensors": checkpoints.safetensors(BASE)}, "Another")
+    page = tmp_path / "page.html"
+    done = theta_here(history, "report", "HEAD~1", "HEAD", "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "heat-map" not in text
+    assert f"<b>{len(BASE)}</b> added" in text
+    done = theta_here(history, "report", "HEAD~1", "HEAD", "--png", str(tmp_path / "page.png"))
+    assert done.returncode == 2
+    assert "there is no heat map" in done.stderr
+
+
 def test_mistakes_are_told(history, theta_here, tmp_path, monkeypatch):
     page = str(tmp_path / "page.html")
     for args, words in (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from git_theta.cli.text import printable
+from git_theta.cli.text import printable, shortened
 from git_theta.commands.diff import Sums
 from git_theta.commands.diff.rows import Measured
 from git_theta.commands.report import Agreement
@@ -24,6 +25,9 @@ MODULES, LAYERS = 60, 200
 
 OUTSIDE = "–"
 """In place of a layer's number: embeddings, heads."""
+
+# Characters of a module's label.
+_LABEL = 60
 
 # Below this share of the largest, changes are one.
 _SPAN = 1e4
@@ -60,7 +64,7 @@ def cells_of(changes: Sequence[Measured]) -> list[Cell]:
         Cell(
             module=labels[pattern],
             layer=OUTSIDE if layer is None else str(layer),
-            name=printable(places[pattern, layer][0].change.name),
+            name=shortened(printable(places[pattern, layer][0].change.name)),
             tensors=len(places[pattern, layer]),
             relative=_relative(sums[pattern, layer]),
         )
@@ -98,13 +102,19 @@ def labels_of(patterns: Sequence[str]) -> dict[str, str]:
         shortest = min(map(len, split)) - 1
         while shared < shortest and len({parts[shared] for parts in split}) == 1:
             shared += 1
-    short = {}
+    found: dict[str, str] = {}
+    taken: Counter[str] = Counter()
     for pattern in patterns:
         parts = pattern.split(".")[shared if "*" in pattern else 0 :]
-        short[pattern] = printable(".".join(parts).removesuffix(".weight") or pattern)
-    if len(set(short.values())) < len(short):
-        return {pattern: printable(pattern) for pattern in patterns}
-    return short
+        label = _cut(printable(".".join(parts).removesuffix(".weight") or pattern))
+        taken[label] += 1
+        found[pattern] = label if taken[label] == 1 else f"{label} ({taken[label]})"
+    return found
+
+
+def _cut(label: str) -> str:
+    """Return a label whose end and beginning are there: Vega takes minutes to cut one of 60 KB."""
+    return label if len(label) <= _LABEL else f"{label[: _LABEL // 2]}…{label[-_LABEL // 2 :]}"
 
 
 @dataclass(frozen=True, slots=True)

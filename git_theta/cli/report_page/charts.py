@@ -8,7 +8,7 @@ from typing import Any
 
 from git_theta.cli.report_page.cells import OUTSIDE, Cell, LayerAgreement, scale_of
 from git_theta.cli.report_page.look import NARROW, Chart, Palette, axis, frame
-from git_theta.cli.text import printable
+from git_theta.cli.text import printable, shortened
 from git_theta.commands.report import Spectrum
 from git_theta.core.layout import natural_order
 from git_theta.core.messages import plural
@@ -157,7 +157,7 @@ def histogram(values: Sequence[float], palette: Palette) -> Chart:
 
 def singular_values(spectra: Sequence[Spectrum], palette: Palette) -> Chart:
     """Return the singular values of several changes, each relative to its largest one."""
-    names = [printable(each.name) for each in spectra]
+    names = [shortened(printable(each.name)) for each in spectra]
     floor = 1e-6
     rows = [
         {

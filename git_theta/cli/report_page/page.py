@@ -28,7 +28,7 @@ from git_theta.cli.report_page.charts import APART, TOGETHER
 from git_theta.cli.report_page.drawing import png, svg
 from git_theta.cli.report_page.graph import graph
 from git_theta.cli.report_page.look import LIGHT, NARROW, PAGE, WIDE, Chart
-from git_theta.cli.text import printable
+from git_theta.cli.text import printable, shortened
 from git_theta.commands.diff import Kind
 from git_theta.commands.report import Agreement, Fate, Model, Report
 from git_theta.core.messages import short_id
@@ -42,14 +42,14 @@ _KINDS: tuple[Kind, ...] = ("changed", "cast", "reshaped", "renamed", "added", "
 
 def html(report: Report) -> bytes:
     """Return the page."""
-    lineage = [svg(graph(report.lineage, width, PAGE)) for width in (WIDE, NARROW)]
+    drawn = [svg(graph(report.lineage, width, PAGE)) for width in (WIDE, NARROW) if report.lineage]
     text = (
         _environment()
         .get_template("page.html")
         .render(
             report=report,
             models=[_model(report, each) for each in report.models],
-            lineage=_safe(lineage) if report.lineage else None,
+            lineage=_safe(drawn),
             light=look.variables(LIGHT),
             dark=look.variables(look.DARK),
             modules=MODULES,
@@ -97,7 +97,7 @@ def _breakable(name: str) -> Any:
     """Return a name that a line may break in after a dot or slash."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<=[./])(?=.)", "<wbr>", str(escape(printable(name)))))  # noqa: S704
+    return Markup(re.sub(r"(?<=[./])(?=.)", "<wbr>", str(escape(shortened(printable(name))))))  # noqa: S704
 
 
 def _safe(drawn: Sequence[str]) -> list[Any]:
