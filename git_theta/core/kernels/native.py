@@ -150,7 +150,8 @@ class Native:
         """As the reference."""
         tables, exact = np.empty((2, 1 << 16), np.uint32), np.empty(room, np.uint32)
         found = self._tally(_address(words), words.size, room, _address(tables), _address(exact))
-        return tables.sum(0, dtype=np.int64), None if found > room else exact[:found].copy()
+        counts = (tables[0] + tables[1]).astype(np.int64)  # a sum over the axis takes 1 ms
+        return counts, None if found > room else exact[:found].copy()
 
     def agreeing_mean(
         self,
