@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -39,16 +40,19 @@ def manifests(repo: Repo, revision: str) -> list[tuple[str, bytes]]:
     return [(path, text) for path, text in found if text.startswith(standalone_reader.PREFIX)]
 
 
-def encodings(repo: Repo) -> set[int]:
-    """The numbers of the encodings of all frames in the store."""
-    found = set()
+def frames(repo: Repo) -> Iterator[standalone_reader.Frame]:
+    """All frames in the store."""
     for file in objects(repo).rglob("*"):
         data = file.read_bytes() if file.is_file() else b""
         while data:
             length = int.from_bytes(data[8:16], "little")
-            found.add(standalone_reader.parse_frame(data[:length]).encoding)
+            yield standalone_reader.parse_frame(data[:length])
             data = data[length:]
-    return found
+
+
+def encodings(repo: Repo) -> set[int]:
+    """The numbers of the encodings of all frames in the store."""
+    return {frame.encoding for frame in frames(repo)}
 
 
 def low_rank(array: np.ndarray, rank: int = 2) -> np.ndarray:
@@ -112,6 +116,18 @@ def test_every_encoding_is_read_from_the_specification(model: Repo) -> None:
     assert rebuilt(model, "HEAD~1") == first
     assert rebuilt(model, "HEAD") == second
     assert encodings(model) == set(standalone_reader.DECODERS)
+
+
+def test_a_transposed_base_is_read(model: Repo) -> None:
+    matrix = np.random.default_rng(9).standard_normal((160, 128)).astype(np.float32)
+    files = {
+        "one.safetensors": safetensors({"w": matrix}),
+        "other.safetensors": safetensors({"kernel": np.ascontiguousarray(matrix.T)}),
+    }
+    for path, data in files.items():
+        model.commit_files({path: data})
+    assert rebuilt(model, "HEAD") == files
+    assert any(frame.transposition for frame in frames(model))
 
 
 def test_chains_packs_shared_chunks_and_odd_files_are_read(model: Repo) -> None:
