@@ -190,10 +190,13 @@ def cosine_of(first: Array, second: Array) -> float:
     return float((first * second).sum() / lengths) if lengths else 0.0
 
 
-def sce(contributors: Arrays, base: Array, select_topk: str) -> Array:
+def sce(contributors: Arrays, base: Array, select_topk: str, varying: bool = False) -> Array:
     taus = task_vectors(contributors, base)
     variance = np.var(np.stack(taus), axis=0)
-    chosen = largest(variance, share_of(select_topk, base.size))
+    count = share_of(select_topk, base.size)
+    if varying:
+        count = share_or_none(select_topk, np.count_nonzero(variance))
+    chosen = largest(variance, count)
     selected = [np.where(chosen, tau, 0) for tau in taus]
     energy = [float((tau**2).sum()) for tau in selected]
     weight = [e / sum(energy) for e in energy] if sum(energy) else [1.0] * len(taus)

@@ -148,10 +148,8 @@ def _stock(given: Given) -> tuple[str, Values]:
 
 
 def _sce(given: Given) -> tuple[str, Values]:
-    topk = given.number("select_topk", 1.0)
-    if topk < 1:
-        raise MergeError("select_topk: a share of what varies, where ours is of all elements")
-    return "sce", {}
+    topk = min(1.0, given.number("select_topk", 1.0))
+    return "sce", {"select_topk": topk} | ({"among": "varying"} if topk < 1 else {})
 
 
 def _ram(given: Given) -> tuple[str, Values]:

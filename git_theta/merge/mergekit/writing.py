@@ -28,7 +28,6 @@ _NO_BASE = ("linear", "passthrough", "karcher")
 _ONLY: Mapping[str, tuple[Any, str]] = {
     "scope": ("tensor", "mergekit trims tensor by tensor"),
     "rescale": (("l1", "none"), "mergekit keeps the L1 norm, or rescales nothing"),
-    "select_topk": (1.0, "mergekit selects of what varies, not of all elements"),
     "side": (None, "mergekit takes the only model"),
 }
 
@@ -100,6 +99,8 @@ def _problems(rows: Sequence[Row]) -> list[str]:
                 problems.append(f"{key}={value}: {reason}")
         if name == "karcher" and len(set(values["weight"])) > 1:
             problems.append("weight: mergekit's karcher has none")
+        if name == "sce" and values["among"] == "all" and values["select_topk"] < 1:
+            problems.append("among=all: mergekit selects of the elements that vary")
         if name == "ram" and values["lambda"] != 1:
             problems.append("lambda: mergekit's ram has none")
     return problems
@@ -109,7 +110,7 @@ def _values(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters as parameters of mergekit."""
     values: dict[str, Any] = {}
     for key, value in given.items():
-        if key in ("scope", "seed", "side", "select_topk", "task_vectors"):
+        if key in ("scope", "seed", "side", "among", "task_vectors"):
             continue
         if key == "row_wise":
             values |= {"nuslerp_flatten": False} if value and method == "nuslerp" else {}

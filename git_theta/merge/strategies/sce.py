@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.merge.kernels.lazy_torch import torch
-from git_theta.merge.kernels.prepass import Model, squared_norms
+from git_theta.merge.kernels.prepass import Model, each_slice, squared_norms
 from git_theta.merge.kernels.reductions import (
     elect,
+    floor_of,
     kept,
     quotient,
     weighted_agreeing_mean,
     weighted_sum,
 )
+from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
@@ -46,7 +48,7 @@ def energies(
     thresholds = select(
         model,
         lambda piece: [variance(piece.models)],
-        lambda _, n: [kept(values["select_topk"], n)],
+        lambda _, n: [_chosen(model, values, n)],
         wide=True,
     )
     threshold = thresholds[name][0][0]
@@ -56,6 +58,17 @@ def energies(
     total = sum(norms)
     shares = [norm / total if total else 1 / len(norms) for norm in norms]
     return {name: [(share, threshold) for share in shares]}
+
+
+def _chosen(model: Model, values: Mapping[str, Any], count: int) -> int:
+    """Return how many of ``count`` elements are selected."""
+    if values["among"] == "all":
+        return kept(values["select_topk"], count)
+
+    def varying(piece: Slice) -> int:
+        return int(torch.count_nonzero(variance(piece.models)))
+
+    return floor_of(values["select_topk"], sum(each_slice(model, varying)))
 
 
 def _selected(
@@ -81,12 +94,16 @@ def sce(
     select_topk: Annotated[
         float, Range(0, 1), "share of the elements, those of largest variance, that is merged"
     ] = 1.0,
+    among: Annotated[
+        Literal["all", "varying"], "what that is a share of: all elements or those that vary"
+    ] = "all",
 ) -> Tensor:
     """Add the energy-weighted mean of what varies most and agrees in sign to the base.
 
-    In each tensor: select the max(1, floor(select_topk n)) elements of largest variance over the
-    τi; weigh each contributor by its share of the selected Σ τi²; erase τi whose sign is not that
-    of Σ τi; θ0 + Σ wi τi / Σ wi over what is left.
+    In each tensor: select the max(1, floor(select_topk n)) elements of largest variance over the τi
+    (with ``among=varying``, as mergekit, floor(select_topk m) of the m whose variance is not 0);
+    weigh each contributor by its share of the selected Σ τi²; erase τi whose sign is not that of Σ
+    τi; θ0 + Σ wi τi / Σ wi over what is left.
     """
     selected = _selected(models, deltas, prepass[0][1], context.start)
     sign = elect(weighted_sum(selected, [1.0] * len(selected)))

@@ -114,7 +114,6 @@ TWO = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {wei
         ("merge_method: linear\ndtype: int4", "dtype 'int4' is not one of"),
         ("merge_method: dare_ties\nbase_model: c\nparameters: {density: 0}", "a density of 0"),
         ("merge_method: ties\nbase_model: c\nparameters: {density: 0.5, rescale: true}", "rescale"),
-        ("merge_method: sce\nbase_model: c\nparameters: {select_topk: 0.1}", "select_topk"),
         ("merge_method: breadcrumbs\nbase_model: c\nparameters: {density: 0.995}", "more than 1"),
     ],
 )

@@ -145,6 +145,7 @@ CASES: dict[str, Expected] = {
     "model_stock:scope=model": lambda c, b, r: reference.model_stock(c, b),
     "sce": lambda c, b, r: reference.sce(c, b, "1"),
     "sce:select_topk=0.3": lambda c, b, r: reference.sce(c, b, "0.3"),
+    "sce:select_topk=0.9,among=varying": lambda c, b, r: reference.sce(c, b, "0.9", True),
     "sce:select_topk=0": lambda c, b, r: reference.sce(c, b, "0"),
     "magmax:lambda=0.5": lambda c, b, r: reference.magmax(c, b, 0.5),
 }
