@@ -50,7 +50,7 @@ def test_git_help_opens_the_page_that_is_beside_the_program(repo, prefix, name):
 def on_a_terminal(prefix: Path, *args: str) -> str:
     """What the command prints to a terminal of its own, with ``prefix`` for its environment."""
     code = f"import sys; sys.prefix = {str(prefix)!r}; sys.argv = ['git-theta', *{args}]\n"
-    code += "from git_theta.cli import main; main()"
+    code += "from git_theta.cli.app import main; main()"
     ours, theirs = pty.openpty()
     # Nobody may answer: a pager that waits would hang.
     child = subprocess.Popen(
