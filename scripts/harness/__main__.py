@@ -23,6 +23,8 @@ def main(context: click.Context, keep: Path | None) -> None:
     """Break git-theta on purpose, and check that nothing is lost."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise click.UsageError(f"{keep} is not empty, and may hold what another run found")
     context.obj = keep or Path(context.with_resource(tempfile.TemporaryDirectory()))
 
 
