@@ -165,3 +165,10 @@ def test_every_test_that_the_page_on_reliability_names_is_there() -> None:
     there = {name for text in sources for name in re.findall(r"def (test_[a-z0-9_]+)\(", text)}
     assert len(named) > 40
     assert named <= there
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    records = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
+    titled = [int(re.match(r"# (\d+)\.", r.read_text(encoding="utf-8"))[1]) for r in records[1:]]  # type: ignore[index]
+    assert [int(record.name[:4]) for record in records[1:]] == titled
+    assert titled == list(range(1, len(records)))

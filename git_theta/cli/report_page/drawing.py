@@ -1,4 +1,4 @@
-"""Charts drawn by vl-convert, in this process and without a network; see decision 0026."""
+"""Charts drawn by vl-convert, in this process and without a network; see decision 0032."""
 
 from __future__ import annotations
 
