@@ -22,7 +22,7 @@ from git_theta.git.merge_tree import merge_trees
 from git_theta.merge.branches import prepare
 from git_theta.merge.completion import Prepared, complete
 from git_theta.merge.rules.registry import strategy_named
-from git_theta.merge.rules.request import Request, collecting
+from git_theta.merge.rules.request import Request, collecting, with_team
 from git_theta.merge.rules.rules import parse_values
 from git_theta.merge.sweep.evaluation import Each, Evaluation, Server
 from git_theta.merge.sweep.plot import svg
@@ -44,7 +44,7 @@ from git_theta.workspace import Workspace, open_workspace
 @click.option("--by", metavar="NAME", help="Of several scores, the one that decides.")
 @click.option("--fresh", is_flag=True, help="Score points again that were scored before.")
 @click.option("--no-merge", is_flag=True, help="Fill the table, and merge nothing.")
-@click.option("--all", "include_one_sided", is_flag=True, help="As for git theta merge.")
+@click.option("--all/--no-all", "include_one_sided", default=None, help="As for git theta merge.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
@@ -100,6 +100,8 @@ def command(
         heads = find_heads(workspace.repo, branches)
         if not heads.others:
             raise MergeError("already up to date: there is nothing to merge")
+        asked = with_team(request_of(strategy, (), **options), workspace.repo)
+        options["include_one_sided"] = asked.include_one_sided
         job = _Job(workspace, heads, strategy, space, options)
         job.check(wanted)
         table = Table(workspace.repo.theta_dir / "sweeps", job.identity(text))

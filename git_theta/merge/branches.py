@@ -56,13 +56,13 @@ def prepare(
     Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors where
     git is not to merge.
     """
+    repo = workspace.repo
+    request = with_team(request, repo)
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
             "these branches merged each other before, so they have several common ancestors",
             hint="merge one branch after another: git theta merge BRANCH (without --all)",
         )
-    repo = workspace.repo
-    request = with_team(request, repo)
     merged_tree = merged_tree or merge_trees(repo, heads, collecting)
     recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
     moved = {path for _, each in recut for files in (each.base, *each.sides) for path in files}

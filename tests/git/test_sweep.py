@@ -112,6 +112,20 @@ def test_several_scores_give_a_pareto_front(branches, theta_here):
     assert "already up to date" in sweep(theta_here, branches, command, *options).stderr
 
 
+def test_whether_one_sided_changes_are_merged_is_the_teams_choice(branches, theta_here):
+    """And what was scored with them is not the score of a merge without them."""
+    branches.write(".theta.toml", b"[merge]\nall = true\n")
+    command, options = script(branches, "echo 1"), ("-p", "lambda=1:2:1", "--no-merge")
+    ok(sweep(theta_here, branches, command, *options))
+    ok(sweep(theta_here, branches, command, *options, "--all"))
+    assert runs(branches) == 2
+    ok(sweep(theta_here, branches, command, *options, "--no-all"))
+    assert runs(branches) == 4
+    branches.write(".theta.toml", b"[merge]\nall = false\n")
+    ok(sweep(theta_here, branches, command, *options))
+    assert runs(branches) == 4
+
+
 def test_a_point_that_fails_is_told_and_the_others_go_on(branches, theta_here):
     command = script(branches, f"[ $(wc -l < {branches.path.parent}/runs) = 2 ] && exit 7\necho 1")
     done = sweep(theta_here, branches, command, "-p", "lambda=1:3:1", "--no-merge", "--json")
