@@ -19,6 +19,7 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,13 @@ def between(
 _SURVEY = Prepass(between, lambda _: "tensor")
 
 
-@strategy(paper="arXiv:2312.06795", slicing="element", scaled_by="lambda", prepass=_SURVEY)
+@strategy(
+    paper="arXiv:2312.06795",
+    slicing="element",
+    helps=OF_DISTINCT_TASKS,
+    scaled_by="lambda",
+    prepass=_SURVEY,
+)
 def breadcrumbs(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -66,6 +73,7 @@ def breadcrumbs(
 @strategy(
     paper="arXiv:2312.06795",
     slicing="element",
+    helps=OF_DISTINCT_TASKS,
     scaled_by="lambda",
     prepass=_SURVEY,
     check=positive_sum,

@@ -18,6 +18,7 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS
 from git_theta.merge.strategies.rescaling import l1_factors, scaled
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ def _factors(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
 _PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1" else "none")
 
 
-@strategy(paper="arXiv:2311.03099", slicing="element", scaled_by="lambda", prepass=_PREPASS)
+@strategy(
+    paper="arXiv:2311.03099",
+    slicing="element",
+    helps=OF_DISTINCT_TASKS,
+    scaled_by="lambda",
+    prepass=_PREPASS,
+)
 def dare_linear(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -66,6 +73,7 @@ def dare_linear(
 @strategy(
     paper="arXiv:2311.03099",
     slicing="element",
+    helps=OF_DISTINCT_TASKS,
     scaled_by="lambda",
     check=positive_sum,
     prepass=_PREPASS,

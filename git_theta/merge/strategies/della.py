@@ -23,6 +23,7 @@ from git_theta.merge.rules.hyperparameters import (
     positive_sum,
 )
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS
 from git_theta.merge.strategies.rescaling import l1_factors, scaled
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ _PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1
 @strategy(
     paper="arXiv:2406.11617",
     slicing="row",
+    helps=OF_DISTINCT_TASKS,
     scaled_by="lambda",
     version=2,
     check=_shares_and_probabilities,
@@ -101,6 +103,7 @@ def della(
 @strategy(
     paper="arXiv:2406.11617",
     slicing="row",
+    helps=OF_DISTINCT_TASKS,
     scaled_by="lambda",
     version=2,
     check=_probabilities,

@@ -16,11 +16,12 @@ DID_NOT_GAIN = (
     "For experts of distinct tasks, as on vision benchmarks. It mostly did not gain, and only "
     f"task_arithmetic gained reliably, in {_STUDY}."
 )
-OF_DISTINCT_TASKS = (
-    "For experts of distinct tasks, as its paper shows. It is not among the six methods of "
-    f"{_STUDY}, of which only task_arithmetic gained reliably."
+_ONLY_ITS_PAPER = (
+    f"as its paper shows. It is not among the six methods of {_STUDY}, of which only "
+    "task_arithmetic gained reliably."
 )
+OF_DISTINCT_TASKS = f"For experts of distinct tasks, {_ONLY_ITS_PAPER}"
+OF_DISTINCT_TEACHERS = f"For fine-tunes that learned from different models, {_ONLY_ITS_PAPER}"
 OF_SPARSE_CHANGES = (
-    "For agents that reinforcement learning changed in few elements, as its paper shows. It is not "
-    f"among the six methods of {_STUDY}, of which only task_arithmetic gained reliably."
+    "For agents that reinforcement learning changed in few elements, " + _ONLY_ITS_PAPER
 )

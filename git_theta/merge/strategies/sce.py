@@ -20,6 +20,7 @@ from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.kernels.topk import MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
+from git_theta.merge.strategies.evidence import OF_DISTINCT_TEACHERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,7 @@ def _selected(
 @strategy(
     paper="arXiv:2408.07990",
     slicing="element",
+    helps=OF_DISTINCT_TEACHERS,
     version=2,
     prepass=Prepass(energies, lambda _: "tensor"),
 )

@@ -68,6 +68,7 @@ def test_every_strategy_is_documented(name: str) -> None:
     assert found.summary.endswith(".")
     assert found.doc.count("\n") >= (0 if name == "take" else 2), "a definition follows the summary"
     assert found.paper or name in ("take", "slerp")
+    assert found.helps or "deltas" not in found.inputs
 
 
 @pytest.mark.parametrize(
