@@ -136,8 +136,18 @@ def command(
       git theta merge --recipe ties.yml --model org/base=main --model org/code=code
     """
     named = recipe_of(recipe, models, branches, [*filter(None, (strategy, base, deleted))])
-    flags = (include_one_sided, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
+    request = request_of(
+        strategy,
+        hyperparameters,
+        rules,
+        device,
+        include_one_sided=include_one_sided,
+        allow_nan=allow_nan,
+        widen=widen,
+        allow_stale=allow_stale,
+        rows=rows,
+        out_dtype=out_dtype,
+    )
     request = replace(request, slices=tuple(map(parse_slice, slices)))
     if diagnose and not dry_run:
         raise UsageError("--diagnose merges nothing", hint="add --dry-run")

@@ -87,6 +87,7 @@ def request_of(
     hyperparameters: Sequence[str],
     rules: Sequence[str],
     device: str | None,
+    *,
     include_one_sided: bool | None = None,
     allow_nan: bool = False,
     widen: bool = False,
@@ -109,5 +110,12 @@ def request_of(
     rest = (Rule("*", strategy, given),) if strategy else ()
     # Git starts the merge driver in another folder.
     here = (anchored(rule, Path.cwd()) for rule in (*map(parse_rule, rules), *rest))
-    flags = (include_one_sided, allow_nan, widen, allow_stale)
-    return Request(tuple(here), *flags, rows, OUT_DTYPES[out_dtype] if out_dtype else None)
+    return Request(
+        rules=tuple(here),
+        include_one_sided=include_one_sided,
+        allow_nan=allow_nan,
+        widen=widen,
+        allow_stale=allow_stale,
+        rows=rows,
+        out_dtype=OUT_DTYPES[out_dtype] if out_dtype else None,
+    )

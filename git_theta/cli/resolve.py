@@ -53,8 +53,17 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    flags = (None, allow_nan, widen, allow_stale)
-    request = request_of(strategy, hyperparameters, rules, device, *flags, rows, out_dtype)
+    request = request_of(
+        strategy,
+        hyperparameters,
+        rules,
+        device,
+        allow_nan=allow_nan,
+        widen=widen,
+        allow_stale=allow_stale,
+        rows=rows,
+        out_dtype=out_dtype,
+    )
     with open_workspace(progress=Meter()) as workspace:
         ask = None
         if interactive:

@@ -60,7 +60,7 @@ class Merger:
 
     def plan(self, versions: Versions, *rules: str, **options: bool) -> Plan:
         """The plan for a merge by these rules; ``options`` are those of a ``Request``."""
-        request = Request(tuple(parse_rule(rule) for rule in rules), **options)
+        request = Request(rules=tuple(parse_rule(rule) for rule in rules), **options)
         policy = policy_for("merge", request.rules, versions, request)
         return make_plan(versions, policy, self.workspace)
 

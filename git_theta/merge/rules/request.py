@@ -31,7 +31,14 @@ OUT_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64":
 """Dtypes that the floats of a result may be cast to, by torch's names."""
 
 
-@dataclass(frozen=True, slots=True)
+_PASSED = (
+    *("rules", "include_one_sided", "allow_nan", "widen", "allow_stale", "rows", "out_dtype"),
+    *("collect", "decided"),
+)
+"""The fields of a request that the merge driver is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """``rules`` come before those of the team; the flags are ``Policy``'s.
 
@@ -56,17 +63,7 @@ class Request:
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes the request to the merge driver."""
         rules = [[rule.match, rule.strategy, dict(rule.given), rule.path] for rule in self.rules]
-        wishes = {
-            "rules": rules,
-            "include_one_sided": self.include_one_sided,
-            "allow_nan": self.allow_nan,
-            "widen": self.widen,
-            "allow_stale": self.allow_stale,
-            "rows": self.rows,
-            "out_dtype": self.out_dtype,
-            "collect": self.collect,
-            "decided": self.decided,
-        }
+        wishes = {name: getattr(self, name) for name in _PASSED} | {"rules": rules}
         return {VARIABLE: json.dumps(wishes)}
 
 
@@ -103,14 +100,13 @@ def from_environment(environ: Mapping[str, str]) -> Request:
         return Request()
     try:
         wishes = json.loads(environ[VARIABLE])
-        rules = tuple(Rule(*fields) for fields in wishes["rules"])
-        names = ("include_one_sided", "allow_nan", "widen", "allow_stale")
-        flags: dict[str, Any] = {name: wishes[name] for name in names}
-        rows, out = wishes["rows"], wishes["out_dtype"]
-        if rows not in (None, *get_args(Rows)) or out not in (None, *OUT_DTYPES.values()):
+        wishes = {name: wishes[name] for name in _PASSED}
+        if wishes["rows"] not in (None, *get_args(Rows)):
             raise ValueError
-        files = wishes["collect"], wishes["decided"]
-        return Request(rules, **flags, rows=rows, out_dtype=out, collect=files[0], decided=files[1])
+        if wishes["out_dtype"] not in (None, *OUT_DTYPES.values()):
+            raise ValueError
+        rules = tuple(Rule(*fields) for fields in wishes.pop("rules"))
+        return Request(rules=rules, **wishes)
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE} is not what git theta merge writes", hint=f"unset {VARIABLE}"

@@ -41,7 +41,7 @@ def test_a_recipe_has_the_results_of_mergekit(merger, models, label):
     base = merger.store(models[followed.base]) if followed.base else None
     versions = Versions(sides, base, "model.safetensors")
     request = Request(
-        followed.rules, include_one_sided=True, everything=True, slices=followed.slices
+        rules=followed.rules, include_one_sided=True, everything=True, slices=followed.slices
     )
     plan = make_plan(
         versions, policy_for("merge", request.rules, versions, request), merger.workspace

@@ -28,7 +28,16 @@ def found(repo, monkeypatch):
 
 def test_a_request_travels_by_environment():
     rule = Rule("*.b", "ties", {"weight": {"rte": "2"}}, "m*")
-    request = Request((rule,), True, False, True, True, "ours", "BF16", collect="/tmp/notes")
+    request = Request(
+        rules=(rule,),
+        include_one_sided=True,
+        widen=True,
+        allow_stale=True,
+        rows="ours",
+        out_dtype="BF16",
+        collect="/tmp/notes",
+        decided="/tmp/decided",
+    )
     assert from_environment(request.environment()) == request
     assert from_environment({}) == Request()
 
@@ -59,7 +68,7 @@ def test_the_command_line_comes_first_then_the_team_then_the_user(found, repo):
         ".theta.toml",
         b'[merge]\nstrategy = "ties"\n[[merge.rules]]\nmatch = "*.b"\nstrategy = "average"\n',
     )
-    asked = Request((Rule("*.w", "slerp"),))
+    asked = Request(rules=(Rule("*.w", "slerp"),))
     names = [(rule.match, rule.strategy) for rule in all_rules(asked, found)]
     assert names == [("*.w", "slerp"), ("*.b", "average"), ("*", "ties")]
     repo.git("config", "theta.merge.strategy", "dare_ties:density=0.3")
