@@ -97,10 +97,12 @@ class Rebuilt:
     """A file with other tensors: where they lie, and the bytes around them.
 
     ``pieces`` are the skeleton: what precedes each span of ``layout``, then what follows the last.
+    ``checksums`` are those in the pieces that are of tensors: whoever writes the file renews them.
     """
 
     layout: Layout
     pieces: tuple[bytes, ...]
+    checksums: tuple[Checksum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,15 @@ _RECORDS = "{'descr': ["
 _SIMPLE = re.compile(
     r"(?P<order>[<>|=])(?P<kind>[a-zA-Z])(?P<size>[0-9]{0,9})(?:\[[0-9A-Za-z]+\])?"
 )
+# What NumPy leaves for an axis to grow in place, and what a header is padded to; both in bytes.
+_GROWTH, _ALIGNMENT = 21, 64
 _KINDS = {"f": "F", "i": "I", "u": "U"}
 _KNOWN_SIZES = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8)}
 _FURTHER = {"b1": "BOOL", "c8": "C64", "c16": "C128"}
+_CODES = {
+    **{f"{_KINDS[kind]}{8 * n}": f"{kind}{n}" for kind in _KINDS for n in _KNOWN_SIZES[kind]},
+    **{dtype: code for code, dtype in _FURTHER.items()},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,35 @@ def read_header(source: Source, begin: int, end: int) -> NpyHeader:
         missing = start + span.length - end
         raise FormatError(f"its array is cut off: {missing} of {span.length} bytes are missing")
     return header
+
+
+def write_header(span: TensorSpan) -> bytes:
+    """Return the header of an array as ``numpy.save`` writes it.
+
+    Raises ``FormatError`` for what a plain array cannot be: of a dtype that NumPy lacks, or part
+    of a larger storage.
+    """
+    code = _CODES.get(span.dtype)
+    order = "|" if code and code[1:] == "1" else "<"
+    descr = order + code if code else span.dtype
+    is_fortran = span.strides is not None
+    if _SIMPLE.fullmatch(descr):
+        dtype, size = _dtype(descr)
+        if NpyHeader(dtype, size, span.shape, is_fortran, span.start).span(span.name) == span:
+            return _packed(descr, span.shape, is_fortran)
+    raise FormatError(
+        f"{quote(span.name)} of {quote(span.dtype)} cannot be written as an array of NumPy",
+        hint="save all sides with the same dtypes, or as safetensors",
+    )
+
+
+def _packed(descr: str, shape: tuple[int, ...], is_fortran: bool) -> bytes:
+    text = f"{{'descr': '{descr}', 'fortran_order': {is_fortran}, 'shape': {shape}, }}"
+    if shape:
+        text += " " * (_GROWTH - len(str(shape[-1 if is_fortran else 0])))
+    before = _PREFIX + _VERSIONS[1]
+    text += " " * (_ALIGNMENT - (before + len(text) + 1) % _ALIGNMENT) + "\n"
+    return MAGIC + b"\x01\x00" + len(text).to_bytes(_VERSIONS[1], "little") + text.encode()
 
 
 def _read_text(source: Source, begin: int, end: int) -> tuple[str, int]:

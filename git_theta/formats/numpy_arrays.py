@@ -12,17 +12,17 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from git_theta.core.dtypes import DEFLATED, DTYPES
-from git_theta.core.layout import Checksum, Layout, Source, TensorSpan
+from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.checks import MAX_INT
-from git_theta.formats.fixed import FixedStructure
-from git_theta.formats.npy_header import MAGIC, read_header
+from git_theta.formats.npy_header import MAGIC, read_header, write_header
+from git_theta.formats.npz_writer import SUFFIX, rebuild_npz
 from git_theta.formats.zip_directory import Record
 
-_MEMBER = b".npy"
 _BLOCK = 1 << 20
 # Bytes of a deflated array that are inflated to read its header, and what they may become.
 _HEAD, _HEADER = 4 << 10, 1 << 16
@@ -30,17 +30,16 @@ _HEAD, _HEADER = 4 << 10, 1 << 16
 _LEAST, _MOST = 2 << 10, 1 << 26
 
 
-class _NumPy(FixedStructure):
+class _NumPy:
     name = "numpy"
     suffixes = (".npy", ".npz")
-    cannot = "arrays cannot be added to a NumPy file"
 
     def matches(self, source: Source) -> bool:
         """Return whether it begins as an array, or as a zip file whose first record is one."""
         if _is_single(source):
             return True
         first = zip_directory.first_name(source)
-        return first is not None and first.endswith(_MEMBER)
+        return first is not None and first.endswith(SUFFIX)
 
     def scan(self, source: Source) -> Layout:
         """Return where the arrays lie, from headers alone. Raises ``FormatError``."""
@@ -67,12 +66,54 @@ class _NumPy(FixedStructure):
         """Return the zip file's, each of a header and its array; a single array has none."""
         return () if _is_single(source) else zip_directory.checksums(source)
 
+    def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Return a file with these arrays and what else ``source`` holds, as NumPy writes it.
+
+        Raises ``FormatError`` for compressed records, and for an ``.npy`` file of other than one.
+        """
+        if _is_single(source):
+            return _rebuilt_single(self.name, source, tensors)
+        records = _records(source)
+        if not all(record.plain for record in records) or any(map(_is_deflated, tensors)):
+            raise FormatError(
+                "its arrays are compressed, and can only be taken as they are, all from one side",
+                hint="save all sides with numpy.savez instead of numpy.savez_compressed",
+            )
+        if not tensors:
+            raise FormatError("no array is left in it", hint="remove the file on one side")
+        others = [record for record in records if _member(source, record) is None]
+        if sum(record.length for record in others) > source.size:
+            # Written one after another, they could be a thousand times as large.
+            raise FormatError("its records overlap", hint="save it again with numpy.savez")
+        return rebuild_npz(self.name, tensors, [_content(source, record) for record in others])
+
 
 FORMAT = _NumPy()
 
 
 def _is_single(source: Source) -> bool:
     return source.size > len(MAGIC) and source.read(0, len(MAGIC)) == MAGIC
+
+
+def _rebuilt_single(name: str, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
+    old = _array(source)
+    if [span.name for span in tensors] != [old.name]:
+        raise FormatError(
+            "an .npy file holds one array",
+            hint="save all sides with numpy.savez, or as safetensors",
+        )
+    head = write_header(tensors[0])
+    end = old.start + old.length
+    layout = Layout(name, (replace(tensors[0], start=len(head)),))
+    return Rebuilt(layout, (head, source.read(end, source.size - end)))
+
+
+def _is_deflated(span: TensorSpan) -> bool:
+    return span.dtype.startswith(DEFLATED)
+
+
+def _content(source: Source, record: Record) -> tuple[bytes, bytes]:
+    return record.name, source.read(zip_directory.place(source, record), record.length)
 
 
 def _array(source: Source) -> TensorSpan:
@@ -84,16 +125,16 @@ def _array(source: Source) -> TensorSpan:
 
 def _records(source: Source) -> list[Record]:
     first = zip_directory.first_name(source)
-    if first is None or not first.endswith(_MEMBER):
+    if first is None or not first.endswith(SUFFIX):
         raise FormatError("it begins neither as an array nor as a zip file of arrays")
     return list(zip_directory.read_directory(source).values())
 
 
 def _member(source: Source, record: Record) -> TensorSpan | None:
     """Return the array that a record holds as it is, if it does."""
-    if not record.name.endswith(_MEMBER):
+    if not record.name.endswith(SUFFIX):
         return None
-    name = record.name[: -len(_MEMBER)].decode("utf-8", "surrogateescape")
+    name = record.name[: -len(SUFFIX)].decode("utf-8", "surrogateescape")
     try:
         if record.deflated and _LEAST <= record.length <= _MOST:
             return _deflated(source, record, name)
@@ -131,7 +172,7 @@ class _Head:
 
 
 def _remark(records: Sequence[Record]) -> str | None:
-    whole = [record for record in records if not record.plain and record.name.endswith(_MEMBER)]
+    whole = [record for record in records if not record.plain and record.name.endswith(SUFFIX)]
     count = sum(not record.deflated or record.length > _MOST for record in whole)
     if not count:
         return None

@@ -161,6 +161,7 @@ class FormatSuite:
         made = b"".join(parts) + rebuilt.pieces[-1]
         assert plugin.scan(MemorySource(made)) == rebuilt.layout
         assert plugin.extras(MemorySource(made)) == plugin.extras(MemorySource(sample))
+        assert list(rebuilt.checksums) == list(plugin.checksums(MemorySource(made)))
         for span, fill in zip(spans, fills, strict=True):
             assert made[span.start : span.start + span.length] == fill
         assert _kinds(spans) == _kinds(wanted)

@@ -33,8 +33,8 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "flax": lambda: flax_file(ARRAYS),
     "pickle": lambda: pickle.dumps(ARRAYS),
 }
-# Their files hold what only a framework writes: a pickle, a graph, checksums before the tensors.
-WRITTEN_BY_FRAMEWORKS = {"torch", "numpy", "onnx", "hdf5", "flax", "pickle"}
+# Their files hold what only a framework writes: a pickle, a graph.
+WRITTEN_BY_FRAMEWORKS = {"torch", "onnx", "hdf5", "flax", "pickle"}
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 
 import numpy as np
@@ -43,3 +44,22 @@ def test_weights_of_every_format_are_averaged(model, theta) -> None:
     mean = {name: ((ours[name].astype("f8") + theirs[name]) / 2).astype("f4") for name in BASE}
     for name, write in WRITERS.items():
         assert model.read(name) == write(mean), name
+
+
+def test_branches_that_each_add_an_array_to_an_npz_file(model, theta) -> None:
+    theta(model, "track", "*.npz")
+    model.git("add", ".gitattributes")
+    ours, theirs = ({**BASE, name: np.full((3, 2), 5, "f2")} for name in ("ours", "theirs"))
+    model.commit_files({"m.npz": checkpoints.npz(BASE)})
+    model.git("checkout", "-q", "-b", "side")
+    model.commit_files({"m.npz": checkpoints.npz(theirs)})
+    model.git("checkout", "-q", "main")
+    model.commit_files({"m.npz": checkpoints.npz(ours)})
+    model.git("merge", "-q", "side", "-m", "merged")
+    data = model.read("m.npz")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        assert set(arrays) == set(ours | theirs)
+        assert all((arrays[name] == array).all() for name, array in (ours | theirs).items())
+    model.write("m.npz", data)
+    model.git("add", "--renormalize", ".")
+    assert model.git("status", "--porcelain") == ""

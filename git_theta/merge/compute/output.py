@@ -153,7 +153,7 @@ class _Choice:
             if fitting:
                 return self._use(fitting[0], (self._note(fitting[0]),))
             raise MergeError(error.message, hint=error.hint) from error
-        return Assembly(side, rebuilt, {}, None, notes)
+        return Assembly(side, rebuilt, _by_span(rebuilt, rebuilt.checksums), None, notes)
 
 
 def _signature(entry: Entry) -> Signature:
