@@ -7,33 +7,30 @@ threads encode while the next parameters are decoded and the current one is merg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
-from git_theta import transfer
+from git_theta import manifest, transfer
 from git_theta.checkpoint import store
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.layout import Buffer
 from git_theta.core.parallel import ahead, batches
 from git_theta.core.registry import Bytes
+from git_theta.errors import naming
 from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.compute.output import Assembly, FileWriter, assemble
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
+from git_theta.merge.planning.conflicts import conflict_error, saying_how
+from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.versions import BASE
+from git_theta.merge.recipe import recipe_of
 from git_theta.workspace import Workspace
 
 if TYPE_CHECKING:
     from git_theta.merge.compute.engine import Engine, Prepasses
     from git_theta.merge.kernels.slices import Inputs
-from dataclasses import replace
-
-from git_theta import manifest
-from git_theta.errors import naming
-from git_theta.merge.planning.conflicts import conflict_error, saying_how
-from git_theta.merge.planning.policy import needing_torch
-from git_theta.merge.recipe import recipe_of
 
 # Small chunks are decoded together: a task costs about 50 us.
 _BATCH = 4 << 20

@@ -22,8 +22,8 @@ def merged(merger: Merger, path: str, *files: bytes) -> bytes:
     return merger.file(found)
 
 
-def test_gguf_with_a_tensor_that_theirs_added(merger, tmp_path):
-    ours, theirs = BASE | {A: BASE[A] + 1}, BASE | {B: BASE[B] + 1, "new": NEW}
+def test_gguf_with_a_tensor_that_each_side_added(merger, tmp_path):
+    ours, theirs = BASE | {A: BASE[A] + 1, "other": NEW + 1}, BASE | {B: BASE[B] + 1, "new": NEW}
     data = merged(merger, "m.gguf", *map(checkpoints.gguf, (BASE, ours, theirs)))
     (tmp_path / "m.gguf").write_bytes(data)
     found = {it.name: it.data for it in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
