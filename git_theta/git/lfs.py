@@ -71,7 +71,7 @@ class Lfs:
             return set()
         sizes = {oid: file.stat().st_size for oid, file in objects.items()}
         neighbour = _neighbour(remote)
-        before = {oid for oid in sizes if neighbour and neighbour.find(oid, sizes[oid])}
+        lacking = self._lacking_before(remote, sizes) if neighbour or self._has_agents() else None
         options, name = _named(remote)
         push = ["git", *options, "lfs", "push", "--object-id", "--stdin", name]
         oids = "".join(f"{oid}\n" for oid in objects).encode()
@@ -85,10 +85,27 @@ class Lfs:
         if result.status:
             self.require()  # which a push that succeeds need not ask: two programs, 15 ms
             raise _failed("upload to", remote, result.err)
-        if neighbour is None:
-            return log.sent & objects.keys()
-        _check_arrival(remote, neighbour, sizes)
-        return objects.keys() - before
+        if neighbour is not None:
+            _check_arrival(remote, neighbour, sizes)
+        return log.sent & objects.keys() if lacking is None else lacking
+
+    def _lacking_before(self, remote: Remote, sizes: Mapping[str, int]) -> set[str] | None:
+        """Return what a remote lacks before an upload of which git-lfs may tell nothing.
+
+        ``None`` where the remote does not say: the upload itself fails with a reason, or works.
+        """
+        try:
+            return self.lacking(remote, sizes)
+        except TransferError:
+            return None
+
+    def _has_agents(self) -> bool:
+        """Return whether git-lfs may leave transfers to another program, such as git-xet.
+
+        It may report no progress: https://github.com/git-lfs/git-lfs/blob/main/docs/custom-transfers.md
+        """
+        agent = re.compile(r"lfs\.(customtransfer\..*\.path|(.*\.)?standalonetransferagent)")
+        return any(agent.fullmatch(key) for key in self._repo.config_of("lfs"))
 
     @contextmanager
     def _linked(self, objects: Mapping[str, Path]) -> Iterator[None]:

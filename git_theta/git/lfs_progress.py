@@ -21,7 +21,10 @@ _LINE = re.compile(r"upload \d+/\d+ (\d+)/\d+ (.+)")
 
 @dataclass(slots=True)
 class Log:
-    """The file that git-lfs writes to, and the oids that it wrote about: those that it sends."""
+    """The file that git-lfs writes to, and the oids that it wrote about: those that it sends.
+
+    Custom transfer agents may send others of which nothing is written.
+    """
 
     file: Path
     sent: set[str] = field(default_factory=set)

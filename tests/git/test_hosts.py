@@ -165,17 +165,21 @@ def test_a_host_that_takes_smaller_objects_says_so(here, tmp_path):
         assert host.objects() == {}
 
 
-def test_a_transfer_agent_that_the_host_asks_for_moves_the_objects(here, repo, tmp_path):
+@pytest.mark.parametrize("how", ["", " silent"])
+def test_a_transfer_agent_that_the_host_asks_for_moves_the_objects(how, here, repo, tmp_path):
     """As `git-xet` is called: by git-lfs, which offers it, because the server names it."""
     log = tmp_path / "log"
     repo.git("config", "lfs.customtransfer.xet.path", sys.executable)
-    repo.git("config", "lfs.customtransfer.xet.args", f"{agent.__file__} {log}")
+    repo.git("config", "lfs.customtransfer.xet.args", f"{agent.__file__} {log}{how}")
     repo.git("config", "lfs.customtransfer.xet.concurrent", "false")
     objects = make_objects(tmp_path / "objects", 2, 100)
     with Host(tmp_path / "host", replace(hosts.HUGGING_FACE, rate=None)) as host:
         host.agent = "xet"
         remote, receiver = find_remote(here, host.repository()), Receiver()
-        assert Lfs(here).upload(remote, objects) == objects.keys()
+        first = dict([*objects.items()][:1])
+        assert Lfs(here).upload(remote, first) == first.keys()
+        assert Lfs(here).upload(remote, objects) == objects.keys() - first.keys()
+        assert Lfs(here).upload(remote, objects) == set()
         assert Lfs(here).lacking(remote, sizes(objects)) == set()
         Lfs(here).download(sizes(objects), remote, receiver)
     check_received(receiver, objects)

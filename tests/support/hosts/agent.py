@@ -2,6 +2,7 @@
 
 git-lfs calls it where the server asks for its name. It moves each object by the URL that the
 server gave, as git-lfs itself would, and notes the object's oid in the file that is its argument.
+With the further argument `silent`, it reports no progress, which git-lfs does not ask for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-def main(log: Path) -> None:
+def main(log: Path, is_silent: bool) -> None:
     """Answer git-lfs, a line of JSON for each of its own, until it says that it is done."""
     for line in sys.stdin:
         asked = json.loads(line)
@@ -26,7 +27,8 @@ def main(log: Path) -> None:
             with log.open("a") as file:
                 file.write(f"{asked['event']} {asked['oid']}\n")
             progress = {"event": "progress", "oid": asked["oid"], "bytesSoFar": asked["size"]}
-            print(json.dumps({**progress, "bytesSinceLast": asked["size"]}), flush=True)
+            if not is_silent:
+                print(json.dumps({**progress, "bytesSinceLast": asked["size"]}), flush=True)
             answer = {"event": "complete", "oid": asked["oid"], **_move(asked)}
         print(json.dumps(answer), flush=True)
 
@@ -48,4 +50,4 @@ def _move(asked: dict[str, Any]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "silent" in sys.argv[2:])
