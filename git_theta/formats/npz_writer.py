@@ -18,7 +18,7 @@ from git_theta.formats.zip_writer import (
     local_header,
 )
 
-SUFFIX = b".npy"
+_MEMBER = b".npy"
 
 
 def rebuild_npz(
@@ -100,7 +100,7 @@ class _Writer:
 
 def _record_name(name: str) -> bytes:
     try:
-        return name.encode("utf-8", "surrogateescape") + SUFFIX
+        return name.encode("utf-8", "surrogateescape") + _MEMBER
     except UnicodeEncodeError:
         raise FormatError(
             f"{quote(name)} cannot be the name of an array of NumPy", hint="give it another name"

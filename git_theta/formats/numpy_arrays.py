@@ -20,9 +20,9 @@ from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.checks import MAX_INT
 from git_theta.formats.npy_header import MAGIC, read_header, write_header
-from git_theta.formats.npz_writer import SUFFIX, rebuild_npz
 from git_theta.formats.zip_directory import Record
 
+_MEMBER = b".npy"
 _BLOCK = 1 << 20
 # Bytes of a deflated array that are inflated to read its header, and what they may become.
 _HEAD, _HEADER = 4 << 10, 1 << 16
@@ -39,7 +39,7 @@ class _NumPy:
         if _is_single(source):
             return True
         first = zip_directory.first_name(source)
-        return first is not None and first.endswith(SUFFIX)
+        return first is not None and first.endswith(_MEMBER)
 
     def scan(self, source: Source) -> Layout:
         """Return where the arrays lie, from headers alone. Raises ``FormatError``."""
@@ -85,6 +85,9 @@ class _NumPy:
         if sum(record.length for record in others) > source.size:
             # Written one after another, they could be a thousand times as large.
             raise FormatError("its records overlap", hint="save it again with numpy.savez")
+        # Imported here: a merge writes files, and every scan of a file without a name would pay.
+        from git_theta.formats.npz_writer import rebuild_npz
+
         return rebuild_npz(self.name, tensors, [_content(source, record) for record in others])
 
 
@@ -125,16 +128,16 @@ def _array(source: Source) -> TensorSpan:
 
 def _records(source: Source) -> list[Record]:
     first = zip_directory.first_name(source)
-    if first is None or not first.endswith(SUFFIX):
+    if first is None or not first.endswith(_MEMBER):
         raise FormatError("it begins neither as an array nor as a zip file of arrays")
     return list(zip_directory.read_directory(source).values())
 
 
 def _member(source: Source, record: Record) -> TensorSpan | None:
     """Return the array that a record holds as it is, if it does."""
-    if not record.name.endswith(SUFFIX):
+    if not record.name.endswith(_MEMBER):
         return None
-    name = record.name[: -len(SUFFIX)].decode("utf-8", "surrogateescape")
+    name = record.name[: -len(_MEMBER)].decode("utf-8", "surrogateescape")
     try:
         if record.deflated and _LEAST <= record.length <= _MOST:
             return _deflated(source, record, name)
@@ -172,7 +175,7 @@ class _Head:
 
 
 def _remark(records: Sequence[Record]) -> str | None:
-    whole = [record for record in records if not record.plain and record.name.endswith(SUFFIX)]
+    whole = [record for record in records if not record.plain and record.name.endswith(_MEMBER)]
     count = sum(not record.deflated or record.length > _MOST for record in whole)
     if not count:
         return None
