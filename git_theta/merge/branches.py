@@ -13,7 +13,7 @@ from git_theta.git.merge_heads import Heads
 from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
-from git_theta.merge.completion import Prepared
+from git_theta.merge.completion import Prepared, merge_command
 from git_theta.merge.contested import (
     contested_paths,
     deleted_on_a_side,
@@ -22,6 +22,7 @@ from git_theta.merge.contested import (
     versions_of,
 )
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import saying_how
 from git_theta.merge.planning.cuts import Recut, index_text
 from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
@@ -56,8 +57,20 @@ def prepare(
     Raises ``MergeError`` for a rule that cannot be followed, and for several common ancestors where
     git is not to merge.
     """
+    request = with_team(request, workspace.repo)
+    asking = merge_command(heads, bool(request.include_one_sided))
+    with saying_how(asking, request.rules, request):
+        return _prepare(workspace, heads, request, deleted, merged_tree)
+
+
+def _prepare(
+    workspace: Workspace,
+    heads: Heads,
+    request: Request,
+    deleted: Deleted | None,
+    merged_tree: MergedTree | None,
+) -> Prepared:
     repo = workspace.repo
-    request = with_team(request, repo)
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
             "these branches merged each other before, so they have several common ancestors",

@@ -168,8 +168,14 @@ def check_mergeable(prepared: Prepared) -> None:
 
 def _command(prepared: Prepared, plan: Plan | None = None) -> str:
     """Return the command that asks for the same merge, without the options of strategies."""
-    words = [as_typed(head.name) for head in prepared.heads.others]
-    words += ["--all"] if plan and plan.policy.include_one_sided else []
-    if base := prepared.heads.given_base:
-        words += ["--base", as_typed(base)]
-    return f"git theta merge {prepared.command or ' '.join(words)}"
+    if prepared.command:
+        return f"git theta merge {prepared.command}"
+    return merge_command(prepared.heads, bool(plan and plan.policy.include_one_sided))
+
+
+def merge_command(heads: Heads, include_one_sided: bool) -> str:
+    """Return the command that merges the heads, without the options of strategies."""
+    words = [as_typed(head.name) for head in heads.others]
+    words += ["--all"] if include_one_sided else []
+    words += ["--base", as_typed(heads.given_base)] if heads.given_base else []
+    return f"git theta merge {' '.join(words)}"

@@ -20,6 +20,7 @@ from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute import handover
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
+from git_theta.merge.planning.conflicts import resolving, saying_how
 from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
@@ -81,7 +82,8 @@ def _drive(
         check_one_cut(repo, path, sides, base)
     rules = all_rules(request, repo) if doing == "merge" else []
     policy = policy_for(doing, rules, versions, request)
-    plan = make_plan(versions, policy, workspace)
+    with saying_how(resolving(path), request.rules, request):
+        plan = make_plan(versions, policy, workspace)
     if doing == "merge" and not plan.conflicts:
         _check_config(plan)
     plan = with_other_files(plan, workspace, sides, base)

@@ -23,6 +23,7 @@ from git_theta.merge.completion import Prepared
 from git_theta.merge.mergekit.document import Document, parse
 from git_theta.merge.mergekit.translate import Followed, follow, refusal
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import saying_how
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import recuts
@@ -66,7 +67,9 @@ def prepare_recipe(workspace: Workspace, recipe: RecipeFile, request: Request) -
         if document.dtype:
             # mergekit casts all models to it.
             wanted = replace(wanted, widen=True, out_dtype=document.dtype)
-        prepared = _prepared(workspace, heads, files, followed, wanted)
+        asking = f"git theta merge {recipe.options}"
+        with saying_how(asking, request.rules, request):
+            prepared = _prepared(workspace, heads, files, followed, wanted)
     notes = list(prepared.notes)
     if document.method.startswith(_RANDOM):
         notes.append(f"{document.method} drops other elements than mergekit, which draws them anew")

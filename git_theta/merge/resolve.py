@@ -14,6 +14,7 @@ from git_theta.git.operation import under_way
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import resolving, saying_how
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import ANY, policy_for
 from git_theta.merge.planning.shards import (
@@ -92,7 +93,8 @@ def _plan(
 ) -> Plan:
     fixed = policy_for(under_way(workspace.repo), [], versions).rules
     policy = policy_for("merge", [*rules, *fixed], versions, request)
-    return make_plan(versions, policy, workspace)
+    with saying_how(resolving(versions.path), request.rules, request):
+        return make_plan(versions, policy, workspace)
 
 
 def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions:

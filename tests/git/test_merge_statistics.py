@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -129,7 +131,22 @@ def test_statistics_of_another_version_of_the_model(classifiers, theta, theta_he
     done = theta(classifiers, *typed)
     assert done.returncode == 34, done.stderr
     assert "the fisher statistics of one were computed on another version" in done.stderr
-    assert "--allow-stale" in done.stderr
     assert is_settled(classifiers)
-    ok(theta(classifiers, *typed, "--allow-stale"))
+    (hint,) = re.findall(r"hint: git theta (.*)", done.stderr)
+    assert hint == "merge two --strategy fisher --allow-stale"
+    ok(theta(classifiers, *hint.split()))
     assert "the same bits" in ok(theta_here(classifiers, "replay"))
+
+
+def test_after_git_merge_the_hint_resolves_what_is_in_conflict(classifiers, theta_here):
+    trained = load(classifiers.read(PATH))
+    trained["weight"] = trained["weight"] + np.float32(1)
+    classifiers.commit_files({PATH: checkpoints.safetensors(trained)})
+    classifiers.git("config", "theta.merge.strategy", "fisher")
+    done = classifiers.process("merge", "two")
+    assert done.returncode
+    (hint,) = re.findall(r"hint: git theta (.*)", done.stderr.decode())
+    assert hint == f"resolve {PATH} --allow-stale"
+    ok(theta_here(classifiers, *hint.split()))
+    classifiers.git("commit", "-q", "--no-edit")
+    assert is_settled(classifiers)

@@ -22,7 +22,7 @@ from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.merge.compute.output import Assembly, FileWriter, assemble
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
-from git_theta.merge.planning.conflicts import conflict_error, saying_how
+from git_theta.merge.planning.conflicts import conflict_error, resolving, saying_how
 from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.versions import BASE
 from git_theta.merge.recipe import recipe_of
@@ -286,7 +286,8 @@ def merge_checkpoint(
     """
     if plan.conflicts:
         raise conflict_error(plan)
-    with naming(plan.versions.path), saying_how(plan, command):
+    path, policy = plan.versions.path, plan.policy
+    with naming(path), saying_how(command or resolving(path), policy.typed, policy):
         done = execute(plan, workspace, prepasses)
     return Merged(manifest.dump(_with_recipe(done, plan)), (*plan.notes, *done.notes))
 

@@ -16,12 +16,12 @@ from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import FIXED, Policy
 from git_theta.merge.planning.versions import BASE, Versions
-from git_theta.merge.rules.request import OUT_DTYPES, typed_options
-from git_theta.merge.rules.rules import first_match
+from git_theta.merge.rules.request import OUT_DTYPES, Request, typed_options
+from git_theta.merge.rules.rules import Rule, first_match
 
 _SHOWN = 5
 _LISTED = "git theta strategies lists them"
-_ALLOW_NAN = "--allow-nan"
+_ALLOWING = ("--allow-nan", "--allow-stale")
 
 E = TypeVar("E")
 
@@ -97,7 +97,7 @@ def conflict_error(
         f"{number} in conflict; {state}",
         path=path or None,
         details=lines,
-        hint=f"{command or f'git theta resolve {as_typed(path)}'} {_remedy(plan)}",
+        hint=f"{command or resolving(path)} {_remedy(plan)}",
     )
 
 
@@ -112,7 +112,7 @@ def _remedy(plan: Plan) -> str:
     stuck = [c.name for c in plan.conflicts if first_match(rules, c.name, versions.path)]
     patterns = list(dict.fromkeys(map(_glob, stuck)))[:_SHOWN]
     options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
-    options += _typed(policy)
+    options += _typed(policy.typed, policy)
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()
@@ -121,31 +121,35 @@ def _remedy(plan: Plan) -> str:
     return " ".join(options) + sides
 
 
-def _typed(policy: Policy) -> list[str]:
+def _typed(rules: Sequence[Rule], asked: Policy | Request) -> list[str]:
     """Return the options that the user typed, as a shell takes them."""
-    options = typed_options(policy.typed)
-    flags = {_ALLOW_NAN: policy.allow_nan, "--widen": policy.widen}
-    flags["--allow-stale"] = policy.allow_stale
+    options = typed_options(rules)
+    flags = {"--allow-nan": asked.allow_nan, "--widen": asked.widen}
+    flags["--allow-stale"] = asked.allow_stale
     options += [flag for flag, is_set in flags.items() if is_set]
-    options += [f"--rows {policy.rows}"] if policy.rows else []
-    options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == policy.out_dtype]
+    options += [f"--rows {asked.rows}"] if asked.rows else []
+    options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == asked.out_dtype]
     return options
 
 
 @contextmanager
-def saying_how(plan: Plan, command: str | None = None) -> Iterator[None]:
+def saying_how(command: str, rules: Sequence[Rule], asked: Policy | Request) -> Iterator[None]:
     """Give an error in the body a hint to type, if it is one that an option allows.
 
-    ``command`` merges the plan's checkpoint; by default that resolves a conflict, in which git has
-    left it.
+    ``command`` is what merges, ``rules`` are those that the user typed; ``asked`` has the flags.
     """
     try:
         yield
     except MergeError as error:
-        if error.hint and _ALLOW_NAN in error.hint:
-            words = [command or f"git theta resolve {as_typed(plan.versions.path)}"]
-            error.hint = " ".join([*words, *_typed(plan.policy), _ALLOW_NAN])
+        for option in _ALLOWING:
+            if error.hint and error.hint.endswith(option):
+                error.hint = " ".join([command, *_typed(rules, asked), option])
         raise
+
+
+def resolving(path: str) -> str:
+    """Return the command that resolves a conflict in which git has left ``path``."""
+    return f"git theta resolve {as_typed(path)}"
 
 
 def _glob(name: str) -> str:

@@ -35,7 +35,8 @@ def check_fresh(plan: Plan, skeleton: Skeleton) -> None:
                 f"the {kind} statistics of {joined(stale)} were computed on another version of "
                 "the model",
                 path=plan.versions.path or None,
-                hint="compute and commit them again (docs/statistics.md), or use --allow-stale",
+                details=["better: compute and commit them again (docs/statistics.md)"],
+                hint="merge by them with --allow-stale",
             )
 
 
