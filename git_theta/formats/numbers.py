@@ -10,6 +10,7 @@ A wrong guess costs size alone, and the words are integers here: a merge never c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import log2
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ _COLUMNS = 4
 _LOW, _HIGH = 6.0, 7.0
 _ROWS = _PROBE // _COLUMNS
 # What tells the columns' bytes apart, and n log2 n of every count n of one.
-_OFFSETS = np.arange(0, 256 * _COLUMNS, 256)
+_OFFSETS = np.tile(np.arange(0, 256 * _COLUMNS, 256), _ROWS)
+_MOST_BITS = log2(_ROWS)
 _SELF_INFORMATION = np.arange(_ROWS + 1) * np.log2(np.maximum(np.arange(_ROWS + 1), 1))
 
 
@@ -79,7 +81,7 @@ def _guess(source: Source, start: int) -> _Words | None:
     length = min(_PROBE, source.size - start) & -_COLUMNS
     if length < _PROBE:
         return None
-    data = np.frombuffer(source.read(start, length), np.uint8).reshape(-1, _COLUMNS)
+    data = np.frombuffer(source.read(start, length), np.uint8)
     entropies = _entropies(data)
     low = [column for column, bits in enumerate(entropies) if bits < _LOW]
     if sum(bits > _HIGH for bits in entropies) != _COLUMNS - len(low):
@@ -90,11 +92,10 @@ def _guess(source: Source, start: int) -> _Words | None:
 
 
 def _entropies(data: NDArray[np.uint8]) -> list[float]:
-    """Return the bits that a byte of each column has.
+    """Return the bits that a byte of each column has in a sample.
 
     All columns at once: a file has up to a thousand samples, and numpy's calls were most of it.
     """
-    counts = np.bincount((data + _OFFSETS).ravel(), minlength=256 * _COLUMNS)
-    sums = _SELF_INFORMATION[counts].reshape(_COLUMNS, 256).sum(axis=1)
-    bits: list[float] = (np.log2(_ROWS) - sums / _ROWS).tolist()
-    return bits
+    counts = np.bincount(data + _OFFSETS, minlength=256 * _COLUMNS)
+    sums: list[float] = _SELF_INFORMATION[counts].reshape(_COLUMNS, 256).sum(axis=1).tolist()
+    return [_MOST_BITS - total / _ROWS for total in sums]

@@ -22,7 +22,8 @@ from git_theta.formats.npy_header import NpyHeader, element_name
 from git_theta.formats.parts import Window
 from git_theta.formats.pickle_machine import Global, Object, Raw
 from git_theta.formats.pickle_reader import read_source
-from git_theta.formats.torch_legacy import LegacyFile, is_legacy
+from git_theta.formats.torch_legacy import LegacyFile
+from git_theta.formats.torch_probes import is_legacy
 from git_theta.formats.torch_tensors import children
 
 _PROTOCOLS = (3, 4, 5)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
-from git_theta.formats.torch_legacy import LegacyFile, is_legacy
-from git_theta.formats.torch_series import ArchiveSeries, archive_starts
-from git_theta.formats.torch_zip import Archive, is_archive
+from git_theta.formats.torch_probes import is_archive, is_legacy
+
+if TYPE_CHECKING:
+    from git_theta.formats.torch_legacy import LegacyFile
+    from git_theta.formats.torch_series import ArchiveSeries
+    from git_theta.formats.torch_zip import Archive
 
 
 class _Torch:
@@ -44,6 +48,11 @@ FORMAT = _Torch()
 
 
 def _opened(source: Source) -> LegacyFile | Archive | ArchiveSeries:
+    # Imported here: whatever is no file of PyTorch needs none of it.
+    from git_theta.formats.torch_legacy import LegacyFile
+    from git_theta.formats.torch_series import ArchiveSeries, archive_starts
+    from git_theta.formats.torch_zip import Archive
+
     if is_legacy(source):
         return LegacyFile(source)
     starts = archive_starts(source) if zip_directory.first_name(source) else []

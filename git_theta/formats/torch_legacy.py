@@ -22,19 +22,10 @@ from git_theta.formats.pickle_reader import PickleStream
 from git_theta.formats.torch_spans import StorageSpans
 from git_theta.formats.torch_tensors import Storage, find_views
 
-# The pickled number 0x1950a86a20f9469cfc6c; a frame may precede it.
-_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-_HEAD = 2 + 9 + len(_MAGIC)
 _PROTOCOL = 1001
 _COUNT_BYTES = 8
 # The key of a storage is its address in the memory of the program that saved it.
 _ADDRESS = re.compile(rb"[0-9]{6,20}")
-
-
-def is_legacy(source: Source) -> bool:
-    """Return whether the file begins with the magic number, pickled."""
-    head = source.read(0, min(_HEAD, source.size))
-    return head.startswith(b"\x80") and _MAGIC in head
 
 
 class LegacyFile:

@@ -17,34 +17,16 @@ from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.names import Names
 from git_theta.formats.pickle_reader import MAX_BYTES, read_pickle
+from git_theta.formats.torch_probes import PICKLE, root
 from git_theta.formats.torch_spans import StorageSpans
 from git_theta.formats.torch_tensors import find_views
 from git_theta.formats.zip_directory import Record, place
 
-_PICKLE = b"data.pkl"
 _STORAGES = b"data/"
 # A hash that torch.save makes of the checksums of all records.
 _SERIALIZATION = b".data/serialization_id"
 # TorchScript keeps the tensors of its code apart, under numbers of their own.
 _FURTHER = (_STORAGES, b"constants/")
-
-
-def is_archive(source: Source) -> bool:
-    """Return whether it is a zip file with a ``data.pkl`` in a folder."""
-    first = zip_directory.first_name(source)
-    if first is None or b"/" not in first:
-        return False
-    try:
-        # The common case, and a file that is cut off, need no directory.
-        return first.endswith(b"/" + _PICKLE) or _root(first) + _PICKLE in (
-            zip_directory.read_directory(source)
-        )
-    except FormatError:
-        return False
-
-
-def _root(name: bytes) -> bytes:
-    return name[: name.index(b"/") + 1]
 
 
 class Archive:
@@ -55,12 +37,12 @@ class Archive:
         if first is None or b"/" not in first:
             raise FormatError("it does not begin with a zip record in a folder")
         self._source = source
-        self._root = _root(first)
+        self._root = root(first)
         self._records = zip_directory.read_directory(source)
 
     def layout(self, name: str) -> Layout:
         """Return where the storages lie."""
-        pickled = read_pickle(self._read(_PICKLE, MAX_BYTES))
+        pickled = read_pickle(self._read(PICKLE, MAX_BYTES))
         is_little = not self._has(b"byteorder") or self._read(b"byteorder", 16) == b"little"
         names, spans = Names(), StorageSpans(is_little)
         for view in find_views(pickled, names):
