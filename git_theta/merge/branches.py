@@ -22,7 +22,7 @@ from git_theta.merge.contested import (
     versions_of,
 )
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.conflicts import saying_how
+from git_theta.merge.planning.conflicts import saying_how, typed
 from git_theta.merge.planning.cuts import Recut, index_text
 from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
@@ -74,7 +74,7 @@ def _prepare(
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
             "these branches merged each other before, so they have several common ancestors",
-            hint="merge one branch after another: git theta merge BRANCH (without --all)",
+            hint=_one_after_another(heads, request),
         )
     merged_tree = merged_tree or merge_trees(repo, heads, collecting)
     recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
@@ -129,6 +129,14 @@ def _prepare(
         deleted=tuple(missing),
         typed=tuple(typed_options(request.rules)),
     )
+
+
+def _one_after_another(heads: Heads, request: Request) -> str:
+    """Return the commands that merge each branch on its own, as git can."""
+    options = typed(request.rules, request)
+    options += ["--no-all"] if request.include_one_sided else []
+    each = (merge_command(replace(heads, others=(head,)), False) for head in heads.others)
+    return " && ".join(" ".join([command, *options]) for command in each)
 
 
 def recut_plans(

@@ -325,11 +325,15 @@ def test_branches_that_merged_each_other_before(branches, theta):
     crossed(branches)
     branches.git("checkout", "-q", "main")
     branch(branches, "third", file(w0=9))
-    for args in (("one", "--all"), ("one", "third")):
-        done = theta(branches, "merge", *args, "--strategy", "average")
+    options = "--strategy task_arithmetic"
+    for args, hint in (
+        ("one third", f"merge one {options} && git theta merge third {options}"),
+        ("one --all", f"merge one {options} --no-all"),
+    ):
+        done = theta(branches, "merge", *args.split(), *options.split())
         assert "several common ancestors" in done.stderr
-        assert "git theta merge BRANCH (without --all)" in done.stderr
-    done = theta(branches, "merge", "one", "--strategy", "task_arithmetic")
+        assert f"hint: git theta {hint}\n" in done.stderr
+    done = theta(branches, *hint.split())
     ok(done)
     assert "Git first merges their common ancestors" in done.stderr
     # The mean of main's 3 and one's 1 is what both started from: 2 + (5 - 2) + (7 - 2).

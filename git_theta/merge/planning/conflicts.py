@@ -112,7 +112,7 @@ def _remedy(plan: Plan) -> str:
     stuck = [c.name for c in plan.conflicts if first_match(rules, c.name, versions.path)]
     patterns = list(dict.fromkeys(map(_glob, stuck)))[:_SHOWN]
     options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
-    options += _typed(policy.typed, policy)
+    options += typed(policy.typed, policy)
     if len(stuck) < len(plan.conflicts):
         options.append(f"--strategy NAME ({_LISTED})")
     words = ("ours", "theirs") if len(versions.names) == 2 else ()
@@ -121,7 +121,7 @@ def _remedy(plan: Plan) -> str:
     return " ".join(options) + sides
 
 
-def _typed(rules: Sequence[Rule], asked: Policy | Request) -> list[str]:
+def typed(rules: Sequence[Rule], asked: Policy | Request) -> list[str]:
     """Return the options that the user typed, as a shell takes them."""
     options = typed_options(rules)
     flags = {"--allow-nan": asked.allow_nan, "--widen": asked.widen}
@@ -143,7 +143,7 @@ def saying_how(command: str, rules: Sequence[Rule], asked: Policy | Request) -> 
     except MergeError as error:
         for option in _ALLOWING:
             if error.hint and error.hint.endswith(option):
-                error.hint = " ".join([command, *_typed(rules, asked), option])
+                error.hint = " ".join([command, *typed(rules, asked), option])
         raise
 
 
