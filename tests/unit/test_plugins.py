@@ -14,7 +14,7 @@ from git_theta import plugins
 CONTRACT = """
     Alias ChangedError Checksum Format FormatError Layout Rebuilt Source TensorSpan
     CorruptObjectError DType Encoded Encoding Geometry Part
-    Context Density MergeError Range Scale Seed Shares Prepass Target Weights strategy
+    Context Density InnerRule MergeError Range Scale Seed Shares Prepass Target Weights strategy
     LoraFactors acos cos dots gram row_dots select sin squared_norms tree_sum uniform weighted_sum
 """
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
