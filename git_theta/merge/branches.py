@@ -59,6 +59,7 @@ def prepare(
     """
     request = with_team(request, workspace.repo)
     asking = merge_command(heads, bool(request.include_one_sided))
+    asking += f" --deleted {deleted}" if deleted else ""
     with saying_how(asking, request.rules, request):
         return _prepare(workspace, heads, request, deleted, merged_tree)
 

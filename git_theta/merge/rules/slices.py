@@ -20,6 +20,10 @@ class Slice(NamedTuple):
     first: int
     last: int
 
+    def __str__(self) -> str:
+        """Return the slice as ``parse_slice`` takes it."""
+        return f"{self.source}:{self.first}-{self.last}"
+
 
 def parse_slice(text: str) -> Slice:
     """Parse ``SOURCE:FIRST-LAST``; raise ``UsageError`` for any other text."""

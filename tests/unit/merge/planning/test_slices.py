@@ -10,9 +10,11 @@ from safetensors.torch import load, save
 
 from git_theta.errors import MergeError, UsageError
 from git_theta.git import Repository
+from git_theta.merge.planning.conflicts import typed
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.slices import config_files
 from git_theta.merge.recipe import check_recipe, policy_of, recipe_of
+from git_theta.merge.rules.request import Request
 from git_theta.merge.rules.slices import Slice, as_behind, parse_slice
 from tests.support.mergekit_runs import configuration, tensors
 from tests.support.merges import Merger
@@ -125,3 +127,8 @@ def test_the_configuration_has_the_new_number_of_layers(merger):
         "hidden_size": 8,
     }
     assert config_files(plan, lambda path: None) == {}
+
+
+def test_hints_repeat_slices_as_they_were_typed():
+    asked = Request(slices=of("main:0-2", "a branch:2-3"), allow_nan=True)
+    assert typed((), asked) == ["--allow-nan", "--slice main:0-2", "--slice 'a branch:2-3'"]
