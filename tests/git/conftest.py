@@ -69,11 +69,12 @@ def installed(theta, repo: Repo) -> None:
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Prepares a repository and its user's configuration once, and copies them from then on.
 
-    Starting git and git-theta a dozen times takes seconds.
+    Starting git and git-theta a dozen times takes seconds. Each module has keys of its own.
     """
     known: dict[object, Path] = {}
 
-    def prepare(key: object, home: Path, repo: Repo, work: Callable[[], None]) -> None:
+    def prepare(name: object, home: Path, repo: Repo, work: Callable[[], None]) -> None:
+        key = (work.__module__, name)
         if key in known:
             shutil.rmtree(repo.path)
             shutil.copytree(known[key] / "repo", repo.path, symlinks=True)

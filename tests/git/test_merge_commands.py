@@ -732,7 +732,7 @@ def test_a_checkpoint_that_one_of_three_branches_deleted(branches, theta, delete
     )
     done = theta(branches, "merge", *typed)
     assert done.returncode == 36
-    assert "--deleted keep or --deleted remove settles" in done.stderr
+    assert "--deleted keep (or --deleted remove)" in done.stderr
     assert is_settled(branches)
     ok(theta(branches, "merge", *typed, "--deleted", deleted))
     assert (branches.path / PATH).exists() == (deleted == "keep")

@@ -116,7 +116,7 @@ def test_each_file_by_rules_of_its_own(model, theta, theta_here):
     model.write(".theta.toml", rules.encode())
     ok(theta(model, "merge", "two"))
     rules = recipe(model, path=PARTS[0])["rules"]
-    assert [rule["hyperparameters"]["density"] for rule in rules] == [0.5, 0.25]
+    assert [rule["hyperparameters"]["density"] for rule in rules] == [[0.5, 0.5], [0.25, 0.25]]
     assert ok(theta_here(model, "replay")).count("the same bits") == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
@@ -85,6 +86,8 @@ kill -INT $p"""
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(branches, theta):
+    # Where the tests run in the background a shell has it ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     third = f"[ $(wc -l < {branches.path.parent}/runs) = 3 ]"
     command = script(branches, f"if {third}; then {INTERRUPT}; fi; echo 1")
     options = ("-p", "lambda=1:5:1", "--no-merge")

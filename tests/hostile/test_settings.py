@@ -22,7 +22,7 @@ from git_theta.merge.rules.request import Request, all_rules
 from git_theta.merge.rules.rules import Rule, within
 from tests.support import checkpoints
 
-CHANGES_NOTHING_FOR_USERS = {"chunk_size", "max_depth", "max_cost"}
+CHANGES_NOTHING_FOR_USERS = {"chunk_size", "max_depth", "max_cost", "object_size"}
 
 BOMBS = {
     "brackets": b"a=" + b"[" * 3000 + b"]" * 3000,
@@ -79,7 +79,7 @@ def test_what_a_repository_may_set(field):
         assert f"git config theta.{key}" in str(caught.value)
         return
     low, high = field.metadata["shared"]
-    assert low <= default <= high
+    assert low <= default <= high or default == 0  # 0 is off
     for value in (low, high):
         assert getattr(settings.load({}, {key: value}), field.name) == value
     for value in (low - 1, high + 1):
