@@ -25,6 +25,7 @@ from threading import Lock
 
 from git_theta.core.files import atomic_file, link_or_copy, sync_path
 from git_theta.core.hashes import is_hex256
+from git_theta.core.messages import as_typed
 from git_theta.core.sharing import adjust, make_folder, share
 from git_theta.errors import ThetaError
 from git_theta.store.soundness import check
@@ -235,10 +236,18 @@ class SharedStore:
     def _warn(self, error: ThetaError | OSError) -> None:
         if not self._warned:
             self._warned = True
+            reason = error.message if isinstance(error, ThetaError) else error.strerror
+            # Not made by itself: it may be on a file server that is not mounted now.
+            hint = (
+                ""
+                if self.folder.is_dir()
+                else f"; to begin one: mkdir -p {as_typed(str(self.folder))}"
+            )
             _LOG.warning(
-                "theta.sharedStore: %s: objects are kept in this clone alone: %s",
+                "theta.sharedStore: %s: objects are kept in this clone alone: %s%s",
                 self.folder,
-                error.message if isinstance(error, ThetaError) else error.strerror,
+                reason,
+                hint,
             )
 
 

@@ -8,13 +8,11 @@ import ml_dtypes  # noqa: F401 - numpy knows bfloat16 then
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, clean, smudge
 from git_theta.core.layout import Layout
-from git_theta.core.settings import Settings
 from git_theta.formats import check_layout, scan
-from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
+from tests.support.growth import grown
 from tests.support.tensorflow_files import bundle
 
 ARRAYS = {
@@ -91,26 +89,11 @@ def test_a_fine_tune_saved_by_tensorflow_stores_what_it_stores_as_safetensors(tm
         "m.safetensors": [checkpoints.safetensors(each) for each in (ARRAYS, tuned)],
         DATA: [bundle(each)[1] for each in (ARRAYS, tuned)],
     }
-    grown = {name: _grown(tmp_path / name, name, *versions) for name, versions in made.items()}
-    assert grown[DATA] <= 1.05 * grown["m.safetensors"]
+    added = {name: grown(tmp_path / name, name, *versions) for name, versions in made.items()}
+    assert added[DATA] <= 1.05 * added["m.safetensors"]
 
 
 def test_the_index_of_tensorflow_is_small_and_no_checkpoint():
     index, data = bundle(ARRAYS)
     assert len(index) < 1000 < len(data)
     assert scan(MemorySource(index), "variables.index")[0] == Layout("opaque")
-
-
-def _grown(root, name: str, first: bytes, second: bytes) -> int:
-    root.mkdir()
-    with Index(root) as index:
-        storage = StorageContext(ObjectStore(root), index, Settings())
-        before = clean(MemorySource(first), name, storage).manifest
-        size = _stored(storage)
-        after = clean(MemorySource(second), name, storage, [before]).manifest
-        assert b"".join(smudge(after, storage)) == second
-        return _stored(storage) - size
-
-
-def _stored(storage: StorageContext) -> int:
-    return sum(storage.store.size(oid) for oid in storage.store.oids())

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint import StorageContext, clean
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
 from tests.support.flax_files import flax_file
+from tests.support.growth import grown, stored
 from tests.support.onnx_files import onnx_file
 from tests.support.tensorflow_files import bundle
 
@@ -87,23 +88,12 @@ def test_a_fine_tune_stores_what_it_stores_as_safetensors(name, alone, tmp_path)
 
 def test_a_fine_tune_that_the_library_of_gguf_wrote_does_too(alone, tmp_path):
     (tmp_path / "files").mkdir()
-    grown = _grown(tmp_path, "m.gguf", lambda it: _library_gguf(it, tmp_path / "files"))
-    assert grown <= 1.05 * alone
+    added = _grown(tmp_path, "m.gguf", lambda it: _library_gguf(it, tmp_path / "files"))
+    assert added <= 1.05 * alone
 
 
 def _grown(root: Path, name: str, write: Callable[..., bytes]) -> int:
-    first, second = write(BASE), write(TUNED)
-    with Index(root) as index:
-        storage = StorageContext(ObjectStore(root), index, Settings())
-        before = clean(MemorySource(first), name, storage).manifest
-        size = _stored(storage)
-        after = clean(MemorySource(second), name, storage, [before]).manifest
-        assert b"".join(smudge(after, storage)) == second
-        return _stored(storage) - size
-
-
-def _stored(storage: StorageContext) -> int:
-    return sum(storage.store.size(oid) for oid in storage.store.oids())
+    return grown(root, name, write(BASE), write(TUNED))
 
 
 # Without the files that have no tensors of the same bytes: halves, all in one piece, deflated.
@@ -114,6 +104,6 @@ def test_the_same_weights_in_another_format_cost_nothing(name, tmp_path):
     with Index(tmp_path) as index:
         storage = StorageContext(ObjectStore(tmp_path), index, Settings())
         clean(MemorySource(checkpoints.safetensors(BASE)), "m.safetensors", storage)
-        size, data = _stored(storage), WRITERS[name](BASE)
+        size, data = stored(storage), WRITERS[name](BASE)
         clean(MemorySource(data), name, storage)
-        assert _stored(storage) - size <= 0.01 * len(data)
+        assert stored(storage) - size <= 0.01 * len(data)
