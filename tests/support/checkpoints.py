@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 
@@ -38,6 +39,11 @@ def torch_zip(arrays: dict[str, np.ndarray] | None = None, *, legacy: bool = Fal
     state = {name: torch.from_numpy(array.copy()) for name, array in chosen.items()}
     torch.save(state, buffer, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
+
+
+# Before 3.11.4 Python wrote 64-bit sizes into 32-bit fields too, and declared version 2.0 of
+# ZIP (https://github.com/python/cpython/issues/103861): what `numpy.savez` writes then differs.
+ZIP64_IS_SOUND = sys.version_info >= (3, 11, 4)
 
 
 def npz(arrays: dict[str, np.ndarray] | None = None) -> bytes:

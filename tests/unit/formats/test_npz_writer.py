@@ -72,6 +72,7 @@ def rewritten(data: bytes) -> bytes:
     return bytes(made)
 
 
+@pytest.mark.skipif(not checkpoints.ZIP64_IS_SOUND, reason="its zipfile writes sizes twice")
 def test_it_is_what_numpy_writes() -> None:
     numbers = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?", "c8", "c16"]
     numbers += [">f4", "M8[ns]", "m8[s]"]
