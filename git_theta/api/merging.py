@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta.core.system import cpu_count
 from git_theta.errors import MergeError
 from git_theta.merge.planning.layers import depth_of, layer_counts
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import Method
 
@@ -77,7 +78,7 @@ def _method(strategy: str, given: Mapping[str, Any], contributors: Sequence[str]
             f"{strategy} needs the {found.statistic} statistics of each model",
             hint="commit them beside the models, then use git theta merge (docs/statistics.md)",
         )
-    return Method(found, found.bind(given, contributors))
+    return Method(found, bind(found, given, contributors))
 
 
 def _check_names(named: Mapping[str, StateDict]) -> None:

@@ -11,8 +11,9 @@ import click
 
 from git_theta.errors import UsageError
 from git_theta.merge.from_recipe import RecipeFile
+from git_theta.merge.rules.notation import parse_values
 from git_theta.merge.rules.request import OUT_DTYPES, Request, Rows
-from git_theta.merge.rules.rules import Rule, anchored, parse_rule, parse_values
+from git_theta.merge.rules.rules import Rule, anchored, parse_rule
 
 
 def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,9 +21,10 @@ from git_theta.git.merge_heads import Heads, find_heads
 from git_theta.git.merge_tree import merge_trees
 from git_theta.merge.branches import prepare
 from git_theta.merge.completion import Prepared, complete
+from git_theta.merge.rules.binding import bind
+from git_theta.merge.rules.notation import parse_values
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import Request, collecting, with_team
-from git_theta.merge.rules.rules import parse_values
 from git_theta.merge.sweep.evaluation import Each, Evaluation, Server
 from git_theta.merge.sweep.plot import svg
 from git_theta.merge.sweep.run import sweep, with_table
@@ -137,7 +138,7 @@ class _Job:
         """Raise what a value raises that the strategy does not take, before anything is merged."""
         names = [head.name for head in self.heads.contributors]
         for values in wanted:
-            strategy_named(self.strategy).bind(parse_values(self.space.items(values)), names)
+            bind(strategy_named(self.strategy), parse_values(self.space.items(values)), names)
 
     def identity(self, text: str) -> dict[str, Any]:
         """Return what makes the scores of points comparable."""

@@ -27,10 +27,10 @@ from git_theta.merge.planning.cuts import Recut, index_text
 from git_theta.merge.planning.cuts import check as check_movable
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import recuts, with_other_files, with_shards
+from git_theta.merge.planning.shards import recuts, versions_by_file, with_other_files, with_shards
 from git_theta.merge.planning.slices import config_files
 from git_theta.merge.planning.sources import config_path
-from git_theta.merge.planning.vocabularies import tokenizer_files
+from git_theta.merge.planning.tokenizer_files import tokenizer_files
 from git_theta.merge.rules.request import Request, all_rules, collecting, typed_options, with_team
 from git_theta.merge.rules.rules import Rule, as_behind, without
 from git_theta.merge.rules.slices import as_behind as slices_as_behind
@@ -145,7 +145,7 @@ def recut_plans(
 ) -> list[Plan]:
     """Return a plan for each file of a model that branches cut differently."""
     check_movable(recut)
-    plans, every = [], recut.versions()
+    plans, every = [], versions_by_file(recut)
     for versions in every:
         policy = policy_for("merge", rules, versions, request)
         plan = make_plan(versions, policy, workspace)

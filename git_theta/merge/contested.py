@@ -13,8 +13,8 @@ from git_theta.git.merge_tree import MergedTree
 from git_theta.manifest import is_manifest
 from git_theta.merge.planning.shards import with_layers
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
+from git_theta.merge.planning.tokenizer_files import with_vocabularies
 from git_theta.merge.planning.versions import Versions
-from git_theta.merge.planning.vocabularies import with_vocabularies
 from git_theta.merge.rules.request import Request, Rows
 from git_theta.workspace import Workspace
 

@@ -19,9 +19,9 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import conflict_error
 from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.planner import make_plan
-from git_theta.merge.planning.shards import with_shards
+from git_theta.merge.planning.shards import versions_by_file, with_shards
+from git_theta.merge.planning.tokenizer_files import load
 from git_theta.merge.planning.versions import Contributor, Versions
-from git_theta.merge.planning.vocabularies import load
 from git_theta.merge.recipe import Recipe, check_recipe, policy_of
 from git_theta.merge.recorded import merged_in
 from git_theta.workspace import Workspace
@@ -105,7 +105,7 @@ def _recut(recipe: Recipe, archive: _Archive) -> list[Versions]:
         for files in (model["base"], *model["contributors"])
     )
     names = tuple(row["name"] for row in recipe["contributors"])
-    return Recut(names, tuple(sides), base).versions()
+    return versions_by_file(Recut(names, tuple(sides), base))
 
 
 def _versions(workspace: Workspace, recipe: Recipe, archive: _Archive) -> Versions:

@@ -24,8 +24,8 @@ from git_theta.merge.planning.shards import (
     with_other_files,
 )
 from git_theta.merge.planning.sources import adapter_of, config_path, contributor, version
+from git_theta.merge.planning.tokenizer_files import tokenizer_files, with_vocabularies
 from git_theta.merge.planning.versions import Versions
-from git_theta.merge.planning.vocabularies import tokenizer_files, with_vocabularies
 from git_theta.merge.rules.request import Request, all_rules, with_team
 from git_theta.merge.rules.rules import Rule
 from git_theta.workspace import Workspace

@@ -16,6 +16,7 @@ from git_theta.merge.kernels.device import CPU_SLICE
 from git_theta.merge.kernels.lora import LoraFactors
 from git_theta.merge.kernels.prepass import SingleTensor
 from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.rules import Method
 from git_theta.merge.rules.strategy import Strategy, Target
 
@@ -36,7 +37,7 @@ class _Suite:
         """Return the strategy with its hyperparameters for ``number`` contributors."""
         required = (p.name for p in strategy.hyperparameters if p.required)
         given = {name: self.hyperparameters[name] for name in required}
-        return Method(strategy, strategy.bind(given, NAMES[:number]))
+        return Method(strategy, bind(strategy, given, NAMES[:number]))
 
     def test_it_is_documented(self, strategy: Strategy) -> None:
         """``git theta strategies`` shows it."""
@@ -49,7 +50,7 @@ class _Suite:
         number = numbers_of_contributors(strategy)[-1]
         values = self.method(strategy, number).values
         assert json.loads(json.dumps(values)) == values
-        assert strategy.bind(values, NAMES[:number]) == values
+        assert bind(strategy, values, NAMES[:number]) == values
 
 
 class StrategySuite(_Suite):

@@ -15,6 +15,7 @@ from git_theta.core import registry
 from git_theta.merge.compute.tensor import merge_tensor, run_prepass
 from git_theta.merge.kernels.device import slice_elements, threads_on, torch_threads
 from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import Method
 from git_theta.merge.rules.strategy import Strategy, strategy
@@ -108,7 +109,7 @@ def measure(
     chosen = _strategy(name)
     least, most = chosen.contributors
     number = max(least, min(contributors, most or contributors))
-    method = Method(chosen, chosen.bind({}, [f"branch{n}" for n in range(number)]))
+    method = Method(chosen, bind(chosen, {}, [f"branch{n}" for n in range(number)]))
     here = [_prepared(each, chosen, number, device) for each in model]
     speed = Speed(name, device, sum(map(_bytes, here)))
     merged: list[Tensor] = []

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(ROOT.glob("git_theta/**/*.py"))
@@ -25,6 +28,14 @@ def test_modules_have_20_to_300_lines() -> None:
     ]
     assert crumbs == []
     assert [file for file, count in lines.items() if count > 300] == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for type checkers and those inside of functions count too."""
+    graph = grimp.build_graph("git_theta")
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    imports["git_theta"] = set()  # It offers its names by importing them when they are used.
+    TopologicalSorter(imports).prepare()  # CycleError, with the modules, for a circle.
 
 
 def openings(module: Path) -> list[str]:

@@ -15,8 +15,7 @@ from git_theta.merge.kernels.device import CPU_SLICE
 from git_theta.merge.kernels.prepass import Model, SingleTensor
 from git_theta.merge.kernels.reductions import is_finite
 from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
-from git_theta.merge.rules.inner import inner_method
-from git_theta.merge.rules.rules import Method
+from git_theta.merge.rules.rules import Method, inner_method
 from git_theta.merge.rules.strategy import Context, Strategy
 
 # Scales of other tensors, with neither sign nor mantissa: a mean of them means nothing. (Torch has

@@ -16,8 +16,6 @@ from typing import Any
 
 from git_theta.errors import MergeError
 from git_theta.manifest import Manifest, TensorEntry
-from git_theta.merge.planning.layers import layer_counts
-from git_theta.merge.planning.versions import BASE, Contributor, Versions
 
 Files = Mapping[str, Manifest]
 """The files of a model in one commit, by path."""
@@ -64,27 +62,9 @@ class Recut:
         target = self.names[self.target]
         return (f"the model is cut into files as in {target}, not as in {', '.join(others)}",)
 
-    def versions(self) -> list[Versions]:
-        """Return the versions of each file of the result."""
-        return [self._versions(path) for path in self.paths]
-
-    def _versions(self, path: str) -> Versions:
-        shell = self.sides[self.target][path]
-        found = [self._part(files, path, shell) for files in self.sides]
-        base = self._part(self.base, path, shell)
-        pairs = zip(self.names, found, strict=True)
-        stand_ins = {side for side, (_, is_real) in enumerate(found) if not is_real}
-        return Versions(
-            tuple(Contributor(name, manifest) for name, (manifest, _) in pairs),
-            base[0],
-            path,
-            shells=dict.fromkeys(stand_ins | (set() if base[1] else {BASE}), shell),
-            recut=self,
-            layers=layer_counts(name for files in self.sides for name in _entries(files)),
-        )
-
-    def _part(self, files: Files, path: str, shell: Manifest) -> tuple[Manifest, bool]:
+    def part(self, files: Files, path: str) -> tuple[Manifest, bool]:
         """Return the tensors of a side that belong to a file, and whether it has that file."""
+        shell = self.sides[self.target][path]
         target, paths, own = self._target_places, self.paths, _entries(files)
         places = _places(files)
         # What the chosen cut does not know stays where it is, or goes to the last file.

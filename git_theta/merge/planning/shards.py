@@ -21,7 +21,7 @@ from git_theta.merge.planning.layers import layer_counts
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import method_lookup
 from git_theta.merge.planning.sources import contributor, version
-from git_theta.merge.planning.versions import Versions
+from git_theta.merge.planning.versions import BASE, Contributor, Versions
 from git_theta.workspace import Workspace
 
 Sides = Sequence[tuple[str, str]]
@@ -63,6 +63,29 @@ def recuts(repo: Repository, sides: Sides, base: str) -> list[tuple[str, Recut]]
             names = tuple(name for name, _ in sides)
             found.append((key, Recut(names, tuple(files[1:]), files[0])))
     return found
+
+
+def versions_by_file(recut: Recut) -> list[Versions]:
+    """Return the versions of each file of a merged model that branches cut into files differently.
+
+    A side that has no such file has its tensors all the same, in the result's file.
+    """
+    every = [manifest for files in recut.sides for manifest in files.values()]
+    layers = layer_counts(entry.name for found in every for entry in found.tensors)
+    return [replace(_versions_in(recut, path), layers=layers) for path in recut.paths]
+
+
+def _versions_in(recut: Recut, path: str) -> Versions:
+    base, *found = (recut.part(files, path) for files in (recut.base, *recut.sides))
+    numbered = enumerate([base, *found], BASE)
+    shell = recut.sides[recut.target][path]
+    return Versions(
+        tuple(Contributor(name, part) for name, (part, _) in zip(recut.names, found, strict=True)),
+        base[0],
+        path,
+        shells={side: shell for side, (_, is_real) in numbered if not is_real},
+        recut=recut,
+    )
 
 
 def files_by_model(repo: Repository, rev: str) -> dict[str, dict[str, EntryOfTree]]:

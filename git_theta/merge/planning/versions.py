@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from git_theta.adapters import Config, Fields, config_of
 from git_theta.core.layout import Alias
 from git_theta.manifest import Manifest, TensorEntry
+from git_theta.merge.planning.cuts import Recut
 from git_theta.merge.planning.layers import Counts, layer_counts
-
-if TYPE_CHECKING:
-    from git_theta.merge.planning.cuts import Recut
-    from git_theta.merge.planning.vocabularies import Vocabularies
+from git_theta.merge.planning.vocabularies import Vocabularies
 
 BASE = -1
 """The index of the common ancestor; contributors have the indices 0, 1, ..."""

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.layout import Alias
 from git_theta.errors import MergeError
-from git_theta.git import Repository
 from git_theta.manifest import TensorEntry
 from git_theta.merge.planning import tokenizers
-from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.model_config import with_fields
 from git_theta.merge.planning.row_map import RowMap
 from git_theta.merge.planning.tokenizers import Tokenizer
-from git_theta.merge.planning.versions import Entry, joined
-from git_theta.merge.planning.vocabulary import NAMES, Vocabulary, is_vocabulary
+from git_theta.merge.planning.vocabulary import Vocabulary
 from git_theta.merge.rules.request import Rows
-
-if TYPE_CHECKING:
-    from git_theta.merge.planning.versions import Versions
 
 Blobs = Mapping[str, str]
 """Names of a tokenizer's files, with their blobs."""
@@ -74,7 +66,10 @@ class Vocabularies:
         return tokenizers.union(ordered) if self.rows == "union" else tokenizers.of_side(ordered[0])
 
     def row_map(
-        self, name: str, entries: Sequence[Entry | None], base: Entry | None
+        self,
+        name: str,
+        entries: Sequence[TensorEntry | Alias | None],
+        base: TensorEntry | Alias | None,
     ) -> RowMap | None:
         """Return the rows of a tensor by token; ``None`` for one that has no row for each token."""
         found = list(zip(self.sides, entries, strict=True))
@@ -130,74 +125,3 @@ def _table(side: Vocabulary, count: int, tokens: Sequence[str | None]) -> NDArra
         elif count > side.count:
             rows[row] = row if side.count <= row < count else count - 1
     return rows
-
-
-def with_vocabularies(
-    versions: Versions, repo: Repository, commits: Sequence[str | None], rows: Rows | None
-) -> Versions:
-    """Return the versions with the tokenizers beside them, where rows are to be matched.
-
-    ``commits`` are the common ancestor's and the contributors'. Where tokenizers are missing, or
-    all are the same, rows are matched by number; a note tells the first.
-    """
-    if rows is None:
-        return versions
-    found = [_blobs(repo, commit, versions.path) if commit else {} for commit in commits]
-    base, *sides = found
-    wanted = [*sides, *([base] if versions.base else [])]
-    if not any(map(is_vocabulary, wanted)):
-        return versions
-    if not all(map(is_vocabulary, wanted)):
-        names = [*versions.names, "the common ancestor"]
-        lacking = [n for n, each in zip(names, wanted, strict=False) if not is_vocabulary(each)]
-        note = f"rows are matched by number: there is no tokenizer beside it in {joined(lacking)}"
-        return versions.with_vocabularies(None, note)
-    loaded = load(repo, versions, found, rows)
-    if loaded is None:
-        return versions
-    config = PurePosixPath(versions.path).with_name("config.json")
-    text = repo.read_blob(f"{commits[1 + loaded.order[0]]}:{config}")
-    return versions.with_vocabularies(replace(loaded, config=text))
-
-
-def load(
-    repo: Repository, versions: Versions, blobs: Sequence[Blobs], rows: Rows
-) -> Vocabularies | None:
-    """Return the tokenizers in ``blobs``, the ancestor's first; ``None`` if all tokens agree."""
-    names = ["the common ancestor", *versions.names]
-    base, *sides = (
-        Vocabulary(of, {name: repo.read_blob(blob) or b"" for name, blob in files.items()})
-        for of, files in zip(names, blobs, strict=True)
-    )
-    ancestor = base if versions.base and is_vocabulary(base.files) else None
-    every = [*sides, *([ancestor] if ancestor else [])]
-    if all(each.ids == every[0].ids for each in every):
-        return None
-    return Vocabularies(tuple(sides), ancestor, rows, tuple(blobs))
-
-
-def _blobs(repo: Repository, commit: str, path: str) -> Blobs:
-    folder = PurePosixPath(path).parent
-    wanted = {str(folder / name): name for name in NAMES}
-    return {wanted[e.path]: e.blob for e in repo.tree(commit) if e.path in wanted}
-
-
-def tokenizer_files(plan: Plan, read: Callable[[str], bytes | None]) -> dict[str, bytes]:
-    """Return the files of the tokenizer and the configuration of a merged checkpoint, by path.
-
-    Empty where no rows were matched by token. ``read`` returns a file as git merged it.
-    """
-    found = plan.versions.vocabularies
-    counts = [a.entry.shape[0] for a in plan.merges if isinstance(a.shared, RowMap)]
-    if found is None or not counts:
-        return {}
-    folder = PurePosixPath(plan.versions.path).parent
-    files = {str(folder / name): text for name, text in found.tokenizer.files.items()}
-    config = str(folder / "config.json")
-
-    def wanted(fields: dict[str, Any]) -> dict[str, Any]:
-        return {"vocab_size": counts[0]} if isinstance(fields.get("vocab_size"), int) else {}
-
-    # Where git left it in conflict (each side has a vocab_size of its own), that of a side.
-    renewed = with_fields(read(config), wanted) or with_fields(found.config, wanted)
-    return files | ({config: renewed} if renewed else {})

@@ -13,7 +13,6 @@ This module imports no torch until a rule's hyperparameters are parsed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,12 +21,11 @@ from typing import Any
 
 from git_theta.errors import MergeError, SettingsError
 from git_theta.merge.rules import globs, gradients
+from git_theta.merge.rules.binding import bind
+from git_theta.merge.rules.notation import parse_method
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.strategy import Strategy
 
-# A comma, unless it is inside brackets: weight=[1,2] and weight[a,b]=1 are one item each.
-_COMMA = re.compile(r",(?![^\[\]]*\])")
-_ITEM = re.compile(r"(?P<key>\w+)(\[(?P<name>.+)\]|\.(?P<dotted>[^=]+))?=(?P<value>.*)", re.DOTALL)
 _RESERVED = ("match", "path", "strategy")
 _KEYS = ("strategy", "rules", "all")
 
@@ -45,8 +43,7 @@ class Method:
 
         def chosen(name: str, value: Any) -> Any:
             if kinds[name] == "rule":
-                inner = Method(strategy_named(value["strategy"]), value["hyperparameters"])
-                return {**value, "hyperparameters": inner.values_of(sides)}
+                return {**value, "hyperparameters": inner_method(value).values_of(sides)}
             if kinds[name] == "table":
                 return [[key, [row[side] for side in sides]] for key, row in value]
             per_contributor = kinds[name] in ("per-contributor", "contributor")
@@ -69,6 +66,11 @@ class Method:
         """Return the values of one contributor, comparable with those of another."""
         own = self.values_of([side])
         return tuple(str(own[name]) for name in sorted(own))
+
+
+def inner_method(value: Mapping[str, Any]) -> Method:
+    """Return the method of a bound hyperparameter of kind ``rule``."""
+    return Method(strategy_named(value["strategy"]), value["hyperparameters"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Rule:
         """Check the strategy's name and every value; raise ``MergeError``, which names the rule."""
         try:
             found = strategy_named(self.strategy)
-            return Method(found, found.bind(self.given, contributors))
+            return Method(found, bind(found, self.given, contributors))
         except MergeError as error:
             error.message = f"rule {self.match!r}: {error.message}"
             raise
@@ -166,34 +168,13 @@ def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None
 def parse_rule(text: str) -> Rule:
     """Parse ``GLOB=STRATEGY:KEY=VALUE,...``; raise ``MergeError`` for any other text."""
     match, equals, method = text.partition("=")
-    name, _, items = method.partition(":")
+    name, given = parse_method(method)
     if not (match and equals and name):
         raise MergeError(
             f"{text!r} is not a rule",
             hint="write GLOB=STRATEGY:KEY=VALUE,... e.g. '*.bias=average'",
         )
-    return Rule(match, name, parse_values(_COMMA.split(items) if items else []))
-
-
-def parse_values(items: Sequence[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` items; raise ``MergeError`` for any other text.
-
-    ``KEY[CONTRIBUTOR]=VALUE`` is the value for one contributor, and ``KEY.CONTRIBUTOR=VALUE``,
-    which is easier to type in a shell.
-    """
-    values: dict[str, Any] = {}
-    for item in items:
-        found = _ITEM.fullmatch(item)
-        if not found:
-            raise MergeError(f"{item!r} is not KEY=VALUE", hint="e.g. density=0.2")
-        key, name, value = found["key"], found["name"] or found["dotted"], found["value"]
-        if name is None:
-            values[key] = value
-        elif isinstance(values.setdefault(key, {}), dict):
-            values[key][name] = value
-        else:
-            raise MergeError(f"{item!r} gives a second value for {key}")
-    return values
+    return Rule(match, name, given)
 
 
 def rules_of(team: Mapping[str, Any]) -> list[Rule]:

@@ -32,9 +32,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from git_theta.errors import MergeError
-from git_theta.merge.rules import gradients
 from git_theta.merge.rules.hyperparameters import Hyperparameter, hyperparameter_of
-from git_theta.merge.rules.values import default_value, parse_value, unknown
 
 if TYPE_CHECKING:
     from git_theta.merge.kernels.prepass import Model
@@ -162,37 +160,6 @@ class Strategy:
     def scope(self, values: Values) -> Scope:
         """Return what the prepass runs over, with these values of its hyperparameters."""
         return self.prepass.scope(values) if self.prepass else "none"
-
-    def bind(self, given: Values, contributors: Sequence[str]) -> dict[str, Any]:
-        """Return the value of every hyperparameter, as the function and the recipe (JSON) take it.
-
-        ``given`` are the user's values, strings or of their own type; ``contributors`` the names
-        of what is merged. Raise ``MergeError`` for an unknown hyperparameter, for a value that
-        one does not take, and for a number of contributors that the strategy cannot merge.
-        """
-        known = [hyperparameter.name for hyperparameter in self.hyperparameters]
-        for name in given:
-            if name not in known:
-                raise unknown(f"{self.name} has no hyperparameter", name, known)
-        self.check_number(len(contributors))
-        values = {
-            hyperparameter.name: parse_value(
-                hyperparameter, given[hyperparameter.name], contributors
-            )
-            if hyperparameter.name in given
-            else default_value(hyperparameter, contributors)
-            for hyperparameter in self.hyperparameters
-        }
-        depths = sorted(gradients.places(values))
-        if depths and self.scope(gradients.at(values, 0)) == "model":
-            raise MergeError(
-                f"{self.name} has one value for the whole model, and no gradient over its layers",
-                hint="-p scope=tensor lets it have one" if "scope" in known else None,
-            )
-        if self.check:
-            for depth in depths or [0.0]:
-                self.check(gradients.at(values, depth))
-        return values
 
     def check_number(self, number: int) -> None:
         """Raise ``MergeError`` for a number of contributors that the strategy cannot merge."""

@@ -21,29 +21,35 @@ def parse_value(hyperparameter: Hyperparameter, value: Any, contributors: Sequen
     """Return ``value``, a string or of its own type, as the strategy's function takes it.
 
     ``contributors`` are the names of what is merged. The result is JSON. Raise ``MergeError``,
-    which says what is accepted, for any other value.
+    which says what is accepted, for any other value. Kind ``rule`` is ``binding``'s.
     """
     try:
         return _RESOLVERS[hyperparameter.kind](hyperparameter, value, contributors)
     except (TypeError, ValueError, OverflowError) as error:
-        raise MergeError(
-            f"{hyperparameter.name} cannot be {value!r}: it is {hyperparameter.accepts}",
-            hint=hyperparameter.range.hint or None,
-        ) from error
+        raise not_accepted(hyperparameter, value) from error
 
 
 def default_value(hyperparameter: Hyperparameter, contributors: Sequence[str]) -> Any:
-    """Return the default as the strategy's function takes it; raise ``MergeError`` without one."""
+    """Return the default as the strategy's function takes it; raise ``MergeError`` without one.
+
+    That of kind ``rule`` is returned as it is written.
+    """
     default = hyperparameter.default
     if hyperparameter.required:
         raise MergeError(f"{hyperparameter.name} is missing: it is {hyperparameter.accepts}")
     if hyperparameter.kind == "per-contributor":
         return [float(default[0])] * len(contributors)
-    if hyperparameter.kind == "rule":
-        return parse_value(hyperparameter, default, contributors)
     if hyperparameter.kind == "contributor":
         return [False] * len(contributors)
     return list(default) if hyperparameter.kind == "table" else default
+
+
+def not_accepted(hyperparameter: Hyperparameter, value: Any) -> MergeError:
+    """Return the error for a ``value`` that the hyperparameter does not take."""
+    return MergeError(
+        f"{hyperparameter.name} cannot be {value!r}: it is {hyperparameter.accepts}",
+        hint=hyperparameter.range.hint or None,
+    )
 
 
 def unknown(message: str, name: str, known: Sequence[str]) -> MergeError:
@@ -160,16 +166,6 @@ def _table(
     return rows
 
 
-def _rule(
-    _hyperparameter: Hyperparameter, value: Any, contributors: Sequence[str]
-) -> dict[str, Any]:
-    """Return another strategy with its version and the values of its hyperparameters."""
-    # Imported here: they import this module.
-    from git_theta.merge.rules.inner import bind, parse
-
-    return bind(*parse(value), contributors)
-
-
 def _name(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
@@ -204,5 +200,4 @@ _RESOLVERS: dict[Kind, Callable[[Hyperparameter, Any, Sequence[str]], Any]] = {
     "per-contributor": _per_contributor,
     "contributor": _contributor,
     "table": _table,
-    "rule": _rule,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels import spectral
 from git_theta.merge.rules.hyperparameters import InnerRule, Range
-from git_theta.merge.rules.inner import inner_method
+from git_theta.merge.rules.rules import inner_method
 from git_theta.merge.rules.strategy import Context, Prepass, Scope, strategy
 from git_theta.merge.strategies.evidence import OF_DISTINCT_TASKS
 from git_theta.merge.strategies.spectral import Tables, is_for_singular_vectors

@@ -9,6 +9,7 @@ import pytest
 from git_theta.errors import MergeError
 from git_theta.merge.planning.actions import Conflict, Drop, Take
 from git_theta.merge.planning.cuts import Recut, check, differ, index_text
+from git_theta.merge.planning.shards import versions_by_file
 from git_theta.merge.planning.versions import BASE
 from tests.support.adapter_plans import decide
 from tests.support.manifests import alias, manifest, tensor
@@ -36,7 +37,7 @@ def test_all_tensors_are_tuned_in_the_new_cut(order):
     tuned = (0, 1)[::order][0]
     assert recut.paths == NEW
     taken = []
-    for versions in recut.versions():
+    for versions in versions_by_file(recut):
         assert versions.shells.keys() == {tuned, BASE}
         taken += decide(versions).actions
     assert [(a.name, type(a), a.side) for a in taken] == [(n, Take, tuned) for n in "uvwx"]
@@ -45,21 +46,21 @@ def test_all_tensors_are_tuned_in_the_new_cut(order):
 def test_one_tensor_moved_to_another_file():
     moved = cut(OLD, "u", "vwx")
     recut = Recut(("one", "two"), (TUNED, moved), BEFORE)
-    actions = [a for v in recut.versions() for a in decide(v).actions]
+    actions = [a for v in versions_by_file(recut) for a in decide(v).actions]
     assert [(a.name, a.side) for a in actions] == [(name, 0) for name in "uvwx"]
 
 
 def test_files_that_a_side_has_are_its_own():
     moved = cut((*OLD, "m-3"), "uv", "w", "x")
     recut = Recut(("one", "two"), (TUNED, moved), BEFORE)
-    shells = [sorted(versions.shells) for versions in recut.versions()]
+    shells = [sorted(versions.shells) for versions in versions_by_file(recut)]
     assert shells == [[], [BASE, 0], [BASE, 0]]
 
 
 def test_what_both_changed_is_in_conflict_in_the_new_cut():
     sharded = cut(NEW, "u", "vw", "x", w="c")
     recut = Recut(("one", "two"), (TUNED, sharded), BEFORE)
-    found = [a for v in recut.versions() for a in decide(v).conflicts]
+    found = [a for v in versions_by_file(recut) for a in decide(v).conflicts]
     assert found == [Conflict("w", "one and two changed it")]
 
 
@@ -69,13 +70,13 @@ def test_tensors_that_the_new_cut_does_not_know():
     less = cut(NEW, "u", "w", "x")
     actions = [
         a
-        for v in Recut(("one", "two"), (grown, less), BEFORE).versions()
+        for v in versions_by_file(Recut(("one", "two"), (grown, less), BEFORE))
         for a in decide(v).actions
     ]
     assert [a.name for a in actions] == ["u", "w", "x", "v", "y"]
     assert isinstance(actions[3], Conflict)
     gone = Recut(("one", "two"), (TUNED | cut(OLD[:1], "uv"), less), BEFORE)
-    dropped = [a for v in gone.versions() for a in decide(v).actions if isinstance(a, Drop)]
+    dropped = [a for v in versions_by_file(gone) for a in decide(v).actions if isinstance(a, Drop)]
     assert [a.name for a in dropped] == ["v"]
 
 

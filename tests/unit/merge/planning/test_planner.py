@@ -12,6 +12,7 @@ from git_theta.merge.planning.actions import WHOLE_FILE, Conflict, Drop, Merge, 
 from git_theta.merge.planning.planner import plan
 from git_theta.merge.planning.policy import Policy
 from git_theta.merge.planning.versions import BASE
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.hyperparameters import Words
 from git_theta.merge.rules.rules import Method, Rule, parse_rule
 from git_theta.merge.rules.strategy import strategy
@@ -43,7 +44,7 @@ def no_digest(entry):
 def decide(found, *rules: str, digest=no_digest, **options):
     def lookup(rule: Rule) -> Method:
         chosen = STRATEGIES[rule.strategy]
-        return Method(chosen, chosen.bind(rule.given, found.names))
+        return Method(chosen, bind(chosen, rule.given, found.names))
 
     return plan(found, Policy([parse_rule(rule) for rule in rules], lookup, **options), digest)
 

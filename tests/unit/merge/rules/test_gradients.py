@@ -8,6 +8,7 @@ import pytest
 
 from git_theta.errors import MergeError
 from git_theta.merge.rules import globs, gradients
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.rules import parse_rule
 
@@ -36,7 +37,7 @@ def test_a_gradient_is_a_line_between_its_numbers(numbers, depth, expected):
 def test_it_is_read_from_a_text_a_list_and_a_recipe():
     found = strategy_named("slerp")
     for value in ("[0,0.5,1]", [0, 0.5, 1], {"gradient": [0, 0.5, 1]}):
-        assert found.bind({"t": value}, NAMES) == {"t": {"gradient": [0.0, 0.5, 1.0]}}
+        assert bind(found, {"t": value}, NAMES) == {"t": {"gradient": [0.0, 0.5, 1.0]}}
 
 
 def test_one_for_one_contributor():

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta.errors import MergeError, SettingsError
+from git_theta.merge.rules.notation import parse_values
 from git_theta.merge.rules.rules import (
     Rule,
     anchored,
     as_behind,
     first_match,
     parse_rule,
-    parse_values,
     rules_of,
 )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from git_theta.core import registry
 from git_theta.errors import MergeError
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.strategy import INPUTS, Strategy, strategy
@@ -49,7 +50,7 @@ def test_a_signature_says_all() -> None:
 def test_a_strategy_is_called_with_what_it_names() -> None:
     available: dict[str, Any] = dict.fromkeys(INPUTS)
     available |= {"models": [torch.ones(2)], "base": torch.zeros(2)}
-    values = example.bind({"lambda": "3"}, ["main"])
+    values = bind(example, {"lambda": "3"}, ["main"])
     assert example(available, values).tolist() == [1.5, 1.5]
 
 
@@ -77,14 +78,14 @@ def test_every_strategy_is_documented(name: str) -> None:
 )
 def test_what_needs_a_base_says_so(name: str, needs: bool) -> None:
     found = strategy_named(name)
-    assert found.needs_base(found.bind({}, ["main", "dev"])) is needs
+    assert found.needs_base(bind(found, {}, ["main", "dev"])) is needs
 
 
 def test_some_values_make_a_base_necessary() -> None:
     karcher, take = strategy_named("karcher"), strategy_named("take")
-    assert karcher.needs_base(karcher.bind({"task_vectors": "true"}, ["main", "dev"]))
-    assert take.needs_base(take.bind({"side": "base"}, ["main", "dev"]))
-    assert not take.needs_base(take.bind({"side": "ours"}, ["main", "dev"]))
+    assert karcher.needs_base(bind(karcher, {"task_vectors": "true"}, ["main", "dev"]))
+    assert take.needs_base(bind(take, {"side": "base"}, ["main", "dev"]))
+    assert not take.needs_base(bind(take, {"side": "ours"}, ["main", "dev"]))
 
 
 def test_statistics_are_named() -> None:
@@ -116,7 +117,7 @@ def test_what_cannot_be_merged_is_refused_early(
     name: str, given: dict[str, Any], contributors: int, says: str
 ) -> None:
     with pytest.raises(MergeError) as caught:
-        strategy_named(name).bind(given, [f"branch-{n}" for n in range(contributors)])
+        bind(strategy_named(name), given, [f"branch-{n}" for n in range(contributors)])
     assert says in str(caught.value)
 
 

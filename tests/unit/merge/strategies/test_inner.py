@@ -13,6 +13,7 @@ from git_theta.errors import MergeError
 from git_theta.merge.compute.tensor import merge_by
 from git_theta.merge.kernels.lora import CoreSpace, LoraFactors
 from git_theta.merge.kernels.slices import Inputs
+from git_theta.merge.rules.binding import bind
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.strategy import Target
 from tests.support import reference_spectral as reference
@@ -194,7 +195,7 @@ def test_core_in_any_order_has_the_same_bits(text):
         ("svc", "it has one itself"),
         ("cat", "no single tensors"),
         ("ties:density=2", "density"),
-        ("", "not a rule"),
+        ("", "no strategy is called"),
     ],
 )
 def test_a_rule_that_cannot_be_within_another(rule, reason):
@@ -207,12 +208,12 @@ def test_a_rule_that_cannot_be_within_another(rule, reason):
 )
 def test_a_malformed_rule_of_a_recipe(value):
     with pytest.raises(MergeError, match="rule cannot be"):
-        strategy_named("svc").bind({"rule": value}, NAMES[:2])
+        bind(strategy_named("svc"), {"rule": value}, NAMES[:2])
 
 
 def test_a_rule_of_another_version_is_refused():
     with pytest.raises(MergeError, match="version 99"):
-        strategy_named("svc").bind({"rule": {"strategy": "ties", "version": 99}}, NAMES[:2])
+        bind(strategy_named("svc"), {"rule": {"strategy": "ties", "version": 99}}, NAMES[:2])
 
 
 def test_values_of_a_rule_follow_the_contributors():
