@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
-from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.torch_probes import is_archive, is_legacy
 
@@ -37,11 +36,11 @@ class _Torch:
         return _opened(source).checksums()
 
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
-        """Raise ``FormatError``: the pickle names every tensor, and is never written here."""
-        raise FormatError(
-            "tensors cannot be added to a PyTorch file, removed from it or given another shape",
-            hint="save all sides as safetensors, in which they can",
-        )
+        """Return the file with these tensors in the dicts that hold tensors, and tied names.
+
+        Raises ``FormatError`` where no dict does, and for files that are no single zip file.
+        """
+        return _opened(source).rebuild(self.name, tensors)
 
 
 FORMAT = _Torch()

@@ -11,9 +11,10 @@ https://github.com/pytorch/pytorch/blob/main/torch/serialization.py. The tar fil
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Source
+from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import quote
 from git_theta.formats.names import Names
@@ -65,6 +66,14 @@ class LegacyFile:
             return numbers.setdefault(key, b"#%d" % len(numbers)) if key in keys else key
 
         return _ADDRESS.sub(number, pickled)
+
+    def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raise ``FormatError``: such files are not written here."""
+        from git_theta.formats.torch_pickles import refusal
+
+        raise refusal(
+            "it is as written before PyTorch 1.6", "load it and torch.save it again, on all sides"
+        )
 
     def checksums(self) -> list[Checksum]:
         """Return none: the files have no checksums."""

@@ -7,10 +7,11 @@ https://github.com/pytorch/pytorch/blob/main/torch/distributed/checkpoint/filesy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from git_theta.core.layout import Alias, Checksum, Layout, Source, TensorSpan
+from git_theta.core.layout import Alias, Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.parts import Window
@@ -42,6 +43,12 @@ class ArchiveSeries:
                 for alias in found.aliases
             )
         return Layout(name, tuple(spans), tuple(aliases))
+
+    def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Raise ``FormatError``: such files are not written here."""
+        from git_theta.formats.torch_pickles import refusal
+
+        raise refusal("it is one of torch.distributed.checkpoint")
 
     def checksums(self) -> list[Checksum]:
         """Return those of all items."""

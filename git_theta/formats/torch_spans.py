@@ -69,7 +69,7 @@ def _span(view: View, element: Element | None, start: int, length: int) -> Tenso
         return _raw_span(view.name, start, length)
     dtype, shape, offset, strides = _geometry(view, element)
     if strides is None and element_count(view.shape) * element.size != length:
-        strides = _contiguous(shape)
+        strides = contiguous(shape)
     return TensorSpan(view.name, dtype, shape, start, length, offset, strides)
 
 
@@ -89,11 +89,11 @@ def _is_contiguous(shape: _Numbers, strides: _Numbers) -> bool:
     # The stride of a dimension of one element is never used, and torch leaves any value there.
     return len(shape) == len(strides) and all(
         count == 1 or stride == expected
-        for count, stride, expected in zip(shape, strides, _contiguous(shape), strict=True)
+        for count, stride, expected in zip(shape, strides, contiguous(shape), strict=True)
     )
 
 
-def _contiguous(shape: _Numbers) -> _Numbers:
+def contiguous(shape: _Numbers) -> _Numbers:
     """Return the strides of a C-contiguous tensor.
 
     Torch counts an empty dimension as one element.

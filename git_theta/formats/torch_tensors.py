@@ -19,7 +19,7 @@ from git_theta.formats.torch_types import Element, dtype_named, storage_named
 
 _MAX_DEPTH = 256
 # What a whole module pickles around its tensors: left out, its names are those of its state dict.
-_TRANSPARENT = {"_parameters", "_buffers", "_modules"}
+TRANSPARENT = {"_parameters", "_buffers", "_modules"}
 # Of (tensor, requires_grad, hooks, state)
 _PARAMETERS = {
     Global("torch._utils", "_rebuild_parameter"),
@@ -31,7 +31,7 @@ _TYPED = {
     Global("torch._tensor", "_rebuild_from_type_v2"),
 }
 # Of (storage, offset, size, stride, ...)
-_STRIDED = {
+STRIDED = {
     Global("torch._utils", "_rebuild_tensor"),
     Global("torch._utils", "_rebuild_tensor_v2"),
     Global("torch._utils", "_rebuild_tensor_v3"),
@@ -59,7 +59,8 @@ class Storage(NamedTuple):
 class View(NamedTuple):
     """A tensor called ``name`` in a storage; ``offset`` and ``strides`` are in elements.
 
-    ``element`` is ``None`` for a dtype that is unknown or not whole bytes.
+    ``element`` is ``None`` for a dtype that is unknown or not whole bytes. ``node`` is what the
+    pickle has of it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class View(NamedTuple):
     shape: tuple[int, ...]
     offset: int
     strides: tuple[int, ...]
+    node: Any
 
 
 _Step = tuple[Any, Trail]
@@ -171,7 +173,7 @@ def _values(pairs: Pairs) -> Iterator[tuple[str | None, Any]]:
 
 def _segment(key: Any, position: int) -> str | None:
     if type(key) is str:
-        return None if key in _TRANSPARENT else key
+        return None if key in TRANSPARENT else key
     if key is None or type(key) in (bool, float) or (type(key) is int and abs(key) < 1 << 64):
         return str(key)
     return str(position)
@@ -183,8 +185,8 @@ def _view(node: Any, trail: Trail, names: Names) -> View | None:
         if storage is None:
             return None
         name = names.unique(trail.name())
-        return View(name, storage, storage.element, (storage.capacity,), 0, (1,))
-    if type(node) is not Object or type(node.call) is not Global or node.call not in _STRIDED:
+        return View(name, storage, storage.element, (storage.capacity,), 0, (1,), node)
+    if type(node) is not Object or type(node.call) is not Global or node.call not in STRIDED:
         return None
     args = node.args
     if type(args) is not tuple or len(args) < 4 or (storage := _storage(args[0])) is None:
@@ -193,7 +195,8 @@ def _view(node: Any, trail: Trail, names: Names) -> View | None:
     shape, strides = _integers(args[2]), _integers(args[3])
     if type(args[1]) is not int or shape is None or strides is None:
         raise FormatError(f"the tensor {quote(name)} has no valid shape")
-    return View(name, storage, _element(node.call, args, storage), shape, args[1], strides)
+    element = _element(node.call, args, storage)
+    return View(name, storage, element, shape, args[1], strides, node)
 
 
 def _storage(node: Any) -> Storage | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from git_theta.core.dtypes import DTYPES
+
 
 class Element(NamedTuple):
     """A dtype of ``DTYPES``, or an unknown one, and the bytes of one element."""
@@ -79,3 +81,39 @@ def dtype_named(name: str) -> Element | None:
 def storage_named(name: str) -> Element | None:
     """Return the element of storage class ``name``; ``None`` if unknown or not whole bytes."""
     return _BY_STORAGE.get(name)
+
+
+class Written(NamedTuple):
+    """How tensors of a dtype are pickled: opcodes for the function, storage class and dtype.
+
+    ``counted`` is what the storage counts, in bytes.
+    """
+
+    function: bytes
+    storage: bytes
+    dtype: bytes
+    counted: int
+
+
+def _written() -> dict[str, Written]:
+    """Return it for the dtypes that git-theta knows, the packed ones apart."""
+    untyped = Written(_global("torch._utils", "_rebuild_tensor_v3"), _UNTYPED, b"", 1)
+    found = {
+        element.dtype: untyped._replace(dtype=_global("torch", name))
+        for name, element in _BY_DTYPE.items()
+        if element.dtype in DTYPES and element is not PACKED_FLOAT4
+    }
+    function = _global("torch._utils", "_rebuild_tensor_v2")
+    for name, element in _BY_STORAGE.items():
+        if element.dtype in found and not name.endswith("UntypedStorage"):
+            storage = _global("torch", name)
+            found[element.dtype] = Written(function, storage, b"", element.size)
+    return found
+
+
+def _global(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+_UNTYPED = _global("torch.storage", "UntypedStorage")
+WRITTEN = _written()

@@ -12,7 +12,10 @@ paths: ``{"model": {"w": [t]}}`` gives ``model.w.0``.
 
 from __future__ import annotations
 
-from git_theta.core.layout import Checksum, Layout, Source
+from collections.abc import Sequence
+from dataclasses import replace
+
+from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.names import Names
@@ -25,6 +28,7 @@ from git_theta.formats.zip_directory import Record, place
 _STORAGES = b"data/"
 # A hash that torch.save makes of the checksums of all records.
 _SERIALIZATION = b".data/serialization_id"
+_ALIGNMENT = b".storage_alignment"
 # TorchScript keeps the tensors of its code apart, under numbers of their own.
 _FURTHER = (_STORAGES, b"constants/")
 
@@ -57,7 +61,10 @@ class Archive:
         return zip_directory.checksums(self._source)
 
     def extras(self) -> bytes:
-        """Return the plain records that hold no storage, ordered by name, with their names."""
+        """Return the plain records that hold no storage, ordered by name, with their names.
+
+        Of the pickle, what it says beside its tensors.
+        """
         storages = tuple(self._root + folder for folder in _FURTHER)
         names = (
             name.removeprefix(self._root)
@@ -65,8 +72,76 @@ class Archive:
             if record.plain and not name.startswith(storages)
         )
         chosen = sorted(name for name in names if name != _SERIALIZATION)
-        parts = [part for name in chosen for part in (name, self._read(name, MAX_BYTES))]
+        parts = [part for name in chosen for part in (name, self._extra(name))]
         return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+    def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
+        """Return the file with these tensors, laid out as ``torch.save`` does.
+
+        The identity that ``torch.save`` gave it (``.data/serialization_id``) stays.
+        """
+        # Imported here: merges alone write files.
+        from git_theta.formats.torch_pickles import refusal, with_tensors
+        from git_theta.formats.torch_writer import TorchWriter
+
+        if reason := self._unwritable():
+            raise refusal(reason)
+        pickled = with_tensors(self._read(PICKLE, MAX_BYTES), self.layout(name), tensors)
+        writer, spans = TorchWriter(self._alignment()), StorageSpans(is_little=True)
+        before, behind = self._others()
+        for each in before:
+            writer.add(self._root + each, pickled if each == PICKLE else self._content(each))
+        lengths = {span.name: span.length for span in tensors}
+        places: dict[bytes, tuple[int, int]] = {}
+        for view in find_views(read_pickle(pickled), Names()):
+            record = self._root + _STORAGES + view.storage.key.encode("utf-8", "replace")
+            if record not in places:
+                length = lengths.get(view.name, 0)
+                places[record] = (writer.add_storage(record, length), length)
+            spans.add(view, record, *places[record])
+        for each in behind:
+            writer.add(self._root + each, self._content(each))
+        layout = spans.layout(name)
+        if {replace(span, start=0) for span in layout.spans} != {
+            replace(span, start=0) for span in tensors
+        }:
+            raise refusal("they would share storages, or not, otherwise than here")
+        return writer.finish(layout)
+
+    def _unwritable(self) -> str | None:
+        """Return why no new file can be made of this one, ``None`` if one can."""
+        records = self._records.values()
+        if not all(record.plain for record in records):
+            return "its records are compressed"
+        if sum(record.length for record in records) > self._source.size:
+            return "its records overlap"
+        if self._has(b"constants.pkl") or not all(r.name.startswith(self._root) for r in records):
+            return "it holds a program of TorchScript"
+        if self._has(b"byteorder") and self._content(b"byteorder") != b"little":
+            return "its numbers are big-endian"
+        return None
+
+    def _alignment(self) -> int:
+        """Return what the places of contents are multiples of, in bytes."""
+        text = self._content(_ALIGNMENT) if self._has(_ALIGNMENT) else b""
+        return (int(text) if text.isdigit() and len(text) < 5 else 0) or 64
+
+    def _others(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the names of the records that hold no storage: before these, and behind them."""
+        ordered = sorted(self._records.values(), key=lambda record: record.header)
+        names = [record.name[len(self._root) :] for record in ordered]
+        are = [name.startswith(_STORAGES) for name in names]
+        first = are.index(True) if True in are else len(names)
+        return names[:first], [name for name in names[first:] if not name.startswith(_STORAGES)]
+
+    def _content(self, name: bytes) -> bytes:
+        return self._read(name, MAX_BYTES)
+
+    def _extra(self, name: bytes) -> bytes:
+        from git_theta.formats.torch_facts import facts
+
+        content = self._content(name)
+        return facts(content) if name == PICKLE else content
 
     def _has(self, name: bytes) -> bool:
         return self._root + name in self._records

@@ -34,7 +34,7 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "pickle": lambda: pickle.dumps(ARRAYS),
 }
 # Their files hold what only a framework writes: a pickle, a graph.
-WRITTEN_BY_FRAMEWORKS = {"torch", "onnx", "hdf5", "flax", "pickle"}
+WRITTEN_BY_FRAMEWORKS = {"onnx", "hdf5", "flax", "pickle"}
 
 
 @cache

@@ -24,6 +24,7 @@ Signature = tuple[object, ...]
 _TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
 _DEFLATED = "its arrays are compressed, and a merge would not know their checksums and sizes"
 _DEFLATED_HINT = "save all sides with numpy.savez instead of numpy.savez_compressed"
+_TIED_HINT = "tie or untie it on all sides"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
 
 
@@ -149,11 +150,21 @@ class _Choice:
         ]
         try:
             rebuilt = version.format.rebuild(version.source, spans)
+            self._check_tied(rebuilt)
         except FormatError as error:
             if fitting:
                 return self._use(fitting[0], (self._note(fitting[0]),))
             raise MergeError(error.message, hint=error.hint) from error
         return Assembly(side, rebuilt, _by_span(rebuilt, rebuilt.checksums), None, notes)
+
+    def _check_tied(self, rebuilt: Rebuilt) -> None:
+        """Raise ``FormatError`` unless the names tied to tensors are those of the result."""
+        found = {alias.name: alias for alias in rebuilt.layout.aliases}
+        kept = (action.entry for action in self._plan.kept)
+        wanted = {entry.name: entry for entry in kept if isinstance(entry, Alias)}
+        if found != wanted:
+            name = min(n for n in found.keys() | wanted if found.get(n) != wanted.get(n))
+            raise FormatError(f"{name} is tied to another tensor on one side only", hint=_TIED_HINT)
 
 
 def _signature(entry: Entry) -> Signature:

@@ -307,9 +307,25 @@ def test_a_structure_that_no_torch_file_has(merger):
     ours, theirs = state(a=1), state(b=1)
     ours["model"]["new"] = torch.ones(2)
     theirs["model"]["other"] = torch.ones(3)
-    with pytest.raises(MergeError, match="tensors cannot be added to a PyTorch file") as error:
+    done = merger.execute(torch_versions(merger, state(), ours, theirs))
+    merged = loaded(merger, done.manifest)
+    assert not done.notes
+    assert merged["epoch"] == state()["epoch"]
+    found = {name: tensor.tolist() for name, tensor in merged["model"].items()}
+    assert found["new"] == [1, 1]
+    assert found["other"] == [1, 1, 1]
+    np.testing.assert_array_equal(merged["model"]["a"].numpy(), BASE["a"] + 1)
+    np.testing.assert_array_equal(merged["model"]["b"].numpy(), BASE["b"] + 1)
+    assert set(found) == {*state()["model"], "new", "other"}
+
+
+def test_a_tensor_that_one_side_alone_ties(merger):
+    ours, theirs = state(a=1), state(b=1)
+    ours["model"]["new"] = torch.ones(2)
+    theirs["model"]["other"] = theirs["model"]["b"]
+    with pytest.raises(MergeError, match=r"model\.other is tied to another tensor") as error:
         merger.execute(torch_versions(merger, state(), ours, theirs))
-    assert "safetensors" in error.value.hint
+    assert error.value.hint == "tie or untie it on all sides"
 
 
 def test_a_structure_that_theirs_has(merger):
@@ -321,15 +337,25 @@ def test_a_structure_that_theirs_has(merger):
     np.testing.assert_array_equal(merged["a"].numpy(), BASE["a"] + 1)
 
 
-def test_the_structure_counts_before_what_is_beside_it(merger):
-    """Theirs alone has another epoch, and loses it: only ours has the merged structure."""
+def test_a_tensor_less_on_one_side_and_another_epoch_on_the_other(merger):
     ours = state(a=1)
     del ours["model"]["d"]
-    theirs = state(b=1, epoch=7)
-    found = torch_versions(merger, state(), ours, theirs)
-    done = merger.execute(found)
+    done = merger.execute(torch_versions(merger, state(), ours, state(b=1, epoch=7)))
     merged = loaded(merger, done.manifest)
     assert "d" not in merged["model"]
+    assert merged["epoch"] == 7
+    assert not done.notes
+
+
+def test_the_structure_counts_before_what_is_beside_it(merger):
+    """Theirs alone has another epoch, and loses it: only ours has the merged structure."""
+
+    def listed(epoch: int, count: int) -> dict[str, object]:
+        return {"model": [torch.full((2,), 1.0 * n) for n in range(count)], "epoch": epoch}
+
+    done = merger.execute(torch_versions(merger, listed(1, 3), listed(1, 2), listed(7, 3)))
+    merged = loaded(merger, done.manifest)
+    assert len(merged["model"]) == 2
     assert merged["epoch"] == 1
     assert done.notes
 
