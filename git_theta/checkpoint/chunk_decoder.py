@@ -71,8 +71,7 @@ def turned(base: Base, geometry: Geometry, length: int) -> Base | None:
     return base.transposed(how) if how else None
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedChunk:
+class DecodedChunk(NamedTuple):
     """A chunk's raw bytes, and where each link of its chain was found to be what it claims."""
 
     data: Bytes

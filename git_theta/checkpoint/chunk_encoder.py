@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,8 +32,7 @@ _SMALL = 16 << 10
 _CHEAP = ("sparse", "delta")
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
+class EncodedChunk(NamedTuple):
     """A chunk as a frame, ready to be stored, with the hash and the chain of its base."""
 
     frame: list[Buffer]

@@ -7,8 +7,7 @@ stores it, or decodes and writes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from git_theta.codec import MAX_RAW
 from git_theta.core.dtypes import DEFLATED, DType, dtype
@@ -45,8 +44,7 @@ class SourceStream:
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class RawChunk:
+class RawChunk(NamedTuple):
     """Chunk ``number`` of span ``owner`` (or of the ``SKELETON``) and its raw bytes."""
 
     owner: int
@@ -150,8 +148,7 @@ class _SkeletonCutter:
         return RawChunk(SKELETON, self._number - 1, _SKELETON_GEOMETRY, data)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Bytes ``start`` to ``stop`` of ``chunk`` come next in the file."""
 
     chunk: Chunk

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from git_theta import formats
 from git_theta.checkpoint import chunk_encoder
@@ -35,8 +35,7 @@ from git_theta.store import Location, PackWriter
 _LITTLE = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(NamedTuple):
     """A manifest whose objects are stored, and what the user should know about the file."""
 
     manifest: Manifest
@@ -89,8 +88,7 @@ def store(
     return describe(layout, recorder.size, recorder.chunks_of)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """What became of a chunk: known already, written as an object, or a frame to be packed."""
 
     owner: int
@@ -146,8 +144,7 @@ def _store_chunk(
     return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain, similar)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fresh:
+class _Fresh(NamedTuple):
     """A chunk that the index does not know yet; its frame may still wait for its pack."""
 
     length: int
@@ -174,13 +171,13 @@ class _Recorder:
         self._placed.setdefault(outcome.owner, []).append((outcome.length, outcome.hash))
         if outcome.hash in self._chains or outcome.hash in self._fresh:
             return  # a tied tensor: the first one's frame serves
-        if isinstance(outcome.stored, tuple):
-            self._chains[outcome.hash] = outcome.stored
-        else:
+        if isinstance(outcome.stored, (Ref, list)):
             frame = self._frame(outcome.stored)
             self._fresh[outcome.hash] = _Fresh(
                 outcome.length, frame, outcome.base, outcome.base_chain, outcome.sketch
             )
+        else:
+            self._chains[outcome.hash] = outcome.stored
 
     def _frame(self, stored: Ref | list[Buffer]) -> Future[Ref]:
         if isinstance(stored, list):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from git_theta.codec import entropy, planes
 from git_theta.core.hashes import HASH_BYTES
@@ -46,8 +46,7 @@ PARAMS_BYTES = _U16.size + 0xFFFF
 """As many bytes may follow the header before an encoding's params end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a frame says of itself; ``length`` is the frame's own, hashes are hex."""
 
     encoding: int

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import io
 import os
-import shutil
 import stat
 import time
 from collections import deque
@@ -259,6 +258,8 @@ def _copy(source: Path, target: Path, mode: int) -> None:
         reader = source.open("rb")
     except PermissionError as error:
         raise store_error(error, source) from error
+    import shutil  # seldom needed: takes 1 ms to import
+
     with reader, atomic_file(target, mode) as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from git_theta.core.dtypes import DType
 
@@ -80,8 +80,7 @@ class Layout:
     remark: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(NamedTuple):
     """The CRC-32 of ``length`` bytes of a file from ``start``.
 
     It stands, four bytes little-endian, at each of ``places``, also counted in bytes of the file.
@@ -92,8 +91,7 @@ class Checksum:
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(NamedTuple):
     """A file with other tensors: where they lie, and the bytes around them.
 
     ``pieces`` are the skeleton: what precedes each span of ``layout``, then what follows the last.
@@ -105,8 +103,7 @@ class Rebuilt:
     checksums: tuple[Checksum, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """What an encoding may know of a chunk: its dtype, and the tensor that it is a slice of.
 
     ``shape`` is the whole tensor's; ``first`` is the flat index of the chunk's first element.
@@ -117,8 +114,7 @@ class Geometry:
     first: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Transposition:
+class Transposition(NamedTuple):
     """A base that is transposed before it is used.
 
     Its words of ``word`` bytes are a matrix in row-major order, with ``columns`` in a row.

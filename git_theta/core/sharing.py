@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _GROUP, _EVERYBODY = 0o660, 0o664
 _WORDS = {
@@ -19,8 +19,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Modes:
+class _Modes(NamedTuple):
     """Permissions that files get; with ``exact`` no others, whatever the umask is."""
 
     bits: int

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from git_theta import manifest
 from git_theta.checkpoint import smudge_to
@@ -27,8 +27,7 @@ _SHOWN = 5
 """Further files that an error names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stub:
+class Stub(NamedTuple):
     """A work-tree file that is still a manifest. ``path`` is relative to the work tree's top."""
 
     path: str

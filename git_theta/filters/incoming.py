@@ -12,9 +12,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import NamedTuple
 
 from git_theta import formats
 from git_theta.checkpoint import Cleaned, StorageContext, clean, smudge, store
@@ -180,8 +179,7 @@ def _changed() -> ChangedError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Guess:
+class _Guess(NamedTuple):
     """The layout of a file, its size in bytes, and what that follows from."""
 
     layout: Layout
@@ -206,6 +204,8 @@ def _clean_again(
     manifest: Manifest, name: str, storage: StorageContext, parents: Iterable[Parent]
 ) -> Cleaned:
     """Cut anew what was cut in the wrong places."""
+    from tempfile import NamedTemporaryFile  # seldom needed: takes 3 ms to import
+
     folder = storage.store.root / "tmp"
     try:
         make_folder(folder)

@@ -15,7 +15,7 @@ from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
 from git_theta.errors import ManifestError, ThetaError
-from git_theta.filters import as_it_is, deferred, unconverted
+from git_theta.filters import as_it_is, unconverted
 from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side, marker_error, octopus_error
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
@@ -213,6 +213,8 @@ class Session:
     ) -> Iterable[Buffer] | None:
         """Return the file of a manifest that can be read, or the manifest where it is deferred."""
         if self._is_deferred(request, described):
+            from git_theta.filters import deferred  # which an add does not need
+
             deferred.defer(self._workspace, request.path)
             return [text]
         if request.can_delay and not self._is_at_hand(described):

@@ -7,11 +7,9 @@ unchanged stays what it is, until `git add --renormalize` asks for more.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from git_theta import manifest
 from git_theta.core.files import store_error
@@ -21,6 +19,9 @@ from git_theta.filters.incoming import Packets
 from git_theta.git import Repository
 from git_theta.git.blob_files import git_blob
 from git_theta.git.lfs_files import LONGEST, is_pointer, target_of
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _PIECE = 1 << 20
 _OPTION = "--renormalize"
@@ -49,7 +50,9 @@ def kept(repo: Repository, path: str, content: Packets) -> tuple[Iterator[Buffer
     name, size = target or (staged.id, staged.size)
     if _size((repo.work_tree or Path()) / path) != size:
         return None, content
-    digest = hashlib.sha256() if target else git_blob(name, size)
+    from hashlib import sha256  # loads OpenSSL, which a file that is ours does without
+
+    digest = sha256() if target else git_blob(name, size)
     spool = _spooled(content, repo.theta_dir / "tmp", digest)
     if digest.hexdigest() != name:
         return None, Packets(_pieces(spool))
@@ -63,7 +66,9 @@ def _size(file: Path) -> int | None:
         return None
 
 
-def _spooled(content: Packets, folder: Path, digest: hashlib._Hash) -> IO[bytes]:
+def _spooled(content: Packets, folder: Path, digest: _Hash) -> IO[bytes]:
+    from tempfile import TemporaryFile
+
     try:
         make_folder(folder)
         spool = TemporaryFile(dir=folder)  # noqa: SIM115 - closed when all of it was read

@@ -6,8 +6,8 @@ import fnmatch
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from git_theta.core.files import atomic_file, read_regular
 from git_theta.errors import UsageError
@@ -27,8 +27,7 @@ _WORD = re.compile(r'(?:^"(?:[^"\\]|\\.)*"|[^ \t\r\n]+)')
 _MACROS = {"binary": ("-diff", "-merge", "-text")}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of an attributes file, 1 being the first: a pattern and what it sets."""
 
     number: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -55,6 +54,8 @@ def spooled(repo: Repository, blob: str, folder: Path) -> Iterator[Path]:
 
 def git_blob(blob: str, size: int) -> _Hash:
     """Return the hash that Git names a blob of ``size`` bytes by, to be fed with its content."""
-    digest = hashlib.sha1(usedforsecurity=False) if len(blob) == 40 else hashlib.sha256()
+    from hashlib import sha1, sha256  # loads OpenSSL, which few files of ours need: 3 ms
+
+    digest = sha1(usedforsecurity=False) if len(blob) == 40 else sha256()
     digest.update(b"blob %d\0" % size)
     return digest

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from git_theta.errors import GitError
 from git_theta.git import command, launcher
@@ -33,8 +32,7 @@ _HINTS = {
 _SECTIONS = ("filter.theta", "diff.theta", "merge.theta", "mergetool.theta")
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """The configuration: ``scope`` and ``origin`` say where the setting that counts was made.
 
     ``program`` is the file that git would start, ``runnable`` whether it can be; ``wrong`` lists

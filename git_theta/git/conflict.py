@@ -7,7 +7,6 @@ import re
 from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError
 from git_theta.git.command import decode
-from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.repository import Repository
 
 BASE, OURS, THEIRS = 1, 2, 3
@@ -60,6 +59,8 @@ def merging(repo: Repository) -> str | None:
 def commits(repo: Repository) -> tuple[str | None, str | None]:
     """Theirs and the common ancestor, as far as git tells."""
     if commit := merging(repo):
+        from git_theta.git.merge_heads import common_commit  # a filter asks only is_open
+
         return commit, common_commit(repo, {"ours": "HEAD", "theirs": commit})
     for name in ("REBASE_HEAD", "CHERRY_PICK_HEAD"):
         if commit := repo.resolve(name):
@@ -71,6 +72,8 @@ def commits(repo: Repository) -> tuple[str | None, str | None]:
 
 def sides(repo: Repository) -> tuple[str, str]:
     """Return what the user calls ours and theirs: branches, where one is merged into another."""
+    from git_theta.git.merge_heads import current_branch
+
     commit = merging(repo)
     names = (current_branch(repo), _merged_name(repo, commit)) if commit else ("ours", "theirs")
     return names if names[0] != names[1] else ("ours", "theirs")

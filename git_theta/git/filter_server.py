@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import IO, Protocol
+from contextlib import ExitStack
+from itertools import chain
+from typing import IO, NamedTuple, Protocol
 
 from git_theta.core.layout import Buffer
 from git_theta.errors import GitError, ThetaError
@@ -18,8 +17,7 @@ _SPOOL = 64 << 20
 _PIECE = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SmudgeRequest:
+class SmudgeRequest(NamedTuple):
     """A file that git wants to check out.
 
     ``ref`` and ``treeish`` say what is being checked out, ``blob`` is the id of the content;
@@ -148,7 +146,7 @@ class _Server:
             answer.fail()
         except Exception:
             # A defect of ours fails this file; git may have others, which are none the worse.
-            traceback.print_exc()
+            _print_defect()
             answer.fail()
 
     def _list_available(self) -> None:
@@ -160,7 +158,7 @@ class _Server:
             self._report("", error)
             status = "error"
         except Exception:
-            traceback.print_exc()
+            _print_defect()
             status = "error"
         self._writer.lines(*(f"pathname={path}" for path in paths))
         self._writer.lines(f"status={status}")
@@ -182,26 +180,33 @@ class _Answer:
     def send(self, output: Iterable[Buffer]) -> None:
         """Pass on the whole content."""
         pieces = iter(output)
-        with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
-            self._spool(pieces, spool)
+        first = next(pieces, b"")  # of most files, all of it
+        with ExitStack() as stack:
+            waiting = () if self._content.done else self._until_read(pieces, stack)
             self._content.drain()
             self._writer.lines("status=success")
             self._begun = True
-            spool.seek(0)
-            while piece := spool.read(_PIECE):
-                self._writer.data(piece)
-        for buffer in pieces:
-            self._writer.data(buffer)
+            for buffer in chain([first], waiting, pieces):
+                self._writer.data(buffer)
         self._writer.end()
         self._writer.end()  # no second status: the first one stands
 
-    def _spool(self, pieces: Iterator[Buffer], spool: IO[bytes]) -> None:
-        # git reads nothing before it has sent everything: what comes out until then must wait, or
-        # both sides would write into full pipes for ever.
+    def _until_read(self, pieces: Iterator[Buffer], stack: ExitStack) -> Iterator[bytes]:
+        """Return the pieces that come before git has sent everything.
+
+        It reads nothing until then: they must wait, or both sides would write into full pipes for
+        ever.
+        """
+        from tempfile import SpooledTemporaryFile  # seldom needed: takes 3 ms to import
+
+        spool = SpooledTemporaryFile(_SPOOL)  # noqa: SIM115 - the stack closes it
+        stack.enter_context(spool)
         for piece in pieces:
             spool.write(piece)
             if self._content.done:
-                return
+                break
+        spool.seek(0)
+        return iter(lambda: spool.read(_PIECE), b"")
 
     def fail(self) -> None:
         """Say that this file failed; git discards what it has of it."""
@@ -209,3 +214,9 @@ class _Answer:
         if self._begun:
             self._writer.end()
         self._writer.lines("status=error")
+
+
+def _print_defect() -> None:
+    import traceback  # which no filter should need
+
+    traceback.print_exc()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from git_theta.core.files import atomic_file, store_error
 from git_theta.core.locks import exclusive_lock
@@ -24,8 +23,7 @@ PENDING = "theta-pending"
 _MARK = "# git-theta hook"
 
 
-@dataclass(frozen=True, slots=True)
-class _Hook:
+class _Hook(NamedTuple):
     """``takes_refs``: git writes to its standard input. ``guards``: git must not go on without.
 
     ``awaits`` is a file of the git directory without which there is nothing for us to do: hooks
@@ -182,6 +180,8 @@ def _keep(hook: Path, kept: Path) -> None:
         try:
             os.link(hook, temporary, follow_symlinks=False)
         except OSError:
+            import shutil  # seldom needed: takes 1 ms to import
+
             shutil.copy2(hook, temporary, follow_symlinks=False)
         temporary.replace(kept)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, UsageError
@@ -12,8 +13,7 @@ from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A commit, and what the user calls it."""
 
     name: str

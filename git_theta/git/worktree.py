@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
 
-@dataclass(frozen=True, slots=True)
-class FileStatus:
+class FileStatus(NamedTuple):
     """A file that differs between HEAD, the index and the work tree, as `git status` tells it.
 
     ``before`` is its path in HEAD, another one where it was renamed. ``staged`` and ``work_tree``

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -13,8 +13,7 @@ from git_theta.core.hashes import Ref
 from git_theta.core.layout import Alias
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """``length`` raw bytes with content hash ``hash``; ``chain`` is its frame, then its bases.
 
     The first ref is the frame that decodes to the chunk, the next is that frame's base, and so on

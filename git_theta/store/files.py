@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Lock, Semaphore
 from typing import IO
 
@@ -90,6 +89,8 @@ class ObjectFiles:
 
     def scratch_file(self) -> IO[bytes]:
         """Return an empty file without a name, which is gone when it is closed."""
+        from tempfile import TemporaryFile  # seldom needed: takes 3 ms to import
+
         make_folder(self._scratch)
         return TemporaryFile(dir=self._scratch)
 

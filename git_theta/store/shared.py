@@ -15,7 +15,6 @@ import errno
 import fcntl
 import logging
 import os
-import socket
 import stat
 import time
 from collections.abc import Iterable
@@ -209,7 +208,7 @@ class SharedStore:
         folder.mkdir()
         folder.chmod(0o755 & stat.S_IMODE(self.folder.stat().st_mode) | 0o700)
         with atomic_file(folder / "clone") as file:
-            file.write(f"{socket.gethostname()}\n{self._root}\n".encode())
+            file.write(f"{os.uname().nodename}\n{self._root}\n".encode())
         for entry in (file for each in entries(self._root / "objects") for file in entries(each)):
             if entry.is_symlink() and is_hex256(entry.name):
                 (folder / entry.name).touch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +60,9 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 def check(file: Path, oid: str, size: int | None) -> os.stat_result:
     """Hash an object's file; its status as it was before. ``CorruptObjectError``, ``OSError``."""
-    digest = hashlib.sha256()
+    from hashlib import sha256  # loads OpenSSL: 3 ms
+
+    digest = sha256()
     total = 0
     with file.open("rb", buffering=0) as reader:
         status = os.fstat(reader.fileno())

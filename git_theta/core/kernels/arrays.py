@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,7 @@ class Model:
         )
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """What a coder looks up.
 
     ``slots`` (contexts * ``TOTAL``) to decode by, ``ranges`` (contexts * ``TOKENS``) to encode by.
@@ -85,8 +84,7 @@ class Tables:
     ranges: NDArray[np.uint32]
 
 
-@dataclass(frozen=True)
-class Coded:
+class Coded(NamedTuple):
     """Coded differences: final states (one to a lane, uint32), words (uint16), raw bits."""
 
     states: Words
