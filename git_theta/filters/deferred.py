@@ -18,8 +18,8 @@ from git_theta.checkpoint import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.filters import checked_out
-from git_theta.filters.checked_out import CheckedOut
-from git_theta.git import hooks, worktree
+from git_theta.git import hooks, index_stats, worktree
+from git_theta.git.index_stats import Written
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
@@ -68,14 +68,15 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
 
     problems += transfer.fetch_each(workspace, (stub.described for stub in waiting))
     done: list[str] = []
-    notes: dict[str, CheckedOut] = {}
+    written: dict[str, Written] = {}
     for stub in waiting:
         with _gathering(problems, stub.path):
-            noted = _write(workspace, stub)
+            status = _write(workspace, stub)
             done.append(stub.path)
-            notes |= {stub.path: noted} if noted else {}
-    with checked_out.handed_over(notes, workspace.repo.theta_dir / "tmp") as environment:
-        worktree.refresh(workspace.repo, done, environment)
+            if status:
+                written[stub.path] = Written(_file(workspace, stub.path), status, stub.text)
+    known = index_stats.record(workspace.repo.index_file, written)
+    worktree.refresh(workspace.repo, (path for path in done if path not in known))
     if problems:
         first, *others = problems
         named = [f"{error.path}: {error.message}" for error in others if error.path]
@@ -117,7 +118,8 @@ def _pending(workspace: Workspace) -> Path:
     return workspace.repo.git_dir / hooks.PENDING
 
 
-def _write(workspace: Workspace, stub: Stub) -> CheckedOut | None:
+def _write(workspace: Workspace, stub: Stub) -> os.stat_result | None:
+    """Put the file in the stub's place; return its status if nobody has changed it already."""
     file = _file(workspace, stub.path)
     mode = file.stat().st_mode & 0o7777
     # Not synced, as Git does not sync what it checks out: it can be checked out again.
@@ -125,8 +127,8 @@ def _write(workspace: Workspace, stub: Stub) -> CheckedOut | None:
         smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")
-        written = checked_out.backdate(output)
-    return checked_out.note(file, written, stub.text)
+        status = checked_out.backdate(output, workspace.repo.index_file)
+    return checked_out.placed(file, status)
 
 
 def _file(workspace: Workspace, path: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -12,11 +11,9 @@ from git_theta import manifest
 from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
 from git_theta.checkpoint.verify import cut_alike, is_file_of
-from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Buffer
 from git_theta.errors import ManifestError, ThetaError
 from git_theta.filters import as_it_is, unconverted
-from git_theta.filters.checked_out import is_untouched, received
 from git_theta.filters.conflicts import dropped_side, marker_error, octopus_error
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints
@@ -66,16 +63,12 @@ class Session:
         self._written: set[str] = set()
         # Git reads no file before it has had the answer to the one before it.
         self._answered = time.time_ns()
-        self._notes = received(os.environ)
         self._known = KnownCheckpoints(workspace.repo)
 
     # --- clean: from the work tree to git --------------------------------------------------------
 
     def clean(self, path: str, content: Iterator[bytes]) -> Iterable[Buffer]:
         """Yield the manifest of a file, its objects stored; a manifest passes through unchanged."""
-        if known := self._checked_out(path):
-            yield known
-            return
         packets = Packets(content)
         head = bytes(packets.take(_HEAD))
         if is_pointer(head):
@@ -108,17 +101,6 @@ class Session:
         if self._renormalizes:
             return None, packets
         return unconverted.kept(self._workspace.repo, path, packets)
-
-    def _checked_out(self, path: str) -> bytes | None:
-        """Return the manifest in the index, if the file is what was just checked out from it.
-
-        Git sends the file itself then, which nobody need see.
-        """
-        noted = self._notes.get(path)
-        if noted is None or not is_untouched(self._file(path), noted):
-            return None
-        text = self._workspace.repo.read_blob(f":{path}")
-        return text if text is not None and content_hash(text) == noted.text_hash else None
 
     def _file(self, path: str) -> Path:
         return (self._workspace.repo.work_tree or Path()) / path

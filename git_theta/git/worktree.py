@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,16 +81,13 @@ def work_trees(repo: Repository) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def refresh(
-    repo: Repository, paths: Iterable[str], environment: Mapping[str, str] | None = None
-) -> None:
+def refresh(repo: Repository, paths: Iterable[str]) -> None:
     """Let git see that ``paths``, written behind its back, are what the index says.
 
     Plain ``--refresh`` takes a file whose size changed for modified without reading it; paths
-    given one by one are read. Other paths may be in conflict. ``environment`` is added to that of
-    git and its filters.
+    given one by one are read. Other paths may be in conflict.
     """
     listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
     if listed:
         options = ("-q", "--unmerged", "--refresh", "-z", "--stdin")
-        repo.git("update-index", *options, stdin=listed, env=dict(environment or {}))
+        repo.git("update-index", *options, stdin=listed)

@@ -1,60 +1,58 @@
-"""After a checkout by the hook, git asks about what was just written; it is not read again."""
+"""After a checkout by the hook git knows what was just written; it is not read again."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
 from git_theta.filters import deferred
-from git_theta.filters.session import Session
-from git_theta.git import worktree
+from git_theta.git import index_stats, worktree
 from git_theta.workspace import open_workspace
 from tests.support import checkpoints
 from tests.support.repo import Repo
 
+NAME = "model.safetensors"
 CONTENT = checkpoints.safetensors(checkpoints.tensors(rows=64))
 
 
 @pytest.fixture
-def stub(model: Repo):
-    model.commit_files({"model.safetensors": CONTENT})
-    model.git("-c", "theta.smudge=false", "checkout", "-q", "--force", "HEAD~0")
-    text = (model.git("show", "HEAD:model.safetensors") + "\n").encode()
-    model.write("model.safetensors", text)
-    return model, text
+def stub(model: Repo) -> Repo:
+    """A repository whose checkpoint was checked out as its manifest."""
+    model.commit_files({NAME: CONTENT})
+    (model.path / NAME).unlink()
+    model.git("-c", "theta.smudge=false", "checkout", "-q", "--", NAME)
+    return model
 
 
-@pytest.mark.parametrize("is_written_to", [False, True])
-def test_the_refresh_sees_only_what_was_written_to(stub, monkeypatch, is_written_to):
-    repo, text = stub
-    monkeypatch.chdir(repo.path)
-    answers = []
+def _filters(repo: Repo, *command: str) -> tuple[str, int]:
+    """What a git command prints, and how many files it had filtered."""
+    done = repo.process(*command, env={"GIT_TRACE_PACKET": "1"})
+    assert done.returncode == 0
+    return done.stdout.decode(), done.stderr.count(b"command=clean")
 
-    def refresh(of, paths, environment):
-        monkeypatch.setattr(os, "environ", {**os.environ, **environment})
-        if is_written_to:
-            (repo.path / "model.safetensors").write_bytes(b"other")
-        session = Session(workspace, lambda _: None)
-        sent = (repo.path / "model.safetensors").read_bytes()
-        answers.append(b"".join(map(bytes, session.clean("model.safetensors", iter([sent])))))
 
-    monkeypatch.setattr(worktree, "refresh", refresh)
-    seen = []
-    monkeypatch.setattr(
-        "git_theta.filters.session.Packets", lambda content: seen.append(1) or _Refuse()
-    )
+def test_git_filters_the_file_no_more(stub, monkeypatch):
+    monkeypatch.chdir(stub.path)
+    asked = list[str]()
+    monkeypatch.setattr(worktree, "refresh", lambda repo, paths: asked.extend(paths))
     with open_workspace() as workspace:
-        run = deferred.checkout_deferred
-        if is_written_to:
-            with pytest.raises(AssertionError, match="read"):
-                run(workspace, ["model.safetensors"])
-        else:
-            run(workspace, ["model.safetensors"])
-            assert answers == [text]
-    assert bool(seen) == is_written_to
+        deferred.checkout_deferred(workspace, [NAME])
+    assert asked == []
+    assert (stub.path / NAME).read_bytes() == CONTENT
+    assert _filters(stub, "status", "--porcelain") == ("", 0)
+    (stub.path / NAME).write_bytes(CONTENT[::-1])
+    assert _filters(stub, "status", "--porcelain") == (f" M {NAME}\n", 1)
 
 
-class _Refuse:
-    def take(self, length: int) -> bytes:
-        raise AssertionError("read")
+def test_git_reads_what_was_written_to_before_it_was_told(stub, monkeypatch):
+    monkeypatch.chdir(stub.path)
+    record = index_stats.record
+
+    def late(index, written):
+        (stub.path / NAME).write_bytes(CONTENT[::-1])
+        return record(index, written)
+
+    monkeypatch.setattr(index_stats, "record", late)
+    with open_workspace() as workspace:
+        deferred.checkout_deferred(workspace, [NAME])
+    assert (stub.path / NAME).read_bytes() == CONTENT[::-1]
+    assert stub.git("status", "--porcelain") in (f" M {NAME}", f"M  {NAME}")

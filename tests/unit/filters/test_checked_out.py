@@ -1,57 +1,52 @@
-"""The refresh after a checkout: bytes that were just written are not read again."""
+"""Files that were just checked out: whoever writes to one afterwards is noticed."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from git_theta.filters.checked_out import backdate, handed_over, is_untouched, note, received
+import pytest
+
+from git_theta.filters.checked_out import backdate, placed
 
 
-def _written(path: Path, content: bytes = b"content"):
+@pytest.fixture
+def index(tmp_path):
+    file = tmp_path / "index"
+    file.write_bytes(b"")
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    return file
+
+
+def _written(path, index, content=b"content"):
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        return backdate(file)
+        return backdate(file, index)
 
 
-def _change(path: Path) -> None:
-    with path.open("r+b") as file:
+def test_a_file_that_got_its_name_is_known(tmp_path, index):
+    before = _written(tmp_path / "temporary", index)
+    (tmp_path / "temporary").rename(tmp_path / "file")
+    assert placed(tmp_path / "file", before) == (tmp_path / "file").lstat()
+
+
+def test_its_time_is_before_that_of_the_index_and_before_now(tmp_path, index):
+    """Else git would read it again, or take what is written to it at once for the same."""
+    assert _written(tmp_path / "file", index).st_mtime < 1_700_000_000 - 2
+    index.unlink()
+    now = (tmp_path / "file").stat().st_ctime
+    assert now - 10 < _written(tmp_path / "file", index).st_mtime < now
+
+
+def test_a_write_right_after_it_got_its_name_is_noticed(tmp_path, index):
+    before = _written(tmp_path / "file", index)
+    with (tmp_path / "file").open("r+b") as file:
         file.write(b"other")
+    assert placed(tmp_path / "file", before) is None
 
 
-def test_a_file_that_nobody_has_written_to_is_known(tmp_path):
-    file = tmp_path / "file"
-    stamp = _written(tmp_path / "temporary")
-    (tmp_path / "temporary").rename(file)
-    noted = note(file, stamp, b"text")
-    assert noted
-    with handed_over({"a path \udcff": noted}, tmp_path / "notes") as environment:
-        assert received(environment) == {"a path \udcff": noted}
-    assert received({}) == {}
-    assert not list((tmp_path / "notes").iterdir())
-    assert is_untouched(file, noted)
-
-
-def test_a_write_right_after_the_file_got_its_name_is_noticed(tmp_path):
-    """In the same tick of a coarse clock, too: what we wrote has an older time."""
-    file = tmp_path / "file"
-    stamp = _written(file)
-    noted = note(file, stamp, b"text")
-    _change(file)
-    assert noted
-    assert not is_untouched(file, noted)
-    assert note(file, stamp, b"text") is None
-    file.unlink()
-    assert not is_untouched(file, noted)
-
-
-def test_another_file_of_equal_size_and_time_is_not_taken_for_it(tmp_path):
-    file, other = tmp_path / "file", tmp_path / "other"
-    stamp = _written(file)
-    noted = note(file, stamp, b"text")
-    _written(other, b"CONTENT")
-    os.utime(other, ns=(stamp.modified, stamp.modified))
-    other.replace(file)
-    assert noted
-    assert not is_untouched(file, noted)
+def test_another_file_of_equal_size_and_time_is_not_taken_for_it(tmp_path, index):
+    before = _written(tmp_path / "file", index)
+    _written(tmp_path / "other", index, b"CONTENT")
+    (tmp_path / "other").replace(tmp_path / "file")
+    assert placed(tmp_path / "file", before) is None

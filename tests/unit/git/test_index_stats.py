@@ -1,0 +1,153 @@
+"""Status of files put into git's index: git itself says what it makes of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from git_theta.git.index_stats import Written, record
+from tests.support.repo import Repo
+
+NAME = "dir/model \udcff.bin"
+# Before and after it, of common beginnings, and longer than an entry can say.
+OTHERS = ("README", "dir/a", "dir/model", f"zoo/{'long' * 1200}")
+OLD = 1_700_000_000
+
+
+def _replace(repo: Repo, content: bytes = b"tensor", time: int = OLD) -> Written:
+    """Write a file behind git's back: another inode, another time."""
+    file, temporary = repo.path / NAME, repo.path / "temporary"
+    file.parent.mkdir(exist_ok=True)
+    temporary.write_bytes(content)
+    os.utime(temporary, (time, time))
+    temporary.replace(file)
+    return Written(file, file.lstat(), content)
+
+
+def _index(repo: Repo) -> Path:
+    return repo.path / ".git" / "index"
+
+
+def _fill(repo: Repo) -> None:
+    for name in (*OTHERS, NAME):
+        blob = repo.git("hash-object", "-w", "--stdin", stdin=b"tensor")
+        repo.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+
+
+@pytest.mark.parametrize("kind", ["plain", "version 4", "sha256", "extended flags", "extensions"])
+def test_the_index_is_what_git_makes_of_it_when_it_reads_the_file(make_repo, kind):
+    repo = make_repo("repo", *(["--object-format=sha256"] if kind == "sha256" else []))
+    repo.git("config", "index.version", "4" if kind == "version 4" else "2")
+    _fill(repo)
+    if kind == "extended flags":
+        repo.git("update-index", "--skip-worktree", "README")
+    if kind == "extensions":
+        repo.git("update-index", "--force-untracked-cache")
+        repo.git("write-tree")
+    of = _replace(repo)
+    before, time = _index(repo).read_bytes(), _index(repo).stat().st_mtime_ns
+    assert record(_index(repo), {NAME: of, "not there": of}) == {NAME}
+    assert _index(repo).stat().st_mtime_ns == time
+    after, ours = _index(repo).read_bytes(), repo.git("ls-files", "--debug", "-z", "--stage")
+    changed = sum(a != b for a, b in zip(before, after, strict=True))
+    assert 0 < changed <= 36 + 32  # nine numbers and the checksum
+    assert repo.git("diff-files", "--", NAME) == ""
+    _index(repo).write_bytes(before)
+    assert repo.git("diff-files", "--", NAME) != ""
+    repo.git("update-index", "-q", "-z", "--stdin", stdin=os.fsencode(NAME) + b"\0")
+    assert repo.git("ls-files", "--debug", "-z", "--stage") == ours
+
+
+def _no_change(repo: Repo) -> None:
+    """Leave all as it is, to see that the others are why nothing is recorded."""
+
+
+def _write_to_it(repo: Repo) -> None:
+    (repo.path / NAME).write_bytes(b"TENSOR")
+
+
+def _remove_it(repo: Repo) -> None:
+    (repo.path / NAME).unlink()
+
+
+def _stage_another(repo: Repo) -> None:
+    blob = repo.git("hash-object", "-w", "--stdin", stdin=b"other")
+    repo.git("update-index", "--cacheinfo", f"100644,{blob},{NAME}")
+
+
+def _leave_a_conflict(repo: Repo) -> None:
+    blob = repo.git("hash-object", "--stdin", stdin=b"tensor")
+    repo.git("rm", "-q", "--cached", NAME)
+    lines = "".join(f"100644 {blob} {stage}\t{NAME}\n" for stage in (1, 2, 3))
+    repo.git("update-index", "--index-info", stdin=os.fsencode(lines))
+
+
+def _split(repo: Repo) -> None:
+    repo.git("update-index", "--split-index")
+
+
+def _damage(repo: Repo) -> None:
+    _index(repo).write_bytes(_index(repo).read_bytes()[:-20] + bytes(20))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_no_change, _write_to_it, _remove_it, _stage_another),
+        *(_leave_a_conflict, _split, _damage),
+    ],
+)
+def test_what_is_not_known_for_sure_is_left_to_git(repo, change):
+    _fill(repo)
+    of = _replace(repo)
+    change(repo)
+    before = _index(repo).read_bytes()
+    assert record(_index(repo), {NAME: of}) == ({NAME} if change is _no_change else set())
+    assert (_index(repo).read_bytes() == before) == (change is not _no_change)
+    assert not _index(repo).with_name("index.lock").exists()
+
+
+def test_an_index_that_git_is_writing_is_left_alone(repo):
+    _fill(repo)
+    of, lock = _replace(repo), _index(repo).with_name("index.lock")
+    lock.write_bytes(b"git's")
+    assert record(_index(repo), {NAME: of}) == set()
+    assert lock.read_bytes() == b"git's"
+
+
+def test_a_full_disk_leaves_the_index_and_no_lock(repo, monkeypatch):
+    _fill(repo)
+    of, before = _replace(repo), _index(repo).read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("git_theta.git.index_stats.os.utime", fail)
+    assert record(_index(repo), {NAME: of}) == set()
+    assert _index(repo).read_bytes() == before
+    assert not _index(repo).with_name("index.lock").exists()
+
+
+def test_git_still_sees_what_was_written_to_in_the_second_of_its_index(repo):
+    """It reads again what may have changed since: an index of a later time would hide that."""
+    _fill(repo)
+    repo.git("config", "core.trustctime", "false")
+    recent = repo.path / "recent"
+    for content in (b"one", b"two"):  # of equal size, inode and time
+        recent.write_bytes(content)
+        os.utime(recent, (OLD + 9, OLD + 9))
+        if content == b"one":
+            repo.git("add", "recent")
+            os.utime(_index(repo), (OLD + 9, OLD + 9))
+    assert record(_index(repo), {NAME: _replace(repo)}) == {NAME}
+    assert repo.git("diff-files", "--name-only", "recent") == "recent"
+
+
+@pytest.mark.parametrize(("size", "recorded"), [(1 << 32, set()), ((1 << 32) + 1, {NAME})])
+def test_a_size_that_git_versions_cut_differently_is_left_to_git(repo, size, recorded):
+    _fill(repo)
+    of = _replace(repo)
+    os.truncate(of.file, size)
+    assert record(_index(repo), {NAME: of._replace(status=of.file.lstat())}) == recorded
