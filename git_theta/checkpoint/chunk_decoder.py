@@ -161,7 +161,7 @@ def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
         raise _corrupt(ref, error.message) from error
     except MissingObjectError as error:
         raise MissingObjectError(
-            f"object {short_id(ref.oid)} is not here", hint=error.hint
+            f"object {short_id(ref.oid)} is missing locally", hint=error.hint
         ) from error
     similar = sketch(decoded.data, dtype(frame.dtype))
     location = Location(frame.content, frame.raw_length, ref, frame.base, depth, sketch=similar)

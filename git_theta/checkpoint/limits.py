@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Encoded
+from git_theta.core.messages import short_id
 from git_theta.errors import LimitError, MissingObjectError
 from git_theta.manifest import Chunk, Manifest
 
@@ -62,7 +63,8 @@ class Allowance:
         refs = {ref for chunk in wanted for ref in chunk.chain} - self._paid
         sizes = {oid: size_of(oid) for oid in {ref.oid for ref in refs}}
         if missing := min((oid for oid, size in sizes.items() if size is None), default=None):
-            raise MissingObjectError(f"object {missing} is not here", hint="git theta fetch")
+            what = f"object {short_id(missing)} is missing locally"
+            raise MissingObjectError(what, hint="git theta fetch")
         here = {ref for ref in refs if sizes[ref.oid] == ref.size}
         self._paid |= here
         self._stored += sum(ref.length for ref in here)

@@ -14,6 +14,7 @@ from git_theta.cli.text import human, print_json, printable
 from git_theta.commands.update import Kind, add
 from git_theta.core.messages import plural
 from git_theta.errors import UsageError
+from git_theta.git import config
 from git_theta.workspace import open_workspace
 
 
@@ -56,6 +57,7 @@ def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_jso
       git theta add model.safetensors --update sparse --data change.safetensors
     """
     with open_workspace(progress=Meter(), complain=complain) as workspace:
+        config.require_filter(workspace.repo.git_dir)
         top = workspace.repo.work_tree or Path()
         inside = Path(os.path.relpath(path.absolute(), top)).as_posix()
         added = add(workspace, inside, kind, data, _renamings(renamed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -11,6 +12,7 @@ import click
 from git_theta import __version__
 from git_theta.cli.exit_handling import run
 from git_theta.cli.manual import open_page
+from git_theta.errors import UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -69,6 +71,15 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"git_theta.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; name the one that was probably meant where there is none."""
+        known = args[0] in self.list_commands(ctx) or ctx.resilient_parsing
+        if not known and (close := get_close_matches(args[0], COMMANDS, n=1)):
+            raise UsageError(f"there is no command {args[0]}", hint=f"git theta {close[0]}")
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands that begin so; click would import each to see if it is hidden."""

@@ -12,7 +12,7 @@ from git_theta.cli.text import printable
 from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
 from git_theta.filters.deferred import checkout_deferred
-from git_theta.git import Repository, revisions
+from git_theta.git import Repository, config, revisions
 from git_theta.workspace import open_workspace
 
 
@@ -31,13 +31,15 @@ def command(paths: tuple[str, ...]) -> None:
     """
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         repo = workspace.repo
+        config.require_filter(repo.git_dir)
         tracked = dict.fromkeys(entry.path for entry, _ in repo.manifests(repo.index()))
         chosen = [name for path in paths for name in _below(repo, tracked, path)] or list(tracked)
         done = checkout_deferred(workspace, chosen)
     for name in done:
         click.echo(f"Restored {printable(name)}")
     if not done:
-        click.echo(f"no manifest among {plural(len(chosen), 'checkpoint')}", err=True)
+        count = plural(len(chosen), "checkpoint")
+        click.echo(f"Nothing to restore: {count}, no manifest", err=True)
 
 
 def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
@@ -56,4 +58,4 @@ def _below(repo: Repository, tracked: dict[str, None], path: str) -> list[str]:
         hint = f"git checkout {shlex.quote(path)} switches to a commit; this command takes paths"
     else:
         hint = "git theta ls-files lists the checkpoints"
-    raise UsageError(f"{path}: no checkpoint is there in the index", hint=hint)
+    raise UsageError("not a checkpoint in the index", path=path, hint=hint)

@@ -45,6 +45,12 @@ def command(revs: tuple[str, ...], everything: bool) -> None:
 
 
 def _entries(repo: Repository, revs: tuple[str, ...]) -> list[Entry]:
+    for rev in revs:
+        if repo.has_remote(rev) and not revisions.is_revision(repo, rev):
+            raise UsageError(
+                f"{rev} is a remote; name revisions, every remote is asked for their objects",
+                hint="git theta fetch",
+            )
     if revs:
         return [entry for rev in revs for entry in repo.tree(revisions.tree_of(repo, rev))]
     return [*repo.index(), *repo.tree("HEAD")]

@@ -16,6 +16,7 @@ from git_theta.commands import migrate
 from git_theta.commands.migrate import Outcome, Request
 from git_theta.core import registry
 from git_theta.core.messages import plural, short_id
+from git_theta.git import config
 from git_theta.workspace import open_workspace
 
 _SHOWN = 10
@@ -83,6 +84,7 @@ def import_(**options: Any) -> None:
     """
     request = _request(options, _checkpoint_names())
     with open_workspace(progress=Meter(), complain=complain) as workspace:
+        config.require_filter(workspace.repo.git_dir)
         outcome = migrate.run_import(workspace, request, complain)
         _tell(outcome, request, "in git-theta", workspace.repo.remotes())
 

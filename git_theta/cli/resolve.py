@@ -12,7 +12,7 @@ from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
 from git_theta.errors import UsageError
-from git_theta.git import Repository, revisions
+from git_theta.git import Repository, config, revisions
 from git_theta.git.config import MERGETOOL
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import summarise
@@ -65,6 +65,7 @@ def command(
         out_dtype=out_dtype,
     )
     with open_workspace(progress=Meter()) as workspace:
+        config.require_filter(workspace.repo.git_dir)
         ask = None
         if interactive:
             from git_theta.cli.interactive import asker

@@ -11,7 +11,7 @@ from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands import whole_files
 from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
-from git_theta.git import Repository, attributes
+from git_theta.git import Repository, attributes, config
 
 
 @click.command("track")
@@ -42,6 +42,7 @@ def command(patterns: tuple[str, ...], suggest: bool, as_json: bool) -> None:
     with Repository.discover() as repo:
         added = attributes.track(folder, patterns)
         held = whole_files.in_index(repo) if added else []
+        installed = config.state(repo.git_dir).runnable
     if as_json:
         print_json({"patterns": attributes.patterns(folder)})
         return
@@ -49,10 +50,15 @@ def command(patterns: tuple[str, ...], suggest: bool, as_json: bool) -> None:
         how = "Tracking" if pattern in added else "Tracked already:"
         click.echo(f"{how} {printable(pattern)}{_remark(folder, pattern)}")
     if held:
-        click.echo(f"Git holds {plural(len(held), 'file')} of these already, whole or as a pointer")
-        click.echo("Next: git add .gitattributes && git add --renormalize .")
-    elif patterns:
-        click.echo("Next: git add .gitattributes, then the files")
+        are = "is" if len(held) == 1 else "are"
+        count = plural(len(held), "tracked file")
+        click.echo(f"{count} {are} already in Git, whole or as a Git LFS pointer")
+    if patterns:
+        if not installed:
+            click.echo("git-theta is not registered with Git, which would store the files whole")
+        first = "" if installed else "git theta install, then "
+        rest = " && git add --renormalize ." if held else ", then the files"
+        click.echo(f"Next: {first}git add .gitattributes{rest}")
     else:
         click.echo("\n".join(attributes.patterns(folder)))
 

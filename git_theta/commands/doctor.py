@@ -162,7 +162,7 @@ def _settings(repo: Repository) -> Iterator[Finding]:
     """Look at Git's configuration and ``.theta.toml``: a fault of one hides none of the other."""
     looks = (_own_settings, _shared_settings)
     faults = [fault for look in looks for fault in attempt("settings", partial(look, repo))]
-    yield from faults or [Finding("settings", True, "every key is known, every value possible")]
+    yield from faults or [Finding("settings", True, "all keys and values are valid")]
 
 
 def _own_settings(repo: Repository) -> Iterator[Finding]:

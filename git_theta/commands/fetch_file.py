@@ -81,7 +81,7 @@ def _write(workspace: Workspace, path: str, target: Path) -> int:
     listed = decode(repo.git("ls-tree", "-z", "--full-tree", _COMMIT, "--", path)).split("\0")
     row = next((row.split("\t", 1)[0].split() for row in listed if row.endswith(f"\t{path}")), None)
     if row is None or not row[0].startswith("100"):
-        raise UsageError("no file is there in this commit", hint="give its path from the top")
+        raise UsageError("no such file in this commit", hint="give its path from the top")
     blob = row[2]
     if (found := repo.peek(blob, LONGEST)) is None:
         raise GitError("its blob cannot be fetched", hint="try again, or clone the repository")

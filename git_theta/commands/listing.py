@@ -120,7 +120,7 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
     if ":" in spec:
         rev = spec.partition(":")[0]
         hint = f"git theta ls-files {rev and shlex.quote(rev)}".rstrip() + " lists the checkpoints"
-        return ManifestError("no file is there", path=spec, hint=hint)
+        return ManifestError("no such file", path=spec, hint=hint)
     path = revisions.path_in(repo, spec)
     stages = [entry.stage for entry in repo.index() if entry.path == path]
     if stages:
@@ -133,9 +133,7 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
         rev = shlex.quote(spec)
         hint = f"git theta show {rev}:PATH; git theta ls-files {rev} lists the checkpoints"
         return UsageError(f"{spec} is a revision, not a checkpoint", hint=hint)
-    return ManifestError(
-        "no file is there", path=spec, hint="git theta ls-files lists the checkpoints"
-    )
+    return ManifestError("no such file", path=spec, hint="git theta ls-files lists the checkpoints")
 
 
 def checkpoint_rows(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from git_theta.errors import GitError
+from git_theta.errors import GitError, SettingsError
 from git_theta.git import command, launcher
 from git_theta.git.command import decode
 
@@ -20,7 +20,7 @@ MERGETOOL = "GIT_THETA_MERGETOOL"
 _GONE = (
     "echo 'git-theta cannot be started: it is not where it was installed, nor in PATH' >&2; "
     "echo '  hint: install it again, then: git theta install; or do without it: "
-    "git config --{scope} --remove-section filter.theta' >&2; exit 127"
+    "git config --{scope} --remove-section filter.theta' >&2"
 )
 
 _HINTS = {
@@ -57,12 +57,14 @@ def settings(program: Path, scope: str = "global") -> dict[str, str]:
     git hands the commands to ``sh``, on Windows too. ``process`` is used for both directions, and
     without ``required`` git maps whole files, and stores them as they are when we fail.
     """
-    gone = _GONE.format(scope=scope)
+    told = _GONE.format(scope=scope)
+    gone = f"{told}; exit 127"
     # git replaces % and a letter in the driver; what stands for itself is doubled.
     escaped = Path(str(program).replace("%", "%%"))
     tool = f'{MERGETOOL}=1 "$theta" resolve --interactive -- "$MERGED"'
     # A flush packet in place of the greeting: git then names the path instead of "the remote end".
-    process = launcher.line(program, '"$theta" filter-process', f"printf 0000; {gone}")
+    # It ends the process at once, so the message comes first.
+    process = launcher.line(program, '"$theta" filter-process', f"{told}; printf 0000; exit 127")
     # After -- a checkpoint called --help is a path.
     driver = launcher.line(escaped, '"$theta" merge-driver -- %O %A %B %L %P', gone)
     # git puts "$@" behind these lines; it is the arguments all through them.
@@ -123,6 +125,15 @@ def state(git_dir: Path | None = None) -> State:
         return State(scope, origin, None, False, ("filter.theta.process",))
     runnable = program.is_file() and os.access(program, os.X_OK)
     return State(scope, origin, program, runnable, _wrong(program, scope, git_dir))
+
+
+def require_filter(git_dir: Path) -> None:
+    """Raise ``SettingsError`` where git does not know the filter.
+
+    Told that a file in the work tree was written, git would stage it whole.
+    """
+    if state(git_dir).program is None:
+        raise SettingsError("git-theta is not registered with Git", hint="git theta install")
 
 
 def _wrong(program: Path, scope: str, git_dir: Path | None) -> tuple[str, ...]:

@@ -217,4 +217,4 @@ def _sync_folder(folder: Path) -> None:
 
 def missing(path: Path) -> MissingObjectError:
     """Return the error for an object that is not here."""
-    return MissingObjectError("object is not here", path=str(path), hint="git theta fetch")
+    return MissingObjectError("object is missing locally", path=str(path), hint="git theta fetch")

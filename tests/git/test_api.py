@@ -99,7 +99,7 @@ MISTAKES = [
     (PATH, "nowhere", errors.UsageError, "no such revision"),
     (PATH, "v1..HEAD", errors.UsageError, "range"),
     (PATH, "--all", errors.UsageError, "no such revision"),
-    ("absent.safetensors", "HEAD", errors.ManifestError, "no file is there"),
+    ("absent.safetensors", "HEAD", errors.ManifestError, "no such file"),
     ("absent.safetensors", None, errors.UsageError, "cannot be read"),
     (".gitattributes", "HEAD", errors.ManifestError, "not stored by git-theta"),
     (".gitattributes", None, errors.FormatError, "no format recognises it"),

@@ -115,6 +115,40 @@ def test_track_and_untrack(theta, repo):
     assert "*.absent" in done.stderr
 
 
+def test_track_before_install_names_it(repo, theta):
+    done = theta(repo, "track", "*.pt")
+    assert "git theta install, then git add .gitattributes" in done.stdout
+    theta(repo, "install", "--global")
+    assert "install" not in theta(repo, "track", "*.bin").stdout
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["checkout"],
+        ["resolve", "a.safetensors"],
+        ["add", "a.safetensors", "--update", "sparse", "--data", "a.safetensors"],
+        ["migrate", "import"],
+    ],
+)
+def test_without_the_filter_nothing_is_staged(args, model, theta):
+    """Git would put the whole file into the index, in place of the manifest."""
+    model.commit_files({"a.safetensors": checkpoints.safetensors(checkpoints.tensors())})
+    model.write("a.safetensors", model.git("show", ":a.safetensors").encode())
+    index = model.git("ls-files", "-s")
+    theta(model, "uninstall", "--global")
+    done = theta(model, *args)
+    assert done.returncode == 12, done.stderr
+    assert "git theta install" in done.stderr
+    assert model.git("ls-files", "-s") == index
+
+
+def test_a_misspelt_command(theta_here, repo):
+    done = theta_here(repo, "mrge", "main")
+    assert done.returncode == 2
+    assert "hint: git theta merge" in done.stderr
+
+
 def test_ls_files(model, theta):
     model.commit_files({"a.safetensors": FIRST, "notes.txt": b"text"})
     model.commit_files({"sub/b.pt": checkpoints.torch_zip(BASE)})

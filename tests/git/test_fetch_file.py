@@ -47,8 +47,8 @@ def test_from_a_folder_and_what_is_not_there(pushed, theta, remote: Repo, tmp_pa
     assert (tmp_path / "m.safetensors").read_bytes() == NEW
     for rev, path, code, words in (
         ("v2", "README", 33, "v2 cannot be fetched"),
-        ("main", "sub", 2, "no file is there"),
-        ("main", "*.safetensors", 2, "no file is there"),
+        ("main", "sub", 2, "no such file"),
+        ("main", "*.safetensors", 2, "no such file"),
         ("--upload-pack=x", "README", 2, "is not a branch"),
     ):
         done = theta(here, "fetch-file", "--", "remote.git", rev, path)

@@ -128,7 +128,7 @@ def test_layers_are_listed_in_their_natural_order(history, theta):
         ("nosuch:x", 2, "nosuch: no such revision"),
         ("v1:nosuch", 22, "git theta ls-files v1 lists the checkpoints"),
         ("new.safetensors", 22, "git add new.safetensors"),
-        ("v1:models", 22, "no file is there"),
+        ("v1:models", 22, "no such file"),
     ],
 )
 def test_show_names_what_is_not_there(history, theta, spec, code, words):
@@ -156,7 +156,7 @@ def test_checkout_names_what_it_cannot_replace(history, theta):
     (history.path / NEW).unlink()
     for path, words in (
         ("main", "git checkout main switches to a commit"),
-        (".gitattributes", ".gitattributes: no checkpoint is there in the index"),
+        (".gitattributes", ".gitattributes: not a checkpoint in the index"),
         (NEW, f"git checkout -- {NEW}"),
     ):
         done = theta(history, "checkout", path)
@@ -167,7 +167,7 @@ def test_checkout_names_what_it_cannot_replace(history, theta):
 def test_checkout_takes_folders_and_says_when_there_is_nothing_to_do(history, theta):
     done = theta(history, "checkout", "models")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "no manifest among 1 checkpoint" in done.stderr
+    assert "Nothing to restore: 1 checkpoint, no manifest" in done.stderr
     history.write(NEW, history.git("show", f"HEAD:{NEW}").encode() + b"\n")
     below = Repo(history.path / "models")
     assert theta(below, "checkout", ".").stdout == f"Restored {NEW}\n"
