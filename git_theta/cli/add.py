@@ -45,7 +45,7 @@ def command(path: Path, kind: Kind, data: Path, renamed: tuple[str, ...], as_jso
     """Stage a checkpoint plus an adapter, and store only the adapter.
 
     The base is the version in the index. If the file in the work tree is that version, the update
-    is applied to it. If the file holds the merged weights already, it stays exactly as it is.
+    is applied to it. If the file already holds the merged weights, it stays exactly as it is.
 
     For --update sparse, the data is a safetensors file with NAME.indices (int64, flat) and
     NAME.values for each tensor NAME.

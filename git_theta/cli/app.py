@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 COMMANDS = {
     "install": "Register git-theta with Git.",
     "uninstall": "Undo `git theta install`.",
-    "doctor": "Find what is missing or misconfigured, and how to fix it.",
+    "doctor": "Check the installation, and name the command that fixes it.",
     "track": "Track files that match a pattern, or list the patterns.",
     "untrack": "Stop tracking a pattern.",
-    "add": "Stage an adapter or a sparse update as what it is.",
+    "add": "Stage a checkpoint plus an adapter, and store only the adapter.",
     "status": "Show changed checkpoints: tensors and bytes stored.",
     "ls-files": "List the checkpoints of the index or of a commit.",
     "show": "Show the tensors of a checkpoint and what each costs.",
     "diff": "Show what changed in checkpoints, by groups of tensors.",
-    "report": "Draw what changed between two commits, as a page.",
+    "report": "Draw what changed between two commits, as an HTML page.",
     "export-lora": "Write a change as a LoRA adapter.",
     "merge": "Merge branches, checkpoints by a strategy.",
     "sweep": "Merge with many hyperparameters, and commit the best.",
@@ -39,19 +39,19 @@ COMMANDS = {
     "strategies": "List the merge strategies, or document one.",
     "log": "Show the commits that changed checkpoints.",
     "blame": "Show the commit that last changed each tensor.",
-    "similar": "Rank revisions by how much alike they changed.",
-    "replay": "Do the merges of a commit again and compare the bits.",
+    "similar": "Rank revisions by how similar their changes are.",
+    "replay": "Repeat the merges of a commit, and compare the bits.",
     "fetch": "Download the objects that commits need.",
     "fetch-file": "Download one file of a remote repository, without a clone.",
     "push": "Upload the objects that commits need.",
     "checkout": "Replace manifests in the work tree by their checkpoints.",
-    "du": "Show what checkpoints, commits and branches take.",
+    "du": "Show how much space checkpoints, commits and branches take.",
     "migrate": "Rewrite history between Git LFS, plain files and git-theta.",
     "fsck": "Verify the objects that checkpoints need.",
     "gc": "Remove local objects that nothing needs.",
     "prune": "Remove local objects that a remote has.",
-    "remote-gc": "Stop naming objects that nothing on a remote needs.",
-    "completion": "Print what makes a shell complete commands.",
+    "remote-gc": "Stop naming objects on a remote that nothing there needs.",
+    "completion": "Print the script that completes commands in a shell.",
 }
 PLUMBING = ("filter-process", "merge-driver", "diff-driver", "textconv", "hook")
 """Called by Git, and not listed in the help text."""
@@ -116,7 +116,7 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Version control for model checkpoints, with plain Git commands.
+    """Version control for model checkpoints, with the Git commands you know.
 
     \b
     Set up once:      git theta install

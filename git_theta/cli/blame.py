@@ -36,15 +36,15 @@ def command(
     """Show the commit that last changed each tensor of a checkpoint.
 
     Tensors are followed through merges, to the parent that has equal content, and through renames
-    of the file and of themselves. It reads manifests alone. GLOB limits it to tensors of these
-    names; REV is where to begin, HEAD by default.
+    of the file and of the tensor. Only manifests are read. GLOB limits the output to tensors whose
+    names match; REV is where to begin, HEAD by default.
 
-    A merge that made new content is the commit that is shown. With --shares its change since the
-    common ancestor is written as a sum of its parents' changes, by least squares: 0.50 and 0.50 for
-    an average. That decodes these tensors.
+    If a merge made new content, the merge is shown. With --shares, its change since the common
+    ancestor is written as a sum of its parents' changes, by least squares: 0.50 and 0.50 for an
+    average. That decodes these tensors.
 
-    A line of --porcelain is COMMIT, DATE, AUTHOR, PATH and TENSOR, parted by tabs, and with
-    --shares the shares, parted by commas.
+    A line of --porcelain is COMMIT, DATE, AUTHOR, PATH and TENSOR, separated by tabs, and with
+    --shares the shares, separated by commas.
 
     \b
     Examples:

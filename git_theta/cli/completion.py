@@ -53,9 +53,9 @@ complete -c git -n '__fish_git_using_command theta' -a '(_git_theta_of_git)';
 @click.command("completion")
 @click.argument("shell", type=click.Choice(list(_GIT)))
 def command(shell: str) -> None:
-    """Print what makes a shell complete `git theta` and `git-theta`.
+    """Print the script that completes `git theta` and `git-theta` in a shell.
 
-    Commands, options and their values are completed, through Git's own completion as well. Put the
+    It completes commands, options and their values, also through Git's own completion. Put the
     line below into the shell's start-up file; in bash and zsh after Git's completion is loaded.
 
     \b

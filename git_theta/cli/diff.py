@@ -47,12 +47,12 @@ def command(
 ) -> None:
     """Show what changed in checkpoints, by groups of tensors.
 
-    A and B are what `git diff` takes: without them the index is compared with the work tree, A
-    alone with the work tree, A..B is A B. Only tensors that changed are decoded. RELATIVE is the
-    L2 norm of the change over that of the old values, COSINE that between old and new values, MAX
-    the largest change of one element, CHANGED the share of elements that changed. With --all, RANK
-    is the numerical rank of the change, in a sample of 256 rows and columns. LoRA adapters are
-    compared by the products of their factors; with --no-index a folder stands for its adapter.
+    A and B work as in `git diff`: without them the index is compared with the work tree, with A
+    alone that commit is, and A..B means A B. Only tensors that changed are decoded. RELATIVE is
+    the L2 norm of the change over that of the old values, COSINE the cosine of old and new values,
+    MAX the largest change of one element, CHANGED the share of elements that changed. With --all,
+    RANK is the numerical rank of the change, in a sample of 256 rows and columns. LoRA adapters
+    are compared by the products of their factors; with --no-index a folder stands for its adapter.
 
     \b
     Examples:

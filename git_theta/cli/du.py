@@ -27,11 +27,11 @@ _HEADER = ("", "objects", "bytes", "exclusive", "shared", "here")
 def command(
     rev: str | None, everything: bool, by_commit: bool, remote: str | None, as_json: bool
 ) -> None:
-    """Show what the checkpoints of REV take, HEAD by default; or what commits or branches take.
+    """Show how much space checkpoints of REV (HEAD by default), commits or branches take.
 
-    Bytes are those of stored objects. Exclusive are objects that nothing else in the list needs:
-    what would be free if it were gone. Branches and tags of one commit stand in one line, and so
-    do commits that have the same checkpoints.
+    Bytes are those of stored objects. Exclusive objects are needed by nothing else in the list:
+    they could be removed if the entry were gone. Branches and tags of one commit share a line, and
+    so do commits that have the same checkpoints.
 
     \b
     Examples:

@@ -22,16 +22,16 @@ from git_theta.workspace import open_workspace
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The adapter's folder."
 )
-@click.option("--rank", type=click.IntRange(min=1), help="The rank of every module at most.")
+@click.option("--rank", type=click.IntRange(min=1), help="The highest rank of a module.")
 @click.option(
     "--energy",
     type=click.FloatRange(0, 1, min_open=True),
     help="The share of each change's squared norm to keep; 0.99 by default.",
 )
-@click.option("--base-model", metavar="NAME", help="What the adapter's configuration says of A.")
+@click.option("--base-model", metavar="NAME", help="The name of A in the adapter's configuration.")
 @click.option("--task-type", metavar="TYPE", help="PEFT's task, such as CAUSAL_LM.")
-@click.option("--fan-in-fan-out", is_flag=True, help="Weights are (in, out), as GPT-2's Conv1D.")
-@click.option("--force", is_flag=True, help="Replace an adapter that is there.")
+@click.option("--fan-in-fan-out", is_flag=True, help="Weights are (in, out), as in GPT-2's Conv1D.")
+@click.option("--force", is_flag=True, help="Replace an existing adapter.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     a: str,
@@ -48,11 +48,11 @@ def command(
 ) -> None:
     """Write the change between two revisions as a LoRA adapter that PEFT loads.
 
-    Where B is stored as A plus low-rank updates, as after git theta add --update low-rank, the
-    factors are those. Elsewhere each change is approximated by a truncated singular value
-    decomposition. Only weights of modules that are matrices can be in a LoRA adapter; what else
-    changed is listed. RESIDUAL is the L2 norm of what the adapter leaves of a change, over that of
-    the change.
+    If B is stored as A plus low-rank updates, as after git theta add --update low-rank, these
+    factors are written. Otherwise each change is approximated by a truncated singular value
+    decomposition. A LoRA adapter can only hold weights of modules that are matrices; everything
+    else that changed is listed. RESIDUAL is the L2 norm of what the adapter leaves out of a
+    change, over that of the change.
 
     \b
     Examples:

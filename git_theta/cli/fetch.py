@@ -16,12 +16,12 @@ from git_theta.workspace import open_workspace
 
 @click.command("fetch")
 @click.argument("revs", nargs=-1, metavar="[REV]...")
-@click.option("--all", "everything", is_flag=True, help="Of the history of every ref.")
+@click.option("--all", "everything", is_flag=True, help="Fetch for the history of every ref.")
 def command(revs: tuple[str, ...], everything: bool) -> None:
     """Download the objects that checkpoints of REV need.
 
-    Without REV: those of HEAD and the index. `git checkout` downloads what it needs by itself;
-    fetch ahead to work offline.
+    Without REV: those of HEAD and the index. `git checkout` downloads what it needs by itself; use
+    this command to work offline later.
 
     \b
     Examples:

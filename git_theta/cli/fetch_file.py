@@ -26,9 +26,9 @@ from git_theta.commands.fetch_file import fetch_file
 def command(url: str, rev: str, path: str, target: Path | None) -> None:
     """Download the file at PATH in REV of the repository at URL, without a clone.
 
-    Only that commit is fetched, and of it only what the file needs. REV is a branch, a tag or a
-    full commit id. For CI and machines that serve a model; a file that is not stored by git-theta
-    comes too.
+    Only that commit is fetched, and only what the file needs. REV is a branch, a tag or a full
+    commit id. This is meant for CI and machines that serve a model. It also downloads files that
+    git-theta does not store.
 
     \b
     Examples:

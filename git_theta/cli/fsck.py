@@ -51,7 +51,7 @@ _HASH = re.compile(r"\b[0-9a-f]{64}\b")
     metavar="PATH",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Restore from another clone, or a folder of objects, too (with --repair).",
+    help="With --repair: also restore from another clone or a folder of objects.",
 )
 @click.option("--reindex", is_flag=True, help="Rebuild the index from the local objects.")
 @click.option(
@@ -59,7 +59,7 @@ _HASH = re.compile(r"\b[0-9a-f]{64}\b")
     metavar="[NAME]",
     is_flag=False,
     flag_value="",
-    help="Ask a remote what it lacks, and name the commits that need it.",
+    help="Ask a remote which objects it lacks, and name the commits that need them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -77,8 +77,9 @@ def command(
     Names each damaged or missing object with the checkpoints and tensors that need it. Exits with
     1 if something is wrong.
 
-    With --repair, objects are taken from wherever they are whole, or encoded again from a file
-    that holds their content; damaged ones that nothing replaces are moved to .git/theta/bad.
+    With --repair, objects are copied from any place that has them intact, or encoded again from a
+    file that holds their content; damaged objects that cannot be replaced are moved to
+    .git/theta/bad.
 
     \b
     Examples:

@@ -27,8 +27,7 @@ def command(dry_run: bool, days: float, as_json: bool) -> None:
     """Remove local objects that nothing needs any more.
 
     Objects of every commit, stash, reflog and index are kept. Amended and abandoned commits leave
-    others behind. Objects are never rewritten, so what
-    is pushed does not change.
+    other objects behind. Objects are never rewritten, so what was pushed does not change.
 
     \b
     Examples:

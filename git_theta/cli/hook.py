@@ -65,7 +65,8 @@ def _pushed(
 def pre_commit() -> None:
     """Refuse a commit that has tracked files whole, or as pointers of Git LFS.
 
-    Nothing installs it: it is for those who commit without git-theta (see the README).
+    git theta install does not add this hook: it is for people who commit without git-theta (see
+    the README).
     """
     with Repository.discover() as repo:
         staged = staged_paths(repo)

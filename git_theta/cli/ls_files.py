@@ -24,9 +24,9 @@ from git_theta.store import ObjectStore
 def command(rev: str | None, as_json: bool) -> None:
     """List the checkpoints of the index, or of REV: a commit, or a folder in one.
 
-    STORED counts the stored bytes that a checkpoint needs; bytes shared with others count for
-    each. MISSING is the number of its objects that are not downloaded. One that cannot be read is
-    named, and the exit status is 22.
+    STORED counts the stored bytes that a checkpoint needs; shared bytes count for each checkpoint.
+    MISSING is the number of its objects that are not downloaded. A checkpoint that cannot be read
+    is named, and the exit status is 22.
 
     \b
     Examples:

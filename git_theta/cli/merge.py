@@ -47,7 +47,10 @@ _CROSSED = (
 @click.argument("branches", nargs=-1, metavar="[BRANCH]...")
 @strategy_options
 @click.option(
-    "--all/--no-all", "include_one_sided", default=None, help="Merge also what one branch changed."
+    "--all/--no-all",
+    "include_one_sided",
+    default=None,
+    help="Also merge what only one branch changed.",
 )
 @click.option("--base", metavar="REV", help="Count changes from REV, not from a common ancestor.")
 @click.option(
@@ -60,20 +63,20 @@ _CROSSED = (
     "slices",
     multiple=True,
     metavar="BRANCH:FIRST-LAST",
-    help="Build the model of these layers, one slice after another.",
+    help="Build the model from these layers, one slice after another.",
 )
 @click.option(
     "--recipe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Merge as a YAML file of mergekit says.",
+    help="Merge as this mergekit recipe says.",
 )
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="NAME=REV",
-    help="Which revision a model of the recipe is.",
+    help="The revision that a model of the recipe stands for.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option("--diagnose", is_flag=True, help="With --dry-run: compare what branches changed.")
@@ -82,7 +85,7 @@ _CROSSED = (
     "--output",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Write what is merged to a file, or below a folder, and commit nothing.",
+    help="Write merged checkpoints to a file or folder, and commit nothing.",
 )
 @click.option("--no-commit", is_flag=True, help="Stop before the commit.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
@@ -113,16 +116,16 @@ def command(
 ) -> None:
     """Merge branches; their checkpoints by a strategy.
 
-    Tensors that one branch alone changed are taken from it (unless --all); the strategy merges
+    Tensors that only one branch changed are taken from it (unless --all); the strategy merges
     those that several branches changed. Several branches are merged at once, in one commit; if
     anything is in conflict, nothing changes. With one branch, conflicts are left as `git merge`
     leaves them: see `git theta resolve`. A conflict exits with 36, also with --dry-run.
 
-    Models that have no commit in common, such as fine-tunes imported as branches of their own, are
-    merged with --base, the model that they were trained from.
+    Use --base, the model that all were trained from, to merge models without a common commit, such
+    as fine-tunes that were imported as separate branches.
 
-    With --recipe, the models of a mergekit recipe are revisions of this repository, and all of
-    their tensors are merged as it says; other files stay those of the current branch.
+    With --recipe, the models of a mergekit recipe are revisions of this repository. All of their
+    tensors are merged as the recipe says; other files stay as they are on the current branch.
 
     \b
     Examples:

@@ -25,8 +25,8 @@ from git_theta.workspace import open_workspace
 def command(base: Path, ours: Path, theirs: Path, marker_size: int, path: str) -> None:
     """Merge three versions of a checkpoint; git starts this as `merge.theta.driver`.
 
-    The result replaces the second version. On a conflict, or any error, that one is left as it
-    is: the file in the work tree is then ours, and the exit status tells git.
+    The result replaces OURS. After a conflict or an error, OURS is unchanged, so the file in the
+    work tree is ours, and the exit status tells git.
 
     \b
     Example (what git itself runs):

@@ -40,20 +40,20 @@ def strategy_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--allow-stale",
             is_flag=True,
-            help="Merge by statistics of another version of the model.",
+            help="Use statistics of another version of the model.",
         ),
         click.option(
-            "--widen", is_flag=True, help="Merge tensors of different float dtypes in the wider."
+            "--widen", is_flag=True, help="Merge different float dtypes in the wider one."
         ),
         click.option(
             "--rows",
             type=click.Choice(get_args(Rows)),
-            help="Merge tensors of different numbers of rows; whose others the result has.",
+            help="Merge tensors with different numbers of rows, and say which rows the result has.",
         ),
         click.option(
             "--out-dtype",
             type=click.Choice(list(OUT_DTYPES)),
-            help="Cast all floats of the result.",
+            help="Cast all floats of the result to this dtype.",
         ),
         click.option("--device", metavar="DEVICE", help="Where to compute: auto, cpu, cuda, mps."),
     )

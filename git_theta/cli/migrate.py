@@ -67,14 +67,14 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 def import_(**options: Any) -> None:
     """Let git-theta store the checkpoints of a history, which is rewritten.
 
-    Of the current branch, or of each REF, a branch or tag. Files and LFS pointers whose path
-    matches --include, a pattern as in .gitattributes, become manifests; by default those that are
-    named like a checkpoint. Lines of .gitattributes are rewritten in each commit. Authors, dates
-    and messages stay; signatures cannot.
+    This rewrites the current branch, or each REF, a branch or tag. Files and LFS pointers whose
+    path matches --include, a pattern as in .gitattributes, become manifests; by default those that
+    are named like a checkpoint. Lines of .gitattributes are rewritten in each commit. Authors,
+    dates and messages stay; signatures are lost.
 
-    Every version is decoded again and compared before a branch moves. LFS objects that are not
-    here are fetched. A run that was interrupted goes on where it ended. The history before is
-    kept: `git theta migrate undo`.
+    Every version is decoded again and compared before a branch moves. Missing LFS objects are
+    fetched. An interrupted run continues where it stopped. The old history is kept: `git theta
+    migrate undo` brings it back.
 
     \b
     Examples:
@@ -95,8 +95,8 @@ def import_(**options: Any) -> None:
 def export(plain: bool, **options: Any) -> None:
     """Let Git LFS store the checkpoints of a history again, which is rewritten.
 
-    The opposite of import, with the same guarantees: what was imported from Git LFS comes back
-    as the same commits. Objects are put into git-lfs's storage, from where `git push` uploads
+    This is the opposite of import, with the same guarantees: what was imported from Git LFS comes
+    back as the same commits. Objects are put into git-lfs's storage, from where `git push` uploads
     them.
 
     \b
@@ -113,9 +113,9 @@ def export(plain: bool, **options: Any) -> None:
 
 @command.command("undo")
 def undo() -> None:
-    """Give branches and tags the history that they had before the last migration.
+    """Give branches and tags back the history that they had before the last migration.
 
-    Refuses where a branch has moved since: its new commits would be lost.
+    Refuses if a branch has moved since: its new commits would be lost.
 
     \b
     Example:

@@ -15,7 +15,7 @@ from git_theta.workspace import open_workspace
 
 
 @click.command("prune")
-@click.option("--remote", metavar="NAME", help="The remote that has them; by default upstream's.")
+@click.option("--remote", metavar="NAME", help="The remote; by default that of the upstream.")
 @click.option(
     "--remote-verified", "verify", is_flag=True, help="Ask the remote for each object, then remove."
 )
@@ -25,16 +25,17 @@ from git_theta.workspace import open_workspace
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Keep what commits of so many days need.",
+    help="Keep what commits of the last N days need.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(remote: str | None, verify: bool, days: float, dry_run: bool, as_json: bool) -> None:
     """Remove local objects that a remote has and that nothing needs at the moment.
 
-    Kept is what work trees, indexes, stashes, recent commits and commits that the remote lacks
-    need. Checking out an older commit downloads the rest again. Without --remote-verified nothing
-    is asked and nothing removed, only counted: a host may have deleted what was pushed there.
+    Objects are kept if work trees, indexes, stashes, recent commits or commits that the remote
+    lacks need them. Checking out an older commit downloads the rest again. Without
+    --remote-verified the remote is not asked, and objects are only counted, not removed: a host
+    may have deleted what was pushed there.
 
     \b
     Examples:

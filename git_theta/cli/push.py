@@ -19,13 +19,15 @@ from git_theta.workspace import open_workspace
 @click.command("push")
 @click.argument("remote", required=False)
 @click.argument("refs", nargs=-1, metavar="[REF]...")
-@click.option("--all", "everything", is_flag=True, help="Of every branch and tag, also REMOTE's.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Push for every branch and tag, also REMOTE's."
+)
 def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None:
     """Upload the objects that the history of REF needs (of HEAD by default) to REMOTE.
 
-    `git push` does this by itself for the commits that it pushes. Use this after a push with
-    --no-verify, for a mirror, or to give objects to somebody who misses them. No ref is moved; the
-    remote is asked what it has, and gets the rest.
+    `git push` does this by itself for the commits that it pushes. Use this command after a push
+    with --no-verify, for a mirror, or when somebody is missing objects. No ref is moved; the remote
+    is asked which objects it has, and gets the rest.
 
     \b
     Examples:

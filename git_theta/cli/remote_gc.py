@@ -22,9 +22,9 @@ _SHOWN = 20
 def command(remote: str, dry_run: bool, as_json: bool) -> None:
     """Remove the pointers of objects that no ref of REMOTE needs any more.
 
-    After a squash or a deleted branch, a remote still names the objects of what is gone, so that
-    its host keeps them. All of its refs are fetched, and what none of them needs is named no
-    longer. The objects themselves are the host's to delete.
+    After a squash or a deleted branch, pointers on the remote still name the old objects, so that
+    the host keeps them. All refs of the remote are fetched, and pointers that none of them needs
+    are removed. The host then decides when to delete the objects themselves.
 
     \b
     Examples:

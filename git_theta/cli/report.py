@@ -26,12 +26,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def command(
     first: str, second: str, paths: tuple[str, ...] | None, html: Path | None, png: Path | None
 ) -> None:
-    """Draw what changed from A to B: a page with everything in it.
+    """Draw what changed from A to B, as one self-contained HTML page.
 
-    A heat map has the relative change by layer and module; further charts how many tensors changed
-    by how much, the singular values of the largest changes, and the commits that led there with
-    what each stored. Where A and B are branches that parted, cosines and signs of their changes
-    since the common ancestor tell what merges well. The page runs no script and loads nothing.
+    A heat map shows the relative change by layer and module. Further charts show how many tensors
+    changed by how much, the singular values of the largest changes, and the commits in between
+    with what each stored. If A and B are branches that diverged, cosines and signs of their
+    changes since the common ancestor show what merges well. The page runs no script and loads
+    nothing.
 
     \b
     Examples:

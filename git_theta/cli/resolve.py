@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Resolve checkpoints that a merge left in conflict.
 
-    Tensors that one side alone changed are taken from it; the strategy merges those that both
-    changed (git theta strategies lists them). The result is staged. With --interactive, each kind
-    of tensor is shown with how far and in which direction each side moved it.
+    Tensors that only one side changed are taken from it; the strategy merges those that both
+    changed (git theta strategies lists strategies). The result is staged. --interactive asks for
+    each kind of tensor, and shows how far and in which direction each side moved it.
 
     \b
     Examples:

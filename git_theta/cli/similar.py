@@ -16,10 +16,10 @@ from git_theta.workspace import open_workspace
 
 @click.command("similar", cls=PathsAfterDashes)
 @click.argument("words", nargs=-1, required=True, metavar="REV [OTHER...] [-- PATH...]")
-@click.option("--matrix", is_flag=True, help="Show the figures of all pairs.")
-@click.option("--exact", is_flag=True, help="Decode all that differs, and compare every element.")
+@click.option("--matrix", is_flag=True, help="Show the cosines of all pairs.")
+@click.option("--exact", is_flag=True, help="Decode what differs, and compare every element.")
 @click.option("--task2vec", is_flag=True, help="Rank by the distance of Fisher diagonals.")
-@click.option("--base", metavar="REV", help="What they are differences to.")
+@click.option("--base", metavar="REV", help="Take differences from REV.")
 @click.option("-n", "limit", type=click.IntRange(min=1), help="Show this many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -32,19 +32,19 @@ def command(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Rank revisions by how much alike their task vectors are to that of REV.
+    """Rank revisions by how similar their task vectors are to that of REV.
 
-    OTHER is a revision, or a glob of branches and tags; by default all of them are ranked. A task
-    vector is the difference of a revision to the common ancestor of all of them, or to --base;
-    an adapter's is the product of its factors. COSINE is 1 for the same direction, about 0 for
-    changes that have nothing to do with each other.
+    OTHER is a revision, or a glob of branches and tags; by default all branches and tags are
+    ranked. A task vector is the difference between a revision and the common ancestor of all of
+    them, or --base; that of an adapter is the product of its factors. COSINE is 1 for the same
+    direction, and about 0 for unrelated changes.
 
-    Task vectors are projected at random, with a fixed seed, and projections are kept: a cosine is
-    off by about 0.01, and the next time nothing is decoded. --exact compares every element.
+    Task vectors are projected at random, with a fixed seed, and the projections are kept: a cosine
+    is off by about 0.01, and the next time nothing is decoded. --exact compares every element.
 
-    --task2vec ranks by what the tasks use: the symmetric distance, 0 to 1, of Achille and others
-    (2019) between the Fisher diagonals beside the checkpoints (model.fisher.safetensors). All of
-    them are decoded each time.
+    --task2vec ranks by which parameters the tasks use: the symmetric distance, 0 to 1, of Achille
+    and others (2019) between the Fisher diagonals beside the checkpoints
+    (model.fisher.safetensors). All of them are decoded each time.
 
     \b
     Examples:

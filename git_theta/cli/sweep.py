@@ -39,12 +39,17 @@ from git_theta.workspace import Workspace, open_workspace
 @strategy_options
 @click.option("--eval", "text", metavar="CMD", required=True, help="Command that scores a merge.")
 @click.option("--server", is_flag=True, help="Start CMD once; it reads a path for each point.")
-@click.option("--random", "count", type=click.IntRange(1, 10_000), help="Try so many at random.")
+@click.option(
+    "--random",
+    "count",
+    type=click.IntRange(1, 10_000),
+    help="Try this many at random.",
+)
 @click.option("--seed", type=int, default=0, help="Seed of --random; the default is 0.")
-@click.option("--minimize", multiple=True, metavar="NAME", help="The lower this score the better.")
-@click.option("--by", metavar="NAME", help="Of several scores, the one that decides.")
-@click.option("--fresh", is_flag=True, help="Score points again that were scored before.")
-@click.option("--no-merge", is_flag=True, help="Fill the table, and merge nothing.")
+@click.option("--minimize", multiple=True, metavar="NAME", help="Lower is better for this score.")
+@click.option("--by", metavar="NAME", help="The score that decides, if there are several.")
+@click.option("--fresh", is_flag=True, help="Score all points again.")
+@click.option("--no-merge", is_flag=True, help="Score the points, and merge nothing.")
 @click.option("--all/--no-all", "include_one_sided", default=None, help="As for git theta merge.")
 @click.option("-m", "message", metavar="MESSAGE", help="The message of the commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
@@ -66,19 +71,19 @@ def command(
 ) -> None:
     """Merge branches with many values of a strategy's hyperparameters; commit the best.
 
-    -p KEY=START:END:STEP is a range, and a KEY that is given again has several values; every
-    combination is tried, or --random ones, for which START:END is enough. Each is merged into a
-    scratch folder, and CMD is run by the shell: {model} stands for the merged checkpoint, {folder}
-    for the folder with all files of the merge. The last line that it prints is the score: a number,
-    several of them, NAME=NUMBER, or JSON. Higher is better, unless --minimize says otherwise.
+    -p KEY=START:END:STEP is a range; repeat -p to give a KEY several values. Every combination is
+    tried, or --random of them, for which START:END is enough. Each is merged into a scratch
+    folder, and the shell runs CMD: {model} stands for the merged checkpoint, {folder} for the
+    folder with all files of the merge. The last line that CMD prints is the score: a number,
+    several numbers, NAME=NUMBER, or JSON. Higher is better, unless --minimize says otherwise.
 
-    With --server, CMD is started once for all points: it reads the path of a checkpoint a line from
-    its standard input, and prints the score of each as a line. Nothing is imported anew.
+    With --server, CMD is started once for all points: it reads the path of each checkpoint as a
+    line from its standard input, and prints its score as a line. Nothing is imported again.
 
-    With several scores the Pareto front is printed: points that no other beats in every score. --by
-    names the one whose best is committed.
+    With several scores the Pareto front is printed: the points that no other point beats in every
+    score. --by names the score whose best point is committed.
 
-    Every point is kept in .git/theta/sweeps at once: after Ctrl-C the same command goes on. The
+    Every point is saved at once in .git/theta/sweeps: after Ctrl-C the same command continues. The
     commit has the table in its recipe (git theta log), and git theta replay repeats it.
 
     \b

@@ -133,7 +133,7 @@ def test_a_missing_object_is_named(storage):
     described = _clean(storage, checkpoints.safetensors())
     oid = next(iter(described.objects()))
     storage.store.path(oid).unlink()
-    with pytest.raises(MissingObjectError, match=oid):
+    with pytest.raises(MissingObjectError, match=oid[:12]):
         _smudge(storage, described)
 
 
