@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.checkpoint import StorageContext
+from git_theta.checkpoint.context import StorageContext
 from git_theta.core import settings
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.sharing import share

@@ -11,7 +11,7 @@ from typing import Any
 from git_theta import manifest
 from git_theta.api.checkpoint import StrPath
 from git_theta.api.state_dicts import StateDictSource, is_torch
-from git_theta.checkpoint import Cleaned, clean
+from git_theta.checkpoint.clean import Cleaned, clean
 from git_theta.checkpoint.parents import Parent
 from git_theta.core.files import FileSource
 from git_theta.core.layout import Source

@@ -8,7 +8,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from git_theta.checkpoint import StorageContext, chunk_decoder
+from git_theta.checkpoint import chunk_decoder
+from git_theta.checkpoint.context import StorageContext
 from git_theta.core.buffers import new_array
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from git_theta import __version__
@@ -25,6 +27,21 @@ def run(work: Callable[[], object]) -> NoReturn:
     except BaseException as error:  # every way out has one exit code and one message
         sys.exit(report(error))
     sys.exit(0)
+
+
+def run_and_leave(work: Callable[[], object]) -> NoReturn:
+    """Do the same for a process that Git waits for, and exit without Python's own end.
+
+    Taking apart all modules, and what they made, took 15 ms after one small file.
+    """
+    try:
+        run(work)
+    except SystemExit as done:
+        with suppress(OSError):
+            sys.stdout.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else 1)
 
 
 def report(error: BaseException) -> int:

@@ -7,7 +7,7 @@ import click
 from git_theta import transfer
 from git_theta.cli.exit_handling import complain
 from git_theta.cli.progress import Meter
-from git_theta.cli.text import human
+from git_theta.cli.text import uploaded_line
 from git_theta.core.messages import plural
 from git_theta.errors import UsageError
 from git_theta.git import Repository
@@ -42,18 +42,17 @@ def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None
         name = remote or default_remote(repo)
         tips = _all(repo, name) if everything else _resolved(repo, refs or ("HEAD",))
         uploaded = transfer.push(workspace, name, tips, complain)
-    tell_uploaded(uploaded)
+    _tell(uploaded)
 
 
-def tell_uploaded(uploaded: transfer.Uploaded, prefix: str = "") -> None:
+def _tell(uploaded: transfer.Uploaded) -> None:
     """Say what was sent."""
-    size = human(sum(uploaded.sent.values()))
-    if uploaded.sent:
-        count = plural(len(uploaded.sent), "object")
-        click.echo(f"{prefix}Uploaded {count} ({size}) to {uploaded.remote}", err=bool(prefix))
+    sent = uploaded.sent.values()
+    if sent:
+        click.echo(uploaded_line(len(sent), sum(sent), uploaded.remote))
     else:
         count = plural(uploaded.needed, "object")
-        click.echo(f"{prefix}Nothing to upload: {uploaded.remote} has all of {count}")
+        click.echo(f"Nothing to upload: {uploaded.remote} has all of {count}")
 
 
 def default_remote(repo: Repository) -> str:

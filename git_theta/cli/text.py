@@ -26,6 +26,11 @@ def human(count: float) -> str:
     raise AssertionError
 
 
+def uploaded_line(count: int, size: int, remote: str) -> str:
+    """Return the line that says what was sent."""
+    return f"Uploaded {plural(count, 'object')} ({human(size)}) to {remote}"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Return aligned columns of printable cells, those numbered in ``right`` to the right."""
     lines = [[printable(cell) for cell in line] for line in (header, *rows)]

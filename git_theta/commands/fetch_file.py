@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from git_theta import manifest, transfer
-from git_theta.checkpoint import smudge_to
+from git_theta.checkpoint.smudge import smudge_to
 from git_theta.core.files import atomic_file, store_error
 from git_theta.core.progress import Progress
 from git_theta.errors import GitError, MissingObjectError, UsageError, naming

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_theta import manifest
-from git_theta.checkpoint import smudge_to
+from git_theta.checkpoint.smudge import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.filters import checked_out

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_theta import formats
-from git_theta.checkpoint import Cleaned, StorageContext, clean, smudge, store
 from git_theta.checkpoint.chunking import SourceStream
+from git_theta.checkpoint.clean import Cleaned, clean, store
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.parents import Parent
+from git_theta.checkpoint.smudge import smudge
 from git_theta.checkpoint.verify import is_file_of
 from git_theta.core.buffers import new_array
 from git_theta.core.files import FileSource, store_error

@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 from git_theta import manifest
-from git_theta.checkpoint import smudge
 from git_theta.checkpoint.limits import excess
+from git_theta.checkpoint.smudge import smudge
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.layout import Buffer
 from git_theta.errors import ManifestError, ThetaError

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from git_theta import manifest
-from git_theta.checkpoint import clean
+from git_theta.checkpoint.clean import clean
 from git_theta.core.files import FileSource
 from git_theta.errors import MissingObjectError
 from git_theta.filters.lfs_content import content_of

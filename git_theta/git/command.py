@@ -34,15 +34,19 @@ def run(
     env: Environment | None = None,
     check: bool = True,
     show_errors: bool = False,
+    has_terminal: bool = True,
 ) -> bytes:
     """Return the standard output of a program.
 
     Without ``check``, of whatever status. ``env`` changes the environment (``None`` unsets). With
     ``show_errors`` standard error goes to the user as it comes (progress, questions for
-    passwords) and is not in the exception. Raises ``GitError`` with the program's own words, or
-    ``MissingToolError`` when it is not installed.
+    passwords) and is not in the exception. Without ``has_terminal`` there are no such questions.
+    Raises ``GitError`` with the program's own words, or ``MissingToolError`` when it is not
+    installed.
     """
-    result = attempt(args, cwd=cwd, stdin=stdin, env=env, show_errors=show_errors)
+    result = attempt(
+        args, cwd=cwd, stdin=stdin, env=env, show_errors=show_errors, has_terminal=has_terminal
+    )
     if check and result.status:
         raise failure(args, result)
     return result.out
@@ -55,11 +59,12 @@ def attempt(
     stdin: bytes | None = None,
     env: Environment | None = None,
     show_errors: bool = False,
+    has_terminal: bool = True,
 ) -> Result:
     """Run a program and say how it ended; raises ``MissingToolError`` only."""
     source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     errors = None if show_errors else subprocess.PIPE
-    process = start(args, cwd=cwd, env=env, source=source, errors=errors)
+    process = start(args, cwd=cwd, env=env, source=source, errors=errors, has_terminal=has_terminal)
     with process:
         out, err = process.communicate(stdin)
     return Result(process.returncode, out, decode(err or b""))
@@ -72,6 +77,7 @@ def start(
     env: Environment | None = None,
     source: int | IO[bytes] | None = subprocess.PIPE,
     errors: int | IO[bytes] | None = None,
+    has_terminal: bool = True,
 ) -> subprocess.Popen[bytes]:
     """Start a program whose output is a pipe; the caller ends it.
 
@@ -85,6 +91,7 @@ def start(
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=errors,
+            start_new_session=not has_terminal,
         )
     except FileNotFoundError as error:
         # The same exception says that ``cwd`` is gone; that is not a missing program.

@@ -55,7 +55,8 @@ class Lfs:
 
     @cached_property
     def _media_dir(self) -> Path:
-        return media_dir(self._repo.common_dir, self._repo.git)
+        moved = self._repo.config_value("lfs.storage")
+        return media_dir(self._repo.common_dir, moved, self._repo.git)
 
     # --- upload ----------------------------------------------------------------------------------
 

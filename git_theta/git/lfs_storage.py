@@ -15,13 +15,13 @@ from git_theta.git.repository import Repository
 INSTALL = "install git-lfs 3.3 or newer, for example: apt install git-lfs"
 
 
-def media_dir(common_dir: Path, ask: Ask) -> Path:
+def media_dir(common_dir: Path, moved: str | None, ask: Ask) -> Path:
     """Return the folder where git-lfs keeps the objects of a repository, which ``ask`` asks git.
 
-    By default that is ``lfs/objects``; only where it was moved git-lfs is asked, which starts ten
-    programs to answer.
+    By default that is ``lfs/objects``; only where it was ``moved`` (the setting ``lfs.storage``)
+    git-lfs is asked, which starts ten programs to answer.
     """
-    if not ask("config", "--get", "lfs.storage", check=False):
+    if not moved:
         return common_dir / "lfs" / "objects"
     for line in decode(ask("lfs", "env")).splitlines():
         key, _, value = line.partition("=")
@@ -64,7 +64,8 @@ class Neighbour:
             ask = partial(_ask, folder)
             found = ask("rev-parse", "--path-format=absolute", "--git-common-dir")
             self._common = Path(decode(found).removesuffix("\n"))
-            self._media = media_dir(self._common, ask)
+            moved = decode(ask("config", "--get", "lfs.storage", check=False)).strip()
+            self._media = media_dir(self._common, moved, ask)
         except (GitError, MissingToolError):
             # Owned by somebody else, and not trusted: git-lfs is asked, and says so.
             return

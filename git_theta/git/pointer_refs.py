@@ -18,12 +18,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
-from git_theta.core.files import atomic_file
 from git_theta.errors import GitError, TransferError
 from git_theta.git import pointers
+from git_theta.git.pointer_memory import forget, remember, remembered
 from git_theta.git.ref_failures import RejectedRefError, failure, is_rejected
 from git_theta.git.remotes import Remote, refs_of
 from git_theta.git.repository import Repository
@@ -74,13 +74,76 @@ def publish(
     staying = {ref: commit for ref, commit in there.items() if ref not in leaving}
     going = {ref: commit for ref, commit in there.items() if ref in leaving}
     wanted = {**_fetch(repo, remote, going), **objects}
-    known = {oid for commit in staying.values() for oid in _remembered(repo, commit) or ()}
+    known = {oid for commit in staying.values() for oid in remembered(repo, commit) or ()}
     fresh = {oid: size for oid, size in wanted.items() if oid not in known}
     ref = _name_on(repo, remote, fresh, there, leaving) if fresh else None
-    ours = [commit for commit in staying.values() if _remembered(repo, commit) != []]
-    if len(ours) >= (FOLD_BRANCHES_ABOVE if uses_branches(there) else FOLD_ABOVE):
-        fold(repo, remote, warn)
+    ours = [commit for commit in staying.values() if remembered(repo, commit) != []]
+    _fold_many(repo, remote, len(ours), uses_branches(there), warn)
     return ref
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Pointers that were written here while their objects were uploaded, and for where.
+
+    ``relied_on`` are the refs of the remote that name further objects: they must still be there.
+    """
+
+    ref: str
+    commit: str
+    objects: Mapping[str, int]
+    relied_on: Mapping[str, str]
+    ours: int
+
+
+def prepare(repo: Repository, remote: Remote, objects: Mapping[str, int]) -> Draft | None:
+    """Look at what a remote names, and write pointers of those of ``objects`` that it does not.
+
+    ``None`` where that is not enough: nothing is to be pushed, or the remote must be asked once
+    more, or does not answer by itself. Nobody is asked for a password while git-lfs may be asking.
+    """
+    try:
+        there = refs_on(repo, remote, silently=True)
+    except TransferError:
+        return None
+    named = {ref: set(remembered(repo, commit) or ()) for ref, commit in there.items()}
+    fresh = dict(objects)
+    relied_on = {}
+    for ref, oids in named.items():
+        if found := oids & fresh.keys():
+            relied_on[ref] = there[ref]
+            fresh = {oid: size for oid, size in fresh.items() if oid not in found}
+    # Git collects commits of pointers, which no ref here holds, and pushes none that it has not.
+    if not fresh or not all(map(repo.has, relied_on.values())):
+        return None
+    commit = pointers.write_commit(repo, fresh)
+    names = _names(BRANCHES if uses_branches(there) else NAMESPACE, fresh)
+    ref = next(name for name in names if there.get(name, commit) == commit)
+    ours = sum(remembered(repo, commit) != [] for commit in there.values())
+    return Draft(ref, commit, fresh, relied_on, ours)
+
+
+def publish_draft(repo: Repository, remote: Remote, draft: Draft, warn: Warn) -> bool:
+    """Push a draft's pointers, whose objects must be there; return whether the remote took them.
+
+    Refs that are relied on are pushed along as they were seen: git sends nothing for those that are
+    unchanged, and fails where one is gone. So the list of refs need not be asked for once more.
+    """
+    leases = [f"--force-with-lease={ref}:{id_}" for ref, id_ in draft.relied_on.items()]
+    unchanged = [f"{id_}:{ref}" for ref, id_ in draft.relied_on.items()]
+    try:
+        _push(repo, remote, f"{draft.commit}:{draft.ref}", *unchanged, options=leases)
+    except GitError:
+        return False
+    remember(repo, draft.commit, draft.objects)
+    _fold_many(repo, remote, draft.ours, draft.ref.startswith(BRANCHES), warn)
+    return True
+
+
+def _fold_many(repo: Repository, remote: Remote, ours: int, are_branches: bool, warn: Warn) -> None:
+    """Make ``ours``, so many refs before the last push, one where they are too many."""
+    if ours >= (FOLD_BRANCHES_ABOVE if are_branches else FOLD_ABOVE):
+        fold(repo, remote, warn)
 
 
 def uses_branches(there: Iterable[str]) -> bool:
@@ -114,7 +177,7 @@ def _name_on(
                 ref = put(BRANCHES)
             except TransferError:
                 raise error from None
-    _remember(repo, commit, objects)
+    remember(repo, commit, objects)
     return ref
 
 
@@ -134,8 +197,8 @@ def _put(repo: Repository, remote: Remote, ref: str, commit: str) -> None:
 
 def named_on(repo: Repository, remote: Remote, there: Mapping[str, str]) -> set[str]:
     """Return the objects that the refs ``there`` name; those not known here are fetched."""
-    _fetch(repo, remote, {r: c for r, c in there.items() if _remembered(repo, c) is None})
-    return {oid for commit in there.values() for oid in _remembered(repo, commit) or ()}
+    _fetch(repo, remote, {r: c for r, c in there.items() if remembered(repo, c) is None})
+    return {oid for commit in there.values() for oid in remembered(repo, commit) or ()}
 
 
 def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = ()) -> bool:
@@ -148,11 +211,11 @@ def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = (
     there = {
         ref: commit
         for ref, commit in refs_on(repo, remote).items()
-        if _remembered(repo, commit) != []
+        if remembered(repo, commit) != []
     }
     try:
         union = _fetch(repo, remote, there)
-        foreign = [ref for ref, commit in there.items() if _remembered(repo, commit) == []]
+        foreign = [ref for ref, commit in there.items() if remembered(repo, commit) == []]
         if foreign:
             warn(f"{remote.title} has refs that git-theta did not write, ignored: {_some(foreign)}")
         ours = {ref: commit for ref, commit in there.items() if ref not in foreign}
@@ -171,9 +234,9 @@ def fold(repo: Repository, remote: Remote, warn: Warn, drop: Collection[str] = (
     except GitError:
         return False
     for commit in new.values():
-        _remember(repo, commit, kept)
+        remember(repo, commit, kept)
     for old in set(ours.values()) - set(new.values()):
-        _memory(repo, old).unlink(missing_ok=True)
+        forget(repo, old)
     return True
 
 
@@ -190,15 +253,18 @@ def _fetch(repo: Repository, remote: Remote, refs: Mapping[str, str]) -> dict[st
     found: dict[str, int] = {}
     for commit in refs.values():
         named = pointers.read_commit(repo, commit) or {}
-        _remember(repo, commit, named)
+        remember(repo, commit, named)
         found.update(named)
     return found
 
 
-def refs_on(repo: Repository, remote: Remote) -> dict[str, str]:
-    """Return the refs on a remote that have a name of ours, and the commit of each."""
+def refs_on(repo: Repository, remote: Remote, silently: bool = False) -> dict[str, str]:
+    """Return the refs on a remote that have a name of ours, and the commit of each.
+
+    ``silently``: fail rather than ask the user for a password.
+    """
     try:
-        listed = refs_of(repo, remote, *PATTERNS)
+        listed = refs_of(repo, remote, *PATTERNS, silently=silently)
     except TransferError as error:
         what = f"{remote.title} does not say which objects it has pointers of: {error.message}"
         raise TransferError(what, details=error.details, hint=error.hint) from error
@@ -220,23 +286,3 @@ def _names(namespace: str, objects: Iterable[str]) -> Iterable[str]:
     for number in count():
         digest = hashlib.sha256((listed + "\n" * number).encode())
         yield namespace + digest.hexdigest()[:40]
-
-
-# --- memory: what a commit names, so that nobody needs to fetch refs that he pushed --------------
-
-
-def _memory(repo: Repository, commit: str) -> Path:
-    return repo.theta_dir / "published" / commit
-
-
-def _remembered(repo: Repository, commit: str) -> list[str] | None:
-    """Return the oids that a commit names: none if not ours, ``None`` if that is not known."""
-    try:
-        return _memory(repo, commit).read_text("ascii").split()
-    except (OSError, ValueError):
-        return None
-
-
-def _remember(repo: Repository, commit: str, objects: Iterable[str]) -> None:
-    with atomic_file(_memory(repo, commit)) as file:
-        file.write("".join(f"{oid}\n" for oid in objects).encode())

@@ -14,7 +14,9 @@ from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
 # Settings by which git-lfs puts objects elsewhere than beside the commits (git-lfs-config(5)).
-_REDIRECTS = r"^(lfs\.(.*\.)?(url|pushurl|standalonetransferagent)|remote\..*\.lfs(push)?url)$"
+_REDIRECT = re.compile(
+    r"(lfs\.(.*\.)?(url|pushurl|standalonetransferagent)|remote\..*\.lfs(push)?url)"
+)
 
 _LINE = re.compile(r"([0-9a-f]{40,64})\t(refs/[^\t]+)")
 
@@ -65,18 +67,32 @@ def _remote(repo: Repository, title: str, spec: str, url: str) -> Remote:
 
 def push_urls(repo: Repository, name: str) -> list[str]:
     """Return where pushes to a remote go; nothing where there is no remote of that name."""
-    if not repo.has_remote(name):
-        return []
-    return decode(repo.git("remote", "get-url", "--push", "--all", "--", name)).splitlines()
+    asked = ("remote", "get-url", "--push", "--all", "--", name)
+    return decode(repo.git(*asked, check=False)).splitlines()
 
 
-def refs_of(repo: Repository, remote: Remote, *patterns: str) -> dict[str, str]:
+# Nobody is asked anything: no terminal (ssh and git open it), no window, no terminal of git's own.
+_SILENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "GCM_INTERACTIVE": "never",
+}
+
+
+def refs_of(
+    repo: Repository, remote: Remote, *patterns: str, silently: bool = False
+) -> dict[str, str]:
     """Return the refs on a remote (that match a pattern) with what they point to.
 
-    Raises ``TransferError`` where it does not answer.
+    Raises ``TransferError`` where it does not answer, and ``silently`` also where it would ask the
+    user for a password.
     """
+    asked = ("ls-remote", "--quiet", "--", remote.url, *patterns)
+    env = _SILENT if silently else None
     try:
-        listed = decode(repo.git("ls-remote", "--quiet", "--", remote.url, *patterns))
+        listed = decode(repo.git(*asked, env=env, has_terminal=not silently))
     except GitError as error:
         raise _no_answer(remote, error) from error
     found = map(_LINE.fullmatch, listed.splitlines())
@@ -107,9 +123,10 @@ def without_password(url: str) -> str:
 
 def _redirects(repo: Repository) -> str:
     """Return what sends objects elsewhere than commits; empty where nothing does."""
-    named = repo.git("config", "--get-regexp", _REDIRECTS, check=False)
+    found = repo.config_of("lfs", "remote")
+    named = [f"{key} {value}" for key, value in found.items() if _REDIRECT.fullmatch(key)]
     texts = [repo.read_blob(place) for place in (":.lfsconfig", "HEAD:.lfsconfig")]
     file = repo.top / ".lfsconfig"
     if file.is_file():
         texts.append(file.read_bytes())
-    return "\0".join(decode(text) for text in (named, *texts) if text)
+    return "\0".join([*named, *(decode(text) for text in texts if text)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Repository:
         self._env = {**environment(location), **(variables or {})}
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
+        self._settings: list[tuple[str, str]] | None = None
 
     @classmethod
     def discover(cls, start: Path | None = None) -> Repository:
@@ -83,6 +85,7 @@ class Repository:
         env: dict[str, str] | None = None,
         check: bool = True,
         show_errors: bool = False,
+        has_terminal: bool = True,
     ) -> bytes:
         """Return the output of a git command, run at the top; see ``command.run``."""
         return command.run(
@@ -92,6 +95,7 @@ class Repository:
             env={**self._env, **(env or {})},
             check=check,
             show_errors=show_errors,
+            has_terminal=has_terminal,
         )
 
     def write_index(self, records: bytes, env: dict[str, str]) -> None:
@@ -108,18 +112,30 @@ class Repository:
 
     # --- settings --------------------------------------------------------------------------------
 
+    def read_settings_once(self) -> None:
+        """Answer all questions about settings from what they are now; asking git takes 4 ms each.
+
+        For a hook, which is over in a moment and changes none.
+        """
+        self._settings = _pairs(self._read_config("--list"))
+
     def config(self) -> dict[str, str]:
         """All ``theta.*`` settings of git's configuration, keys in lower case."""
         return self.config_of("theta")
 
     def config_of(self, *sections: str) -> dict[str, str]:
         """Return the settings ``<section>.*``, the last of each; no value (true) is empty."""
-        found = self._read_config("--get-regexp", rf"^({'|'.join(sections)})\.")
-        pairs = (record.partition("\n") for record in found.split("\0") if record)
-        return {key.lower(): value for key, _, value in pairs}
+        pattern = rf"^({'|'.join(sections)})\."
+        pairs = self._settings
+        if pairs is None:
+            pairs = _pairs(self._read_config("--get-regexp", pattern))
+        wanted = re.compile(pattern)
+        return {key.lower(): value for key, value in pairs if wanted.match(key)}
 
     def config_value(self, key: str) -> str | None:
         """One setting, or ``None``; ``config_of`` cannot tell cases of a subsection apart."""
+        if self._settings is not None:
+            return dict(self._settings).get(_canonical(key))
         found = self._read_config("--get", key)
         return found.removesuffix("\0") if found else None
 
@@ -268,9 +284,26 @@ class Repository:
         here = entries.local_blobs(self.git) if partial else None
         return (entry for entry in found if here is None or entry.blob in here)
 
+    def has(self, name: str) -> bool:
+        """Return whether the object with id ``name`` is here."""
+        return self._batch.name(name) is not None
+
     def peel(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return type and id of what each object is, or is a tag of; without those not here."""
         return entries.peel(self.git, ids)
+
+
+def _pairs(listed: str) -> list[tuple[str, str]]:
+    """Read what `git config --null` lists; a setting without a value (true) is empty."""
+    records = (record.partition("\n") for record in listed.split("\0") if record)
+    return [(key, value) for key, _, value in records]
+
+
+def _canonical(key: str) -> str:
+    """Return a setting's name as git lists it: only the subsection has its own case."""
+    section, dot, rest = key.partition(".")
+    subsection, second, name = rest.rpartition(".")
+    return f"{section.lower()}{dot}{subsection}{second}{name.lower()}"
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

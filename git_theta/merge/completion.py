@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta import manifest, transfer
-from git_theta.checkpoint import smudge_to
+from git_theta.checkpoint.smudge import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError, UsageError, naming

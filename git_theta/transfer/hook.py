@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from git_theta.errors import GitError
@@ -13,7 +13,7 @@ from git_theta.git.remotes import Remote, find_remote, refs_of
 from git_theta.transfer import records
 from git_theta.transfer.doubts import last_seen, objects_in_doubt
 from git_theta.transfer.needs import history_entries, needed_objects
-from git_theta.transfer.upload import Uploaded, inspect, name_objects, put
+from git_theta.transfer.upload import Uploaded, inspect, naming, put
 from git_theta.workspace import Workspace
 
 Warn = Callable[[str], None]
@@ -86,20 +86,19 @@ def before_push(
     there = _commits_there(repo, remote, updates) if tips else []
     entries = history_entries(repo, tips, there)
     needed = needed_objects(repo, entries, warn, workspace.store.size)
-    sent = put(workspace, remote, needed)
-    sent |= _put_what_is_here(workspace, remote, arriving.keys() - needed.keys(), arriving)
-
     followed = tips + [u.remote for u in updates if not u.creates]
     followed += [] if updates else last_seen(repo, name)
     doubtful = objects_in_doubt(workspace, remote, followed, needed)
-    sent |= _put_what_is_here(workspace, remote, doubtful, doubtful)
+    others = {oid: size for oid, size in {**arriving, **doubtful}.items() if oid not in needed}
 
     unnamed = {**needed, **doubtful}
     unnamed = {oid: size for oid, size in unnamed.items() if oid not in arriving}
     leaving = {u.remote_ref for u in updates if u.names_objects and u.deletes}
     if mirrors or repo.config_value(f"remote.{name}.mirror") == "true":
         leaving |= _not_here(repo, remote)
-    name_objects(workspace, remote, unnamed, warn, leaving)
+    with naming(workspace, remote, unnamed, warn, leaving) as name_them:
+        sent = put(workspace, remote, needed | _whole(workspace, others))
+        name_them()
     if followed:
         records.add(repo, remote, commits=followed, objects={**needed, **doubtful})
     return Uploaded(remote.title, sent, len(needed))
@@ -129,7 +128,7 @@ def _commits_there(repo: Repository, remote: Remote, updates: Sequence[RefUpdate
     Git has said it of the refs that are pushed. Others are asked for only where these say nothing.
     """
     told = [update.remote for update in updates if not update.creates]
-    if len(told) == len(updates) and len(repo.peel(told)) == len(set(told)):
+    if len(told) == len(updates) and all(map(repo.has, told)):
         return told
     return [*told, *refs_of(repo, remote, "refs/heads/*", "refs/tags/*").values()]
 
@@ -141,9 +140,6 @@ def _not_here(repo: Repository, remote: Remote) -> set[str]:
     return set(refs_of(repo, remote, *patterns)) - set(here)
 
 
-def _put_what_is_here(
-    workspace: Workspace, remote: Remote, oids: Iterable[str], sizes: dict[str, int]
-) -> dict[str, int]:
-    """Upload objects that need not be there for this push, but for damaged and absent ones."""
-    whole = inspect(workspace, {oid: sizes[oid] for oid in oids}).whole
-    return put(workspace, remote, {oid: sizes[oid] for oid in whole})
+def _whole(workspace: Workspace, objects: dict[str, int]) -> dict[str, int]:
+    """Return those that are neither damaged nor absent here: this push does not need them."""
+    return {oid: objects[oid] for oid in inspect(workspace, objects).whole}

@@ -133,9 +133,11 @@ def history_entries(
     that changes attributes may make manifests of files that it does not touch: all of its files
     count.
     """
-    kinds = repo.peel(tips)
+    wanted, known = list(tips), list(exclude)
+    found = repo.peel([*wanted, *known])
+    kinds = {name: found[name] for name in wanted if name in found}
     commits = [id_ for kind, id_ in kinds.values() if kind == "commit"]
-    known = [id_ for kind, id_ in repo.peel(exclude).values() if kind == "commit"]
+    known = [found[name][1] for name in known if name in found and found[name][0] == "commit"]
     for kind, id_ in kinds.values():
         if kind == "tree":
             yield from repo.tree(id_)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,13 +49,14 @@ def push(workspace: Workspace, name: str, tips: Iterable[str], warn: Warn) -> Up
     commits = list(tips)
     found = workspace.repo.local_entries(history_entries(workspace.repo, commits))
     needed = needed_objects(workspace.repo, found, warn, workspace.store.size)
-    try:
-        sent = put(workspace, remote, needed)
-    except (MissingObjectError, CorruptObjectError):
-        whole = inspect(workspace, needed).whole
-        put(workspace, remote, {oid: needed[oid] for oid in whole})
-        raise
-    name_objects(workspace, remote, needed, warn)
+    with naming(workspace, remote, needed, warn) as name_them:
+        try:
+            sent = put(workspace, remote, needed)
+        except (MissingObjectError, CorruptObjectError):
+            whole = inspect(workspace, needed).whole
+            put(workspace, remote, {oid: needed[oid] for oid in whole})
+            raise
+        name_them()
     records.add(workspace.repo, remote, commits=commits, objects=needed)
     return Uploaded(remote.title, sent, len(needed))
 
@@ -79,16 +82,32 @@ def put(workspace: Workspace, remote: Remote, needed: Mapping[str, int]) -> dict
     return {oid: needed[oid] for oid in sent}
 
 
-def name_objects(
+@contextmanager
+def naming(
     workspace: Workspace,
     remote: Remote,
     objects: Mapping[str, int],
     warn: Warn,
     leaving: Collection[str] = (),
-) -> None:
-    """Name objects on a remote by pointers, unless the settings say that it needs none."""
-    if workspace.storage.settings.pointers and (objects or leaving):
-        pointer_refs.publish(workspace.repo, remote, objects, warn, leaving)
+) -> Iterator[Callable[[], None]]:
+    """Provide what names objects on a remote by pointers, to be called when they have arrived.
+
+    It does nothing where the settings say that the remote needs none. Meanwhile, beside the upload,
+    the remote is asked which are named there and the pointers are written here.
+    """
+    if not workspace.storage.settings.pointers or not (objects or leaving):
+        yield lambda: None
+        return
+    repo = workspace.repo
+    with ThreadPoolExecutor(1) as beside:
+        prepared = None if leaving else beside.submit(pointer_refs.prepare, repo, remote, objects)
+
+        def name_them() -> None:
+            draft = prepared.result() if prepared else None
+            if draft is None or not pointer_refs.publish_draft(repo, remote, draft, warn):
+                pointer_refs.publish(repo, remote, objects, warn, leaving)
+
+        yield name_them
 
 
 def inspect(workspace: Workspace, needed: Mapping[str, int]) -> LocalObjects:

@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save
 
 from benchmarks.fine_tunes import FineTunes
 from benchmarks.table import table
-from git_theta.checkpoint import StorageContext, clean
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
 

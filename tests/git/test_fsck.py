@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from git_theta import manifest
-from git_theta.checkpoint import clean
+from git_theta.checkpoint.clean import clean
 from git_theta.codec import MAX_RAW, Frame, encode_frame
 from git_theta.commands.fsck import Problem, Report, Use, check, rebuild_index, repair
 from git_theta.commands.fsck.check import _culprit

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.commands.fsck import check
 from git_theta.commands.gc import collect
 from git_theta.commands.prune import prune

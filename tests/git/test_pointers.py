@@ -294,6 +294,67 @@ def test_over_http(repo, server):
     assert len(refs(server.bare())) == 1
 
 
+# --- written while the objects are uploaded -------------------------------------------------------
+
+
+def draft_of(repo: Repository, wanted: dict[str, int]) -> pointer_refs.Draft | None:
+    return pointer_refs.prepare(repo, find_remote(repo, "origin"), wanted)
+
+
+def publish_draft(repo: Repository, draft: pointer_refs.Draft | None) -> bool:
+    assert draft is not None
+    return pointer_refs.publish_draft(repo, find_remote(repo, "origin"), draft, [].append)
+
+
+def test_a_draft_names_what_is_not_named(repo, here, remote):
+    first = publish(here, "origin", objects("a"))
+    draft = draft_of(here, objects("a", "b"))
+    assert draft is not None
+    assert (draft.objects, [*draft.relied_on]) == (objects("b"), [first])
+    assert named(remote) == objects("a"), "nothing is pushed before the objects are there"
+    assert publish_draft(here, draft)
+    assert named(remote) == objects("a", "b")
+    assert publish(here, "origin", objects("a", "b")) is None, "it is remembered"
+    assert draft_of(here, objects("a", "b")) is None
+    repo.git("prune", "--expire=now")  # the commits of pushed pointers are in no ref here
+    assert draft_of(here, objects("a", "c")) is None
+
+
+def test_a_draft_fails_when_what_it_relied_on_is_gone(here, elsewhere, remote):
+    """A clean-up of the remote during a long upload must not leave objects without a name."""
+    first = publish(here, "origin", objects("a"))
+    draft = draft_of(here, objects("a", "b"))
+    remote.git("update-ref", "-d", first)
+    assert not publish_draft(here, draft)
+    assert publish(here, "origin", objects("a", "b"))
+    assert named(remote) == objects("a", "b")
+
+
+def test_many_drafts_become_one_ref(here, remote, monkeypatch):
+    monkeypatch.setattr(pointer_refs, "FOLD_ABOVE", 2)
+    for name in ("a", "b", "c"):
+        assert publish_draft(here, draft_of(here, objects(name)))
+    assert len(refs(remote)) == 1
+    assert named(remote) == objects("a", "b", "c")
+
+
+def test_nobody_is_asked_for_a_password_beside_an_upload(repo, server, tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    asking = tmp_path / "askpass"
+    asking.write_text(f"#!/bin/sh\necho x\ntouch {asked}\n")
+    asking.chmod(0o755)
+    for name in ("GIT_ASKPASS", "SSH_ASKPASS"):
+        monkeypatch.setenv(name, str(asking))
+    repo.git("remote", "add", "origin", server.repository())
+    server.challenge = True
+    with Repository.discover(repo.path) as here:
+        assert draft_of(here, objects("a")) is None
+        assert not asked.exists()
+        with pytest.raises(TransferError):
+            publish(here, "origin", objects("a"))
+    assert asked.exists(), "the test can fail: afterwards one is asked"
+
+
 # --- what others may have put there --------------------------------------------------------------
 
 

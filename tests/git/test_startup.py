@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.support import checkpoints
+
 HEAVY = ("torch", "numpy", "git", "rich", "zstandard", "safetensors", "scipy")
 
 # -h must not import what it lists: 18 modules took 0.25 s.
@@ -53,3 +55,18 @@ def test_the_filter_of_git_starts_without_what_it_seldom_needs(model):
     done = subprocess.run(command, cwd=model.path, input=greeting, capture_output=True, check=True)
     assert done.stderr.splitlines()[-1:] == [b"0 []"]
     assert b"git-filter-server" in done.stdout
+
+
+def test_the_hook_of_a_push_starts_without_click_and_numpy(model, remote):
+    code = CODE.format(args=["hook", "pre-push", "--", "origin"], names=("click", *HEAVY))
+    code = code.replace("main()", "import os; os._exit = sys.exit; main()")
+    model.git("remote", "add", "origin", str(remote.path))
+    content = checkpoints.safetensors(checkpoints.tensors(rows=64))
+    model.commit_files({"model.safetensors": content})
+    head = model.git("rev-parse", "HEAD")
+    refs = f"refs/heads/main {head} refs/heads/main {'0' * 40}\n"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=model.path, input=refs.encode(), capture_output=True)
+    said = done.stderr.decode().splitlines()
+    assert said[-1:] == ["0 []"], said
+    assert "Uploaded" in said[0]

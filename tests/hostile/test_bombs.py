@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, chunk_encoder, smudge
+from git_theta.checkpoint import chunk_encoder
 from git_theta.checkpoint.chunk_decoder import Base, decode
 from git_theta.checkpoint.chunk_encoder import encode
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.limits import RATIO, Allowance
+from git_theta.checkpoint.smudge import smudge
 from git_theta.codec import MAX_RAW, Frame, encode_frame
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
@@ -214,7 +216,8 @@ def test_a_ref_of_a_frame_that_no_chunk_has(storage):
 PEAK = """
 import sys
 from pathlib import Path
-from git_theta.checkpoint import StorageContext, smudge
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core.settings import Settings
 from git_theta.errors import ThetaError
 from git_theta.manifest import parse

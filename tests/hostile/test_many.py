@@ -25,7 +25,9 @@ STORE = """
 import json, sys, time
 from pathlib import Path
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core.settings import Settings
 from git_theta.testing.formats import MemorySource
 from git_theta.store import Index, ObjectStore

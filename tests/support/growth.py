@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core import settings
 from git_theta.git import Repository
 from git_theta.manifest import Manifest

@@ -26,12 +26,14 @@ class Server:
 
     ``requests`` lists ("METHOD", "/path") of everything asked, in order. ``refuse`` maps a part
     of a path to the HTTP status ("507 Insufficient Storage") that such a request gets instead.
+    With ``challenge`` every request is answered by a request for a password.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.requests: list[tuple[str, str]] = []
         self.refuse: dict[str, str] = {}
+        self.challenge = False
         self._git = _GitBackend(root / "git")
         self._lfs = _lfs_app(root / "lfs")
 
@@ -75,6 +77,10 @@ class Server:
     def _app(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.requests.append((environ["REQUEST_METHOD"], path))
+        if self.challenge:
+            environ["wsgi.input"].read()
+            start("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="test"')])
+            return [b""]
         for part, status in self.refuse.items():
             if part in path:
                 environ["wsgi.input"].read()

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from git_theta import manifest
-from git_theta.checkpoint import chunk_decoder, smudge
+from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.limits import Allowance, excess
+from git_theta.checkpoint.smudge import smudge
 from git_theta.commands.fsck.report import REPAIR, SKELETON, Kind, Problem, Report, Use
 from git_theta.commands.fsck.scope import Found, Scope
 from git_theta.core.hashes import Ref

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from git_theta import manifest
-from git_theta.checkpoint import smudge_to
 from git_theta.checkpoint.limits import Allowance
+from git_theta.checkpoint.smudge import smudge_to
 from git_theta.commands.migrate.attributes import LFS, PLAIN, THETA
 from git_theta.commands.migrate.journal import Journal
 from git_theta.core.files import link_or_copy, sync_path

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.limits import Allowance
+from git_theta.checkpoint.smudge import smudge
 from git_theta.commands.migrate.attributes import LFS, THETA
 from git_theta.commands.migrate.bases import ParentCheckpoints
 from git_theta.commands.migrate.journal import Journal

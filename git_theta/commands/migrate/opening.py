@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from git_theta.checkpoint import StorageContext
+from git_theta.checkpoint.context import StorageContext
 from git_theta.commands.migrate import work_tree
 from git_theta.commands.migrate.request import Request
 from git_theta.commands.migrate.work_tree import Note

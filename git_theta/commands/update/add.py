@@ -15,8 +15,8 @@ from typing import Literal
 
 from git_theta import manifest
 from git_theta.adapters import Names, Parameter, Update, read_adapter, read_sparse
-from git_theta.checkpoint import clean
 from git_theta.checkpoint.chunking import SourceStream
+from git_theta.checkpoint.clean import clean
 from git_theta.checkpoint.verify import is_file_of
 from git_theta.commands.listing import read_checkpoint
 from git_theta.commands.update.apply import write_updated

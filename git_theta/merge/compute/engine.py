@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from git_theta.checkpoint import StorageContext
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.registry import Bytes
 from git_theta.merge.compute.conversion import bytes_of, torch_dtype

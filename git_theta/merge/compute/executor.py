@@ -12,7 +12,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from git_theta import manifest, transfer
-from git_theta.checkpoint import store
+from git_theta.checkpoint.clean import store
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.layout import Buffer
 from git_theta.core.parallel import ahead, batches

@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from git_theta.checkpoint import StorageContext
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.files import write_at
 from git_theta.core.registry import Bytes

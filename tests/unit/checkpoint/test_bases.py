@@ -7,8 +7,11 @@ import ml_dtypes  # noqa: F401 - numpy knows bfloat16 then
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, chunk_decoder, clean, smudge
+from git_theta.checkpoint import chunk_decoder
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.parents import Parents
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from git_theta import manifest
-from git_theta.checkpoint import StorageContext, clean, smudge, smudge_to
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge, smudge_to
 from git_theta.codec import Frame, encode_frame
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Encoded, Part

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from git_theta.checkpoint import StorageContext, clean
 from git_theta.checkpoint.chunking import SourceStream
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_theta.checkpoint import StorageContext, clean, smudge
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.smudge import smudge
 from git_theta.core.settings import Settings
 from git_theta.errors import ChangedError, StoreError
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming

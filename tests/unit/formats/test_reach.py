@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import StorageContext, clean
+from git_theta.checkpoint.clean import clean
+from git_theta.checkpoint.context import StorageContext
 from git_theta.core.settings import Settings
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
