@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from git_theta.errors import GitError
 from git_theta.git import command, entries
 from git_theta.git.batch import Batch, Peeked
 from git_theta.git.command import decode
+from git_theta.git.config_reader import ConfigReader
 from git_theta.git.entries import Entry
 from git_theta.git.location import Location, environment, locate
 from git_theta.git.team import read_team_file
@@ -43,7 +43,7 @@ class Repository:
         self._env = {**environment(location), **(variables or {})}
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
-        self._settings: list[tuple[str, str]] | None = None
+        self._config = ConfigReader(self.top, self._env)
 
     @classmethod
     def discover(cls, start: Path | None = None) -> Repository:
@@ -117,7 +117,7 @@ class Repository:
 
         For a hook, which is over in a moment and changes none.
         """
-        self._settings = _pairs(self._read_config("--list"))
+        self._config.read_once()
 
     def config(self) -> dict[str, str]:
         """All ``theta.*`` settings of git's configuration, keys in lower case."""
@@ -125,26 +125,11 @@ class Repository:
 
     def config_of(self, *sections: str) -> dict[str, str]:
         """Return the settings ``<section>.*``, the last of each; no value (true) is empty."""
-        pattern = rf"^({'|'.join(sections)})\."
-        pairs = self._settings
-        if pairs is None:
-            pairs = _pairs(self._read_config("--get-regexp", pattern))
-        wanted = re.compile(pattern)
-        return {key.lower(): value for key, value in pairs if wanted.match(key)}
+        return self._config.sections(sections)
 
     def config_value(self, key: str) -> str | None:
         """One setting, or ``None``; ``config_of`` cannot tell cases of a subsection apart."""
-        if self._settings is not None:
-            return dict(self._settings).get(_canonical(key))
-        found = self._read_config("--get", key)
-        return found.removesuffix("\0") if found else None
-
-    def _read_config(self, *args: str) -> str:
-        asked = ["git", "config", "--null", *args]
-        result = command.attempt(asked, cwd=self.top, env=self._env)
-        if result.status > 1:  # 1 is that there is no such setting
-            raise command.failure(asked, result)
-        return decode(result.out)
+        return self._config.value(key)
 
     def team_settings(self) -> dict[str, Any]:
         """Return the settings of ``.theta.toml`` at the root of the work tree, if it is there."""
@@ -291,19 +276,6 @@ class Repository:
     def peel(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return type and id of what each object is, or is a tag of; without those not here."""
         return entries.peel(self.git, ids)
-
-
-def _pairs(listed: str) -> list[tuple[str, str]]:
-    """Read what `git config --null` lists; a setting without a value (true) is empty."""
-    records = (record.partition("\n") for record in listed.split("\0") if record)
-    return [(key, value) for key, _, value in records]
-
-
-def _canonical(key: str) -> str:
-    """Return a setting's name as git lists it: only the subsection has its own case."""
-    section, dot, rest = key.partition(".")
-    subsection, second, name = rest.rpartition(".")
-    return f"{section.lower()}{dot}{subsection}{second}{name.lower()}"
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from git_theta.cli.text import human
 from tests.support import checkpoints
 from tests.support.repo import Repo
 
@@ -96,3 +97,11 @@ def test_frames_that_nothing_reads_any_more(model, theta_here):
     model.git("branch", "-q", "-D", "main")
     after = json.loads(theta_here(model, "du", "--all", "--json").stdout)
     assert 0 < after["unused"] < after["total"]["size"]
+
+    # Who asks git-theta to repack them, as git does, is told what that would be worth.
+    stored = sorted((model.path / ".git/theta/objects").rglob("*"))
+    done = theta_here(model, "gc", "--repack")
+    assert done.returncode == 2
+    assert f"{human(after['unused'])} of {human(after['total']['here'])} here" in done.stderr
+    assert "git theta prune --remote-verified" in done.stderr
+    assert sorted((model.path / ".git/theta/objects").rglob("*")) == stored
