@@ -88,7 +88,7 @@ def test_there_is_a_manual_page_for_every_command_with_its_options() -> None:
         page = pages[f"git-theta-{name}"].replace("\\-", "-")
         assert f"git-theta-{name} (1)" in pages["git-theta"].replace("\\-", "-")
         for option in load(name).params:
-            if isinstance(option, click.Option):
+            if isinstance(option, click.Option) and not option.hidden:
                 assert option.opts[0] in page, (name, option.opts)
     # What would begin a request of roff is hidden from it.
     lines = "".join(pages.values()).splitlines()
