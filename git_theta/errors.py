@@ -5,7 +5,7 @@ ThetaError                       1   anything a user can mend
 ├── NotARepositoryError         10   no Git repository here
 │   └── UntrustedRepositoryError 14  another user owns the repository
 ├── MissingToolError            11   git or git-lfs is absent or too old
-├── SettingsError               12   a setting has a value it cannot have
+├── SettingsError               12   a setting has an invalid value
 ├── HookError                   13   a hook cannot be installed or failed
 ├── MissingObjectError          20   an object is missing locally and on every remote
 ├── CorruptObjectError          21   an object's bytes are not what its name says
@@ -13,7 +13,7 @@ ThetaError                       1   anything a user can mend
 │   └── UnsupportedVersionError 23   written by a newer git-theta
 ├── FormatError                 24   a file is not the format it claims to be
 ├── PointerError                25   a Git LFS pointer stands where a manifest should
-├── LimitError                  26   a checkpoint would take far more than is stored of it
+├── LimitError                  26   a checkpoint would take far more than what is stored of it
 ├── StoreError                  30   the local store cannot be written (disk full, read-only)
 │   └── LockedError             35   another process holds a lock for too long
 ├── TransferError               31   an upload or download failed
@@ -33,7 +33,7 @@ from contextlib import contextmanager
 
 
 class ThetaError(Exception):
-    """A problem with a cause, and where there is one, the next command to type.
+    """A problem with a cause and, if there is one, the next command to type.
 
     ``path`` is the file or object concerned; ``hint`` is one sentence or command that mends it;
     ``details`` are further lines, such as what there is to choose from.
@@ -85,7 +85,7 @@ class UsageError(ThetaError):
 
 
 class NotARepositoryError(ThetaError):
-    """The command needs a Git repository and there is none here."""
+    """The command needs a Git repository, and there is none here."""
 
     exit_code = 10
 
@@ -103,7 +103,7 @@ class MissingToolError(ThetaError):
 
 
 class SettingsError(ThetaError):
-    """A setting has a value it cannot have."""
+    """A setting has an invalid value."""
 
     exit_code = 12
 
@@ -115,7 +115,7 @@ class HookError(ThetaError):
 
 
 class MissingObjectError(ThetaError):
-    """An object that a manifest names is neither in the local store nor on a remote."""
+    """An object that a manifest names is missing locally and on every remote."""
 
     exit_code = 20
 
@@ -151,7 +151,7 @@ class PointerError(ThetaError):
 
 
 class LimitError(ThetaError):
-    """A checkpoint would take far more time or disk than the bytes that are stored of it."""
+    """A checkpoint would take far more time or disk space than what is stored of it justifies."""
 
     exit_code = 26
 
@@ -193,6 +193,6 @@ class MergeError(ThetaError):
 
 
 class ConflictError(MergeError):
-    """Branches changed the same tensors or files, and nothing said what becomes of them."""
+    """Branches changed the same tensors or files, and no rule or strategy resolves them."""
 
     exit_code = 36

@@ -21,11 +21,11 @@ changes its meaning.
 """
 
 _TAIL = """
-An error is one sentence with the path concerned, and where there is one, the next command to
+An error message is one sentence with the path concerned and, if there is one, the next command to
 type:
 
 ```
-error: model.safetensors: object 3f9c... is missing locally and on every remote
+git-theta: model.safetensors: object 3f9c6e1a20b7 is missing locally
   hint: git theta fetch
 ```
 
