@@ -5,10 +5,12 @@ The one before a push goes past this module, and past click: see ``git_theta/__m
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from git_theta.cli import whole_files
-from git_theta.cli.exit_handling import complain
+from git_theta.cli.exit_handling import complain, end_with
 from git_theta.cli.pre_push import before_push
 from git_theta.cli.progress import Meter
 from git_theta.commands.whole_files import in_index
@@ -60,3 +62,14 @@ def post_index_change(flags: tuple[str, ...]) -> None:
 
     with open_workspace(progress=Meter()) as workspace:
         checkout_deferred(workspace, take_deferred(workspace))
+
+
+@command.command("prepare-commit-msg")
+@click.argument("message", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1)
+def prepare_commit_msg(message: Path, words: tuple[str, ...]) -> None:
+    """Refuse a merge of adapters whose tensors and scales are of different sides."""
+    from git_theta.merge.split_adapters import refuse_split  # 0.1 s that other hooks do not need
+
+    with open_workspace(progress=Meter()) as workspace:
+        end_with(refuse_split(workspace, message.read_text("utf-8", "replace")))

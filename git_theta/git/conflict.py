@@ -49,11 +49,16 @@ def merging(repo: Repository) -> str | None:
 
     ``None`` where none is, or several are, and it may be any.
     """
-    try:
-        heads = (repo.git_dir / "MERGE_HEAD").read_text("utf-8").split()
-    except OSError:
-        return None
+    heads = merge_heads(repo)
     return heads[0] if len(heads) == 1 else None
+
+
+def merge_heads(repo: Repository) -> list[str]:
+    """Return the commits that are merged into HEAD; none where no merge is under way."""
+    try:
+        return (repo.git_dir / "MERGE_HEAD").read_text("utf-8").split()
+    except OSError:
+        return []
 
 
 def commits(repo: Repository) -> tuple[str | None, str | None]:

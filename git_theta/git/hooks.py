@@ -26,19 +26,34 @@ _MARK = "# git-theta hook"
 class _Hook(NamedTuple):
     """``takes_refs``: git writes to its standard input. ``guards``: git must not go on without.
 
-    ``awaits`` is a file of the git directory without which there is nothing for us to do: hooks
-    that git runs often must not start Python for nothing.
+    ``awaits`` are shell lines that end where there is nothing for us to do: hooks that git runs
+    often must not start Python for nothing.
     """
 
     name: str
     takes_refs: bool = False
     guards: bool = False
-    awaits: str | None = None
+    awaits: str = ""
 
+
+_AWAITS_PENDING = f"""\
+[ -s "$(git rev-parse --git-dir)/{PENDING}" ] || exit 0
+"""
+# A revert without conflicts says in its message alone that it is one.
+_AWAITS_ADAPTERS = """\
+state=$(git rev-parse --git-dir)
+for file in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge -; do
+  [ ! -e "$state/$file" ] || break
+done
+[ "$file" != - ] || grep -q '^This reverts commit ' "$1" || exit 0
+git ls-files -- '*adapter_config.json' | grep -q . || exit 0
+"""
 
 _HOOKS = (
     _Hook("pre-push", takes_refs=True, guards=True),
-    _Hook("post-index-change", awaits=PENDING),
+    _Hook("post-index-change", awaits=_AWAITS_PENDING),
+    # The one hook that merge, cherry-pick, revert and rebase all run, and that can stop them.
+    _Hook("prepare-commit-msg", awaits=_AWAITS_ADAPTERS),
 )
 
 # git-lfs does not add its own pre-push beside ours, so where the user has git-lfs, ours runs it.
@@ -63,9 +78,6 @@ others() {
 _LFS = """\
 elif git config --get filter.lfs.process >/dev/null && command -v git-lfs >/dev/null; then
   {others}git lfs {name} "$@" || exit $?
-"""
-_AWAITS = """\
-[ -s "$(git rev-parse --git-dir)/{file}" ] || exit 0
 """
 _GONE = (
     "echo 'git-theta cannot be started{lost}' >&2; "
@@ -149,7 +161,7 @@ def script(name: str, program: Path) -> str:
         input=_READ if hook.takes_refs else ":",
         others=others,
         lfs=lfs,
-        awaits=_AWAITS.format(file=hook.awaits) if hook.awaits else "",
+        awaits=hook.awaits,
         launch=launcher.line(program, call, _GONE.format(lost=lost)),
     )
 

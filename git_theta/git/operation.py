@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from git_theta.core.files import atomic_file
 from git_theta.core.system import ancestors
 from git_theta.git import attributes
 from git_theta.git.repository import Repository
@@ -94,12 +95,39 @@ def _marker_size(repo: Repository, path: str) -> int:
 
 def _redoes_a_merge(git_dir: Path) -> bool:
     """Return whether ``git rebase --rebase-merges`` is at a merge."""
+    return _last_step(git_dir)[:1] in (["merge"], ["m"])
+
+
+def squashed(repo: Repository) -> str | None:
+    """Return the commit that ``git rebase`` adds to the one before, if it is at such a step."""
+    step, *words = _last_step(repo.git_dir) or [""]
+    if step not in ("squash", "s", "fixup", "f"):
+        return None
+    return next((repo.resolve(word) for word in words if not word.startswith("-")), None)
+
+
+def drop_rescheduled(repo: Repository) -> None:
+    """Take a step from what ``git rebase`` has to do, if it is done and was put there again.
+
+    Git does a step again where a hook refused its commit, also after the result was mended and
+    committed: the change would be in it twice.
+    """
+    file = repo.git_dir / "rebase-merge/git-rebase-todo"
+    if not file.is_file():
+        return
+    first, _, rest = file.read_text("utf-8", "surrogateescape").partition("\n")
+    if first.split() == _last_step(repo.git_dir):
+        with atomic_file(file) as output:
+            output.write(rest.encode("utf-8", "surrogateescape"))
+
+
+def _last_step(git_dir: Path) -> list[str]:
+    """Return the words of the step that ``git rebase`` is at: ``pick c0ffee Title``."""
     try:
-        done = (git_dir / "rebase-merge/done").read_text("utf-8", "replace")
+        done = (git_dir / "rebase-merge/done").read_text("utf-8", "surrogateescape")
     except OSError:
-        return False
-    last = done.splitlines()[-1:]
-    return bool(last) and last[0].startswith(("merge ", "m "))
+        return []
+    return done.splitlines()[-1].split() if done.strip() else []
 
 
 def running_command(processes: Iterable[Sequence[str]] | None = None) -> str | None:

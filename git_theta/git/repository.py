@@ -99,7 +99,7 @@ class Repository:
         )
 
     def write_index(self, records: bytes, env: dict[str, str]) -> None:
-        """Write records (git-update-index(1)) to the index that ``env`` names, a temporary one.
+        """Write records (git-update-index(1)) to the index, or to one that ``env`` names.
 
         No hook runs: ours would start a shell and a git to find that there is nothing to do.
         """

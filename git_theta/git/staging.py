@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from git_theta.core.files import atomic_file
@@ -20,6 +21,18 @@ def stage(repo: Repository, path: str, content: bytes, mode: str = "100644") -> 
     blob = decode(repo.git("hash-object", "-w", "--no-filters", "--stdin", stdin=content)).strip()
     record = f"{mode} {blob} 0\t".encode() + encode(path) + b"\0"
     repo.git("update-index", "-z", "--index-info", stdin=record)
+
+
+def unmerge(repo: Repository, path: str, blobs: Sequence[str | None]) -> None:
+    """Leave ``path`` in conflict between blobs: the ancestor's, ours and theirs, as far as known.
+
+    No hook runs: one of ours may be what does this.
+    """
+    mode = mode_of(repo, path) or "100644"
+    none = "0" * len(next(blob for blob in blobs if blob))
+    lines = [f"0 {none}"]
+    lines += [f"{mode} {blob} {stage}" for stage, blob in enumerate(blobs, 1) if blob]
+    repo.write_index(b"".join(f"{line}\t".encode() + encode(path) + b"\0" for line in lines), {})
 
 
 def write(repo: Repository, path: str, text: bytes) -> None:

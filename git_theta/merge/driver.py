@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from git_theta.adapters import CONFIG_FILE
-from git_theta.core.messages import as_typed
 from git_theta.errors import MergeError, naming
 from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
@@ -21,7 +20,6 @@ from git_theta.merge.compute import handover
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
 from git_theta.merge.planning.conflicts import resolving, saying_how
-from git_theta.merge.planning.low_rank_names import place_of
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import (
@@ -30,8 +28,13 @@ from git_theta.merge.planning.shards import (
     with_layers,
     with_other_files,
 )
-from git_theta.merge.planning.sources import adapter_of, contributor, version
-from git_theta.merge.planning.versions import Versions
+from git_theta.merge.planning.sources import (
+    adapter_of,
+    contributor,
+    version,
+    with_configurations,
+)
+from git_theta.merge.planning.versions import UNKNOWN, Versions
 from git_theta.merge.rules.request import all_rules, from_environment, with_team
 from git_theta.workspace import Workspace
 
@@ -72,10 +75,13 @@ def _drive(
     doing = operation(repo, path, marker_size, environ)
     theirs = _theirs(doing, environ)
     base = common_commit(repo, {"HEAD": "HEAD" if theirs else None, "theirs": theirs})
+    stored = texts
     if not _may_leave(repo, texts, path, base, theirs):
         given = as_manifests(workspace, path, (texts.base, texts.ours, texts.theirs))
-        texts = Texts(*(text or b"" for text in given))
-    versions = _versions(repo, texts, path, environ, theirs, base)
+        stored = Texts(*(text or b"" for text in given))
+    versions = _versions(repo, stored, path, environ, theirs, base)
+    if doing == "replay":
+        versions = with_configurations(repo, versions, texts.base, texts.ours, texts.theirs)
     versions = with_layers(versions, repo, "HEAD" if doing == "merge" else None)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
     if doing == "merge" and _moved(versions):
@@ -84,12 +90,11 @@ def _drive(
     policy = policy_for(doing, rules, versions, request)
     with saying_how(resolving(path), request.rules, request):
         plan = make_plan(versions, policy, workspace)
-    if doing == "merge" and not plan.conflicts:
+    if doing != "ancestor" and not plan.conflicts:
         _check_config(plan)
     plan = with_other_files(plan, workspace, sides, base)
     merged = merge_checkpoint(plan, workspace)
-    notes = (*note_of(plan), *(_replay_notes(plan) if doing == "replay" else ()))
-    return replace(merged, notes=(*merged.notes, *notes))
+    return replace(merged, notes=(*merged.notes, *note_of(plan)))
 
 
 def _moved(versions: Versions) -> bool:
@@ -109,23 +114,22 @@ def _may_leave(
     return has_left(repo, path, base, theirs)
 
 
-def _replay_notes(plan: Plan) -> tuple[str, ...]:
-    """Return a note to check the configuration of an adapter that both sides changed."""
-    takers = {s.side for s in plan.kept if isinstance(s, Take) and s.why == "one-sided"}
-    is_adapter = any(place_of(action.name) for action in plan.kept)
-    if not (is_adapter and len(takers) > 1):
-        return ()
-    return (f"see that {CONFIG_FILE}, merged line by line, is right for what both sides changed",)
-
-
 def _check_config(plan: Plan) -> None:
-    """Raise ``MergeError`` where the adapter's configuration changes: a driver cannot write it."""
-    if not as_git_merges(plan):
-        raise MergeError(
-            f"the merged adapter needs another {CONFIG_FILE}, which git alone cannot make; "
-            "the file in the work tree is ours",
-            hint=f"git theta resolve {as_typed(plan.versions.path)} writes both",
-        )
+    """Raise ``MergeError`` where the adapter's configuration changes: a driver cannot write it.
+
+    So may that of updates from several sides, where the commits are not known.
+    """
+    takers = {a.side for a in plan.kept if isinstance(a, Take) and a.why == "one-sided"}
+    adapters = [contributor.adapter for contributor in plan.versions.contributors]
+    if UNKNOWN in adapters and len(takers) > 1:
+        problem = f"which {CONFIG_FILE} is for which of its updates is not known"
+    elif not as_git_merges(plan):
+        problem = f"the merged adapter needs another {CONFIG_FILE}, which git alone cannot make"
+    else:
+        return
+    raise MergeError(
+        f"{problem}; the file in the work tree is ours", hint=resolving(plan.versions.path)
+    )
 
 
 def _theirs(doing: Operation, environ: Mapping[str, str]) -> str | None:

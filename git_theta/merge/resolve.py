@@ -9,8 +9,10 @@ from pathlib import Path
 from git_theta.filters.deferred import checkout_deferred
 from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository, conflict, staging, worktree
-from git_theta.git.conflict import BASE, OURS, THEIRS, commits, stages
+from git_theta.git.beside import change_of
+from git_theta.git.conflict import BASE, OURS, THEIRS, commits, merging, stages
 from git_theta.git.operation import under_way
+from git_theta.merge import split_adapters
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
@@ -51,11 +53,11 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     repo = workspace.repo
     request = with_team(request, repo)
     found = stages(repo, path)
-    theirs, base = commits(repo)
+    theirs, base = _commits(repo, path, found)
     if not has_left(repo, path, base, theirs):
         texts = as_manifests(workspace, path, list(found.values()))
         found = {stage: text or b"" for stage, text in zip(found, texts, strict=True)}
-    versions = with_layers(_versions(repo, path, found), repo, "HEAD")
+    versions = with_layers(_versions(repo, path, found, theirs, base), repo, "HEAD")
     if theirs:
         versions = with_vocabularies(versions, repo, (base, "HEAD", theirs), request.rows)
     sides = list(zip(versions.names, ("HEAD", theirs), strict=True)) if theirs else None
@@ -72,6 +74,7 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
     for name, text in files.items():
         staging.write(repo, name, text)
         worktree.refresh(repo, [name])
+    split_adapters.settle(repo, path)
     renewed = (f"{name} is renewed" for name in files)
     return Resolved(plan, (*merged.notes, *note_of(plan), *renewed))
 
@@ -97,8 +100,24 @@ def _plan(
         return make_plan(versions, policy, workspace)
 
 
-def _versions(repo: Repository, path: str, stages: dict[int, bytes]) -> Versions:
-    theirs, base = commits(repo)
+def _commits(
+    repo: Repository, path: str, stages: dict[int, bytes]
+) -> tuple[str | None, str | None]:
+    """Return theirs and the common ancestor: of a replay, what the change was made of."""
+    if not merging(repo):
+        texts = stages.get(BASE, b""), stages[THEIRS]
+        if change := change_of(repo, path, *texts, config_path(path)):
+            return change.after, change.before
+    return commits(repo)
+
+
+def _versions(
+    repo: Repository,
+    path: str,
+    stages: dict[int, bytes],
+    theirs: str | None,
+    base: str | None,
+) -> Versions:
     names = conflict.sides(repo)
     ancestor = version(stages.get(BASE), "the common ancestor")
     return Versions(

@@ -74,7 +74,7 @@ def push(repo: Repo, remote: Repo):
     return push
 
 
-ALL = ["pre-push", "post-index-change"]
+ALL = ["pre-push", "post-index-change", "prepare-commit-msg"]
 
 
 def test_git_runs_what_is_installed_with_the_refs(found, program, push, log, remote, repo):

@@ -197,7 +197,6 @@ def test_replaying_a_change_of_factors_is_a_conflict_that_resolve_settles(
 
 
 def test_replaying_what_each_side_changed_by_itself(hub):
-    """The configuration is git's there: a change of scale on one side holds for all modules."""
     before = load_file(hub.path / PATH)
     for branch, word in (("query", QUERY), ("value", VALUE)):
         hub.git("checkout", "-q", "-B", branch, "main")
@@ -205,8 +204,7 @@ def test_replaying_what_each_side_changed_by_itself(hub):
         save_file(tensors, hub.path / PATH, {"format": "pt"})
         hub.git("commit", "-q", "-a", "-m", branch)
     done = hub.process("cherry-pick", "query")
-    assert done.returncode == 0
-    assert "see that adapter_config.json, merged line by line, is right" in done.stderr.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
     found = load_file(hub.path / PATH)
     assert all(torch.equal(found[n], t * 2) for n, t in before.items())
 

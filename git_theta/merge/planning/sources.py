@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from git_theta import manifest
 from git_theta.adapters import CONFIG_FILE, Fields, parse_fields
 from git_theta.errors import MergeError, naming
 from git_theta.git import Repository
+from git_theta.git.beside import change_of, is_at
 from git_theta.manifest import Manifest
 from git_theta.merge.planning.groups import PROMPT
-from git_theta.merge.planning.versions import UNKNOWN, Contributor
+from git_theta.merge.planning.versions import UNKNOWN, Contributor, Versions
 
 STATISTICS = ("fisher", "gram")
 
@@ -72,6 +74,30 @@ def adapter_of(
     text = repo.read_blob(f"{rev}:{place}")
     with naming(f"{rev}:{place}"):
         return parse_fields(text) if text is not None else None
+
+
+def with_configurations(
+    repo: Repository, versions: Versions, base: bytes, ours: bytes, theirs: bytes
+) -> Versions:
+    """Return the versions with an adapter's configurations, as far as these texts tell commits.
+
+    Ours are in the index, which Git changes last, and theirs and the base in the commit whose
+    change is replayed.
+    """
+    if all(contributor.adapter is None for contributor in versions.contributors):
+        return versions
+    path, (own, other) = versions.path, versions.contributors
+    change = change_of(repo, path, base, theirs, config_path(path))
+    places = (rev for rev in ("", "HEAD") if is_at(repo, rev, path, ours))
+    before, after = (change.before, change.after) if change else (None, None)
+    return replace(
+        versions,
+        contributors=(
+            replace(own, adapter=adapter_of(repo, own.manifest, next(places, None), path)),
+            replace(other, adapter=adapter_of(repo, other.manifest, after, path)),
+        ),
+        base_adapter=adapter_of(repo, versions.base, before, path),
+    )
 
 
 def config_path(path: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from git_theta.git import Repository
-from git_theta.git.operation import operation, shows_differences, under_way
+from git_theta.git.operation import (
+    drop_rescheduled,
+    operation,
+    shows_differences,
+    squashed,
+    under_way,
+)
 
 GIT = "/usr/bin/git"
 
@@ -64,6 +70,21 @@ def test_a_merge_that_a_rebase_makes_again(found, repo):
     done.write_text("pick 123 x\nmerge -C 456 rte # Merge branch 'rte'\n")
     assert of(found, "git rebase --rebase-merges main") == "merge"
     assert under_way(found) == "merge"
+
+
+def test_a_step_that_a_rebase_would_do_again(found, repo):
+    commit = repo.commit()
+    folder = repo.path / ".git/rebase-merge"
+    folder.mkdir()
+    (folder / "done").write_text(f"pick 123 x\nfixup -C {commit} # x\n")
+    assert squashed(found) == commit
+    todo = folder / "git-rebase-todo"
+    todo.write_text(f"fixup -C {commit} # x\npick 456 y\n")
+    for _ in range(2):  # the next step is left alone
+        drop_rescheduled(found)
+        assert todo.read_text() == "pick 456 y\n"
+    (folder / "done").write_text(f"pick {commit} x\n")
+    assert squashed(found) is None
 
 
 def test_what_is_under_way(found, repo):
