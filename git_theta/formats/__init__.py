@@ -10,6 +10,7 @@ from git_theta.core import registry
 from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import ChangedError, FormatError
 from git_theta.formats.checks import check_layout
+from git_theta.formats.heads import HEAD, is_named, may_be
 
 __all__ = ["OPAQUE", "check_layout", "scan"]
 
@@ -55,17 +56,28 @@ def _runs(source: Source) -> tuple[TensorSpan, ...]:
 def _candidates(source: Source, name: str, complaints: list[str]) -> Iterator[str]:
     """Yield the formats to try, by name, the most likely first.
 
-    What claims both content and name is tried at once: to import the other formats, and to look
-    for those of other packages, takes 60 ms.
+    What claims both content and name is tried at once: to look for formats of other packages takes
+    50 ms. Of the built-in ones those are imported that the name or the first bytes may be of.
     """
     ranks: dict[str, int] = {}
-    for plugin in registry.iter_names("formats"):
+    head = source.read(0, min(HEAD, source.size))
+    for plugin in _by_name(name):
+        if not (is_named(plugin, name) or may_be(plugin, head)):
+            continue
         rank = _guarded(plugin, partial(_rank, plugin, source, name), complaints)
         if rank == _BEST:
             yield plugin
         elif rank:
             ranks[plugin] = rank
     yield from sorted(ranks, key=lambda it: -ranks[it])
+
+
+def _by_name(name: str) -> Iterator[str]:
+    """Yield all formats, the built-in one first that a file called ``name`` is of."""
+    likely = next((each for each in registry.iter_names("formats") if is_named(each, name)), None)
+    if likely:
+        yield likely
+    yield from (each for each in registry.iter_names("formats") if each != likely)
 
 
 def _rank(plugin: str, source: Source, name: str) -> int:

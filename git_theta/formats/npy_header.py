@@ -11,9 +11,9 @@ exhaust the interpreter's stack.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
+from typing import NamedTuple
 
 from git_theta.core.dtypes import element_count
 from git_theta.core.layout import Source, TensorSpan
@@ -48,8 +48,7 @@ _CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NpyHeader:
+class NpyHeader(NamedTuple):
     """``start`` is where the elements begin in the file, ``item_bytes`` the size of one.
 
     ``dtype`` is one of ``DTYPES``, else NumPy's own text; ``None`` for Python objects, whose

@@ -20,7 +20,7 @@ from git_theta.core.layout import Source, TensorSpan
 
 _PROBE = 4 << 10
 _SMALLEST, _LARGEST = 64 << 10, 1 << 20
-_BLOCKS = 1024
+_BLOCKS = 512
 _COLUMNS = 4
 # Bits of 8. The exponents of weights have 2.5 to 5; a thousand samples of noise have 7.75.
 _LOW, _HIGH = 6.0, 7.0
@@ -71,7 +71,7 @@ def _stretches(source: Source) -> Iterator[tuple[_Words, int, int]]:
 
 
 def _block_size(size: int) -> int:
-    """Return a power of two: a file has up to 1,024 blocks, until they are as large as may be."""
+    """Return a power of two: a file has up to 512 blocks, until they are as large as may be."""
     wanted = 1 << max(0, (size - 1) // _BLOCKS).bit_length()
     return min(max(wanted, _SMALLEST), _LARGEST)
 
@@ -94,7 +94,7 @@ def _guess(source: Source, start: int) -> _Words | None:
 def _entropies(data: NDArray[np.uint8]) -> list[float]:
     """Return the bits that a byte of each column has in a sample.
 
-    All columns at once: a file has up to a thousand samples, and numpy's calls were most of it.
+    All columns at once: a file has up to five hundred samples, and numpy's calls were most of it.
     """
     counts = np.bincount(data + _OFFSETS, minlength=256 * _COLUMNS)
     sums: list[float] = _SELF_INFORMATION[counts].reshape(_COLUMNS, 256).sum(axis=1).tolist()

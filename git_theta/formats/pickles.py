@@ -22,7 +22,6 @@ from git_theta.formats.npy_header import NpyHeader, element_name
 from git_theta.formats.parts import Window
 from git_theta.formats.pickle_machine import Global, Object, Raw
 from git_theta.formats.pickle_reader import read_source
-from git_theta.formats.torch_legacy import LegacyFile
 from git_theta.formats.torch_probes import is_legacy
 from git_theta.formats.torch_tensors import children
 
@@ -131,5 +130,8 @@ def _torch(source: Source, raw: Raw, trail: Trail) -> list[TensorSpan]:
     window = Window(source, raw.start, raw.length)
     if not is_legacy(window):
         return []
+    # Imported here: a pickle of arrays needs none of PyTorch's readers.
+    from git_theta.formats.torch_legacy import LegacyFile
+
     found = LegacyFile(window).layout("torch").spans
     return [replace(span, name=trail.name(), start=raw.start + span.start) for span in found]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta.core.layout import Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.formats import zip_directory
-from git_theta.formats.torch_probes import is_archive, is_legacy
+from git_theta.formats.torch_probes import archive_starts, is_archive, is_legacy
 
 if TYPE_CHECKING:
     from git_theta.formats.torch_legacy import LegacyFile
@@ -47,12 +47,16 @@ FORMAT = _Torch()
 
 
 def _opened(source: Source) -> LegacyFile | Archive | ArchiveSeries:
-    # Imported here: whatever is no file of PyTorch needs none of it.
-    from git_theta.formats.torch_legacy import LegacyFile
-    from git_theta.formats.torch_series import ArchiveSeries, archive_starts
+    # Imported here: what a file does not need is not loaded.
+    if is_legacy(source):
+        from git_theta.formats.torch_legacy import LegacyFile
+
+        return LegacyFile(source)
     from git_theta.formats.torch_zip import Archive
 
-    if is_legacy(source):
-        return LegacyFile(source)
     starts = archive_starts(source) if zip_directory.first_name(source) else []
-    return ArchiveSeries(source, starts) if len(starts) > 1 else Archive(source)
+    if len(starts) > 1:
+        from git_theta.formats.torch_series import ArchiveSeries
+
+        return ArchiveSeries(source, starts)
+    return Archive(source)

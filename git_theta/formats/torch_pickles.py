@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
+from git_theta.core.dtypes import DTYPES
 from git_theta.core.layout import Alias, Layout, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import quote
@@ -16,7 +18,7 @@ from git_theta.formats.pickle_edits import Edit, Item, Trace
 from git_theta.formats.pickle_machine import Pairs
 from git_theta.formats.torch_spans import contiguous
 from git_theta.formats.torch_tensors import TRANSPARENT, View, find_views
-from git_theta.formats.torch_types import WRITTEN, Written
+from git_theta.formats.torch_types import BY_DTYPE, BY_STORAGE, PACKED_FLOAT4
 
 _HINT = "save all sides as safetensors, in which tensors can be added, removed and reshaped"
 _GRADIENT = 4  # of the arguments of a tensor: whether it requires one
@@ -114,12 +116,12 @@ class _Edits:
         return homes
 
     def _tensor(self, span: TensorSpan, *, needs_gradient: bool) -> bytes:
-        written = WRITTEN.get(span.dtype)
-        if written is None:
+        how = _written().get(span.dtype)
+        if how is None:
             raise FormatError(f"{quote(span.name)} has the dtype {quote(span.dtype)}")
         if span.name not in self._keys:
             self._keys[span.name] = next(self._free).encode()
-        return _opcodes(span, written, self._keys[span.name], needs_gradient)
+        return _opcodes(span, how, self._keys[span.name], needs_gradient)
 
 
 def _geometry(tensor: TensorSpan | Alias) -> tuple[object, ...]:
@@ -143,15 +145,15 @@ def _home(homes: dict[str, Any], name: str) -> tuple[Any, str]:
 # --- opcodes --------------------------------------------------------------------------------------
 
 
-def _opcodes(span: TensorSpan, written: Written, key: bytes, needs_gradient: bool) -> bytes:
+def _opcodes(span: TensorSpan, how: _Written, key: bytes, needs_gradient: bool) -> bytes:
     """Return a tensor as ``torch.save`` pickles it, without remembering anything."""
     strides = contiguous(span.shape) if span.strides is None else span.strides
-    pid = [_text("storage"), written.storage, _text(key.decode()), _text("cpu")]
-    storage = b"(" + b"".join(pid) + _int(span.length // written.counted) + b"tQ"
+    pid = [_text("storage"), how.storage, _text(key.decode()), _text("cpu")]
+    storage = b"(" + b"".join(pid) + _int(span.length // how.counted) + b"tQ"
     parts = [storage, _int(span.offset), _ints(span.shape), _ints(strides)]
     hooks = b"ccollections\nOrderedDict\n)R"
-    parts += [b"\x88" if needs_gradient else b"\x89", hooks, written.dtype]
-    return written.function + b"(" + b"".join(parts) + b"tR"
+    parts += [b"\x88" if needs_gradient else b"\x89", hooks, how.dtype]
+    return how.function + b"(" + b"".join(parts) + b"tR"
 
 
 def _text(text: str) -> bytes:
@@ -172,3 +174,39 @@ def _int(number: int) -> bytes:
 
 def _ints(numbers: Sequence[int]) -> bytes:
     return b"(" + b"".join(map(_int, numbers)) + b"t"
+
+
+class _Written(NamedTuple):
+    """How tensors of a dtype are pickled: opcodes for the function, storage class and dtype.
+
+    ``counted`` is what the storage counts, in bytes.
+    """
+
+    function: bytes
+    storage: bytes
+    dtype: bytes
+    counted: int
+
+
+@cache
+def _written() -> dict[str, _Written]:
+    """Return how it is done for the dtypes that git-theta knows, the packed ones apart."""
+    untyped = _Written(_global("torch._utils", "_rebuild_tensor_v3"), _UNTYPED, b"", 1)
+    found = {
+        element.dtype: untyped._replace(dtype=_global("torch", name))
+        for name, element in BY_DTYPE.items()
+        if element.dtype in DTYPES and element is not PACKED_FLOAT4
+    }
+    function = _global("torch._utils", "_rebuild_tensor_v2")
+    for name, element in BY_STORAGE.items():
+        if element.dtype in found and not name.endswith("UntypedStorage"):
+            storage = _global("torch", name)
+            found[element.dtype] = _Written(function, storage, b"", element.size)
+    return found
+
+
+def _global(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+_UNTYPED = _global("torch.storage", "UntypedStorage")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from git_theta.core.dtypes import DTYPES
-
 
 class Element(NamedTuple):
     """A dtype of ``DTYPES``, or an unknown one, and the bytes of one element."""
@@ -18,7 +16,7 @@ RAW = Element("U8", 1)
 # Two 4-bit floats a byte, and torch counts bytes where safetensors counts floats.
 PACKED_FLOAT4 = Element("F4", 1)
 
-_BY_DTYPE = {
+BY_DTYPE = {
     "float64": Element("F64", 8),
     "float32": Element("F32", 4),
     "float16": Element("F16", 2),
@@ -52,22 +50,22 @@ _BY_DTYPE = {
     "bits2x4": Element("BITS2X4", 1),
     "bits4x2": Element("BITS4X2", 1),
 }
-_BY_STORAGE = {
-    "DoubleStorage": _BY_DTYPE["float64"],
-    "FloatStorage": _BY_DTYPE["float32"],
-    "HalfStorage": _BY_DTYPE["float16"],
-    "BFloat16Storage": _BY_DTYPE["bfloat16"],
-    "LongStorage": _BY_DTYPE["int64"],
-    "IntStorage": _BY_DTYPE["int32"],
-    "ShortStorage": _BY_DTYPE["int16"],
-    "CharStorage": _BY_DTYPE["int8"],
-    "ByteStorage": _BY_DTYPE["uint8"],
-    "BoolStorage": _BY_DTYPE["bool"],
-    "ComplexFloatStorage": _BY_DTYPE["complex64"],
-    "ComplexDoubleStorage": _BY_DTYPE["complex128"],
-    "QInt8Storage": _BY_DTYPE["qint8"],
-    "QUInt8Storage": _BY_DTYPE["quint8"],
-    "QInt32Storage": _BY_DTYPE["qint32"],
+BY_STORAGE = {
+    "DoubleStorage": BY_DTYPE["float64"],
+    "FloatStorage": BY_DTYPE["float32"],
+    "HalfStorage": BY_DTYPE["float16"],
+    "BFloat16Storage": BY_DTYPE["bfloat16"],
+    "LongStorage": BY_DTYPE["int64"],
+    "IntStorage": BY_DTYPE["int32"],
+    "ShortStorage": BY_DTYPE["int16"],
+    "CharStorage": BY_DTYPE["int8"],
+    "ByteStorage": BY_DTYPE["uint8"],
+    "BoolStorage": BY_DTYPE["bool"],
+    "ComplexFloatStorage": BY_DTYPE["complex64"],
+    "ComplexDoubleStorage": BY_DTYPE["complex128"],
+    "QInt8Storage": BY_DTYPE["qint8"],
+    "QUInt8Storage": BY_DTYPE["quint8"],
+    "QInt32Storage": BY_DTYPE["qint32"],
     "UntypedStorage": RAW,
     "_UntypedStorage": RAW,  # PyTorch 1.11 and 1.12
 }
@@ -75,45 +73,9 @@ _BY_STORAGE = {
 
 def dtype_named(name: str) -> Element | None:
     """Return the element of ``torch.<name>``, ``None`` where it is not known or not whole bytes."""
-    return _BY_DTYPE.get(name)
+    return BY_DTYPE.get(name)
 
 
 def storage_named(name: str) -> Element | None:
     """Return the element of storage class ``name``; ``None`` if unknown or not whole bytes."""
-    return _BY_STORAGE.get(name)
-
-
-class Written(NamedTuple):
-    """How tensors of a dtype are pickled: opcodes for the function, storage class and dtype.
-
-    ``counted`` is what the storage counts, in bytes.
-    """
-
-    function: bytes
-    storage: bytes
-    dtype: bytes
-    counted: int
-
-
-def _written() -> dict[str, Written]:
-    """Return it for the dtypes that git-theta knows, the packed ones apart."""
-    untyped = Written(_global("torch._utils", "_rebuild_tensor_v3"), _UNTYPED, b"", 1)
-    found = {
-        element.dtype: untyped._replace(dtype=_global("torch", name))
-        for name, element in _BY_DTYPE.items()
-        if element.dtype in DTYPES and element is not PACKED_FLOAT4
-    }
-    function = _global("torch._utils", "_rebuild_tensor_v2")
-    for name, element in _BY_STORAGE.items():
-        if element.dtype in found and not name.endswith("UntypedStorage"):
-            storage = _global("torch", name)
-            found[element.dtype] = Written(function, storage, b"", element.size)
-    return found
-
-
-def _global(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-_UNTYPED = _global("torch.storage", "UntypedStorage")
-WRITTEN = _written()
+    return BY_STORAGE.get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from git_theta.core.layout import MAX_TENSORS, Checksum, Source
 from git_theta.errors import FormatError
@@ -35,8 +35,7 @@ _STORED, _DEFLATED = 0, 8
 _MAX_DIRECTORY = 128 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """``length`` bytes of the file, whose local header is at ``header``; both in bytes.
 
     ``plain`` says whether they are the record's content as it is: not compressed, not encrypted;

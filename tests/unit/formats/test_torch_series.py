@@ -12,8 +12,8 @@ from torch.distributed import checkpoint
 
 from git_theta.core import registry
 from git_theta.errors import FormatError
-from git_theta.formats import check_layout, scan, torch_series
-from git_theta.formats.torch_series import archive_starts
+from git_theta.formats import check_layout, scan, torch_probes
+from git_theta.formats.torch_probes import archive_starts
 from git_theta.testing.formats import MemorySource
 
 FORMAT = registry.format_named("torch")
@@ -85,6 +85,6 @@ def test_what_does_not_end_where_another_begins_is_one_file() -> None:
 
 
 def test_more_files_than_a_model_has_tensors_are_not_read(monkeypatch) -> None:
-    monkeypatch.setattr(torch_series, "_MOST", 2)
+    monkeypatch.setattr(torch_probes, "_MOST", 2)
     with pytest.raises(FormatError, match="more than 2 zip files"):
         FORMAT.scan(MemorySource(SERIES))
