@@ -51,6 +51,7 @@ def serve_git() -> None:
             only_compares=running_command(above) in _COMPARING,
         )
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
+        session.settle()  # git waits for us to end
 
 
 def _report(path: str, error: ThetaError) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 try:
@@ -72,18 +74,44 @@ def has_writer(file: BinaryIO) -> bool | None:
     ``None`` where the system does not say: to others than its owner, on most network file
     systems, on systems other than Linux.
     """
+    refused = _take_lease(file)
+    if refused is False:
+        _end_lease(file)
+    return refused
+
+
+@contextmanager
+def writers_held_off(file: BinaryIO) -> Iterator[bool]:
+    """Let whoever opens ``file`` to write wait until the end, which must come soon.
+
+    Yields whether that is so: not where somebody has it open, or the system cannot do it.
+    """
+    alone = _take_lease(file) is False
+    try:
+        yield alone
+    finally:
+        if alone:
+            _end_lease(file)
+
+
+def _take_lease(file: BinaryIO) -> bool | None:
+    """Take a lease to read, which is refused while anybody could write (fcntl(2)).
+
+    Returns whether it was; ``None`` where there are none. Who opens the file to write until it is
+    returned waits, and we are sent a signal: one that is ignored unless somebody asked for it.
+    """
     if not hasattr(fcntl, "F_SETLEASE"):
         return None
-    number = file.fileno()
     try:
-        # A lease to read is refused while anybody could write (fcntl(2)). Who opens the file to
-        # write in the microseconds until it is returned waits, and we are sent a signal: one that
-        # is ignored unless somebody asked for it.
-        fcntl.fcntl(number, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        fcntl.fcntl(file.fileno(), fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file.fileno(), fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True
     except OSError:
         return None
     return False
+
+
+def _end_lease(file: BinaryIO) -> None:
+    with suppress(OSError):
+        fcntl.fcntl(file.fileno(), fcntl.F_SETLEASE, fcntl.F_UNLCK)

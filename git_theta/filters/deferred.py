@@ -17,7 +17,6 @@ from git_theta import manifest
 from git_theta.checkpoint.smudge import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
-from git_theta.filters import checked_out
 from git_theta.git import hooks, index_stats, worktree
 from git_theta.git.index_stats import Written
 from git_theta.manifest import Manifest
@@ -127,8 +126,8 @@ def _write(workspace: Workspace, stub: Stub) -> os.stat_result | None:
         smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")
-        status = checked_out.backdate(output, workspace.repo.index_file)
-    return checked_out.placed(file, status)
+        status = index_stats.backdate(output, workspace.repo.index_file)
+    return index_stats.placed(file, status)
 
 
 def _file(workspace: Workspace, path: str) -> Path:

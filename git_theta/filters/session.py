@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -266,6 +267,18 @@ class Session:
         if error := self._broken.pop(path, None):
             raise error
         return self._restored(path, self._waiting.pop(path))
+
+    def settle(self) -> None:
+        """Spare git from reading what it has just written, once it has written its index.
+
+        It takes a file of the same second for one that may have changed: each first `git status`
+        after a checkout read all of it.
+        """
+        if self._written and "GIT_INDEX_FILE" not in os.environ:
+            from git_theta.git import index_stats  # which an add does not need
+
+            files = {path: self._file(path) for path in self._written}
+            index_stats.settle(self._workspace.repo.index_file, files)
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
         return smudge(described, self._workspace.storage, path)

@@ -1,4 +1,4 @@
-"""After a checkout by the hook git knows what was just written; it is not read again."""
+"""After a checkout git knows what was just written; it is not read again."""
 
 from __future__ import annotations
 
@@ -56,3 +56,15 @@ def test_git_reads_what_was_written_to_before_it_was_told(stub, monkeypatch):
         deferred.checkout_deferred(workspace, [NAME])
     assert (stub.path / NAME).read_bytes() == CONTENT[::-1]
     assert stub.git("status", "--porcelain") in (f" M {NAME}", f"M  {NAME}")
+
+
+def test_git_does_not_read_again_what_it_has_just_written(model):
+    """A file of the same second as the index: each first command after a checkout read it."""
+    model.commit_files({NAME: CONTENT})
+    model.commit_files({NAME: CONTENT[:-4] + bytes(4)})
+    assert _filters(model, "checkout", "-q", "HEAD~1") == ("", 0)
+    assert _filters(model, "checkout", "-q", "-") == ("", 0)
+    assert _filters(model, "status", "--porcelain") == ("", 0)
+    with (model.path / NAME).open("r+b") as file:
+        file.write(CONTENT[:4][::-1])
+    assert _filters(model, "status", "--porcelain") == (f" M {NAME}\n", 1)

@@ -1,4 +1,4 @@
-"""Status of files put into git's index: git itself says what it makes of it."""
+"""Files that git need not read: it says itself what it makes of its index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from git_theta.git.index_stats import Written, record
+from git_theta.git.index_stats import Written, backdate, placed, record, settle
 from tests.support.repo import Repo
 
 NAME = "dir/model \udcff.bin"
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_index_and_no_lock(repo, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("git_theta.git.index_stats.os.utime", fail)
+    monkeypatch.setattr("git_theta.git.index_file.os.utime", fail)
     assert record(_index(repo), {NAME: of}) == set()
     assert _index(repo).read_bytes() == before
     assert not _index(repo).with_name("index.lock").exists()
@@ -151,3 +151,106 @@ def test_a_size_that_git_versions_cut_differently_is_left_to_git(repo, size, rec
     of = _replace(repo)
     os.truncate(of.file, size)
     assert record(_index(repo), {NAME: of._replace(status=of.file.lstat())}) == recorded
+
+
+def _backdated(path: Path, index: Path, content: bytes = b"content") -> os.stat_result:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        return backdate(file, index)
+
+
+@pytest.fixture
+def index(tmp_path):
+    file = tmp_path / "index"
+    file.write_bytes(b"")
+    os.utime(file, (OLD, OLD))
+    return file
+
+
+def test_a_file_that_got_its_name_is_known(tmp_path, index):
+    before = _backdated(tmp_path / "temporary", index)
+    (tmp_path / "temporary").rename(tmp_path / "file")
+    assert placed(tmp_path / "file", before) == (tmp_path / "file").lstat()
+
+
+def test_its_time_is_before_that_of_the_index_and_before_now(tmp_path, index):
+    """Else git would read it again, or take what is written to it at once for the same."""
+    assert _backdated(tmp_path / "file", index).st_mtime < OLD - 2
+    index.unlink()
+    now = (tmp_path / "file").stat().st_ctime
+    assert now - 10 < _backdated(tmp_path / "file", index).st_mtime < now
+
+
+def test_a_write_right_after_it_got_its_name_is_noticed(tmp_path, index):
+    before = _backdated(tmp_path / "file", index)
+    with (tmp_path / "file").open("r+b") as file:
+        file.write(b"other")
+    assert placed(tmp_path / "file", before) is None
+
+
+def test_another_file_of_equal_size_and_time_is_not_taken_for_it(tmp_path, index):
+    before = _backdated(tmp_path / "file", index)
+    _backdated(tmp_path / "other", index, b"CONTENT")
+    (tmp_path / "other").replace(tmp_path / "file")
+    assert placed(tmp_path / "file", before) is None
+
+
+def _checked_out(repo: Repo, age: int = 0) -> Path:
+    """A file that git has just written, in the second of its index or ``age`` seconds before."""
+    (repo.path / NAME).parent.mkdir()
+    (repo.path / NAME).write_bytes(b"tensor")
+    os.utime(repo.path / NAME, ns=(0, OLD * 10**9 + 5))
+    repo.git("add", "dir")
+    os.utime(_index(repo), (OLD + age, OLD + age))
+    return repo.path / NAME
+
+
+def test_git_need_not_read_a_file_of_the_same_second(repo):
+    file = _checked_out(repo)
+    assert settle(_index(repo), {NAME: file}) == {NAME}
+    assert OLD - 4 < file.stat().st_mtime < OLD - 2
+    assert _index(repo).stat().st_mtime == OLD
+    assert repo.git("diff-files") == ""
+    assert settle(_index(repo), {NAME: file}) == set()
+
+
+def test_a_file_that_git_need_not_read_keeps_its_time(repo):
+    file = _checked_out(repo, age=1)
+    assert settle(_index(repo), {NAME: file, "gone": repo.path / "gone"}) == set()
+    assert file.stat().st_mtime_ns == OLD * 10**9 + 5
+
+
+def _rewrite(file: Path) -> None:
+    """Write to it in the same second, which git does not tell from the time in its index."""
+    file.write_bytes(b"TENSOR")
+    os.utime(file, ns=(0, OLD * 10**9 + 6))
+
+
+def _copy(file: Path) -> None:
+    """Replace it by another one of the same time to the ns."""
+    (file.parent / "copy").write_bytes(b"TENSOR")
+    os.utime(file.parent / "copy", ns=(0, OLD * 10**9 + 5))
+    (file.parent / "copy").replace(file)
+
+
+def _link(file: Path) -> None:
+    file.rename(file.parent / "elsewhere")
+    file.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("change", [_rewrite, _copy, _link])
+def test_a_file_that_may_have_changed_is_left_for_git_to_read(repo, change):
+    file = _checked_out(repo)
+    change(file)
+    time = file.stat().st_mtime_ns
+    assert settle(_index(repo), {NAME: file}) == set()
+    assert file.stat().st_mtime_ns == time
+    assert repo.git("diff-files", "--name-only", "-z") != ""
+
+
+def test_a_file_that_is_open_to_write_is_left_for_git_to_read(repo):
+    file = _checked_out(repo)
+    with file.open("r+b"):
+        assert settle(_index(repo), {NAME: file}) == set()
+    assert settle(_index(repo), {NAME: file}) == {NAME}
