@@ -34,6 +34,7 @@ def serve_git() -> None:
     # Meanwhile git is asked where we are, what is configured and which hooks there are: 10 ms.
     threading.Thread(target=importlib.import_module, args=["git_theta.filters.session"]).start()
     with open_workspace(progress=Meter(), complain=complain) as workspace:
+        workspace.storage.index.gather()
         can_defer = not _lacking_hooks(workspace)
         above = list(ancestors())
 

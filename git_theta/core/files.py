@@ -108,7 +108,7 @@ def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
 
 def write_all(file: IO[bytes], buffers: Sequence[Buffer]) -> None:
     """Write ``buffers`` one after another, without joining them where the system can gather."""
-    if not hasattr(os, "writev") or not isinstance(file, io.BufferedWriter):
+    if not hasattr(os, "writev") or not isinstance(file, (io.BufferedWriter, io.FileIO)):
         file.writelines(buffers)
         file.flush()
         return

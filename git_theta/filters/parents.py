@@ -9,6 +9,7 @@ from git_theta import manifest
 from git_theta.checkpoint.parents import Parent
 from git_theta.errors import ManifestError
 from git_theta.git import Entry, Repository, attributes
+from git_theta.git.lfs_files import LONGEST
 from git_theta.manifest import Manifest
 
 # Bytes of manifests whose parsed form is kept, which takes ten times as much.
@@ -58,14 +59,26 @@ class KnownCheckpoints:
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._cache = ParentCache(repo)
-        self._tracked: tuple[str | None, list[Entry]] = (None, [])
+        self._head: tuple[object, str | None] | None = None
+        self._tracked: tuple[str | None, dict[str, Entry]] = (None, {})
 
     def texts(self, path: str) -> Iterator[bytes]:
         """Yield the manifests of ``path`` itself in the index and in HEAD."""
-        for spec in (f":{path}", f"HEAD:{path}"):
-            text = self._repo.read_blob(spec)
-            if text is not None and manifest.is_manifest(text):
-                yield text
+        staged = self._repo.peek_staged(path, LONGEST)
+        if staged and manifest.is_manifest(staged.head):
+            whole = staged.size == len(staged.head)
+            yield staged.head if whole else self._repo.read_blob(staged.id) or b""
+        committed = self._committed(path)
+        if committed and manifest.is_manifest(committed):
+            yield committed
+
+    def _committed(self, path: str) -> bytes | None:
+        head = self._commit()
+        if head is None or head != self._tracked[0]:
+            return self._repo.read_blob(f"{head}:{path}") if head else None
+        # Of hundreds of new files none is in the list that the first one was looked for in.
+        entry = self._tracked[1].get(path)
+        return self._repo.read_blob(entry.blob) if entry else None
 
     def parents(self, path: str, texts: Iterable[bytes]) -> Iterator[Parent]:
         """``texts`` first, then every other checkpoint of HEAD.
@@ -73,7 +86,7 @@ class KnownCheckpoints:
         A checkpoint that was renamed, or split into other shards, is found there by its tensors.
         """
         yield from filter(None, map(self.parent, texts))
-        for entry in self._in_head():
+        for entry in self._in_head().values():
             if entry.path != path and (parent := self._cache.of_blob(entry)):
                 yield parent
 
@@ -81,15 +94,26 @@ class KnownCheckpoints:
         """Return the manifest ``text``, ``None`` where it is damaged or of a newer version."""
         return self._cache.of_text(text)
 
-    def _in_head(self) -> list[Entry]:
-        head = self._repo.head()
+    def _commit(self) -> str | None:
+        """Return the id of HEAD's commit.
+
+        It is asked for again when the index is another: a command that commits, such as a rebase,
+        writes the index before it hands us the next file.
+        """
+        stamp = self._repo.index_stamp()
+        if self._head is None or self._head[0] != stamp:
+            self._head = stamp, self._repo.head()
+        return self._head[1]
+
+    def _in_head(self) -> dict[str, Entry]:
+        head = self._commit()
         if head and head != self._tracked[0]:
             files = {entry.path: entry for entry in self._repo.tree(head)}
             # By attribute first: other blobs may be large, and are not for us to read.
             filters = attributes.effective(self._repo, files)
-            ours = [entry for name, entry in files.items() if filters[name] == "theta"]
+            ours = {name: entry for name, entry in files.items() if filters[name] == "theta"}
             self._tracked = head, ours
-        return self._tracked[1] if head else []
+        return self._tracked[1] if head else {}
 
 
 def parse(text: bytes) -> Manifest | None:

@@ -15,6 +15,8 @@ CAPABILITIES = ("clean", "smudge", "delay")
 
 _SPOOL = 64 << 20
 _PIECE = 4 << 20
+# Bytes of a manifest that goes out in one write with what surrounds it.
+_SMALL = 64 << 10
 
 
 class SmudgeRequest(NamedTuple):
@@ -184,11 +186,12 @@ class _Answer:
         with ExitStack() as stack:
             waiting = () if self._content.done else self._until_read(pieces, stack)
             self._content.drain()
-            self._writer.lines("status=success")
+            self._writer.lines("status=success", more=True)
             self._begun = True
-            for buffer in chain([first], waiting, pieces):
+            self._writer.data(first, more=len(first) < _SMALL)
+            for buffer in chain(waiting, pieces):
                 self._writer.data(buffer)
-        self._writer.end()
+        self._writer.end(more=True)
         self._writer.end()  # no second status: the first one stands
 
     def _until_read(self, pieces: Iterator[Buffer], stack: ExitStack) -> Iterator[bytes]:

@@ -152,33 +152,41 @@ class Content(Iterator[bytes]):
 
 
 class PacketWriter:
-    """Packets to a file. Raises ``DisconnectedError`` when nobody reads them any more."""
+    """Packets to a file. Raises ``DisconnectedError`` when nobody reads them any more.
+
+    Packets with ``more`` to come wait for those: each write wakes the other side.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._waiting: list[Buffer] = []
         files.enlarge_pipe(file, _BUFFER)
 
-    def lines(self, *texts: str) -> None:
+    def lines(self, *texts: str, more: bool = False) -> None:
         """One packet for each text, then a flush packet."""
         packets = [b"%04x" % (len(text) + 5) + text + b"\n" for text in map(encode, texts)]
-        self._write([*packets, _FLUSH])
+        self._write([*packets, _FLUSH], more)
 
-    def data(self, data: Buffer) -> None:
-        """Write as many packets as ``data`` needs; nothing is copied."""
-        view = memoryview(data).cast("B")
+    def data(self, data: Buffer, more: bool = False) -> None:
+        """Write as many packets as ``data`` needs; nothing is copied, but what waits."""
+        view = memoryview(bytes(data) if more else data).cast("B")
         whole = len(view) - len(view) % MAX_PAYLOAD
         pieces: list[Buffer] = []
         for start in range(0, whole, MAX_PAYLOAD):
             pieces += (_FULL_HEADER, view[start : start + MAX_PAYLOAD])
         if rest := view[whole:]:
             pieces += (b"%04x" % (len(rest) + 4), rest)
-        self._write(pieces)
+        self._write(pieces, more)
 
-    def end(self) -> None:
+    def end(self, more: bool = False) -> None:
         """Write a flush packet."""
-        self._write([_FLUSH])
+        self._write([_FLUSH], more)
 
-    def _write(self, buffers: list[Buffer]) -> None:
+    def _write(self, buffers: list[Buffer], more: bool) -> None:
+        self._waiting += buffers
+        if more:
+            return
+        buffers, self._waiting = self._waiting, []
         try:
             files.write_all(self._file, buffers)
         except BrokenPipeError as error:

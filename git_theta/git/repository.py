@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Repository:
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
         self._config = ConfigReader(self.top, self._env)
+        self._peeked: tuple[str, int, Peeked | None] | None = None
 
     @classmethod
     def discover(cls, start: Path | None = None) -> Repository:
@@ -190,11 +192,16 @@ class Repository:
         return self._batch.read(spec, limit) if spec else None
 
     def peek_staged(self, path: str, length: int) -> Peeked | None:
-        """Return what the index has at ``path`` (stage 0), with its first ``length`` bytes."""
+        """Return what the index has at ``path`` (stage 0), with its first ``length`` bytes.
+
+        Git is asked once about the last path, until the index is another.
+        """
         self._renew_index()
-        spec = f":0:{path}"
-        found = self.resolve(spec) if "\n" in path else spec
-        return self._batch.peek(found, length) if found else None
+        if self._peeked is None or self._peeked[:2] != (path, length):
+            spec = f":0:{path}"
+            found = self.resolve(spec) if "\n" in path else spec
+            self._peeked = path, length, self._batch.peek(found, length) if found else None
+        return self._peeked[2]
 
     def peek(self, blob: str, length: int) -> Peeked | None:
         """Return what ``blob`` is, with its first ``length`` bytes; ``None`` without one."""
@@ -215,12 +222,17 @@ class Repository:
 
     def _renew_index(self) -> None:
         # cat-file keeps the index that it read first; a rebase writes many while we serve it.
-        stamp = _stamp(self.index_file)
+        stamp = self.index_stamp()
         if stamp != self._index_stamp:
             self._batch.close()
+            self._peeked = None
             self._index_stamp = stamp
 
-    @property
+    def index_stamp(self) -> tuple[int, int, int] | None:
+        """Return inode, bytes and time (ns) of the index, another whenever git has written it."""
+        return _stamp(self.index_file)
+
+    @cached_property
     def index_file(self) -> Path:
         """The index in use: git gives hooks of ``git commit PATH`` a temporary one."""
         named = os.environ.get("GIT_INDEX_FILE")

@@ -10,7 +10,14 @@ from pathlib import Path
 from threading import Lock, Semaphore
 from typing import IO
 
-from git_theta.core.files import FileSource, atomic_file, remove_stale, store_error, sync_path
+from git_theta.core.files import (
+    FileSource,
+    atomic_file,
+    remove_stale,
+    store_error,
+    sync_path,
+    write_all,
+)
 from git_theta.core.hashes import is_hex256
 from git_theta.core.layout import Buffer
 from git_theta.core.sharing import make_folder
@@ -24,6 +31,9 @@ _STALE_SECONDS = 24 * 3600
 # Calls of fsync at once: the file system makes one write to its journal of many. 16 folders took
 # 56 ms one after another, 2 ms so.
 _SYNCING = 16
+# New folders that are synced one after another before all are made: of 400 small files each second
+# one needs one.
+_ENLARGEMENTS = 4
 # Files that wait for their sync are open; a process may often have 1,024 open files.
 _WAITING = 4 * _SYNCING
 
@@ -52,6 +62,7 @@ class ObjectFiles:
         # Folders whose names are durable.
         self._durable: set[str] = set()
         self._started = False
+        self._enlargements = 0
 
     def path(self, oid: str) -> Path:
         """Return where object ``oid`` lies, or would."""
@@ -113,12 +124,20 @@ class ObjectFiles:
             for folder in folders:
                 _sync_folder(folder)
         if is_new:
+            self._enlargements += 1
+            if self._enlargements == _ENLARGEMENTS:
+                self._make_folders()
             with suppress(FileNotFoundError):
                 # Listed before: those are durable afterwards. Paths of 256 took 4 ms.
                 there = os.listdir(self._objects)  # noqa: PTH208
                 sync_path(self._objects)
                 with self._lock:
                     self._durable.update(there)
+
+    def _make_folders(self) -> None:
+        with suppress(OSError):  # the one that is needed is there
+            for number in range(256):
+                make_folder(self._objects / f"{number:02x}")
 
     def _status(self, oid: str) -> os.stat_result | None:
         path = self.path(oid)
@@ -184,8 +203,11 @@ class ObjectFiles:
             file = stack.enter_context(
                 atomic_file(target, MODE, scratch=self._scratch, sync_name=False)
             )
-            for piece in pieces:
-                file.write(piece)
+            if isinstance(pieces, list):
+                write_all(file, pieces)  # a dozen small frames in one call
+            else:
+                for piece in pieces:
+                    file.write(piece)
             return stack.pop_all()
 
     def _pool(self) -> ThreadPoolExecutor:

@@ -21,6 +21,7 @@ from git_theta.core.locks import exclusive_lock
 from git_theta.core.sharing import adjust
 from git_theta.errors import LockedError, StoreError
 from git_theta.store import rows
+from git_theta.store.gathered import GatheredRows
 from git_theta.store.rows import Location, Stamp
 
 T = TypeVar("T")
@@ -50,6 +51,14 @@ class Index:
         self._inode: int | None = None
         self._rests_until = {"read": 0.0, "written": 0.0}
         self._warned = False
+        self._gathered: GatheredRows | None = None
+
+    def gather(self) -> None:
+        """Write what is added from now on together, once a second and at the end.
+
+        This process finds it at once. One that is killed loses some: its objects are made anew.
+        """
+        self._gathered = GatheredRows()
 
     def find(self, content: str) -> list[Location]:
         """Return where content ``content`` is stored: shortest chain first, then smallest frame."""
@@ -57,26 +66,39 @@ class Index:
 
     def find_many(self, contents: Iterable[str]) -> dict[str, list[Location]]:
         """``find`` for many hashes at once (10 us each instead of 17); absent ones are left out."""
-        keys = [bytes.fromhex(content) for content in contents]
-        return self._try("read", lambda of: rows.select(of, keys), {}, create=False)
+        asked = list(contents)
+        waiting = self._gathered.find(asked) if self._gathered else {}
+        keys = [bytes.fromhex(content) for content in asked if content not in waiting]
+        found: dict[str, list[Location]] = {}
+        if keys:
+            found = self._read(lambda of: rows.select(of, keys), found)
+        return found | waiting
 
     def similar(self, sketch: Sequence[int], most: int) -> list[str]:
         """Return the hashes of up to ``most`` contents noted with numbers of ``sketch``."""
-        return self._try("read", lambda of: rows.similar(of, sketch, most), [], create=False)
+        self._write_gathered()
+        return self._read(lambda of: rows.similar(of, sketch, most), [])
 
     def stamps(self, oids: Iterable[str]) -> dict[str, Stamp]:
         """Return the files of objects as they were when the objects were verified."""
-        keys = [bytes.fromhex(oid) for oid in oids]
-        return self._try("read", lambda of: rows.stamps(of, keys), {}, create=False)
+        asked = list(oids)
+        waiting = self._gathered.stamps(asked) if self._gathered else {}
+        keys = [bytes.fromhex(oid) for oid in asked if oid not in waiting]
+        found: dict[str, Stamp] = {}
+        if keys:
+            found = self._read(lambda of: rows.stamps(of, keys), found)
+        return found | waiting
 
     def add(self, locations: Iterable[Location], stamps: Mapping[str, Stamp] | None = None) -> None:
         """Note frames, and objects, that have been verified, in one transaction."""
-        new = list(locations)
-        if new or stamps:
-            self._try("written", lambda to: rows.insert(to, new, stamps or {}), None)
+        if self._gathered is None:
+            self._write(list(locations), stamps or {})
+        elif self._gathered.add(locations, stamps or {}):
+            self._write_gathered()
 
     def forget(self, oids: Iterable[str]) -> None:
         """Drop every row of these objects."""
+        self._write_gathered()
         gone = [(bytes.fromhex(oid),) for oid in oids]
         if gone:
             self._try("written", lambda to: rows.delete(to, gone), None, create=False)
@@ -88,11 +110,13 @@ class Index:
 
         ``StoreError`` where that cannot be.
         """
+        self._write_gathered()
         new = list(locations)
         self._run(lambda to: rows.insert(to, new, stamps or {}, clear=True) if to else None)
 
     def close(self) -> None:
         """Close the database; the next call opens it again."""
+        self._write_gathered()
         with self._lock:
             self._close()
 
@@ -101,6 +125,17 @@ class Index:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _write(self, new: Sequence[Location], stamps: Mapping[str, Stamp]) -> None:
+        if new or stamps:
+            self._try("written", lambda to: rows.insert(to, new, stamps), None)
+
+    def _write_gathered(self) -> None:
+        if self._gathered:
+            self._write(*self._gathered.take())
+
+    def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        return self._try("read", work, otherwise, create=False)
 
     def _try(
         self, how: str, work: Callable[[sqlite3.Connection], T], otherwise: T, create: bool = True

@@ -115,7 +115,7 @@ def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[str, l
                 found.setdefault(location.hash, []).append(location)
     for places in found.values():
         if len(places) > 1:
-            places.sort(key=_cost)
+            places.sort(key=cost)
     return found
 
 
@@ -194,7 +194,8 @@ def delete(connection: sqlite3.Connection, oids: Sequence[tuple[bytes]]) -> None
         connection.execute("DELETE FROM sketch WHERE hash NOT IN (SELECT hash FROM place)")
 
 
-def _cost(location: Location) -> tuple[int, int, str, int]:
+def cost(location: Location) -> tuple[int, int, str, int]:
+    """Return by what places of one content are sorted: the cheapest to decode first."""
     return location.depth, location.ref.length, location.ref.oid, location.ref.offset
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from git_theta.core.files import store_error
@@ -72,6 +73,7 @@ class Trash:
         return object_path(self._objects, oid).with_name(oid + _SUFFIX)
 
 
+@lru_cache(1024)  # it was made 18 times for each small file that is added
 def object_path(objects: Path, oid: str) -> Path:
     """Return where object ``oid`` lies below ``objects``, or would."""
     return objects / oid[:2] / oid

@@ -122,6 +122,53 @@ class TestLookUp:
         assert index.find(name(1)) == [place(1)]
 
 
+class TestGathered:
+    @pytest.fixture(autouse=True)
+    def gathering(self, index: Index) -> None:
+        index.gather()
+
+    def test_found_at_once_here_and_by_others_in_the_end(self, index: Index, tmp_path: Path):
+        near, far = place(1, length=10), place(1, oid=1, length=20)
+        stamp = Stamp(1 << 40, 12, 34)
+        index.add([far, near], {near.ref.oid: stamp})
+        assert index.find(name(1)) == [near, far]
+        assert [row.stamp for row in index.find(name(1))] == [stamp, None]
+        assert index.stamps([near.ref.oid, name(7)]) == {near.ref.oid: stamp}
+        with Index(tmp_path / "theta") as other:
+            assert other.find(name(1)) == []
+            index.close()
+            assert other.find(name(1)) == [near, far]
+            assert other.stamps([near.ref.oid]) == {near.ref.oid: stamp}
+
+    def test_beside_what_is_written(self, index: Index):
+        index.add([place(1)])
+        index.close()
+        index.add([place(2)])
+        assert index.find_many([name(1), name(2), name(3)]) == {
+            name(1): [place(1)],
+            name(2): [place(2)],
+        }
+
+    @pytest.mark.parametrize("wait", [0, 1.5])
+    def test_written_when_there_are_many_or_it_is_time(self, index, tmp_path, monkeypatch, wait):
+        index.add([place(0)])
+        now = time.monotonic() + wait
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        index.add([place(n) for n in range(1, 2 if wait else 1_500)])
+        with Index(tmp_path / "theta") as other:
+            assert other.find(name(0)) == [place(0)]
+            assert other.find(name(1)) == [place(1)]
+
+    def test_similar_contents_are_found_at_once(self, index: Index):
+        index.add([replace(place(1), sketch=(5, 6))])
+        assert index.similar([6, 7], 2) == [name(1)]
+
+    def test_what_waits_can_be_forgotten(self, index: Index):
+        index.add([place(1)])
+        index.forget([place(1).ref.oid])
+        assert index.find(name(1)) == []
+
+
 class TestChange:
     def test_adding_again_changes_nothing(self, index: Index) -> None:
         index.add([place(1), place(1)])
