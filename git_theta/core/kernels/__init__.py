@@ -49,12 +49,15 @@ __all__ = [
     "encode",
     "histogram",
     "join",
+    "largest",
     "name",
     "restore",
+    "row_dots",
     "split",
     "spread",
     "tables",
     "tally",
+    "thin",
     "uniform",
 ]
 
@@ -135,10 +138,10 @@ def compare(old: Words, model: Model, slots: Words, coded: Coded, expected: Word
     return (_native or reference).compare(old, model, slots, coded, expected)
 
 
-def tally(words: Words, room: int) -> tuple[Words, Words | None]:
-    """Count the high halves of 32-bit words: int64 (65536). Also return those with a low half.
+def tally(words: Words, room: int) -> tuple[Words, Words, Words | None]:
+    """Return the high halves of 32-bit words, ascending, and how often each occurs: int64.
 
-    In their order; ``None`` where there are more than ``room``.
+    And the words with a low half, in their order; ``None`` where there are more than ``room``.
     """
     return (_native or merging).tally(words, room)
 
@@ -148,13 +151,15 @@ def agreeing_mean(
     limits: Sequence[tuple[float, int]],
     weights: Sequence[float],
     normalize: bool = True,
+    electing: Sequence[float] | None = None,
 ) -> Words:
     """Return the mean of those float32 numbers, by element, that have the sign of their sum.
 
-    Weighted in both; ``limits`` are a magnitude for each array and the index up to which elements
-    that equal it count, as larger ones do.
+    Weighted in both, in the sum by ``electing`` if given; ``limits`` are a magnitude for each array
+    and the index up to which elements that equal it count, as larger ones do.
     """
-    return (_native or merging).agreeing_mean(deltas, limits, weights, normalize)
+    voices = weights if electing is None else electing
+    return (_native or merging).agreeing_mean(deltas, limits, weights, normalize, voices)
 
 
 def between(delta: Words, high: tuple[float, int], low: tuple[float, int]) -> Words:
@@ -176,3 +181,27 @@ def spread(numbers: Words, values: Words) -> Words:
     ``numbers`` are the bits of float32. Of equals the first comes first; NaN is the largest.
     """
     return (_native or merging).spread(numbers, values)
+
+
+def largest(deltas: Sequence[Words]) -> Words:
+    """Return, by element, the float32 number of largest magnitude; of opposite ones the positive.
+
+    NaN is the largest.
+    """
+    return (_native or merging).largest(deltas)
+
+
+def thin(delta: Words, random: Words, probability: Words, divides: bool) -> Words:
+    """Return float32 numbers times 1 where ``random`` is below their ``probability``, else times 0.
+
+    With ``divides``, over the probability, or over 1 where that is 0.
+    """
+    return (_native or merging).thin(delta, random, probability, divides)
+
+
+def row_dots(left: Words, right: Words) -> Words:
+    """Return the dot products of rows of two float32 matrices: float64 (rows).
+
+    Products, which are exact, are added by halving: the order depends on the width alone.
+    """
+    return (_native or merging).row_dots(left, right)

@@ -783,11 +783,52 @@ CODER(uint64_t, 64, 8)
 
 /* ---- Merging ---- */
 
-/* Counts the high halves, and writes the words whose low half is not 0; returns their number, or
- * more than `room` where they may not fit. Neighbours often fall into one bin: in two tables, a
- * count does not wait for the one before. */
+typedef float f32 __attribute__((aligned(4), may_alias));
+
+/* Writes those words whose low half is not 0, and returns how many more there are now than `found`:
+ * sixteen at a time are passed over where none is, as of differences of bf16 numbers few are. */
+static size_t find_exact(const u32 *words, size_t count, size_t found, size_t room, uint32_t *exact)
+{
+    for (size_t start = 0; start < count && found <= room; start += 16) {
+        size_t stop = count - start < 16 ? count : start + 16;
+        uint32_t any = 0;
+        for (size_t i = start; i < stop; i++)
+            any |= words[i];
+        if (!(any & 0xffff))
+            continue;
+        for (size_t i = start; i < stop; i++)
+            if (words[i] & 0xffff) {
+                if (found < room)
+                    exact[found] = words[i];
+                found++;
+            }
+    }
+    return found;
+}
+
+/* Writes which bins are not empty, and their counts; returns the number of bins. */
+static size_t find_counts(uint32_t tables[2][1 << 16], int64_t *keys, int64_t *counts)
+{
+    size_t found = 0;
+    for (size_t start = 0; start < 1 << 16; start += 16) {
+        uint32_t any = 0;
+        for (size_t bin = start; bin < start + 16; bin++)
+            any |= tables[0][bin] | tables[1][bin];
+        for (size_t bin = start; any && bin < start + 16; bin++)
+            if (tables[0][bin] | tables[1][bin]) {
+                keys[found] = (int64_t)bin;
+                counts[found++] = (int64_t)tables[0][bin] + tables[1][bin];
+            }
+    }
+    return found;
+}
+
+/* Counts the high halves: writes those that occur, in ascending order, how often, and their number;
+ * and writes the words whose low half is not 0. Returns the number of these words, or more than
+ * `room` where they may not fit. Neighbours often fall into one bin: in two tables, a count does not
+ * wait for the one before. */
 EXPORT size_t theta_tally(const u32 *words, size_t count, size_t room, uint32_t tables[2][1 << 16],
-                          u32 *exact)
+                          uint32_t *exact, int64_t *keys, int64_t *counts, size_t *bins)
 {
     size_t found = 0;
     memset(tables, 0, 2 * sizeof *tables);
@@ -795,27 +836,47 @@ EXPORT size_t theta_tally(const u32 *words, size_t count, size_t room, uint32_t 
         size_t stop = count - start < BLOCK ? count : start + BLOCK;
         for (size_t i = start; i < stop; i++)
             tables[i & 1][words[i] >> 16]++;
-        if (found > room)
-            continue;
-        if (room - found >= stop - start)
-            for (size_t i = start; i < stop; i++) {
-                exact[found] = words[i];
-                found += (words[i] & 0xffff) != 0;
-            }
-        else
-            for (size_t i = start; i < stop && found <= room; i++)
-                if (words[i] & 0xffff) {
-                    if (found < room)
-                        exact[found] = words[i];
-                    found++;
-                }
+        found = find_exact(words + start, stop - start, found, room, exact);
     }
+    *bins = find_counts(tables, keys, counts);
     return found;
 }
 
-enum { MOST = 16, RUN = 1024 };
+/* The sums of products of rows, by halving: the second half is added to the first, and so on; an odd
+ * one out comes last. Products of float32 numbers are exact in float64. `sums` has room for half a
+ * row, rounded up. */
+VECTORISED static void add_products(const f32 *restrict left, const f32 *restrict right,
+                                    size_t half, double *restrict sums)
+{
+    for (size_t i = 0; i < half; i++)
+        sums[i] = (double)left[i] * right[i] + (double)left[i + half] * right[i + half];
+}
 
-typedef float f32 __attribute__((aligned(4), may_alias));
+VECTORISED static void add_half(double *restrict sums, const double *restrict others, size_t half)
+{
+    for (size_t i = 0; i < half; i++)
+        sums[i] += others[i];
+}
+
+EXPORT void theta_row_dots(const f32 *left, const f32 *right, size_t rows, size_t width,
+                           double *sums, double *out)
+{
+    for (size_t row = 0; row < rows; row++, left += width, right += width) {
+        size_t half = width / 2, count = half + width % 2;
+        add_products(left, right, half, sums);
+        if (width % 2)
+            sums[half] = (double)left[width - 1] * right[width - 1];
+        for (; count > 1; count = half + count % 2) {
+            half = count / 2;
+            add_half(sums, sums + half, half);
+            if (count % 2)
+                sums[half] = sums[count - 1];
+        }
+        out[row] = width ? sums[0] : 0;
+    }
+}
+
+enum { MOST = 16, RUN = 1024 };
 
 /* Numbers of which a comparison holds, as a mask of bits: what a branch would choose. */
 static INLINE float masked(float value, int holds)
@@ -882,12 +943,12 @@ VECTORISED static void apply_signs(f32 *restrict out, const float *restrict sums
 }
 
 static void agree(float trimmed[MOST][RUN], size_t number, size_t length, const float *weights,
-                  int normalize, f32 *out)
+                  const float *electing, int normalize, f32 *out)
 {
     float sums[RUN], shares[RUN], signs[RUN], votes[RUN];
-    scale(sums, trimmed[0], weights[0], length);
+    scale(sums, trimmed[0], electing[0], length);
     for (size_t i = 1; i < number; i++)
-        add_scaled(sums, trimmed[i], weights[i], length);
+        add_scaled(sums, trimmed[i], electing[i], length);
     elect(sums, signs, length);
     for (size_t i = 0; i < number; i++) {
         side_with(trimmed[i], votes, signs, length);
@@ -906,7 +967,7 @@ static void agree(float trimmed[MOST][RUN], size_t number, size_t length, const 
 
 EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t count,
                                const float *magnitudes, const int64_t *lasts, const float *weights,
-                               int normalize, f32 *out)
+                               const float *electing, int normalize, f32 *out)
 {
     float trimmed[MOST][RUN];
     if (number < 1 || number > MOST)
@@ -918,7 +979,7 @@ EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t c
             size_t ties = left < 0 ? 0 : (uint64_t)left > length ? length : (size_t)left;
             trim(deltas[i] + start, length, ties, magnitudes[i], trimmed[i]);
         }
-        agree(trimmed, number, length, weights, normalize, out + start);
+        agree(trimmed, number, length, weights, electing, normalize, out + start);
     }
     return 1;
 }
@@ -979,49 +1040,158 @@ EXPORT void theta_uniform(uint32_t first, size_t count, uint32_t key, uint32_t s
     mix(first, count, key, second, out);
 }
 
+/* Numbers times 1 where the random number is below the probability, else times 0; with `divides`,
+ * over the probability, or over 1 where that is 0. */
+VECTORISED static void thin(const f32 *restrict delta, const f32 *restrict random,
+                            const f32 *restrict probability, size_t count, f32 *restrict out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = delta[i] * masked(1.0f, random[i] < probability[i]);
+}
+
+VECTORISED static void thin_and_divide(const f32 *restrict delta, const f32 *restrict random,
+                                       const f32 *restrict probability, size_t count,
+                                       f32 *restrict out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = delta[i] * masked(1.0f, random[i] < probability[i]) /
+                 (probability[i] + masked(1.0f, probability[i] == 0));
+}
+
+EXPORT void theta_thin(const f32 *delta, const f32 *random, const f32 *probability, size_t count,
+                       int divides, f32 *out)
+{
+    (divides ? thin_and_divide : thin)(delta, random, probability, count, out);
+}
+
+/* The sign moved below the magnitude, and turned: the larger word is the number of larger magnitude,
+ * of two opposite ones the positive. */
+static INLINE uint32_t by_magnitude(uint32_t bits)
+{
+    return bits << 1 | (~bits >> 31);
+}
+
+VECTORISED static void keep_largest(const u32 *restrict bits, uint32_t *restrict largest,
+                                    size_t length)
+{
+    for (size_t j = 0; j < length; j++) {
+        uint32_t word = by_magnitude(bits[j]);
+        largest[j] = word > largest[j] ? word : largest[j];
+    }
+}
+
+EXPORT void theta_largest(const u32 *const *deltas, size_t number, size_t count, u32 *out)
+{
+    uint32_t largest[RUN];
+    for (size_t start = 0; start < count; start += RUN) {
+        size_t length = count - start < RUN ? count - start : RUN;
+        memset(largest, 0, sizeof largest);
+        for (size_t i = 0; i < number; i++)
+            keep_largest(deltas[i] + start, largest, length);
+        for (size_t j = 0; j < length; j++)
+            out[start + j] = largest[j] >> 1 | (~largest[j] << 31);
+    }
+}
+
 enum { DIGIT = 11, DIGITS = 3 };
 
-/* Gives the largest number of each row the first of `values`, and so on; of equals the first comes
- * first. `scratch` has four rows. A radix sort, which leaves out digits that all numbers share. */
-EXPORT void theta_spread(const u32 *numbers, size_t rows, size_t width, const f32 *values,
-                         uint32_t *scratch, f32 *out)
+/* Every NaN is the largest, as torch sorts them. */
+static INLINE uint32_t magnitude(uint32_t bits)
 {
-    for (size_t row = 0; row < rows; row++, numbers += width, out += width) {
-        uint32_t *keys = scratch, *places = scratch + width;
-        uint32_t *next_keys = scratch + 2 * width, *next_places = scratch + 3 * width;
-        uint32_t counts[DIGITS][1 << DIGIT] = {{0}};
-        for (size_t i = 0; i < width; i++) {
-            /* Every NaN is the largest, as torch sorts them. */
-            uint32_t bits = numbers[i] & 0x7fffffff;
-            keys[i] = ~(bits > 0x7f800000 ? 0x7fc00000 : bits);
-            places[i] = (uint32_t)i;
-            for (int d = 0; d < DIGITS; d++)
-                counts[d][keys[i] >> (DIGIT * d) & ((1 << DIGIT) - 1)]++;
-        }
-        for (int d = 0; d < DIGITS; d++) {
-            uint32_t *count = counts[d], total = 0;
-            if (width && count[keys[0] >> (DIGIT * d) & ((1 << DIGIT) - 1)] == width)
-                continue;
-            for (size_t bin = 0; bin < 1 << DIGIT; bin++) {
-                uint32_t here = count[bin];
-                count[bin] = total;
-                total += here;
-            }
-            for (size_t i = 0; i < width; i++) {
-                uint32_t to = count[keys[i] >> (DIGIT * d) & ((1 << DIGIT) - 1)]++;
-                next_keys[to] = keys[i];
-                next_places[to] = places[i];
-            }
-            uint32_t *swap = keys;
-            keys = next_keys, next_keys = swap;
-            swap = places, places = next_places, next_places = swap;
+    bits &= 0x7fffffff;
+    return bits > 0x7f800000 ? 0x7fc00000 : bits;
+}
+
+VECTORISED static uint32_t largest_magnitude(const u32 *numbers, size_t width)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < width; i++)
+        found = magnitude(numbers[i]) > found ? magnitude(numbers[i]) : found;
+    return found;
+}
+
+static INLINE size_t bin_of(uint64_t key, uint32_t least, unsigned at)
+{
+    uint32_t below = (uint32_t)(key >> 32);
+    return (below < least ? below : least) >> at & ((1 << DIGIT) - 1);
+}
+
+/* Sorts a row by how far magnitudes are below the largest, in `digits` digits from bit `shift` on,
+ * where all from `least` on count as equal. The place is below each key: no two keys are equal.
+ * Returns where they are, `from` or `to`. */
+static INLINE uint64_t *sorted(const u32 *numbers, size_t width, uint32_t largest, uint32_t least,
+                               unsigned shift, unsigned digits, uint64_t *from, uint64_t *to)
+{
+    uint32_t counts[DIGITS][1 << DIGIT] = {{0}};
+    for (size_t i = 0; i < width; i++) {
+        from[i] = (uint64_t)(largest - magnitude(numbers[i])) << 32 | i;
+        for (unsigned d = 0; d < digits; d++)
+            counts[d][bin_of(from[i], least, shift + DIGIT * d)]++;
+    }
+    for (unsigned d = 0; d < digits; d++) {
+        unsigned at = shift + DIGIT * d;
+        uint32_t *count = counts[d], total = 0;
+        if (count[bin_of(from[0], least, at)] == width)
+            continue;
+        for (size_t bin = 0; bin < 1 << DIGIT; bin++) {
+            uint32_t here = count[bin];
+            count[bin] = total;
+            total += here;
         }
         for (size_t i = 0; i < width; i++)
-            out[places[i]] = values[i];
+            to[count[bin_of(from[i], least, at)]++] = from[i];
+        uint64_t *swap = from;
+        from = to, to = swap;
+    }
+    return from;
+}
+
+/* Sorts numbers of which few are out of place; returns 0 where that takes too many steps. */
+static int insert(uint64_t *keys, size_t width)
+{
+    size_t left = 4 * width;
+    for (size_t i = 1; i < width; i++) {
+        uint64_t key = keys[i];
+        size_t at = i;
+        for (; at && keys[at - 1] > key && left; at--, left--)
+            keys[at] = keys[at - 1];
+        keys[at] = key;
+        if (!left)
+            return 0;
+    }
+    return 1;
+}
+
+VECTORISED static size_t count_exact(const u32 *numbers, size_t width)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < width; i++)
+        found += (numbers[i] & 0xffff) != 0;
+    return found;
+}
+
+/* Gives the largest number of each row the first of `values`, and so on; of equals the first comes
+ * first. Sorted are the upper bits of 16 octaves below the largest, fewer of them where most numbers
+ * have no low half, as differences of bf16 numbers; then what is out of place. Where that is too
+ * much, all bits are sorted. `scratch` has two rows. */
+EXPORT void theta_spread(const u32 *numbers, size_t rows, size_t width, const f32 *values,
+                         uint64_t *scratch, f32 *out)
+{
+    for (size_t row = 0; width && row < rows; row++, numbers += width, out += width) {
+        uint32_t largest = largest_magnitude(numbers, width), least = (1 << 27) - 1;
+        uint64_t *keys, *others = scratch + width;
+        if (8 * count_exact(numbers, width) <= width)
+            keys = sorted(numbers, width, largest, least, 16, 1, scratch, others);
+        else
+            keys = sorted(numbers, width, largest, least, 5, 2, scratch, others);
+        if (!insert(keys, width))
+            keys = sorted(numbers, width, largest, UINT32_MAX, 0, DIGITS, scratch, others);
+        for (size_t i = 0; i < width; i++)
+            out[(uint32_t)keys[i]] = values[i];
     }
 }
 
 EXPORT int theta_abi(void)
 {
-    return 4;
+    return 5;
 }

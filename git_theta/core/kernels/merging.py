@@ -15,29 +15,35 @@ Limit = tuple[float, int]
 """Magnitude, and the index of the last element that may equal it: -1 for none."""
 
 
-def tally(words: Words, room: int) -> tuple[Counts, Words | None]:
-    """Count the high halves of 32-bit words: int64 (65536). Also return those with a low half.
+def tally(words: Words, room: int) -> tuple[Counts, Counts, Words | None]:
+    """Return the high halves of 32-bit words, ascending, and how often each occurs.
 
-    In their order; ``None`` where there are more than ``room``.
+    And the words with a low half, in their order; ``None`` where there are more than ``room``.
     """
     counts = np.bincount(words >> np.uint32(16), minlength=1 << 16)
+    keys = np.flatnonzero(counts)
     exact = words[(words & np.uint32(0xFFFF)) != 0]
-    return counts, None if exact.size > room else exact
+    return keys, counts[keys], None if exact.size > room else exact
 
 
 def agreeing_mean(
-    deltas: Sequence[Floats], limits: Sequence[Limit], weights: Sequence[float], normalize: bool
+    deltas: Sequence[Floats],
+    limits: Sequence[Limit],
+    weights: Sequence[float],
+    normalize: bool,
+    electing: Sequence[float],
 ) -> Floats:
-    """Return Σ wi τi / Σ wi over the τi, float32, that have the sign of Σ wi τi (zero: +).
+    """Return Σ wi τi / Σ wi over the τi, float32, that have the sign of Σ vi τi (zero: +).
 
-    Without ``normalize`` the sum.
+    ``electing`` are the vi. Without ``normalize`` the sum.
 
     Of each τi those elements count that are above the magnitude of its limit, and those up to its
     index ``last`` that equal it. 0 where none agrees; additions are from the first to the last.
     """
     trimmed = [_trimmed(delta, *limit) for delta, limit in zip(deltas, limits, strict=True)]
     factors = [np.float32(weight) for weight in weights]
-    sign = np.where(_total(trimmed, factors) < 0, np.float32(-1), np.float32(1))
+    voices = [np.float32(voice) for voice in electing]
+    sign = np.where(_total(trimmed, voices) < 0, np.float32(-1), np.float32(1))
     agreeing = [np.where(delta * sign < 0, np.float32(0), delta * sign) for delta in trimmed]
     if not normalize:
         total: Floats = _total(agreeing, factors) * sign
@@ -76,6 +82,44 @@ def spread(numbers: Words, values: Floats) -> Floats:
     places = np.argsort(keys, axis=1, kind="stable")
     np.put_along_axis(out, places, np.broadcast_to(values, numbers.shape), axis=1)
     return out
+
+
+def largest(deltas: Sequence[Floats]) -> Floats:
+    """Return, by element, the number of largest magnitude; of two opposite ones the positive.
+
+    NaN is the largest.
+    """
+    words = [delta.view(np.uint32) for delta in deltas]
+    # The sign, turned, below the magnitude: the larger word is the number that is wanted.
+    found = np.maximum.reduce([word << 1 | ~word >> 31 for word in words])
+    numbers: Floats = (found >> 1 | ~found << 31).view(np.float32)
+    return numbers
+
+
+def thin(delta: Floats, random: Floats, probability: Floats, divides: bool) -> Floats:
+    """Return numbers times 1 where ``random`` is below their ``probability``, else times 0.
+
+    With ``divides``, over the probability, or over 1 where that is 0.
+    """
+    kept: Floats = delta * (random < probability).astype(np.float32)
+    if divides:
+        kept /= np.where(probability == 0, np.float32(1), probability)
+    return kept
+
+
+def row_dots(left: Floats, right: Floats) -> NDArray[np.float64]:
+    """Return the dot products of rows of two matrices: float64 (rows).
+
+    Products, which are exact, are added by halving: the second half to the first, and so on; an odd
+    one out comes last.
+    """
+    sums = left.astype(np.float64) * right.astype(np.float64)
+    if not sums.shape[1]:
+        return np.zeros(len(sums))
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = np.hstack([sums[:, :half] + sums[:, half : 2 * half], sums[:, 2 * half :]])
+    return sums[:, 0]
 
 
 def _trimmed(delta: Floats, magnitude: float, last: int) -> Floats:

@@ -33,7 +33,7 @@ from git_theta.core.kernels.merging import Limit
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 # As in kernels.c, raised with each change there: an older library is not used.
-_ABI = 4
+_ABI = 5
 _P, _N = c_void_p, c_size_t
 MOST_DELTAS = 16
 """As in kernels.c."""
@@ -61,14 +61,17 @@ class Native:
             if (name, size) not in (("split", 1), ("join", 1))
         }
         self._tables = _declared(library, "theta_tables", None, [_P, _N, _P, _P])
-        self._tally = _declared(library, "theta_tally", _N, [_P, _N, _N, _P, _P])
+        self._tally = _declared(library, "theta_tally", _N, [_P, _N, _N, *[_P] * 5])
         between = [_P, _N, c_float, c_int64, c_float, c_int64, _P]
         self._between = _declared(library, "theta_between", None, between)
         mixed = [c_uint32, _N, c_uint32, c_uint32, _P]
         self._uniform = _declared(library, "theta_uniform", None, mixed)
         self._spread = _declared(library, "theta_spread", None, [_P, _N, _N, _P, _P, _P])
-        arguments = [_P, _N, _N, _P, _P, _P, c_int, _P]
+        arguments = [_P, _N, _N, _P, _P, _P, _P, c_int, _P]
         self._agreeing_mean = _declared(library, "theta_agreeing_mean", c_int, arguments)
+        self._largest = _declared(library, "theta_largest", None, [_P, _N, _N, _P])
+        self._thin = _declared(library, "theta_thin", None, [_P, _P, _P, _N, c_int, _P])
+        self._row_dots = _declared(library, "theta_row_dots", None, [_P, _P, _N, _N, _P, _P])
 
     def split(self, words: Words, exponent: int, planes: Bytes) -> None:
         """As the reference."""
@@ -146,12 +149,17 @@ class Native:
         """As ``decode``, but compare with ``expected`` block by block instead of writing."""
         return self._decode(old, model, slots, coded, None, _address(expected))
 
-    def tally(self, words: Words, room: int) -> tuple[Words, Words | None]:
+    def tally(self, words: Words, room: int) -> tuple[Words, Words, Words | None]:
         """As the reference."""
         tables, exact = np.empty((2, 1 << 16), np.uint32), np.empty(room, np.uint32)
-        found = self._tally(_address(words), words.size, room, _address(tables), _address(exact))
-        counts = (tables[0] + tables[1]).astype(np.int64)  # a sum over the axis takes 1 ms
-        return counts, None if found > room else exact[:found].copy()
+        keys, counts = np.empty((2, min(words.size, 1 << 16)), np.int64)
+        bins = c_size_t()
+        found = self._tally(
+            *(_address(words), words.size, room, _address(tables), _address(exact)),
+            *(_address(keys), _address(counts), ctypes.byref(bins)),
+        )
+        here = slice(bins.value)
+        return keys[here], counts[here], None if found > room else exact[:found].copy()
 
     def agreeing_mean(
         self,
@@ -159,17 +167,41 @@ class Native:
         limits: Sequence[Limit],
         weights: Sequence[float],
         normalize: bool,
+        electing: Sequence[float],
     ) -> Words:
         """As the reference."""
         number, out = len(deltas), np.empty(deltas[0].size, np.float32)
         if number > MOST_DELTAS:
-            return merging.agreeing_mean(deltas, limits, weights, normalize)
+            return merging.agreeing_mean(deltas, limits, weights, normalize, electing)
         magnitudes = np.array([magnitude for magnitude, _ in limits], np.float32)
         lasts = np.array([last for _, last in limits], np.int64)
-        factors = np.array(weights, np.float32)
+        factors, voices = np.array(weights, np.float32), np.array(electing, np.float32)
         self._agreeing_mean(
             *((c_void_p * number)(*map(_address, deltas)), number, out.size),
-            *(_address(magnitudes), _address(lasts), _address(factors), normalize, _address(out)),
+            *(_address(magnitudes), _address(lasts), _address(factors), _address(voices)),
+            *(normalize, _address(out)),
+        )
+        return out
+
+    def largest(self, deltas: Sequence[Words]) -> Words:
+        """As the reference."""
+        number, out = len(deltas), np.empty(deltas[0].size, np.float32)
+        self._largest((c_void_p * number)(*map(_address, deltas)), number, out.size, _address(out))
+        return out
+
+    def thin(self, delta: Words, random: Words, probability: Words, divides: bool) -> Words:
+        """As the reference."""
+        out = np.empty(delta.size, np.float32)
+        inputs = map(_address, (delta, random, probability))
+        self._thin(*inputs, out.size, divides, _address(out))
+        return out
+
+    def row_dots(self, left: Words, right: Words) -> Words:
+        """As the reference."""
+        rows, width = left.shape
+        sums, out = np.empty(width // 2 + 1, np.float64), np.empty(rows, np.float64)
+        self._row_dots(
+            *(_address(left), _address(right), rows, width, _address(sums), _address(out))
         )
         return out
 
@@ -188,7 +220,7 @@ class Native:
     def spread(self, numbers: Words, values: Words) -> Words:
         """As the reference."""
         rows, width = numbers.shape
-        scratch, out = np.empty((4, width), np.uint32), np.empty((rows, width), np.float32)
+        scratch, out = np.empty((2, width), np.uint64), np.empty((rows, width), np.float32)
         self._spread(
             *(_address(numbers), rows, width, _address(values), _address(scratch), _address(out))
         )

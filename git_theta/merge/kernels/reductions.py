@@ -79,16 +79,20 @@ def below(values: Tensor, threshold: float | Tensor) -> Tensor:
 
 
 def agreeing_mean(
-    deltas: Sequence[Tensor], weights: Sequence[float], normalize: bool = True
+    deltas: Sequence[Tensor],
+    weights: Sequence[float],
+    normalize: bool = True,
+    electing: Sequence[float] | None = None,
 ) -> Tensor:
-    """Return Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ wi τi (zero: +).
+    """Return Σ wi τi / Σ wi over the contributors whose τi has the sign of Σ vi τi (zero: +).
 
     TIES's election and disjoint mean (arXiv:2306.01708), weighted in both; 0 where none agrees.
-    Without ``normalize`` the sum Σ wi τi. Weights are not negative.
+    Without ``normalize`` the sum Σ wi τi. The vi are ``electing``, by default the weights, which
+    are not negative.
     """
     if are_compiled(deltas):
-        return limited_mean(deltas, [_NO_LIMIT] * len(deltas), weights, normalize)
-    sign = elect(weighted_sum(deltas, weights))
+        return limited_mean(deltas, [_NO_LIMIT] * len(deltas), weights, normalize, electing)
+    sign = elect(weighted_sum(deltas, weights if electing is None else electing))
     if normalize:
         return weighted_agreeing_mean(deltas, weights, sign)
     return weighted_sum([(delta * sign).clamp_(min=0) for delta in deltas], weights).mul_(sign)
@@ -107,13 +111,14 @@ def limited_mean(
     limits: Sequence[tuple[float, int]],
     weights: Sequence[float],
     normalize: bool,
+    electing: Sequence[float] | None = None,
 ) -> Tensor:
     """Return ``agreeing_mean`` of what is above the limits, in one pass; see ``are_compiled``.
 
     The bits are those of torch's operations one after another, which took 20 passes.
     """
     flat = [delta.reshape(-1).numpy() for delta in deltas]
-    mean = kernels.agreeing_mean(flat, limits, weights, normalize)
+    mean = kernels.agreeing_mean(flat, limits, weights, normalize, electing)
     return torch.from_numpy(mean).view(deltas[0].shape)
 
 
@@ -162,4 +167,17 @@ def dots(left: Tensor, right: Tensor) -> list[float]:
 
 def row_dots(left: Tensor, right: Tensor) -> Tensor:
     """Return the dot product of each pair of rows of two matrices: float64 ``[rows]``."""
+    if are_compiled([left, right]):
+        return torch.from_numpy(kernels.row_dots(left.numpy(), right.numpy()))
     return tree_sum(left.double() * right.double())
+
+
+def largest(deltas: Sequence[Tensor]) -> Tensor:
+    """Return, by element, the number of largest magnitude; of two opposite ones the positive."""
+    if are_compiled(deltas):
+        found = kernels.largest([delta.reshape(-1).numpy() for delta in deltas])
+        return torch.from_numpy(found).view(deltas[0].shape)
+    high = low = deltas[0]
+    for delta in deltas[1:]:
+        high, low = torch.maximum(high, delta), torch.minimum(low, delta)
+    return torch.where(high >= -low, high, low)

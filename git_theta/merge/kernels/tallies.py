@@ -36,6 +36,10 @@ class Counts:
         numbers = torch.zeros(len(keys), dtype=torch.int64)
         return Counts(keys, numbers.index_add_(0, places, torch.cat([self.numbers, other.numbers])))
 
+    def add_to(self, histogram: Tensor) -> None:
+        """Add them to the histogram, in place."""
+        histogram.index_add_(0, self.keys, self.numbers)
+
     def get(self, key: int) -> int:
         """Return the number of one key."""
         place = int(torch.searchsorted(self.keys, key))
@@ -48,8 +52,8 @@ class Counts:
         return Counts(self.keys[first:last], self.numbers[first:last])
 
 
-Found = tuple["Tensor", "Tensor | None"]
-"""Histogram of high halves, and the numbers whose low half is not 0, unless these are many."""
+Found = tuple[Counts, "Tensor | None"]
+"""Counts of high halves, and the numbers whose low half is not 0, unless these are many."""
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Tallies:
         """Count a slice's numbers, on the CPU; may run in any thread."""
         return _tally(bits, 0 if vector in self._many else bits.numel() // _SHARE + 1)
 
-    def add(self, name: str, vector: int, histogram: Tensor, exact: Tensor | None) -> None:
+    def add(self, name: str, vector: int, high: Counts, exact: Tensor | None) -> None:
         """Add the next slice of a parameter."""
         if exact is None or self._size.get(vector, 0) > _MOST:
             self._many.add(vector)
@@ -79,9 +83,9 @@ class Tallies:
         assert exact is not None
         if vector not in self._open or self._open[vector][0] != name:
             self._close(vector)
-            self._open[vector] = (name, torch.zeros_like(histogram), [])
+            self._open[vector] = (name, torch.zeros(_BINS, dtype=torch.int64), [])
         _, total, every = self._open[vector]
-        total += histogram
+        high.add_to(total)
         every.append(exact)
         self._size[vector] = self._size.get(vector, 0) + len(exact)
 
@@ -114,12 +118,12 @@ class Tallies:
 
 def _tally(bits: Tensor, room: int) -> Found:
     if bits.device.type == "cpu":
-        counts, exact = kernels.tally(bits.contiguous().numpy().view("uint32"), room)
+        keys, counts, exact = kernels.tally(bits.contiguous().numpy().view("uint32"), room)
         found = None if exact is None else torch.from_numpy(exact.view("int32"))
-        return torch.from_numpy(counts), found
-    histogram = count_digits(bits >> _HALF, 0, _HALF).cpu()
+        return Counts(torch.from_numpy(keys), torch.from_numpy(counts)), found
+    high = Counts.of(count_digits(bits >> _HALF, 0, _HALF).cpu())
     others = bits[(bits & (_BINS - 1)) != 0] if room else bits
-    return histogram, None if len(others) > room else others.cpu()
+    return high, None if len(others) > room else others.cpu()
 
 
 def count_digits(bits: Tensor, prefix: int, digit: int) -> Tensor:

@@ -86,8 +86,8 @@ def select(
     """
     wide = model.wide if wide is None else wide
     searches, ends = _search(model, magnitudes, ranks, wide)
-    for search in (search for row in searches for search in row if search.surplus):
-        _find_end(model, magnitudes, search, ends[search.vector, search.prefix], wide)
+    surplus = [search for row in searches for search in row if search.surplus]
+    _find_ends(model, magnitudes, surplus, ends, wide)
     return {
         name: [tuple(s.threshold(name, wide) for s in row) for row in searches]
         for name in model.names
@@ -182,14 +182,15 @@ def _first(
         every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
         if tallies is not None:
             return piece.name, [tallies.count(at, bits) for at, bits in enumerate(every)]
-        return piece.name, [(count_digits(bits >> shift, 0, digit).cpu(), None) for bits in every]
+        counts = (count_digits(bits >> shift, 0, digit).cpu() for bits in every)
+        return piece.name, [(Counts.of(each), None) for each in counts]
 
     totals: dict[int, Tensor] = {}
     for name, found in each_slice(model, work):
-        for vector, (histogram, exact) in enumerate(found):
-            totals[vector] = totals[vector] + histogram if vector in totals else histogram
+        for vector, (high, exact) in enumerate(found):
+            high.add_to(totals.setdefault(vector, torch.zeros(1 << digit, dtype=torch.int64)))
             if tallies is not None:
-                tallies.add(name, vector, histogram, exact)
+                tallies.add(name, vector, high, exact)
     for histogram in totals.values():
         histogram[0] += model.unchanged
     return sorted(totals.items())
@@ -231,39 +232,63 @@ def _next(
 def _dense(counts: Iterable[Counts], digit: int) -> Tensor:
     total = torch.zeros(1 << digit, dtype=torch.int64)
     for each in counts:
-        total.index_add_(0, each.keys, each.numbers)
+        each.add_to(total)
     return total
 
 
-def _find_end(
-    model: Model, magnitudes: Vectors, search: _Search, ties: Mapping[str, int], wide: bool
+def _find_ends(
+    model: Model,
+    magnitudes: Vectors,
+    searches: Sequence[_Search],
+    ties: Mapping[Place, Mapping[str, int]],
+    wide: bool,
 ) -> None:
-    """Give the search the flat index, by parameter, of the last number that ties and is kept."""
-    left = search.rank
-    for name in sorted(name for name in model.names if ties.get(name)):
-        if ties[name] < left:
+    """Give each search the flat index, by parameter, of the last number that ties and is kept."""
+    sought: dict[str, list[tuple[_Search, int]]] = {}
+    for search in searches:
+        left, known = search.rank, ties[search.vector, search.prefix]
+        for name in sorted(name for name in model.names if known.get(name)):
+            if known[name] >= left:
+                sought.setdefault(name, []).append((search, left))
+                break
             search.ends[name] = _END
-            left -= ties[name]
-            continue
-        search.ends[name] = _position(model, magnitudes, search, name, left, wide)
-        return
-    # Those that are left are of parameters that did not change, which no threshold is for.
+            left -= known[name]
+        # Those that are left are of parameters that did not change, which no threshold is for.
+    for name, numbers in sought.items():
+        _find_places(model, magnitudes, name, numbers, wide)
 
 
-def _position(
-    model: Model, magnitudes: Vectors, search: _Search, name: str, number: int, wide: bool
-) -> int:
-    """Return the flat index of a parameter's tie of this ``number``, from 1."""
+def _find_places(
+    model: Model,
+    magnitudes: Vectors,
+    name: str,
+    sought: Sequence[tuple[_Search, int]],
+    wide: bool,
+) -> None:
+    """Give each search the flat index of a parameter's tie of its number, from 1."""
+    left = dict(sought)
 
-    def work(piece: Slice) -> tuple[int, Tensor]:
-        equal = _bits(magnitudes(piece)[search.vector], wide) == search.prefix
-        return piece.start, equal.nonzero().reshape(-1)
+    def work(piece: Slice) -> tuple[int, dict[_Search, Tensor]]:
+        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+        return piece.start, {s: _places(every[s.vector], s.prefix) for s, _ in sought}
 
     for start, places in each_slice(model, work, [name]):
-        if number <= len(places):
-            return start + int(places[number - 1])
-        number -= len(places)
+        for search in list(left):
+            here = places[search]
+            if left[search] <= len(here):
+                search.ends[name] = start + int(here[left.pop(search) - 1])
+            else:
+                left[search] -= len(here)
+        if not left:
+            return
     raise AssertionError("they were counted")
+
+
+def _places(bits: Tensor, wanted: int) -> Tensor:
+    """Return the flat indices of the numbers with these bits; numpy finds them 10 times faster."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(bits.numpy() == wanted))
+    return (bits == wanted).nonzero().reshape(-1)
 
 
 def _bits(numbers: Tensor, wide: bool) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
-from git_theta.merge.kernels.reductions import agreeing_mean, are_compiled, limited_mean
+from git_theta.merge.kernels.reductions import agreeing_mean, are_compiled, below, limited_mean
 from git_theta.merge.kernels.topk import MagnitudeThreshold, is_float32
 
 if TYPE_CHECKING:
@@ -45,6 +45,19 @@ def keep_between(
     sizes = delta.abs()
     mask = reached.keeps(sizes, start) - dropped.keeps(sizes, start)
     return delta * mask.to(delta.dtype)
+
+
+def thin(delta: Tensor, random: Tensor, probability: Tensor, divides: bool) -> Tensor:
+    """Return a task vector times 1 where ``random`` is below the ``probability``, else times 0.
+
+    With ``divides``, over the probability; where that is 0 there is nothing to divide.
+    """
+    if are_compiled([delta, random, probability]):
+        given = [each.reshape(-1).numpy() for each in (delta, random, probability)]
+        kept = kernels.thin(given[0], given[1], given[2], divides)
+        return torch.from_numpy(kept).view(delta.shape)
+    survivors = delta * below(random, probability).to(delta.dtype)
+    return survivors / probability.masked_fill(probability == 0, 1) if divides else survivors
 
 
 def spread_by_rank(magnitudes: Tensor, values: Tensor) -> Tensor:

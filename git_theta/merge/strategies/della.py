@@ -10,8 +10,8 @@ from git_theta.errors import MergeError
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model
 from git_theta.merge.kernels.randomness import uniform
-from git_theta.merge.kernels.reductions import agreeing_mean, below, quotient, weighted_sum
-from git_theta.merge.kernels.trimming import spread_by_rank
+from git_theta.merge.kernels.reductions import agreeing_mean, quotient, weighted_sum
+from git_theta.merge.kernels.trimming import spread_by_rank, thin
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Normalize,
@@ -55,11 +55,11 @@ def _shares_and_probabilities(values: Mapping[str, Any]) -> None:
 
 
 def _factors(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
-    def thin(deltas: Sequence[Tensor], context: Context) -> list[Tensor]:
+    def thinned(deltas: Sequence[Tensor], context: Context) -> list[Tensor]:
         given = (values["density"], values["epsilon"], "none", values["seed"])
         return _thin(deltas, context, None, *given)
 
-    return l1_factors(model, thin, "row")
+    return l1_factors(model, thinned, "row")
 
 
 _PREPASS = Prepass(_factors, lambda values: "tensor" if values["rescale"] == "l1" else "none")
@@ -145,11 +145,7 @@ def _thin(
         random = uniform(
             seed, context.name, content, context.start, delta.numel(), delta.device
         ).view_as(delta)
-        survivors = delta * below(random, probability).to(delta.dtype)
-        if rescale == "probability":
-            # Where nothing is ever kept there is nothing to divide.
-            survivors = survivors / probability.masked_fill(probability == 0, 1)
-        thinned.append(survivors)
+        thinned.append(thin(delta, random, probability, rescale == "probability"))
     return thinned if factors is None else scaled(thinned, factors)
 
 

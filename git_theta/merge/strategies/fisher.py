@@ -54,6 +54,8 @@ def fisher(
         for f, norm, least, w in zip(fisher, norms, floors, weight, strict=True)
     ]
     total = weighted_sum(known, [1.0] * len(known))
-    mean = quotient(weighted_sum(models, weight), sum(weight))
     merged = weighted_sum(models, known) / total
+    if float(total.amin()) > 0:
+        return merged
+    mean = quotient(weighted_sum(models, weight), sum(weight))
     return torch.where(total > 0, merged, mean)

@@ -37,11 +37,31 @@ def regmean(
     if any(model.shape[1:] != matrix.shape[:1] for model, matrix in zip(models, gram, strict=True)):
         raise MergeError("a Gram matrix does not fit: weights are [out, in], the matrix [in, in]")
     matrices = _regular([matrix.double() for matrix in gram], alpha, ridge)
-    products = [g @ model.double().T for g, model in zip(matrices, models, strict=True)]
-    ones = [1.0] * len(models)
-    solution = torch.linalg.solve(weighted_sum(matrices, ones), weighted_sum(products, ones))
-    merged: Tensor = solution.T.to(models[0].dtype)
-    return merged
+    # W1 + (Σ Gi)^-1 Σ Gi (Wi - W1)^T takes a product of matrices less.
+    first = models[0].double()
+    changes = [model.double() - first for model in models[1:]]
+    if not changes:
+        return models[0]
+    moves = [g @ change.T for g, change in zip(matrices[1:], changes, strict=True)]
+    total = weighted_sum(matrices, [1.0] * len(matrices))
+    merged: Tensor = first + _solved(total, weighted_sum(moves, [1.0] * len(moves))).T
+    return merged.to(models[0].dtype)
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """Return the solution of a symmetric system, which Gram matrices make positive definite.
+
+    Where rounding made it indefinite, it is solved as any other. Raise ``MergeError`` where it is
+    singular.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not int(failed):
+        return torch.cholesky_solve(right, factor)
+    solution: Tensor
+    solution, failed = torch.linalg.solve_ex(matrix, right)
+    if int(failed):
+        raise MergeError("the sum of the Gram matrices is singular", hint="raise ridge")
+    return solution
 
 
 def _regular(gram: Sequence[Tensor], alpha: float, ridge: float) -> list[Tensor]:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, each_slice, squared_norms
 from git_theta.merge.kernels.reductions import (
-    elect,
+    agreeing_mean,
     floor_of,
     kept,
     quotient,
-    weighted_agreeing_mean,
     weighted_sum,
 )
 from git_theta.merge.kernels.slices import Slice
-from git_theta.merge.kernels.topk import MagnitudeThreshold, select
+from git_theta.merge.kernels.topk import ALL, MagnitudeThreshold, select
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
 from git_theta.merge.strategies.evidence import OF_DISTINCT_TEACHERS
@@ -46,19 +45,23 @@ def energies(
 ) -> dict[str, list[tuple[float, MagnitudeThreshold]]]:
     """Return each contributor's share of the selected energy, and the threshold that selects."""
     (name,) = model.names
-    thresholds = select(
-        model,
-        lambda piece: [variance(piece.models)],
-        lambda _, n: [_chosen(model, values, n)],
-        wide=True,
-    )
-    threshold = thresholds[name][0][0]
+    threshold = _threshold(model, values)
     norms = squared_norms(
         model, lambda piece: _selected(piece.models, piece.deltas, threshold, piece.start)
     )
     total = sum(norms)
     shares = [norm / total if total else 1 / len(norms) for norm in norms]
     return {name: [(share, threshold) for share in shares]}
+
+
+def _threshold(model: Model, values: Mapping[str, Any]) -> MagnitudeThreshold:
+    """Return the threshold for the variances of a model of one tensor."""
+    (name,) = model.names
+    chosen = _chosen(model, values, model.count)
+    if chosen == model.count:
+        return ALL  # without a look at any variance
+    found = select(model, lambda piece: [variance(piece.models)], lambda *_: [chosen], wide=True)
+    return found[name][0][0]
 
 
 def _chosen(model: Model, values: Mapping[str, Any], count: int) -> int:
@@ -75,6 +78,8 @@ def _chosen(model: Model, values: Mapping[str, Any], count: int) -> int:
 def _selected(
     models: Sequence[Tensor], deltas: Sequence[Tensor], threshold: MagnitudeThreshold, start: int
 ) -> list[Tensor]:
+    if threshold == ALL:
+        return list(deltas)
     mask = threshold.keeps(variance(models), start).to(deltas[0].dtype)
     return [delta * mask for delta in deltas]
 
@@ -108,5 +113,5 @@ def sce(
     τi; θ0 + Σ wi τi / Σ wi over what is left.
     """
     selected = _selected(models, deltas, prepass[0][1], context.start)
-    sign = elect(weighted_sum(selected, [1.0] * len(selected)))
-    return base + weighted_agreeing_mean(selected, [share for share, _ in prepass], sign)
+    shares = [share for share, _ in prepass]
+    return base + agreeing_mean(selected, shares, electing=[1.0] * len(selected))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from git_theta.merge.kernels.lazy_torch import torch
-from git_theta.merge.kernels.reductions import weighted_sum
+from git_theta.merge.kernels.reductions import largest, weighted_sum
 from git_theta.merge.rules.hyperparameters import Scale, Weights
 from git_theta.merge.rules.strategy import strategy
 from git_theta.merge.strategies.evidence import GAINED, OF_DISTINCT_TASKS
@@ -37,7 +36,4 @@ def magmax(base: Tensor, deltas: Sequence[Tensor], *, lambda_: Scale = 1.0) -> T
 
     θ0 + λ τ with τ the τi for which |τi| is largest; of two opposite ones the positive.
     """
-    high = low = deltas[0]
-    for delta in deltas[1:]:
-        high, low = torch.maximum(high, delta), torch.minimum(low, delta)
-    return base + lambda_ * torch.where(high >= -low, high, low)
+    return base + lambda_ * largest(deltas)

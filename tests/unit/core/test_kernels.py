@@ -241,12 +241,14 @@ def test_what_the_package_offers() -> None:
 def test_tally_counts_high_halves_and_finds_words_with_a_low_one(by, count):
     numbers = words(4, count) & np.where(words(1, count, 1) < 40, 0xFFFFFFFF, 0xFFFF0000)
     numbers = numbers.astype("<u4")
-    counts, exact = by.tally(numbers, count)
-    assert np.array_equal(counts, np.bincount(numbers >> 16, minlength=1 << 16))
+    keys, counts, exact = by.tally(numbers, count)
+    every = np.bincount(numbers >> 16, minlength=1 << 16)
+    assert np.array_equal(keys, np.flatnonzero(every))
+    assert np.array_equal(counts, every[keys])
     wanted = numbers[(numbers & 0xFFFF) != 0]
     assert np.array_equal(exact, wanted)
-    assert np.array_equal(by.tally(numbers, wanted.size)[1], wanted)
-    assert not wanted.size or by.tally(numbers, wanted.size - 1)[1] is None
+    assert np.array_equal(by.tally(numbers, wanted.size)[2], wanted)
+    assert not wanted.size or by.tally(numbers, wanted.size - 1)[2] is None
 
 
 @needs_compiler
@@ -259,10 +261,10 @@ def test_agreeing_means_have_the_bits_of_the_reference(count, number):
         delta[::11], delta[3::97] = -0.0, -np.inf
     limits = [(float(rng.integers(-1, 3)) / 2, int(rng.integers(-1, count))) for _ in deltas]
     weights = [float(weight) for weight in rng.random(number)]
-    for normalize in (True, False):
+    for normalize, electing in ((True, weights), (False, weights), (True, weights[::-1])):
         with np.errstate(invalid="ignore"):
-            wanted = merging.agreeing_mean(deltas, limits, weights, normalize)
-        made = COMPILED.agreeing_mean(deltas, limits, weights, normalize)
+            wanted = merging.agreeing_mean(deltas, limits, weights, normalize, electing)
+        made = COMPILED.agreeing_mean(deltas, limits, weights, normalize, electing)
         equal = made.view(np.uint32) == wanted.view(np.uint32)
         assert (equal | (np.isnan(made) & np.isnan(wanted))).all()
 
@@ -284,3 +286,51 @@ def test_the_other_kernels_of_merging_have_the_bits_of_the_reference(width):
     for high, low in (((0.5, width // 2), (0.25, 1)), ((1.0, -1), (0.125, width - 1))):
         kept = COMPILED.between(numbers[0], high, low).view(np.uint32)
         assert np.array_equal(kept, merging.between(numbers[0], high, low).view(np.uint32))
+
+
+def same_numbers(one, other):
+    same = one.view(np.uint32) == other.view(np.uint32)
+    return bool((same | (np.isnan(one) & np.isnan(other))).all())
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [1, 2, 63, 2048, 5000])
+def test_ranks_in_rows_are_those_of_a_stable_sort(width):
+    """Rows of bf16 numbers, of float32 numbers, of both, and of many that share their high half."""
+    rng = np.random.default_rng(width)
+    numbers = rng.standard_normal((6, width)).astype(np.float32)
+    bits = numbers.view(np.uint32)
+    bits[0] &= 0xFFFF0000
+    bits[1, rng.random(width) < 0.9] &= 0xFFFF0000
+    bits[2] = 0x3F800000 | rng.integers(0, 1 << 16, width)
+    bits[3] = 0x3F800000 | rng.integers(0, 4, width)
+    numbers[4, ::3], numbers[4, 1::3] = np.nan, -np.nan
+    numbers[5, ::2] = 0
+    values = np.arange(width, dtype=np.float32)
+    assert np.array_equal(COMPILED.spread(bits, values), merging.spread(bits, values))
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [0, 1, 2, 7, 4096, 5001])
+def test_dot_products_of_rows_have_the_bits_of_the_reference(width):
+    rng = np.random.default_rng(width)
+    left, right = rng.standard_normal((2, 3, width)).astype(np.float32)
+    assert np.array_equal(COMPILED.row_dots(left, right), merging.row_dots(left, right))
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", [1, 1023, 2050])
+def test_thinning_and_the_largest_have_the_bits_of_the_reference(count):
+    rng = np.random.default_rng(count)
+    deltas = list((rng.integers(-8, 9, (3, count)) / 8).astype(np.float32))
+    deltas[0][::7], deltas[1][::5], deltas[2][::11] = -0.0, np.nan, -np.inf
+    for number in (1, 2, 3):
+        made = COMPILED.largest(deltas[:number])
+        assert same_numbers(made, merging.largest(deltas[:number]))
+    random, chance = rng.integers(0, 5, (2, count)).astype(np.float32) / 4
+    for divides in (False, True):
+        with np.errstate(invalid="ignore"):
+            wanted = merging.thin(deltas[2], random, chance, divides)
+        assert same_numbers(COMPILED.thin(deltas[2], random, chance, divides), wanted)
+    one, other = np.float32([-2, 1, -1]), np.float32([1, -1, -3])
+    assert merging.largest([one, other]).tolist() == [-2, 1, -3]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from git_theta.errors import MergeError
 from git_theta.merge.kernels.slices import Inputs, content_of
 from tests.support import reference_merge as reference
 from tests.support.merging import grid, merge, merge_model
@@ -316,3 +317,15 @@ def test_smear_looks_at_modules_as_a_whole() -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     alone = merge("smear", sides["b.weight"][:2], sides["b.weight"][2])
     torch.testing.assert_close(merged["b.weight"], alone)
+
+
+def test_regmean_solves_what_rounding_made_indefinite_and_refuses_what_is_singular() -> None:
+    contributors = grid(1, (3, 2), 2)
+    indefinite = [torch.tensor([[1.0, 2.0], [2.0, 1.0]])] * 2
+    merged = merge("regmean:alpha=1,ridge=1e-12", contributors, None, indefinite)
+    mean = merge("average", contributors)
+    torch.testing.assert_close(merged, mean, rtol=1e-5, atol=1e-5)
+    singular = [indefinite[0], -indefinite[0]]
+    with pytest.raises(MergeError, match=r"singular") as raised:
+        merge("regmean:alpha=1,ridge=1e-300", contributors, None, singular)
+    assert raised.value.hint == "raise ridge"
