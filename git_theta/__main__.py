@@ -11,8 +11,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 def main() -> NoReturn:
     """Run the command line."""
-    # Git waits for its filter at every add and checkout, and for the hook at every push: without
-    # click they start 10 ms sooner.
+    # Git waits for its filter at every add and checkout, and for hooks at every push and at
+    # checkouts of large ones: without click they start 10 ms sooner.
     if sys.argv[1:] == ["filter-process"]:
         from git_theta.cli.serving import run_filter
 
@@ -21,6 +21,10 @@ def main() -> NoReturn:
         from git_theta.cli.pre_push import run_hook
 
         run_hook(sys.argv[4:])
+    if sys.argv[1:4] == ["hook", "post-index-change", "--"]:
+        from git_theta.cli.post_index_change import run_hook as write_deferred
+
+        write_deferred()
     from git_theta.cli import app
 
     app.main()

@@ -1,6 +1,7 @@
 """``git theta hook NAME``: what our hooks run (githooks(5)).
 
-The one before a push goes past this module, and past click: see ``git_theta/__main__.py``.
+Those before a push and after a checkout go past this module, and past click: see
+``git_theta/__main__.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import click
 
 from git_theta.cli import whole_files
 from git_theta.cli.exit_handling import complain, end_with
+from git_theta.cli.post_index_change import write_deferred
 from git_theta.cli.pre_push import before_push
 from git_theta.cli.progress import Meter
 from git_theta.commands.whole_files import in_index
@@ -57,11 +59,7 @@ def pre_commit() -> None:
 @click.argument("flags", nargs=-1)
 def post_index_change(flags: tuple[str, ...]) -> None:
     """Write the large checkpoints of a checkout."""
-    # Imported here: with numpy it takes 60 ms, and a push decodes nothing.
-    from git_theta.filters.deferred import checkout_deferred, take_deferred
-
-    with open_workspace(progress=Meter()) as workspace:
-        checkout_deferred(workspace, take_deferred(workspace))
+    write_deferred()
 
 
 @command.command("prepare-commit-msg")

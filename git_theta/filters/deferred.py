@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +63,7 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     """
     problems = list[ThetaError]()
     waiting = list(stubs(workspace, paths, problems.append))
-    from git_theta import transfer  # not needed by every filter: takes 12 ms to import
-
-    problems += transfer.fetch_each(workspace, (stub.described for stub in waiting))
+    problems += _fetch(workspace, waiting)
     done: list[str] = []
     written: dict[str, Written] = {}
     for stub in waiting:
@@ -82,6 +80,17 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
         first.details = (*first.details, *named[:_SHOWN])
         raise first
     return done
+
+
+def _fetch(workspace: Workspace, waiting: list[Stub]) -> list[ThetaError]:
+    """Fetch what stubs lack, in one go; return what went wrong."""
+    with suppress(ThetaError):  # of a store that may not be looked into: each stub has it told
+        if all(workspace.store.has(oid) for stub in waiting for oid in stub.described.objects()):
+            return []
+    from git_theta import transfer  # takes 12 ms to import, and a checkout needs it seldom
+
+    workspace.repo.read_settings_once()
+    return transfer.fetch_each(workspace, (stub.described for stub in waiting))
 
 
 @contextmanager
