@@ -26,7 +26,7 @@ from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.conflicts import saying_how
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
-from git_theta.merge.planning.shards import recuts
+from git_theta.merge.planning.shards import recuts, with_layers
 from git_theta.merge.planning.sources import contributor, version
 from git_theta.merge.planning.versions import Versions, joined
 from git_theta.merge.rules.request import Request
@@ -179,4 +179,6 @@ def _plan(
         ]
         text = repo.read_blob(f"{base.commit}:{path}") if base else None
         versions = Versions(tuple(found), version(text, "the base model"), path)
+        if request.slices:
+            versions = with_layers(versions, repo, sides[0].commit)
     return make_plan(versions, policy_for("merge", rules, versions, request), workspace)

@@ -19,7 +19,7 @@ from git_theta.merge.planning.vocabulary import NAMES
 from git_theta.merge.rules.registry import strategy_named
 from git_theta.merge.rules.request import OUT_DTYPES, Rows
 from git_theta.merge.rules.rules import Rule
-from git_theta.merge.rules.slices import MOST_LAYERS, Slice
+from git_theta.merge.rules.slices import as_row, merges, of_row
 
 Recipe = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ def recipe_of(plan: Plan, device: str | None) -> dict[str, Any]:
     for flag in ("allow_nan", "widen", "everything", "rows", "out_dtype"):
         optional[flag] = getattr(policy, flag)
     optional["sweep"] = policy.sweep
-    optional["slices"] = [list(each) for each in policy.slices]
+    optional["slices"] = [as_row(each) for each in policy.slices]
     return recipe | {key: value for key, value in optional.items() if value}
 
 
@@ -116,7 +116,8 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
 
     Raises ``MergeError`` where a strategy has another version now, with other results.
     """
-    lookup = method_lookup(versions)
+    slices = tuple(map(of_row, recipe.get("slices", [])))
+    lookup = method_lookup(versions, some=merges(slices))
     rules = [_rule_of(row) for row in recipe["rules"]]
     for rule, row in zip(rules, recipe["rules"], strict=True):
         _check_tables(rule)
@@ -131,7 +132,6 @@ def policy_of(recipe: Recipe, versions: Versions) -> Policy:
     flags |= {name: recipe.get(name, False) for name in ("allow_nan", "widen", "everything")}
     # Whether statistics are fresh was decided when the merge was made.
     rows, out = recipe.get("rows"), recipe.get("out_dtype")
-    slices = tuple(Slice(*each) for each in recipe.get("slices", []))
     return Policy(rules, lookup, **flags, allow_stale=True, rows=rows, out_dtype=out, slices=slices)
 
 
@@ -208,10 +208,8 @@ def _check_wishes(recipe: Any) -> None:
             raise ValueError
     if len(recipe.get("tokenizers", [])) not in (0, 1 + len(recipe["contributors"])):
         raise ValueError
-    for source, first, last in recipe.get("slices", []):
-        _expect(source, str)
-        if not (type(first) is type(last) is int and 0 <= first <= last < MOST_LAYERS):
-            raise ValueError
+    for row in recipe.get("slices", []):
+        of_row(row)
     _expect(recipe.get("layers", {}), dict)
     for number in recipe.get("layers", {}).values():
         _expect(number, int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def follow(repo: Repo, theta, label: str, *options: str):
 
 def check(data: bytes, label: str) -> None:
     merged = load(data)
-    every = np.concatenate([merged[name].ravel() for name in tiny_llama.shapes()])
+    every = np.concatenate([merged[name].ravel() for name in tiny_llama.ordered(merged)])
     np.testing.assert_allclose(every, EXPECTED[label], rtol=3e-6, atol=3e-7)
 
 
@@ -81,6 +82,19 @@ def test_a_recipe_that_scales_what_nobody_trained(lab, theta, tmp_path):
     assert done.returncode == 0, done.stderr
     check((tmp_path / "merged.safetensors").read_bytes(), "linear-sum")
     assert lab.git("log", "-1", "--format=%s") == "base"
+
+
+def test_slices_of_several_models(lab, theta, theta_here):
+    """Layers of other numbers are merged; the configuration counts those of the result."""
+    lab.commit_files({"config.json": json.dumps(tiny_llama.CONFIG).encode()})
+    done = follow(lab, theta, "slices-task")
+    assert done.returncode == 0, done.stderr
+    check(lab.read(PATH), "slices-task")
+    assert json.loads(lab.read("config.json"))["num_hidden_layers"] == 3
+    assert is_settled(lab)
+    assert theta(lab, "replay").stdout == f"{PATH}: the same bits\n"
+    done = theta_here(lab, "log", "--recipe", "HEAD")
+    assert "a model of layers of others is not written back" in done.stderr
 
 
 def test_versions_of_one_branch(lab, theta):

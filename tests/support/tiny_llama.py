@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -33,6 +34,11 @@ def shapes() -> dict[str, tuple[int, ...]]:
         found[f"{at}.mlp.down_proj.weight"] = (WIDTH, INNER)
         found |= {f"{at}.{norm}_layernorm.weight": (WIDTH,) for norm in ("input", "post_attention")}
     return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (WORDS, WIDTH)}
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names in the order of ``shapes``, those of a model of other layers by the alphabet."""
+    return list(shapes()) if set(names) == shapes().keys() else sorted(names)
 
 
 def base() -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,26 +31,40 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSlice:
+    """Layers of the result: of which layers they are made, by parameters of their own."""
+
+    sources: tuple[Source, ...]
+    base: str | None
+    parameters: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """``shared`` are parameters of the whole merge, the first the most specific.
+    """``shared`` are parameters of the whole merge; a slice's own are more specific.
 
     ``dtype`` is the safetensors name of the result's, and ``problems`` what cannot be followed.
-    A stack is a model of layers of the sources, one after another.
+    Models that are merged whole are in one slice, whose sources have no layers.
     """
 
     method: str
-    sources: tuple[Source, ...]
-    base: str | None
-    shared: tuple[Settings, ...]
+    slices: tuple[OutputSlice, ...]
+    shared: Settings
     dtype: str | None
     problems: tuple[str, ...]
-    is_stack: bool = False
+
+    @property
+    def is_stack(self) -> bool:
+        """Return whether layers are taken as they are, each slice from one model."""
+        is_sliced = any(each.layers for one in self.slices for each in one.sources)
+        is_single = all(len(each.sources) == 1 for each in self.slices)
+        return self.method == "passthrough" and is_sliced and is_single
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of all models, each once: those that are merged, then the base."""
-        every = (*(source.model for source in self.sources), *([self.base] if self.base else []))
-        return tuple(dict.fromkeys(every))
+        """Names of all models, each once: those that are merged, then the bases."""
+        merged = [source.model for each in self.slices for source in each.sources]
+        return tuple(dict.fromkeys([*merged, *(each.base for each in self.slices if each.base)]))
 
 
 def parse(text: bytes) -> Document:
@@ -63,48 +77,37 @@ def parse(text: bytes) -> Document:
         more = ": mergekit-moe makes models of another kind" if "experts" in found else ""
         raise MergeError(f"it has no merge_method{more}")
     problems = [f"{key}: {_REFUSED[key]}" for key in _REFUSED if found.get(key) is not None]
-    sources, shared = _sources(found, problems)
+    base = found.get("base_model")
+    model = None if base is None else _model(base, problems)
+    slices = _slices(found, model, problems)
     out = found.get("out_dtype") or found.get("dtype")
     if out is not None and str(out) not in OUT_DTYPES:
         problems.append(f"dtype {out!r} is not one of {', '.join(OUT_DTYPES)}")
-    base = found.get("base_model")
-    return Document(
-        method,
-        tuple(sources),
-        None if base is None else _model(base, problems),
-        (*shared, _settings(found.get("parameters"), "parameters", problems)),
-        OUT_DTYPES.get(str(out)),
-        tuple(problems),
-        _is_stack(found),
-    )
+    shared = _settings(found.get("parameters"), "parameters", problems)
+    return Document(method, slices, shared, OUT_DTYPES.get(str(out)), tuple(problems))
 
 
-def _sources(found: Settings, problems: list[str]) -> tuple[list[Source], list[Settings]]:
-    """Return the models, and the parameters of the slice that they are in."""
-    models, slices = found.get("models"), found.get("slices")
-    if slices is None:
-        return _listed(models, "models", problems), []
-    if _is_stack(found):
-        return [source for each in slices for source in _listed(each["sources"], "", problems)], []
-    if not isinstance(slices, Sequence) or len(slices) != 1 or not isinstance(slices[0], Mapping):
-        problems.append("slices: it merges several slices, each of several models")
-        return [], []
-    (only,) = slices
-    sources = _listed(only.get("sources"), "sources", problems)
-    if len({source.layers for source in sources}) > 1:
-        problems.append("slices: it merges layers with layers of other numbers")
-    unfit = (key for key in ("base_model", "residual_weight") if only.get(key) is not None)
-    problems += [f"slices: {key} of a slice is not followed" for key in unfit]
-    return sources, [_settings(only.get("parameters"), "slices", problems)]
-
-
-def _is_stack(found: Settings) -> bool:
-    """Return whether a recipe takes layers as they are, each slice from one model."""
+def _slices(found: Settings, base: str | None, problems: list[str]) -> tuple[OutputSlice, ...]:
     slices = found.get("slices")
-    if found.get("merge_method") != "passthrough" or not isinstance(slices, list):
-        return False
-    sources = [each.get("sources") if isinstance(each, Mapping) else None for each in slices]
-    return all(isinstance(each, list) and len(each) == 1 for each in sources)
+    if slices is None:
+        return (OutputSlice(tuple(_listed(found.get("models"), "models", problems)), base),)
+    if not (isinstance(slices, list) and slices and all(isinstance(s, Mapping) for s in slices)):
+        problems.append("slices: a list of mappings is expected")
+        return ()
+    return tuple(_slice(each, base, problems) for each in slices)
+
+
+def _slice(found: Settings, base: str | None, problems: list[str]) -> OutputSlice:
+    if found.get("residual_weight") is not None:
+        problems.append("slices: residual_weight of a slice is not followed")
+    own = found.get("base_model")
+    sources = _listed(found.get("sources"), "sources", problems)
+    problems += [f"{each.model}: a slice without layers" for each in sources if not each.layers]
+    return OutputSlice(
+        tuple(sources),
+        base if own is None else _model(own, problems),
+        _settings(found.get("parameters"), "slices", problems),
+    )
 
 
 def _listed(models: Any, key: str, problems: list[str]) -> list[Source]:

@@ -22,12 +22,16 @@ Base = Literal["needed", "optional", "merged", "first"]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Parameters at one tensor: of all models, and of each that is merged."""
+    """Parameters at one tensor: of all models, and of each that is merged.
+
+    ``places`` are where the tensor is in each model: in a slice, its layer may have other numbers.
+    """
 
     shared: Sequence[Settings]
     own: Sequence[Settings]
     at: At
     has_base: bool
+    places: Sequence[At]
 
     def number(self, key: str, default: Any = REQUIRED) -> float:
         """Return a number of the whole merge."""
@@ -40,7 +44,8 @@ class Given:
     def each(self, key: str, default: Any = REQUIRED) -> list[float]:
         """Return a number for each model."""
         return [
-            float(value_at(key, (own, *self.shared), self.at, default, float)) for own in self.own
+            float(value_at(key, (own, *self.shared), place, default, float))
+            for own, place in zip(self.own, self.places, strict=True)
         ]
 
 

@@ -37,8 +37,10 @@ def text_of(recipe: Mapping[str, Any], names: Sequence[str], base: str | None) -
 
     Raises ``MergeError``, which lists what mergekit cannot be told.
     """
-    rows = _deciding(recipe["rules"], names)
+    rows = [] if recipe.get("slices") else _deciding(recipe["rules"], names)
     problems = _problems(rows)
+    if recipe.get("slices"):
+        problems.append("slices: a model of layers of others is not written back")
     if problems:
         listed = list(dict.fromkeys(problems))
         number = plural(len(listed), "reason")

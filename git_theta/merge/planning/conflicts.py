@@ -129,7 +129,9 @@ def typed(rules: Sequence[Rule], asked: Policy | Request) -> list[str]:
     options += [flag for flag, is_set in flags.items() if is_set]
     options += [f"--rows {asked.rows}"] if asked.rows else []
     options += [f"--out-dtype {n}" for n, dtype in OUT_DTYPES.items() if dtype == asked.out_dtype]
-    options += [f"--slice {as_typed(str(each))}" for each in asked.slices]
+    # Those of a recipe, in which every tensor is merged, are in its file.
+    slices = () if asked.everything else asked.slices
+    options += [f"--slice {as_typed(str(each))}" for each in slices]
     return options
 
 

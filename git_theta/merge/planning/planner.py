@@ -89,11 +89,14 @@ def plan(
     need to know. Raises ``MergeError`` for a rule that cannot be followed, whatever the tensors
     hold.
     """
-    if policy.slices and slices.is_sliceable(versions.manifest(0)):
+    is_sliced = policy.slices and slices.is_sliceable(versions.manifest(0))
+    if is_sliced and not policy.merges_slices:
         actions = slices.sliced(versions, policy)
         return Plan(versions, policy, tuple(outcome.in_dtype(actions, policy.out_dtype, set())))
     formats = {contributor.manifest.format for contributor in versions.contributors}
-    if len(formats) > 1 or OPAQUE in formats:
+    if is_sliced:
+        found, renames = slices.renumbered_versions(versions, policy, digest), Renames({})
+    elif len(formats) > 1 or OPAQUE in formats:
         found, renames = [_whole(versions)], Renames({})
     else:
         renames = find_renames(versions, near)
@@ -102,9 +105,12 @@ def plan(
     grouped = groups(found)
     decisions = [Decision(versions, policy, group, counts) for group in grouped]
     actions = [action for decision in decisions for action in decision.actions()]
+    if is_sliced:
+        actions += slices.dropped(versions, {parameter.name for parameter in found})
     actions = explained(_untied(actions), versions, renames.disputed)
     actions = outcome.in_dtype(actions, policy.out_dtype, _quantized(grouped))
-    notes = (*versions.notes, *renames.notes, *doubled(actions, versions))
+    twice = () if is_sliced else doubled(actions, versions)
+    notes = (*versions.notes, *renames.notes, *twice)
     made = Plan(versions, policy, tuple(actions), notes=notes)
     if not (is_shard or made.needs_whole_model):
         return made

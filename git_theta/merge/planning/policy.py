@@ -12,7 +12,7 @@ from git_theta.merge.planning.sources import is_statistic
 from git_theta.merge.planning.versions import Versions
 from git_theta.merge.rules.request import Request, Rows
 from git_theta.merge.rules.rules import Method, Rule
-from git_theta.merge.rules.slices import Slice
+from git_theta.merge.rules.slices import Slice, merges
 
 Lookup = Callable[[Rule], Method]
 
@@ -57,6 +57,11 @@ class Policy:
     sweep: Mapping[str, object] | None = None
     everything: bool = False
 
+    @property
+    def merges_slices(self) -> bool:
+        """Return whether sources of slices are merged, in each slice some of the contributors."""
+        return merges(self.slices)
+
 
 ANY = (Rule("*.lora_*", "svd"), Rule("*prompt_embeddings", "concat"), Rule("*", "average"))
 """Rules for everything that any strategy can merge."""
@@ -74,7 +79,7 @@ def policy_for(
         chosen = tuple(_for_statistics(rules))
     return Policy(
         chosen,
-        method_lookup(versions),
+        method_lookup(versions, some=merges(request.slices)),
         include_one_sided=bool(request.include_one_sided),
         fallback_to_base=operation == "ancestor",
         allow_nan=request.allow_nan,
@@ -100,8 +105,8 @@ def _for_statistics(rules: Sequence[Rule]) -> Iterator[Rule]:
             yield Rule(rule.match, "average")
 
 
-def method_lookup(versions: Versions) -> Lookup:
-    """Return a lookup that binds each rule once, to the contributors of ``versions``.
+def method_lookup(versions: Versions, *, some: bool = False) -> Lookup:
+    """Return a lookup that binds each rule once, to (``some`` of) the contributors of ``versions``.
 
     It raises ``MergeError`` for a rule that cannot be followed and ``MissingToolError`` where
     torch is not installed.
@@ -110,15 +115,15 @@ def method_lookup(versions: Versions) -> Lookup:
 
     def lookup(rule: Rule) -> Method:
         if rule not in known:
-            known[rule] = _bind(rule, versions)
+            known[rule] = _bind(rule, versions, some)
         return known[rule]
 
     return lookup
 
 
-def _bind(rule: Rule, versions: Versions) -> Method:
+def _bind(rule: Rule, versions: Versions, some: bool) -> Method:
     with needing_torch(f"the merge strategy {rule.strategy}"):
-        return rule.bind(versions.names)
+        return rule.bind(versions.names, some=some)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ slice's branch, what comes after them that of the last one's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,7 +18,15 @@ from git_theta.merge.planning.actions import Action, Drop, Merge, Plan, Take
 from git_theta.merge.planning.layers import layer_counts, layer_of, renumbered
 from git_theta.merge.planning.model_config import with_fields
 from git_theta.merge.planning.policy import Policy
-from git_theta.merge.planning.versions import BASE, Versions, joined
+from git_theta.merge.planning.versions import (
+    BASE,
+    Digest,
+    Entry,
+    ParameterVersions,
+    Versions,
+    joined,
+    versions_in,
+)
 from git_theta.merge.rules.rules import Method, first_match
 from git_theta.merge.rules.slices import MOST_LAYERS, Slice
 
@@ -36,17 +44,42 @@ def sliced(versions: Versions, policy: Policy) -> list[Action]:
     """
     _check_rules(policy)
     sides = [_side(versions, each) for each in policy.slices]
-    counts = {side: _count(versions, side) for side in sides}
-    if len({layers for layers, _ in counts.values()}) > 1:
-        raise MergeError("the slices are of models whose layers have different names")
+    counts = _counts(versions, set(sides))
     order = list(_order(versions, policy.slices, sides, counts))
     kept = [*_beside(versions, sides[0], True)]
     kept += [each for pair in enumerate(order) for each in _layer(versions, *pair)]
     kept += _beside(versions, sides[-1], False)
-    names = {entry.name for _, entry in kept}
-    lost = {e.name: None for side in versions.sides for e in versions.manifest(side).tensors}
-    dropped = [Drop(name, "rule", ()) for name in lost if name not in names]
-    return [*(_action(versions, policy, side, entry) for side, entry in kept), *dropped]
+    actions = [_action(versions, policy, side, entry) for side, entry in kept]
+    return [*actions, *dropped(versions, {entry.name for _, entry in kept})]
+
+
+def renumbered_versions(
+    versions: Versions, policy: Policy, digest: Digest
+) -> list[ParameterVersions]:
+    """Return the parameters of the model of ``policy.slices``, whose sources are merged.
+
+    A side has the layers that are taken of it, by their new numbers. Raises as ``sliced``.
+    """
+    columns = [[(_side(versions, each), each) for each in row.sources] for row in policy.slices]
+    sides = {side for row in columns for side, _ in row}
+    counts = _counts(versions, sides)
+    tables: dict[int, dict[str, Entry]] = {side: {} for side in (*versions.sides, BASE)}
+    number = 0
+    for at, row in enumerate(columns):
+        for side, each in row:
+            order = _order(versions, [each], [side], counts)
+            kept = [e for n, place in enumerate(order, number) for e in _layer(versions, n, place)]
+            kept += _beside(versions, side, True) if at == 0 else []
+            kept += _beside(versions, side, False) if at == len(columns) - 1 else []
+            tables[side] |= {entry.name: entry for _, entry in kept}
+        number += len(policy.slices[at].layers)
+    return versions_in([tables[side] for side in versions.sides], tables[BASE], digest)
+
+
+def dropped(versions: Versions, names: Set[str]) -> list[Drop]:
+    """Return the tensors of the sides that are not among ``names``, those of the result."""
+    every = {e.name: None for side in versions.sides for e in versions.manifest(side).tensors}
+    return [Drop(name, "rule", ()) for name in every if name not in names]
 
 
 def _check_rules(policy: Policy) -> None:
@@ -70,6 +103,14 @@ def _side(versions: Versions, wanted: Slice) -> int:
     return words[wanted.source]
 
 
+def _counts(versions: Versions, sides: Set[int]) -> dict[int, tuple[str, int]]:
+    """Return the name and number of the layers of each side."""
+    counts = {side: _count(versions, side) for side in sides}
+    if len({layers for layers, _ in counts.values()}) > 1:
+        raise MergeError("the slices are of models whose layers have different names")
+    return counts
+
+
 def _count(versions: Versions, side: int) -> tuple[str, int]:
     """Return the name of a side's layers and their number."""
     manifest = versions.manifest(side)
@@ -91,7 +132,7 @@ def _order(
     counts: dict[int, tuple[str, int]],
 ) -> Iterator[tuple[int, int]]:
     """Yield side and layer of each layer of the result."""
-    if sum(each.last - each.first + 1 for each in slices) > MOST_LAYERS:
+    if sum(len(each.layers) for each in slices) > MOST_LAYERS:
         raise MergeError(f"slices have more than {MOST_LAYERS:,} layers together")
     for side, each in zip(sides, slices, strict=True):
         _, count = counts[side]
@@ -99,7 +140,7 @@ def _order(
             raise MergeError(
                 f"{versions.name(side)} has the layers 0 to {count - 1}, and no {each.last}"
             )
-        yield from ((side, layer) for layer in range(each.first, each.last + 1))
+        yield from ((side, layer) for layer in each.layers)
 
 
 def _layer(
@@ -115,8 +156,13 @@ def _layer(
 def _beside(versions: Versions, side: int, is_before: bool) -> Iterator[tuple[int, TensorEntry]]:
     """Yield the tensors of a side that are in no layer, and before or after them."""
     for entry in versions.manifest(side).tensors:
-        if layer_of(entry.name) is None and bool(_BEFORE.search(entry.name)) is is_before:
+        if layer_of(entry.name) is None and comes_before(entry.name) is is_before:
             yield side, entry
+
+
+def comes_before(name: str) -> bool:
+    """Return whether a tensor that is in no layer belongs before them."""
+    return bool(_BEFORE.search(name))
 
 
 def _action(versions: Versions, policy: Policy, side: int, entry: TensorEntry) -> Action:
@@ -137,7 +183,7 @@ def config_files(plan: Plan, read: Callable[[str], bytes | None]) -> dict[str, b
     slices = plan.policy.slices
     if not slices:
         return {}
-    layers = [n for each in slices for n in range(each.first, each.last + 1)]
+    layers = [n for each in slices for n in each.layers]
 
     def wanted(fields: dict[str, Any]) -> dict[str, Any]:
         counts: dict[str, Any] = {

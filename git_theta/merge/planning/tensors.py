@@ -145,9 +145,8 @@ def _of_holders(
 ) -> tuple[Method, list[int]] | str:
     """Return the method for the sides that have the parameter, and these, or why it has none."""
     sides = [side for side in versions.sides if parameter.entries[side]]
-    if len(sides) == len(versions.sides):
-        return method, sides
-    if method.strategy.scope(method.values) == "model":
+    is_some = len(sides) < len(versions.sides)
+    if is_some and method.strategy.scope(method.values) == "model":
         return f"{method.strategy.name} with the whole model needs it on all sides"
     try:
         return method.of(sides), sides

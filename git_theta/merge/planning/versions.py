@@ -159,6 +159,13 @@ def parameter_versions(
     manifests = [contributor.manifest for contributor in versions.contributors]
     tables = [renamed(entries(manifest), names) for manifest in manifests]
     old = renamed(entries(versions.base), names) if versions.base else {}
+    return versions_in(tables, old, digest)
+
+
+def versions_in(
+    tables: Sequence[Mapping[str, Entry]], old: Mapping[str, Entry], digest: Digest
+) -> list[ParameterVersions]:
+    """Return every parameter of the sides' ``tables``, and then of the ancestor's, by name."""
     ordered = dict.fromkeys(name for table in (*tables, old) for name in table)
     return [_versions_of(name, old, tables, digest) for name in ordered]
 

@@ -18,19 +18,21 @@ from git_theta.merge.rules.values import default_value, not_accepted, parse_valu
 
 
 def bind(
-    strategy: Strategy, given: Mapping[str, Any], contributors: Sequence[str]
+    strategy: Strategy, given: Mapping[str, Any], contributors: Sequence[str], *, some: bool = False
 ) -> dict[str, Any]:
     """Return the value of every hyperparameter, as the function and the recipe (JSON) take it.
 
     ``given`` are the user's values, strings or of their own type; ``contributors`` the names of
     what is merged. Raise ``MergeError`` for an unknown hyperparameter, for a value that one does
-    not take, and for a number of contributors that the strategy cannot merge.
+    not take, and for a number of contributors that the strategy cannot merge, unless
+    only ``some`` of them have each tensor.
     """
     known = [hyperparameter.name for hyperparameter in strategy.hyperparameters]
     for name in given:
         if name not in known:
             raise unknown(f"{strategy.name} has no hyperparameter", name, known)
-    strategy.check_number(len(contributors))
+    if not some:
+        strategy.check_number(len(contributors))
     values = {each.name: _value(each, given, contributors) for each in strategy.hyperparameters}
     _check(strategy, values)
     return values

@@ -95,11 +95,14 @@ class Rule:
         """Return whether the rule matches parameter ``name`` of the checkpoint at ``path``."""
         return fnmatchcase(path, self.path) and globs.matches(name, self.match)
 
-    def bind(self, contributors: Sequence[str]) -> Method:
-        """Check the strategy's name and every value; raise ``MergeError``, which names the rule."""
+    def bind(self, contributors: Sequence[str], *, some: bool = False) -> Method:
+        """Check the strategy's name and every value; raise ``MergeError``, which names the rule.
+
+        With ``some``, each tensor is merged from some of the contributors.
+        """
         try:
             found = strategy_named(self.strategy)
-            return Method(found, bind(found, self.given, contributors))
+            return Method(found, bind(found, self.given, contributors, some=some))
         except MergeError as error:
             error.message = f"rule {self.match!r}: {error.message}"
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from git_theta.errors import UsageError
 
@@ -14,11 +14,25 @@ MOST_LAYERS = 10_000
 
 
 class Slice(NamedTuple):
-    """The layers ``first`` to ``last``, both included, of a contributor (or ``base``)."""
+    """The layers ``first`` to ``last``, both included, of a contributor (or ``base``).
+
+    ``others`` are as many layers of others, which are merged with them one by one.
+    """
 
     source: str
     first: int
     last: int
+    others: tuple[Slice, ...] = ()
+
+    @property
+    def layers(self) -> range:
+        """Their numbers in the source."""
+        return range(self.first, self.last + 1)
+
+    @property
+    def sources(self) -> tuple[Slice, ...]:
+        """What is merged: this one and the others."""
+        return (self, *self.others)
 
     def __str__(self) -> str:
         """Return the slice as ``parse_slice`` takes it."""
@@ -31,6 +45,31 @@ def parse_slice(text: str) -> Slice:
     if found is None or int(found["first"]) > int(found["last"]):
         raise UsageError(f"{text!r} is no slice", hint="write BRANCH:FIRST-LAST, e.g. main:0-7")
     return Slice(found["source"], int(found["first"]), int(found["last"]))
+
+
+def merges(slices: Sequence[Slice]) -> bool:
+    """Return whether several sources of a slice are merged."""
+    return any(each.others for each in slices)
+
+
+def as_row(found: Slice) -> list[object]:
+    """Return a slice for JSON: ``[source, first, last]``, and a list of others if there are any."""
+    others = [as_row(each) for each in found.others]
+    return [*found[:3], *([others] if others else [])]
+
+
+def of_row(row: Sequence[Any]) -> Slice:
+    """Return the slice of such a row; raise ``TypeError`` or ``ValueError`` for any other."""
+    source, first, last, *rest = row
+    (others,) = rest or ([],)
+    found = Slice(source, first, last, tuple(Slice(*each) for each in others))
+    for each in found.sources:
+        numbers = (each.first, each.last)
+        if type(each.source) is not str or [type(number) for number in numbers] != [int, int]:
+            raise TypeError
+        if not 0 <= each.first <= each.last < MOST_LAYERS or len(each.layers) != len(found.layers):
+            raise ValueError
+    return found
 
 
 def as_behind(slices: Sequence[Slice], current: str) -> tuple[Slice, ...]:

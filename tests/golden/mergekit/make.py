@@ -1,8 +1,9 @@
 """Merge the recipes beside this file with mergekit, and keep its results in ``expected.npz``.
 
 Run by hand, in an environment that has mergekit 0.1.5 and this package:
-``python tests/golden/mergekit/make.py``. mergekit draws its random masks from a global generator;
-here they are drawn from git-theta's numbers, so that what it makes of them can be compared.
+``python tests/golden/mergekit/make.py [LABEL...]``, for some of them alone. mergekit draws its
+random masks from a global generator; here they are drawn from git-theta's numbers, so that what it
+makes of them can be compared.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ REFUSED = ("stack", "words")
 
 def main() -> None:
     """Write the results of all recipes."""
-    expected: dict[str, np.ndarray] = {}
+    wanted = sys.argv[1:]
+    expected = dict(np.load(FOLDER / "expected.npz")) if wanted else {}
     with TemporaryDirectory() as folder:
         for label in ("base", "code", "math", "chat"):
             _save(Path(folder) / "lab" / f"{label}-tiny", label)
         for recipe in sorted(FOLDER.glob("*.yml")):
-            if recipe.stem not in REFUSED:
+            if recipe.stem not in REFUSED and (not wanted or recipe.stem in wanted):
                 merged = _merged(recipe, Path(folder))
-                every = [merged[name].ravel() for name in tiny_llama.shapes()]
+                every = [merged[name].ravel() for name in tiny_llama.ordered(merged)]
                 expected[recipe.stem] = np.concatenate(every)
     np.savez_compressed(FOLDER / "expected.npz", **expected)
 
@@ -56,7 +58,8 @@ def _save(folder: Path, label: str) -> None:
 def _merged(recipe: Path, folder: Path) -> dict[str, np.ndarray]:
     text = recipe.read_text("utf-8").replace("lab/", f"{folder}/lab/")
     config, out = MergeConfiguration.model_validate(yaml.safe_load(text)), folder / recipe.stem
-    run_merge(config, str(out), MergeOptions(quiet=True, write_model_card=False))
+    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False)
+    run_merge(config, str(out), options)
     return load_file(out / "model.safetensors")
 
 
