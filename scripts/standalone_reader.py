@@ -261,6 +261,11 @@ def _matrix(part: tuple[int, bytes], rows: int) -> np.ndarray:
 def _correct(values: np.ndarray, frame: Frame, base: np.ndarray) -> bytes:
     """Narrow the prediction and add the residual."""
     words = np.where(np.isnan(values), base, _narrow(values, frame.dtype)).reshape(-1)
+    return _add(words, frame)
+
+
+def _add(words: np.ndarray, frame: Frame) -> bytes:
+    """Add the residual to the prediction."""
     (_, gaps), (_, stored) = frame.parts[-2:]
     differences = np.frombuffer(stored, words.dtype)
     dense = not gaps and stored
@@ -311,6 +316,16 @@ def _cast(frame: Frame, base: bytes) -> bytes:
     dtype = ["F16", "BF16", "F32", "F64"][frame.params[0]]
     value = _widen(np.frombuffer(base, f"<u{WIDTH[dtype]}"), dtype)
     return _correct(value, frame, np.zeros(value.size, f"<u{WIDTH[frame.dtype]}"))
+
+
+def _pruned(frame: Frame, base: bytes) -> bytes:
+    keeps_signs, threshold = struct.unpack("<BQ", frame.params)
+    old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}")
+    sign = 1 << 8 * old.itemsize - 1
+    bits = np.unpackbits(np.frombuffer(frame.parts[0][1], np.uint8), bitorder="little")
+    gone = (old % sign < threshold) != bits[: old.size]
+    words = np.where(gone, old // sign * sign * keeps_signs, old)
+    return _add(words, frame)
 
 
 def _blocks(frame: Frame, base: bytes) -> bytes:
@@ -432,6 +447,7 @@ DECODERS: dict[int, Callable[[Frame, bytes], bytes]] = {
     5: _cast,
     6: _blocks,
     7: _deflate,
+    8: _pruned,
 }
 
 

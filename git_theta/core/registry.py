@@ -113,6 +113,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     "encodings": {
         "full": "git_theta.encodings.full:ENCODING",
         "cast": "git_theta.encodings.cast:ENCODING",
+        "pruned": "git_theta.encodings.pruned:ENCODING",
         "sparse": "git_theta.encodings.sparse:ENCODING",
         "delta": "git_theta.encodings.delta:ENCODING",
         "low-rank": "git_theta.encodings.low_rank:ENCODING",

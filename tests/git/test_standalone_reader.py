@@ -73,9 +73,9 @@ def one_changed(array: np.ndarray) -> np.ndarray:
 
 
 def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Six matrices, and the same ones changed in six ways, one for each encoding."""
+    """Seven matrices, and the same ones changed in seven ways, one for each encoding."""
     random = np.random.default_rng(4)
-    names = ("dense", "sparse", "low-rank", "scaled", "new", "cast")
+    names = ("dense", "sparse", "low-rank", "scaled", "new", "cast", "pruned")
     old = {name: random.standard_normal((256, 320)).astype(np.float32) for name in names}
     new = {
         "dense": finetuned({"dense": old["dense"]}, scale=1e-5)["dense"],
@@ -84,6 +84,7 @@ def update_each() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "scaled": scaled(old["scaled"]),
         "new": random.standard_normal((256, 320)).astype(np.float32),
         "cast": old["cast"].astype(np.float16),
+        "pruned": np.where(random.random((256, 320)) < 0.4, -0.0, old["pruned"]).astype(np.float32),
     }
     return old, new
 

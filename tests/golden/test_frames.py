@@ -54,6 +54,8 @@ ROUNDED[7] = np.nan
 HALF = ROUNDED.view("<u4") + 0x7FFF + (ROUNDED.view("<u4") >> 16 & 1) >> 16
 HALF = HALF.astype("<u2")
 HALF[9] ^= 3
+LESS = np.where(np.arange(48) % 5 < 3, ROUNDED.view("<u4") & 0x80000000, ROUNDED.view("<u4"))
+LESS[[2, 14]] = 7, ROUNDED.view("<u4")[14] + 9
 BLOCKS = b"".join(bytes([n, 0x3C, *range(16 * n, 16 * n + 16)]) for n in range(3))
 # Deflated by zlib 1.2: in another version its streams would be others.
 STREAM_BEFORE = bytes.fromhex(
@@ -192,6 +194,18 @@ FRAMES = {
         "1302fa833582d19c5fa1f3686c90b937356a63315139a88131f503bd32ff7569141be47b6b0a93815e044db8"
         "0442463136010002010002000000000000000002000000000000000200020000000000000000020000000000"
         "000000020000000000000007018002ff00",
+        has_zstd=False,
+    ),
+    "pruned": Golden(
+        "pruned",
+        "F32",
+        LESS.tobytes(),
+        ROUNDED.tobytes(),
+        "4754484601080103cb00000000000000c000000000000000cb59ddb019fe344bb7a3ae704c23ce6b8853d9bb"
+        "a396416c58d8e0b007bc8e366c90b937356a63315139a88131f503bd32ff7569141be47b6b0a93815e044db8"
+        "034633320900010000c17f000000000100060000000000000000060000000000000001000200000000000000"
+        "0002000000000000000400020000000000000000020000000000000000020000000000000000020000000000"
+        "00000002000000000000001c638c31c618020be212770036008000",
         has_zstd=False,
     ),
     "blocks": Golden(
