@@ -36,6 +36,13 @@ class Flaw(IntEnum):
     DIFFERENT = 4
 
 
+def look_up(table: Words, indices: Words) -> Words:
+    """Return ``table[indices]``; all must be within the table."""
+    # 0.4 ns each: as the integers that numpy would make of them, wrapped, which takes two thirds of
+    # the time of a check or of clipping.
+    return table.take(indices.astype(np.intp, copy=False), mode="wrap")
+
+
 @dataclass(frozen=True)
 class Literals:
     """The differences, all below 1 << 16 and no two alike, of tokens 0 to 15: uint64."""

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from git_theta.core.kernels.arrays import Bytes, Words
+from git_theta.core.kernels.arrays import Bytes, Words, look_up
+
+MASKS = np.array([(1 << length) - 1 for length in range(65)], np.uint64)
+"""By length: the value (uint64) whose lowest so many bits are set."""
 
 
-def masks(lengths: Words) -> Words:
-    """Return the values (uint64) whose lowest so many bits are set."""
-    masks: Words = (np.uint64(1) << lengths.astype(np.uint64)) - np.uint64(1)
-    return masks
+def room(bits: int) -> Words:
+    """Return the words of a stream of so many bits, all 0, for ``add``."""
+    return np.zeros(bits // 64 + 3, np.uint64)
 
 
-def pack(values: Sequence[Words], lengths: Sequence[Bytes]) -> Bytes:
-    """Return the values of all blocks, of so many bits each, as one stream.
+def stream(words: Words, bits: int) -> Bytes:
+    """Return the bytes of a stream of so many bits."""
+    return words.astype("<u8", copy=False).view(np.uint8)[: (bits + 7) // 8]
 
-    Block by block: arrays of all values do not fit a cache, and took three times as long.
+
+def add(values: Words, lengths: Words, words: Words, position: int) -> None:
+    """Write values of so many bits (int64) each to a stream, from bit ``position`` on.
+
+    Only their lowest so many bits may be set, and the stream's bits must be 0.
     """
-    total = sum(int(block.sum()) for block in lengths)
-    words, position = np.zeros(total // 32 + 3, np.uint32), 0
-    for block, counts in zip(values, lengths, strict=True):
-        if block.size:
-            position = _pack_block(block, counts.astype(np.int64), words, position)
-    return words.astype("<u4").view(np.uint8)[: (total + 7) // 8]
+    if not values.size:
+        return
+    values, lengths = values.astype(np.uint64), lengths.astype(np.uint64)
+    if lengths.max() <= 32:  # two by two: what follows takes longer than that
+        values, lengths = _joined(values, lengths)
+    ends = np.cumsum(lengths)
+    ends += np.uint64(position)
+    places = np.subtract(ends, lengths, out=ends)
+    shifts = places & np.uint64(63)
+    at = np.right_shift(places, np.uint64(6), out=places).view(np.intp)
+    last = np.append((at[1:] != at[:-1]).nonzero()[0], at.size - 1)
+    # The values that begin in a word, as a difference of sums: no bit is set in two of them. It
+    # takes a fifth of the time of np.bitwise_or.reduceat.
+    sums = np.cumsum(values << shifts)[last]
+    words[at[last]] |= np.diff(sums, prepend=np.uint64(0))
+    # The last of them may reach into the next word.
+    words[at[last] + 1] |= values[last] >> (np.uint64(63) - shifts[last]) >> np.uint64(1)
 
 
-def _pack_block(values: Words, lengths: Words, words: Words, position: int) -> int:
-    """Add values to a stream from bit ``position`` on; return the position behind them."""
-    values = values.astype(np.uint64)
-    if lengths.max() > 32:  # pieces of up to 32 bits, so that each lies in two words of 32 bits
-        values = np.stack([values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)], 1).reshape(-1)
-        lengths = np.stack([np.minimum(lengths, 32), np.maximum(lengths - 32, 0)], 1).reshape(-1)
-    ends = position + np.cumsum(lengths)
-    places = ends - lengths
-    values <<= (places & 31).astype(np.uint64)
-    places >>= 5
-    starts = np.flatnonzero(np.diff(places, prepend=-1))
-    targets = places[starts]
-    both = np.bitwise_or.reduceat(values, starts)
-    words[targets] |= both.astype(np.uint32)
-    words[targets + 1] |= (both >> np.uint64(32)).astype(np.uint32)
-    return int(ends[-1])
+def _joined(values: Words, lengths: Words) -> tuple[Words, Words]:
+    """Return neighbours as one value of the length of both."""
+    odd = np.zeros(values.size % 2, np.uint64)
+    low, high = np.concatenate([values, odd]).reshape(-1, 2).T
+    short, more = np.concatenate([lengths, odd]).reshape(-1, 2).T
+    return low | high << short, short + more
 
 
 def unpack(bits: Bytes, places: Words, lengths: Words) -> Words:
@@ -53,18 +59,18 @@ def unpack(bits: Bytes, places: Words, lengths: Words) -> Words:
     """
     first, last = int(places[0]) >> 5, int(places[-1] + lengths[-1]) >> 5
     here = bits[4 * first : 4 * last + 8]
-    whole = np.concatenate([here, np.zeros(16 + -here.size % 4, np.uint8)]).view("<u4")
-    words = whole[:-1].astype(np.uint64)
-    words |= whole[1:].astype(np.uint64) << np.uint64(32)
+    whole = np.concatenate([here, np.zeros(16 + -here.size % 4, np.uint8)])
+    # Every 64 bits that begin with one of its words of 32.
+    words = np.ndarray(whole.size // 4 - 1, "<u8", whole, strides=4).astype(np.uint64)
 
     def read(at: Words, count: Words) -> Words:
-        found: Words = words.take((at >> 5) - first)
-        found >>= (at & 31).astype(np.uint64)
-        found &= masks(count)
+        found = look_up(words, (at >> 5) - first)
+        found >>= (at & 31).view(np.uint64)
+        found &= look_up(MASKS, count)
         return found
 
+    if lengths.max() <= 32:
+        return read(places, lengths)
     low = read(places, np.minimum(lengths, 32))
-    if lengths.max() > 32:
-        high = read(places + np.minimum(lengths, 32), np.maximum(lengths - 32, 0))
-        low |= high << np.uint64(32)
+    low |= read(places + np.minimum(lengths, 32), np.maximum(lengths - 32, 0)) << np.uint64(32)
     return low

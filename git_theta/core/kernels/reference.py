@@ -24,6 +24,7 @@ from git_theta.core.kernels.arrays import (
     Model,
     Tables,
     Words,
+    look_up,
 )
 
 _BLOCK = 1 << 16
@@ -125,24 +126,24 @@ def encode(
 ) -> Coded | None:
     """Code the differences; ``None`` where they take more than ``room`` words of 16 bits."""
     states: Words = np.full(model.lanes, LEAST, np.uint32)
-    by_key = ranges.reshape(-1, TOKENS)[model.contexts]
+    by_key = rans.Ranges.of(ranges.reshape(-1, TOKENS)[model.contexts].reshape(-1))
+    masks = bit_stream.MASKS.astype(new.dtype)
     pieces: list[Words] = []
-    values: list[Words] = []
-    lengths: list[Bytes] = []
+    bits, position = bit_stream.room(bit_count), bit_count
     for block in reversed(list(_blocks(new.size))):
         differences = _differences(new[block], old[block])
         found = tokens.of(differences, model.literals)
         places = _places(_keys(old[block], model.shift), TOKENS, found)
-        rans.encode(by_key.take(places), states, pieces)
-        raw = np.flatnonzero(found >= LITERALS + 4)
-        lengths.append(tokens.RAW_BITS.take(found[raw]).astype(np.uint8))
-        values.append(differences[raw] & bit_stream.masks(lengths[-1]).astype(new.dtype))
+        rans.encode(by_key, places.astype(np.intp), states, pieces)
+        raw = tokens.with_raw_bits(found)
+        lengths = look_up(tokens.RAW_BITS, found[raw])
+        position -= int(lengths.sum())
+        bit_stream.add(differences[raw] & look_up(masks, lengths), lengths, bits, position)
+    assert position == 0
     words = np.concatenate([np.zeros(0, np.uint16), *reversed(pieces)])
     if words.size > room:
         return None
-    bits = bit_stream.pack(values[::-1], lengths[::-1])
-    assert bits.size == (bit_count + 7) // 8
-    return Coded(states.astype("<u4"), words.astype("<u2"), bits)
+    return Coded(states.astype("<u4"), words.astype("<u2"), bit_stream.stream(bits, bit_count))
 
 
 def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:
@@ -175,7 +176,7 @@ def _decode(
     known = tokens.known(model).astype(old.dtype)
     rows = np.left_shift(model.contexts, PRECISION, dtype=np.intp)
     for block in _blocks(old.size):
-        places = rows.take(_keys(old[block], model.shift))
+        places = look_up(rows, _keys(old[block], model.shift))
         found, used = rans.decode(slots, places, states, coded.words, used)
         if used > coded.words.size:
             return Flaw.CUT_OFF

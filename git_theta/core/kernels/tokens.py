@@ -7,7 +7,15 @@ from functools import cache
 import numpy as np
 
 from git_theta.core.kernels import bit_stream
-from git_theta.core.kernels.arrays import LITERALS, TOKENS, Bytes, Literals, Model, Words
+from git_theta.core.kernels.arrays import (
+    LITERALS,
+    TOKENS,
+    Bytes,
+    Literals,
+    Model,
+    Words,
+    look_up,
+)
 
 RAW_BITS = np.maximum((np.arange(256) - LITERALS) // 2 - 1, 0)
 """Of a difference with each token: how many bits follow as they are."""
@@ -16,13 +24,13 @@ RAW_BITS = np.maximum((np.arange(256) - LITERALS) // 2 - 1, 0)
 def of(differences: Words, literals: Literals | None) -> Bytes:
     """Return each difference's token: a literal's number, or length and second highest bit."""
     if literals is None and differences.itemsize <= 2:
-        return _short_tokens().take(differences)
+        return look_up(_short_tokens(), differences)
     few, first = (LITERALS, 0) if literals is None else (2, LITERALS)
     tokens = _long_tokens(differences)
     np.copyto(tokens, (differences + first).astype(np.uint8), where=differences < few)
     if literals is not None:
         largest = min(0xFFFF, np.iinfo(differences.dtype).max)
-        found = literals.lookup.take(np.minimum(differences, largest).astype(np.intp))
+        found = look_up(literals.lookup, np.minimum(differences, largest))
         np.copyto(tokens, found, where=(found < LITERALS) & (differences <= largest))
     return tokens
 
@@ -70,13 +78,19 @@ def known(model: Model) -> Words:
     return found
 
 
+def with_raw_bits(tokens: Bytes) -> Words | slice:
+    """Return where the tokens are that raw bits follow; all places, where most have some."""
+    has_some = tokens >= LITERALS + 4
+    is_most = 2 * np.count_nonzero(has_some) > tokens.size
+    return slice(None) if is_most else has_some.nonzero()[0]
+
+
 def differences(found: Bytes, known: Words, bits: Bytes, position: int) -> tuple[Words, int]:
     """Return the differences of tokens, and the position behind their raw bits."""
-    words: Words = known.take(found)
-    long = (found >= LITERALS + 4).nonzero()[0]
-    counts = RAW_BITS[found[long]]
+    words, long = look_up(known, found), with_raw_bits(found)
+    counts = look_up(RAW_BITS, found[long])
     ends = position + np.cumsum(counts)
-    if long.size and ends[-1] <= 8 * bits.size:
+    if counts.size and ends[-1] <= 8 * bits.size:
         raw = bit_stream.unpack(bits, ends - counts, counts)
         words[long] |= raw.astype(known.dtype)
-    return words, int(ends[-1]) if long.size else position
+    return words, int(ends[-1]) if counts.size else position
