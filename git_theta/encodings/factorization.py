@@ -22,7 +22,8 @@ from git_theta.encodings.rank_detection import Signal, rank_above, rank_limit
 _OVERSAMPLING = 8
 # Rounds of least squares: the noise assumed beside the rounding, in typical spacings. Falling,
 # because with the true (tiny) one from the start the slowly improving factors follow few elements.
-_FLOORS = (0.3, 0.05, 0.01)
+# A round at 0.3 before them took as long as each and made objects no smaller (within 1 %).
+_FLOORS = (0.05, 0.01)
 # Multiplications that the weighted least squares may cost: 1 s for a chunk of 64 MiB at rank 16.
 _BUDGET = 5e9
 # The sum is computed in float32 by most: relative noise of the change itself.
@@ -52,17 +53,17 @@ def factorise(change: Change, signal: Signal) -> tuple[Doubles, Doubles] | None:
 def _range_finder(change: Change, width: int, noise: float) -> tuple[Doubles, Doubles] | None:
     rows, columns = change.shape
     _, grid = change.at(spread(rows, 64), np.arange(columns))
-    across, down = np.empty((rows, 1)), noise_scales(grid)[1]
+    across, down = np.empty((rows, 1), change.kind), noise_scales(grid)[1]
     probe = np.random.default_rng(0).standard_normal((columns, width)) / down.T
-    seen = np.zeros((columns, width))
-    for here, difference, grid in change.blocks():
-        across[here] = noise_scales(grid)[0]
+    probe, seen = probe.astype(change.kind), np.zeros((columns, width))
+    for here, difference, block_grid in change.blocks():
+        across[here] = noise_scales(block_grid)[0]
         difference /= across[here]
         seen += difference.T @ (difference @ probe)
     basis, _ = np.linalg.qr(seen / down.T)
-    image = np.empty((rows, width))
-    for here, difference, _grid in change.blocks():
-        image[here] = difference / across[here] @ (basis / down.T)
+    probe, image = (basis / down.T).astype(change.kind), np.empty((rows, width))
+    for here, difference, _ in change.blocks():
+        image[here] = difference / across[here] @ probe
     left, values, right = np.linalg.svd(image, full_matrices=False)
     rank = rank_above(values, change.shape, noise)
     if not 0 < rank < width or rank > rank_limit(rows, columns):
@@ -76,12 +77,14 @@ def _refine(change: Change, right: Doubles, floor: float) -> tuple[Doubles, Doub
     left = np.empty((change.shape[0], rank))
     pairs = np.triu_indices(rank)
     gram, moment = np.zeros((columns, pairs[0].size)), np.zeros((columns, rank))
+    right = right.astype(change.kind)
     products = (right[pairs[0]] * right[pairs[1]]).T
     for here, difference, grid in change.blocks():
         weights = 1.0 / (np.square(grid) / 12 + floor * floor)
         left[here] = _solve(weights @ products, (weights * difference) @ right.T, pairs)
-        gram += weights.T @ (left[here][:, pairs[0]] * left[here][:, pairs[1]])
-        moment += (weights * difference).T @ left[here]
+        found = left[here].astype(change.kind)
+        gram += weights.T @ (found[:, pairs[0]] * found[:, pairs[1]])
+        moment += (weights * difference).T @ found
     return left, _solve(gram, moment, pairs).T
 
 

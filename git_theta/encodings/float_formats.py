@@ -7,6 +7,7 @@ ties to even. NaN payloads are not kept: who needs them must look at the words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,20 @@ def spacing(values: Doubles, form: FloatFormat) -> Doubles:
     exponent = np.where(values == 0, form.minimum, np.maximum(exponent - 1, form.minimum))
     step: Doubles = np.ldexp(1.0, exponent - form.fraction)
     return step
+
+
+@cache
+def spacings_of(form: FloatFormat) -> Doubles:
+    """Return the ``spacing`` of numbers with each of the ``exponents``."""
+    numbers = np.arange(1 << 8 * form.word - 1 - form.fraction)
+    steps = np.ldexp(1.0, np.maximum(numbers, 1) - 1 + form.minimum - form.fraction)
+    return np.tile(steps, 2)
+
+
+def exponents(words: Words, form: FloatFormat) -> Words:
+    """Return the bits above the fraction, the sign's among them."""
+    found: Words = words >> np.array(form.fraction, words.dtype)
+    return found
 
 
 def _native(words: Words, form: FloatFormat) -> Floats:

@@ -25,6 +25,7 @@ from git_theta.core.kernels.arrays import (
     Model,
     Tables,
     Words,
+    look_up,
 )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "histogram",
     "join",
     "largest",
+    "look_up",
     "name",
     "restore",
     "row_dots",
