@@ -266,20 +266,21 @@ static INLINE bit_writer begin_bits(u8 *bits, uint64_t position, uint64_t end)
     return writer;
 }
 
-/* Up to 32 bits. */
+/* Up to 63 bits. */
 static INLINE void write_bits(bit_writer *writer, uint64_t value, unsigned count)
 {
-    writer->held |= value << writer->count;
-    *(u64 *)writer->at = writer->held;
-    writer->count += count;
-    writer->at += writer->count >> 3;
-    writer->held >>= writer->count & ~7u;
-    writer->count &= 7;
+    uint64_t held = writer->held | value << writer->count;
+    unsigned filled = writer->count + count, is_full = filled >> 6;
+    *(u64 *)writer->at = held;
+    writer->at += 8 * is_full;
+    writer->held = is_full ? value >> 1 >> (63 - writer->count) : held;
+    writer->count = filled & 63;
 }
 
 static INLINE void end_bits(const bit_writer *writer)
 {
-    *(u64 *)writer->end = writer->kept | writer->held;
+    *(u64 *)writer->at = writer->held;
+    *(u64 *)writer->end = writer->kept | writer->held >> (8 * (writer->end - writer->at));
 }
 
 /* One token, and its lane's state after it, which may be too low. */
@@ -667,6 +668,31 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
         for (size_t i = 0; i < 256 * WIDTH; i++)                                                  \
             counts[i] += others[i];                                                               \
     }                                                                                             \
+    /* The raw bits of words in a row, and how many each has; how many words these are. Where most\
+     * have some, all words, to do without branches and places. */                                \
+    static INLINE size_t raw_values_##BITS(const uint8_t *tokens, const T *z, size_t count,       \
+                                           T *restrict values, uint8_t *restrict lengths)         \
+    {                                                                                             \
+        uint16_t places[BLOCK];                                                                   \
+        size_t count_raw = 0;                                                                     \
+        for (size_t i = 0; i < count; i++)                                                        \
+            count_raw += tokens[i] >= LITERALS + 4;                                               \
+        if (count_raw > count / 2) {                                                              \
+            for (size_t i = 0; i < count; i++) {                                                  \
+                unsigned raw = raw_bits(tokens[i]);                                               \
+                values[i] = (T)(z[i] & (T)(((T)1 << raw) - 1));                                   \
+                lengths[i] = (uint8_t)raw;                                                        \
+            }                                                                                     \
+            return count;                                                                         \
+        }                                                                                         \
+        count_raw = find_tokens(tokens, count, LITERALS + 4, places);                             \
+        for (size_t k = 0; k < count_raw; k++) {                                                  \
+            unsigned raw = raw_bits(tokens[places[k]]);                                           \
+            values[k] = (T)(z[places[k]] & (T)(((T)1 << raw) - 1));                               \
+            lengths[k] = (uint8_t)raw;                                                            \
+        }                                                                                         \
+        return count_raw;                                                                         \
+    }                                                                                             \
     /* Backwards, from the end of `words`, whose room is `room`; `bit_count` raw bits, to `bits`, \
      * which is 16 bytes longer and ends in 17 zeros. The number of words, or SIZE_MAX where they \
      * may not fit. */                                                                            \
@@ -677,8 +703,9 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     {                                                                                             \
         T z[BLOCK];                                                                               \
         uint8_t tokens[BLOCK], keys[BLOCK];                                                       \
-        uint8_t found[BLOCK];                                                                     \
-        uint16_t places[BLOCK], ats[BLOCK];                                                       \
+        uint8_t found[BLOCK], lengths[BLOCK];                                                     \
+        T values[BLOCK];                                                                          \
+        uint16_t ats[BLOCK];                                                                      \
         u16 *next = words + room;                                                                 \
         uint64_t inverses[MAX_CONTEXTS * TOKENS];                                                 \
         invert(contexts, ranges, inverses);                                                       \
@@ -693,24 +720,79 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
                 ats[i] = (uint16_t)(found[i] * TOKENS + tokens[i]);                               \
             if (!encode_tokens(ranges, inverses, ats, length, lanes, states, words, &next))       \
                 return SIZE_MAX;                                                                  \
-            size_t count_raw = find_tokens(tokens, length, LITERALS + 4, places);                 \
+            size_t count_raw = raw_values_##BITS(tokens, z, length, values, lengths);             \
             uint64_t end = bit_count;                                                             \
             for (size_t k = 0; k < count_raw; k++)                                                \
-                bit_count -= raw_bits(tokens[places[k]]);                                         \
+                bit_count -= lengths[k];                                                          \
             if (bit_count > end)                                                                  \
                 return SIZE_MAX;                                                                  \
             bit_writer writer = begin_bits(bits, bit_count, end);                                 \
-            for (size_t k = 0; k < count_raw; k++) {                                              \
-                unsigned raw = raw_bits(tokens[places[k]]), low = raw < 32 ? raw : 32;            \
-                uint64_t value = z[places[k]] & (((uint64_t)1 << raw) - 1);                       \
-                write_bits(&writer, value & 0xffffffff, low);                                     \
-                if (BITS > 32)                                                                    \
-                    write_bits(&writer, value >> 32, raw - low);                                  \
-            }                                                                                     \
+            size_t k = 0;                                                                         \
+            if (BITS <= 32) /* two together have 60 bits at most */                               \
+                for (; k + 1 < count_raw; k += 2)                                                 \
+                    write_bits(&writer, values[k] | (uint64_t)values[k + 1] << lengths[k],        \
+                               (unsigned)lengths[k] + lengths[k + 1]);                            \
+            for (; k < count_raw; k++)                                                            \
+                write_bits(&writer, values[k], lengths[k]);                                       \
             end_bits(&writer);                                                                    \
             if (start == 0)                                                                       \
                 return bit_count ? SIZE_MAX : (size_t)(words + room - next);                      \
         }                                                                                         \
+    }                                                                                             \
+    /* The differences of tokens, of which few have raw bits, or of which most have some. */      \
+    static INLINE int sparse_##BITS(const uint8_t *tokens, size_t count, const u8 *bits,          \
+                                    size_t bit_bytes, uint64_t *position, T *restrict z)          \
+    {                                                                                             \
+        uint16_t places[BLOCK];                                                                   \
+        for (size_t i = 0; i < count; i++)                                                        \
+            z[i] = tokens[i];                                                                     \
+        size_t found = find_tokens(tokens, count, LITERALS, places);                              \
+        for (size_t k = 0; k < found; k++) {                                                      \
+            unsigned token = tokens[places[k]] - LITERALS, raw = raw_bits(tokens[places[k]]);     \
+            if (token >= 2 * BITS)                                                                \
+                return TOO_LARGE;                                                                 \
+            if ((uint64_t)bit_bytes * 8 - *position < raw)                                        \
+                return CUT_OFF;                                                                   \
+            uint64_t value = token < 2 ? token : (uint64_t)(2 | (token & 1)) << raw;              \
+            if (BITS > 32 && raw > 32) {                                                          \
+                value |= read_bits(bits, bit_bytes, *position, 32);                               \
+                value |= read_bits(bits, bit_bytes, *position + 32, raw - 32) << 32;              \
+            } else if (raw)                                                                       \
+                value |= read_bits(bits, bit_bytes, *position, raw);                              \
+            *position += raw;                                                                     \
+            z[places[k]] = (T)value;                                                              \
+        }                                                                                         \
+        return DECODED;                                                                           \
+    }                                                                                             \
+    static INLINE int dense_##BITS(const uint8_t *tokens, size_t count, const u8 *bits,           \
+                                   size_t bit_bytes, uint64_t *position, T *restrict z)           \
+    {                                                                                             \
+        uint8_t heads[BLOCK], lengths[BLOCK], largest = 0;                                        \
+        uint32_t needed = 0;                                                                      \
+        for (size_t i = 0; i < count; i++) {                                                      \
+            uint8_t token = tokens[i], rest = (uint8_t)(token - LITERALS);                        \
+            heads[i] = token < LITERALS ? token : rest < 2 ? rest : (uint8_t)(2 | (token & 1));   \
+            lengths[i] = token < LITERALS + 4 ? 0 : (uint8_t)((rest >> 1) - 1);                   \
+            largest = token > largest ? token : largest;                                          \
+        }                                                                                         \
+        for (size_t i = 0; i < count; i++)                                                        \
+            needed += lengths[i];                                                                 \
+        if (largest >= LITERALS + 2 * BITS)                                                       \
+            return TOO_LARGE;                                                                     \
+        if ((uint64_t)bit_bytes * 8 - *position < needed)                                         \
+            return CUT_OFF;                                                                       \
+        for (size_t i = 0; i < count; i++)                                                        \
+            z[i] = (T)((T)heads[i] << (lengths[i] % BITS));                                       \
+        uint64_t at = *position;                                                                  \
+        size_t i = 0;                                                                             \
+        if ((at + needed) / 8 + 8 <= bit_bytes)                                                   \
+            for (; i < count; at += lengths[i++])                                                 \
+                z[i] |= (T)(*(const u64 *)(bits + (at >> 3)) >> (at & 7) &                        \
+                            (((uint64_t)1 << lengths[i]) - 1));                                   \
+        for (; i < count; at += lengths[i++])                                                     \
+            z[i] |= (T)read_bits(bits, bit_bytes, at, lengths[i]);                                \
+        *position = at;                                                                           \
+        return DECODED;                                                                           \
     }                                                                                             \
     /* To `out`, or, where that is NULL, compared with `expected`. */                             \
     VECTORISED EXPORT int theta_decode_##WORD(                                                    \
@@ -721,9 +803,8 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     {                                                                                             \
         T z[BLOCK];                                                                               \
         uint8_t tokens[BLOCK], keys[BLOCK];                                                       \
-        uint16_t places[BLOCK];                                                                   \
         size_t used = 0;                                                                          \
-        uint64_t position = 0, bit_count = (uint64_t)bit_bytes * 8;                               \
+        uint64_t position = 0;                                                                    \
         int identity = 1;                                                                         \
         for (int i = 0; i < LITERALS; i++)                                                        \
             identity &= literals[i] == (uint64_t)i;                                               \
@@ -735,28 +816,18 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
             if (!decode_tokens(slots, keys + done, tokens + done, length - done, lanes, states,   \
                                words, word_count, &used))                                         \
                 return CUT_OFF;                                                                   \
+            size_t count_raw = 0;                                                                 \
             for (size_t i = 0; i < length; i++)                                                   \
-                z[i] = tokens[i];                                                                 \
+                count_raw += tokens[i] >= LITERALS + 4;                                           \
+            int flaw = BITS <= 32 && count_raw > length / 2                                       \
+                           ? dense_##BITS(tokens, length, bits, bit_bytes, &position, z)          \
+                           : sparse_##BITS(tokens, length, bits, bit_bytes, &position, z);        \
+            if (flaw)                                                                             \
+                return flaw;                                                                      \
             if (!identity)                                                                        \
                 for (size_t i = 0; i < length; i++)                                               \
                     if (tokens[i] < LITERALS)                                                     \
                         z[i] = (T)literals[tokens[i]];                                            \
-            size_t found = find_tokens(tokens, length, LITERALS, places);                           \
-            for (size_t k = 0; k < found; k++) {                                                  \
-                unsigned token = tokens[places[k]] - LITERALS, raw = raw_bits(tokens[places[k]]); \
-                if (token >= 2 * BITS)                                                            \
-                    return TOO_LARGE;                                                             \
-                if (bit_count - position < raw)                                                   \
-                    return CUT_OFF;                                                               \
-                uint64_t value = token < 2 ? token : (uint64_t)(2 | (token & 1)) << raw;          \
-                if (BITS > 32 && raw > 32) {                                                      \
-                    value |= read_bits(bits, bit_bytes, position, 32);                            \
-                    value |= read_bits(bits, bit_bytes, position + 32, raw - 32) << 32;           \
-                } else if (raw)                                                                   \
-                    value |= read_bits(bits, bit_bytes, position, raw);                           \
-                position += raw;                                                                  \
-                z[places[k]] = (T)value;                                                          \
-            }                                                                                     \
             restore_##BITS((u##BITS *)z, old + start, length, (u##BITS *)z);                      \
             if (out)                                                                              \
                 memcpy(out + start, z, length * WORD);                                            \
@@ -766,7 +837,7 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
         for (size_t j = 0; j < lanes; j++)                                                        \
             if (states[j] != LEAST)                                                               \
                 return LEFT_OVER;                                                                 \
-        return used == word_count && bit_count - position < 8 ? DECODED : LEFT_OVER;              \
+        return used == word_count && (uint64_t)bit_bytes * 8 - position < 8 ? DECODED : LEFT_OVER;\
     }
 #if WIDE
 #define DECODE_WIDE                                                                               \
