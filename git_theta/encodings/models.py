@@ -29,7 +29,7 @@ _BYTES_PER_LANE = 400
 _FINE = 16
 _REST = 255
 _FLOATS_FROM = {"BF16": 7, "F16": 7, "F32": 23, "C64": 23, "F64": 52, "C128": 52}
-_SAMPLE = 1 << 14
+_SAMPLE, _RUN = 1 << 14, 64
 # Literals other than the smallest differences must stand for so many more of the words: they save
 # these a few bits each, and cost a look-up for every word.
 _LITERALS_GAIN = 1 / 64
@@ -82,8 +82,7 @@ def _common(new: Words, old: Words) -> Literals | None:
     Weight decay moves the rows of an embedding that no batch has touched by a few steps that are
     the same for many words.
     """
-    step = max(1, new.size // _SAMPLE)
-    here = np.ascontiguousarray(new[::step]), np.ascontiguousarray(old[::step])
+    here = _sample(new), _sample(old)
     found = np.empty_like(here[0])
     kernels.difference(*here, found)
     counts = np.bincount(found[found < 1 << 16].astype(np.intp), minlength=2 * LITERALS)
@@ -98,6 +97,15 @@ def _common(new: Words, old: Words) -> Literals | None:
         return None
     # Of those that are as common, the smallest.
     return Literals(np.sort(np.argsort(-counts, kind="stable")[:LITERALS]).astype(np.uint64))
+
+
+def _sample(words: Words) -> Words:
+    """Return all words, or about ``_SAMPLE`` of them, in short runs, as each comes from memory."""
+    if words.size <= _SAMPLE:
+        return np.ascontiguousarray(words)
+    step = words.size // _SAMPLE * _RUN
+    whole = words[: words.size - words.size % step].reshape(-1, step)
+    return np.ascontiguousarray(whole[:, :_RUN]).reshape(-1)
 
 
 def _bounds(counts: NDArray[np.int64]) -> NDArray[np.intp]:

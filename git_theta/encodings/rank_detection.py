@@ -86,10 +86,24 @@ def _stands_out(change: Change, limit: int) -> bool:
         return False
     across, down = noise_scales(grid)
     scaled = difference / across / down
+    if _is_dense(scaled, limit):
+        return False
     signal = _signal(np.linalg.svd(scaled, compute_uv=False), difference.shape)
     power = math.sqrt(np.mean(np.square(scaled)))
     is_strong = power >= _STRONG * signal.noise * _ROUNDING
     return 0 < signal.rank <= limit and signal.noise <= _NOISIEST_AT_FIRST and is_strong
+
+
+def _is_dense(scaled: Doubles, limit: int) -> bool:
+    """Return whether more than the most noise is left of some columns by as many as the limit.
+
+    That is more than the best factors would leave, and takes a tenth of the time of singular
+    values: nearly all dense changes of float32 are told by it.
+    """
+    triangle = np.asarray(np.linalg.qr(scaled, mode="r"))
+    rest = triangle[limit:, limit:]
+    noise = math.sqrt(np.sum(np.square(rest)) / math.prod(size - limit for size in scaled.shape))
+    return noise > _NOISIEST * _MARGIN * _ROUNDING
 
 
 def _loud_lines(scaled: Doubles, axis: int, noise: float) -> int:
