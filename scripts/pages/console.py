@@ -22,6 +22,8 @@ _BLOCK = re.compile(
 _TITLE = re.compile(r'title="([^"]+)"')
 _STEP = re.compile(r"^\$ (?P<command>[^\n]*)\n(?P<output>(?:(?!\$ )[^\n]*\n)*)", re.MULTILINE)
 _END = "end of a step"
+# git-lfs prints it into a pipe too, but only where a transfer takes long enough.
+_PROGRESS = re.compile(r"(?:Up|Down)loading LFS objects: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def _typed(shell: subprocess.Popen[str], command: str) -> tuple[str, int]:
         if line.startswith(_END):
             printed = "".join(lines).rstrip("\n")
             return printed and printed + "\n", int(line.removeprefix(_END))
-        lines.append(line)
+        if not _PROGRESS.match(line):
+            lines.append(line)
     raise RuntimeError(f"the shell ended in: {command}\n{''.join(lines)}")
 
 
