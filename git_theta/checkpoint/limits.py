@@ -95,6 +95,20 @@ def excess(manifest: Manifest) -> int:
     return max(0, _declared(chunks) - RATIO * stored)
 
 
+def is_paid_in_any_order(manifest: Manifest, limit: int) -> bool:
+    """Return whether any part may be decoded, and charged, before what the others need is here.
+
+    Each frame pays for the first chunk that reads it alone; what is beyond that may add up to
+    ``limit`` bytes.
+    """
+    paid, beyond = set[Ref](), 0
+    for chunk in manifest.chunks():
+        own = set(chunk.chain) - paid
+        paid |= own
+        beyond += max(0, _declared([chunk]) - RATIO * sum(ref.length for ref in own))
+    return beyond <= limit
+
+
 def _declared(chunks: Iterable[Chunk]) -> int:
     """Bytes to decode, were every base as long as its chunk."""
     return sum(chunk.length * len(chunk.chain) for chunk in chunks)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.limits import is_paid_in_any_order
 from git_theta.core.files import write_at
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
+from git_theta.core.progress import NullProgress
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Location, ReadAhead
@@ -29,7 +31,7 @@ def smudge(manifest: Manifest, storage: StorageContext, name: str = "") -> Itera
     groups = batches(placements(manifest), _length, BATCH)
     for pieces in in_order(reader.read, groups, storage.settings.workers):
         for piece in pieces:
-            storage.progress.advance(piece.nbytes)
+            reader.progress.advance(piece.nbytes)
             yield piece
     reader.finish()
 
@@ -51,8 +53,10 @@ def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name:
     groups = list(batches(_with_offsets(manifest), lambda item: _length(item[1]), BATCH))
     # The largest first: a large one begun last would keep one worker busy and the others idle.
     groups.sort(key=lambda group: -sum(_length(place) for _, place in group))
-    for written in in_order(write, groups, storage.settings.workers):
-        storage.progress.advance(written)
+    # Of those that can be decoded: objects may be on their way still.
+    turns = reader.in_turn([[place for _, place in group] for group in groups])
+    for written in in_order(write, (groups[turn] for turn in turns), storage.settings.workers):
+        reader.progress.advance(written)
     reader.finish()
 
 
@@ -71,12 +75,21 @@ class _ChunkReader:
     """Decodes chunks; skeleton chunks, which serve many placements, are kept a while."""
 
     def __init__(self, storage: StorageContext, manifest: Manifest, name: str) -> None:
-        storage.charge(manifest.chunks())
-        storage.progress.start(f"restoring {name}", manifest.size)
+        self._arrivals, objects = storage.store.arrivals, manifest.objects()
+        limit = storage.settings.expand_limit
+        if self._arrivals.awaits(objects) and not is_paid_in_any_order(manifest, limit):
+            self._arrivals.wait_for(objects)
+        self.is_arriving = self._arrivals.awaits(objects)
+        if not self.is_arriving:
+            storage.charge(manifest.chunks())
+        # While another thread downloads, its progress is shown, not this one.
+        self.progress = NullProgress() if self._arrivals.pending else storage.progress
+        self.progress.start(f"restoring {name}", manifest.size)
         self._storage = storage
         self._frames = ReadAhead(storage.store)
         self._skeleton = {chunk.hash for chunk in manifest.skeleton}
         self._kept: OrderedDict[str, memoryview] = OrderedDict()
+        self._charged: set[str] = set()
         self._lock = threading.Lock()
         self._locations: dict[tuple[str, Ref], Location] = {}
 
@@ -88,6 +101,8 @@ class _ChunkReader:
         with self._lock:
             if chunk.hash in self._kept:
                 return self._kept[chunk.hash]
+        if self.is_arriving:
+            self._await(chunk)
         try:
             decoded = chunk_decoder.decode(self._frames, chunk)
         except CorruptObjectError:
@@ -104,8 +119,22 @@ class _ChunkReader:
                     self._kept.popitem(last=False)
         return data
 
+    def _await(self, chunk: Chunk) -> None:
+        """Wait for the objects of a chunk, and charge it once they are here."""
+        self._arrivals.wait_for({ref.oid for ref in chunk.chain})
+        with self._lock:
+            if chunk.hash not in self._skeleton or chunk.hash not in self._charged:
+                self._charged.add(chunk.hash)
+                self._storage.charge([chunk])
+
+    def in_turn(self, groups: Sequence[Sequence[Placement]]) -> Iterator[int]:
+        """Yield the number of each group of placements when its objects are here."""
+        return self._arrivals.in_turn(
+            [{ref.oid for place in group for ref in place.chunk.chain} for group in groups]
+        )
+
     def finish(self) -> None:
         """Let the index know what was verified, so that adding the same bytes costs nothing."""
         oids = {row.ref.oid for row in self._locations.values()}
         self._storage.index.add(self._locations.values(), self._storage.store.stamps(oids))
-        self._storage.progress.finish()
+        self.progress.finish()

@@ -63,17 +63,19 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     """
     problems = list[ThetaError]()
     waiting = list(stubs(workspace, paths, problems.append))
-    problems += _fetch(workspace, waiting)
+    # Chunks are decoded as their objects come.
+    fetched, failed = _begin_fetch(workspace, waiting), list[ThetaError]()
     done: list[str] = []
     written: dict[str, Written] = {}
     for stub in waiting:
-        with _gathering(problems, stub.path):
+        with _gathering(failed, stub.path):
             status = _write(workspace, stub)
             done.append(stub.path)
             if status:
                 written[stub.path] = Written(_file(workspace, stub.path), status, stub.text)
     known = index_stats.record(workspace.repo.index_file, written)
     worktree.refresh(workspace.repo, (path for path in done if path not in known))
+    problems += [*fetched(), *failed]
     if problems:
         first, *others = problems
         named = [f"{error.path}: {error.message}" for error in others if error.path]
@@ -82,15 +84,15 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     return done
 
 
-def _fetch(workspace: Workspace, waiting: list[Stub]) -> list[ThetaError]:
-    """Fetch what stubs lack, in one go; return what went wrong."""
+def _begin_fetch(workspace: Workspace, waiting: list[Stub]) -> Callable[[], list[ThetaError]]:
+    """Begin to fetch what stubs lack, in one go; return what waits for it and says what failed."""
     with suppress(ThetaError):  # of a store that may not be looked into: each stub has it told
         if all(workspace.store.has(oid) for stub in waiting for oid in stub.described.objects()):
-            return []
+            return list
     from git_theta import transfer  # takes 12 ms to import, and a checkout needs it seldom
 
     workspace.repo.read_settings_once()
-    return transfer.fetch_each(workspace, (stub.described for stub in waiting))
+    return transfer.fetch_beside(workspace, (stub.described for stub in waiting)).result
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from git_theta.filters import as_it_is, unconverted
 from git_theta.filters.conflicts import dropped_side, marker_error, octopus_error
 from git_theta.filters.incoming import Packets, check_empty, clean_incoming
 from git_theta.filters.parents import KnownCheckpoints
+from git_theta.filters.waiting import WaitingFiles
 from git_theta.git import attributes
 from git_theta.git.filter_server import SmudgeRequest
 from git_theta.git.lfs_files import LONGEST, PREFIX, is_pointer
@@ -54,10 +55,9 @@ class Session:
         self._warn = warn
         self._can_defer = can_defer
         self._as_text = as_text
-        self._waiting: dict[str, Manifest] = {}
+        self._waiting = WaitingFiles(workspace, self._is_at_hand, warn)
         self._broken: dict[str, ManifestError] = {}
         self._given: dict[str, bytes] = {}
-        self._announced = False
         self._only_compares = only_compares
         self._for_drivers = for_drivers
         self._renormalizes = renormalizes
@@ -201,7 +201,7 @@ class Session:
             deferred.defer(self._workspace, request.path)
             return [text]
         if request.can_delay and not self._is_at_hand(described):
-            self._waiting[request.path] = described
+            self._waiting.add(request.path, described)
             return None
         from git_theta import transfer  # seldom needed: takes 12 ms to import
 
@@ -238,22 +238,15 @@ class Session:
         return self._can_defer and request.can_delay and described.size > limit
 
     def available(self) -> list[str]:
-        """Fetch what all waiting files lack in one go; then every one of them can be had.
+        """Return files that can be had now; see ``WaitingFiles``.
 
         Git asks until nothing is left, and ends at the first file that fails: those that cannot be
         rebuilt are named when it has the others.
         """
-        if not self._announced:
-            self._announced = True
-            from git_theta import transfer
-
-            for error in transfer.fetch_each(self._workspace, self._waiting.values()):
-                self._warn(error)  # each file that cannot be rebuilt will say so itself
-            whole = [path for path, found in self._waiting.items() if self._is_at_hand(found)]
-            if whole:
-                return whole
-        self._announced = bool(self._waiting or self._broken)
-        return [*self._waiting, *self._broken]
+        ready = self._waiting.ready()
+        if len(ready) == 1:
+            return ready
+        return [*ready, *self._broken]
 
     def _is_at_hand(self, described: Manifest) -> bool:
         """Return whether all objects are here, and may be decoded: git ends where they may not."""
@@ -266,7 +259,7 @@ class Session:
         """Return a file that waited for its objects, or for the others since it cannot be had."""
         if error := self._broken.pop(path, None):
             raise error
-        return self._restored(path, self._waiting.pop(path))
+        return self._waiting.telling(self._restored(path, self._waiting.take(path)))
 
     def settle(self) -> None:
         """Spare git from reading what it has just written, once it has written its index.

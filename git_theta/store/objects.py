@@ -18,6 +18,7 @@ from git_theta.core.layout import Buffer
 from git_theta.core.sharing import adjust
 from git_theta.errors import ChangedError, MissingObjectError, StoreError, ThetaError
 from git_theta.store.activity import Activity
+from git_theta.store.arrivals import Arrivals
 from git_theta.store.files import MODE, ObjectFiles, missing
 from git_theta.store.rows import Stamp
 from git_theta.store.shared import SharedStore
@@ -36,6 +37,7 @@ class ObjectStore(ObjectFiles):
     def __init__(self, root: Path, shared: SharedStore | None = None) -> None:
         super().__init__(root)
         self.shared = shared
+        self.arrivals = Arrivals()
         self._soundness = Soundness()
         self._activity = Activity(root)
         self._used: set[str] = set()
@@ -222,6 +224,7 @@ class ObjectStore(ObjectFiles):
         with suppress(FileNotFoundError):
             self._soundness.note(oid, self.path(oid).stat())
         self._used.add(oid)
+        self.arrivals.come(oid)
 
     def use(self, oid: str, size: int) -> bool:
         """Return whether the object is here and whole; a collection then lets it be."""

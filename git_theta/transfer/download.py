@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +51,25 @@ def fetch_each(workspace: Workspace, manifests: Iterable[Manifest]) -> list[Thet
         except ThetaError as error:
             problems.append(error)
     return problems
+
+
+def fetch_beside(workspace: Workspace, manifests: Iterable[Manifest]) -> Future[list[ThetaError]]:
+    """Begin to do the same on another thread; ``store.arrivals`` says what has come."""
+    wanted, store = list(manifests), workspace.store
+    with suppress(ThetaError):  # of a store that may not be looked into: the fetch says so
+        expected = (oid for found in wanted for oid in found.objects())
+        store.arrivals.expect([oid for oid in expected if not store.has(oid)])
+
+    def work() -> list[ThetaError]:
+        try:
+            return fetch_each(workspace, wanted)
+        finally:
+            store.arrivals.end()
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="git-theta")
+    fetching = pool.submit(work)
+    pool.shutdown(wait=False)
+    return fetching
 
 
 def fetch_anew(

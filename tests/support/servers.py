@@ -26,7 +26,8 @@ class Server:
 
     ``requests`` lists ("METHOD", "/path") of everything asked, in order. ``refuse`` maps a part
     of a path to the HTTP status ("507 Insufficient Storage") that such a request gets instead.
-    With ``challenge`` every request is answered by a request for a password.
+    With ``challenge`` every request is answered by a request for a password. ``before`` is called
+    with each path before it is answered.
     """
 
     def __init__(self, root: Path) -> None:
@@ -34,6 +35,7 @@ class Server:
         self.requests: list[tuple[str, str]] = []
         self.refuse: dict[str, str] = {}
         self.challenge = False
+        self.before: Callable[[str], object] = lambda path: None
         self._git = _GitBackend(root / "git")
         self._lfs = _lfs_app(root / "lfs")
 
@@ -77,6 +79,7 @@ class Server:
     def _app(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.requests.append((environ["REQUEST_METHOD"], path))
+        self.before(path)
         if self.challenge:
             environ["wsgi.input"].read()
             start("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="test"')])

@@ -82,7 +82,7 @@ def _column(rules: Rules) -> list[tuple[str, str]]:
     rate = f"{rules.rate[0]:,} in {rules.rate[1]} s" if rules.rate else "-"
     return [
         ("", rules.name),
-        ("refs that it takes", "any" if _ANY in rules.refs else "branches, tags, `refs/pr/N`"),
+        ("accepted refs", "any" if _ANY in rules.refs else "branches, tags, `refs/pr/N`"),
         ("a pointer needs its object", "yes"),
         ("largest LFS object", _size(rules.largest_object)),
         ("largest file in Git", _size(rules.largest_blob)),
