@@ -37,6 +37,7 @@ class Lfs:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
+        self._neighbours: dict[Path, Neighbour] = {}
 
     @staticmethod
     def require() -> str:
@@ -58,6 +59,14 @@ class Lfs:
         moved = self._repo.config_value("lfs.storage")
         return media_dir(self._repo.common_dir, moved, self._repo.git)
 
+    def _neighbour(self, remote: Remote) -> Neighbour | None:
+        """Return the repository where a remote is a folder that objects go to."""
+        if remote.folder is None or remote.redirected:
+            return None
+        if remote.folder not in self._neighbours:
+            self._neighbours[remote.folder] = Neighbour(remote.folder)
+        return self._neighbours[remote.folder]
+
     # --- upload ----------------------------------------------------------------------------------
 
     def upload(
@@ -71,7 +80,7 @@ class Lfs:
         if not objects:
             return set()
         sizes = {oid: file.stat().st_size for oid, file in objects.items()}
-        neighbour = _neighbour(remote)
+        neighbour = self._neighbour(remote)
         lacking = self._lacking_before(remote, sizes) if neighbour or self._has_agents() else None
         options, name = _named(remote)
         push = ["git", *options, "lfs", "push", "--object-id", "--stdin", name]
@@ -133,7 +142,7 @@ class Lfs:
         """
         if not objects:
             return set()
-        neighbour = _neighbour(remote)
+        neighbour = self._neighbour(remote)
         if neighbour is not None:
             return {oid for oid, size in objects.items() if neighbour.find(oid, size) is None}
         self.require()
@@ -256,11 +265,6 @@ def _named(remote: Remote) -> tuple[tuple[str, ...], str]:
         return (), remote.spec
     url = remote.folder.as_uri() if remote.folder else remote.url
     return ("-c", f"remote.{_UNNAMED}.url={url}"), _UNNAMED
-
-
-def _neighbour(remote: Remote) -> Neighbour | None:
-    """Return the repository where a remote is a folder that objects go to."""
-    return Neighbour(remote.folder) if remote.folder and not remote.redirected else None
 
 
 def _check_arrival(remote: Remote, neighbour: Neighbour, sizes: Mapping[str, int]) -> None:
