@@ -54,9 +54,10 @@ def command(remote: str | None, verify: bool, days: float, dry_run: bool, as_jso
 
 def _tell(found: Pruned, removed: bool, verified: bool) -> None:
     did = "removed" if removed else "would be removed"
-    has = f"{found.remote} has them" if verified else f"{found.remote} had them"
+    has = "has" if verified else "had when they were pushed or fetched"
+    which = f", which {found.remote} {has}" if found.oids else ""
     count = plural(len(found.oids), "object")
-    click.echo(f"{count} {did} ({human(found.size)}): {has}; {found.kept:,} kept")
+    click.echo(f"{count} {did} ({human(found.size)}){which}; {found.kept:,} kept")
     if found.unsafe:
         count = plural(found.unsafe, "more object")
         click.echo(f"{count} stay: {found.remote} is not known to have them")

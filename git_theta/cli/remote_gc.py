@@ -46,7 +46,7 @@ def _tell(found: RemoteGarbage, dry_run: bool) -> None:
         click.echo(f"and {len(found.objects) - _SHOWN:,} more (--json lists them)")
     count, size = f"{len(found.objects):,}", human(sum(found.objects.values()))
     objects = plural(found.named, "object")
-    click.echo(f"{count} ({size}) of {objects} that {found.remote} names: no ref there needs them")
+    click.echo(f"No ref on {found.remote} needs {count} of the {objects} named there ({size})")
     if found.refs:
         did = "would be replaced" if dry_run else "replaced"
         click.echo(f"{plural(len(found.refs), 'pointer ref')} {did}")
