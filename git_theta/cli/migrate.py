@@ -22,6 +22,12 @@ from git_theta.workspace import open_workspace
 _SHOWN = 10
 _FEW = 5
 
+_NEEDED = {
+    "in git-theta": ", with git-theta installed",
+    "in Git LFS": ", with Git LFS installed",
+}
+"""What a clone of the new history needs, by where its files are."""
+
 
 @click.group("migrate")
 def command() -> None:
@@ -158,10 +164,10 @@ def _tell(outcome: Outcome, request: Request, where: str, remotes: Sequence[str]
     click.echo(f"Old and new commits: {outcome.map_file}")
     click.echo("To undo: git theta migrate undo")
     if remotes:
-        _tell_next(outcome, remotes[0])
+        _tell_next(outcome, remotes[0], _NEEDED.get(where, ""))
 
 
-def _tell_next(outcome: Outcome, remote: str) -> None:
+def _tell_next(outcome: Outcome, remote: str, needed: str) -> None:
     names = [_short(name) for name in outcome.moved]
     to, refs = printable(shlex.quote(remote)), printable(" ".join(map(shlex.quote, names)))
     if len(names) > _FEW:
@@ -170,7 +176,7 @@ def _tell_next(outcome: Outcome, remote: str) -> None:
     branch = next((name for name in names if not name.startswith("tags/")), "BRANCH")
     here, there = printable(shlex.quote(branch)), printable(shlex.quote(f"{remote}/{branch}"))
     click.echo(
-        "Whoever has a clone of the old history, with git-theta installed: git fetch, then\n"
+        f"Whoever has a clone of the old history{needed}: git fetch, then\n"
         f"  git switch {here} && git reset --hard {there}\n"
         f"  commits of their own: git rebase --onto {there} OLD-COMMIT THEIR-BRANCH"
     )
