@@ -84,11 +84,14 @@ class Checksum(NamedTuple):
     """The CRC-32 of ``length`` bytes of a file from ``start``.
 
     It stands, four bytes little-endian, at each of ``places``, also counted in bytes of the file.
+    Where there are ``sizes``, the bytes are a stream of DEFLATE, the checksum is of what they
+    inflate to, and the length of that stands, in four bytes too, at each of ``sizes``.
     """
 
     start: int
     length: int
     places: tuple[int, ...]
+    sizes: tuple[int, ...] = ()
 
 
 class Rebuilt(NamedTuple):

@@ -6,13 +6,15 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from git_theta.core.dtypes import DEFLATED
 from git_theta.core.layout import Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import quote
 from git_theta.formats.npy_header import write_header
-from git_theta.formats.zip_directory import ENTRY_CHECKSUM, LOCAL_CHECKSUM, shown
+from git_theta.formats.zip_directory import ENTRY_CHECKSUM, ENTRY_SIZE, LOCAL_CHECKSUM, shown
 from git_theta.formats.zip_writer import (
-    StoredRecord,
+    LOCAL_SIZE,
+    NewRecord,
     directory_end,
     directory_entry,
     local_header,
@@ -30,7 +32,10 @@ def rebuild_npz(
     """
     writer = _Writer()
     for span in tensors:
-        writer.add_array(span)
+        if span.dtype.startswith(DEFLATED):
+            writer.add_deflated(span)
+        else:
+            writer.add_array(span)
     for record in others:
         writer.add_other(*record)
     return writer.finish(name)
@@ -40,7 +45,7 @@ class _Writer:
     """Lays records one after another: arrays first, whose bytes are not here, then all others."""
 
     def __init__(self) -> None:
-        self._records: list[StoredRecord] = []
+        self._records: list[NewRecord] = []
         self._headers: list[int] = []
         self._starts: list[int] = []
         self._spans: list[TensorSpan] = []
@@ -52,15 +57,24 @@ class _Writer:
         head = write_header(span)
         # That of the header alone: right for an empty array, and renewed for all others.
         checksum = zlib.crc32(head)
-        self._begin(StoredRecord(_record_name(span.name), len(head) + span.length, checksum))
+        length = len(head) + span.length
+        self._begin(NewRecord(_record_name(span.name), length, checksum, length))
         self._write(head)
+        self._leave_room(span)
+
+    def add_deflated(self, span: TensorSpan) -> None:
+        # Its header is deflated too. What it inflates to is known when it is written.
+        self._begin(NewRecord(_record_name(span.name), 0, 0, span.length, is_deflated=True))
+        self._leave_room(span)
+
+    def _leave_room(self, span: TensorSpan) -> None:
         self._spans.append(replace(span, start=self._position))
         self._pieces.append(bytes(self._piece))
         self._piece.clear()
         self._position += span.length
 
     def add_other(self, name: bytes, content: bytes) -> None:
-        self._begin(StoredRecord(name, len(content), zlib.crc32(content)))
+        self._begin(NewRecord(name, len(content), zlib.crc32(content), len(content)))
         self._write(content)
 
     def finish(self, name: str) -> Rebuilt:
@@ -71,13 +85,17 @@ class _Writer:
             header = self._headers[number]
             if number < len(self._spans):
                 places = (header + LOCAL_CHECKSUM, self._position + ENTRY_CHECKSUM)
-                checksums.append(Checksum(self._starts[number], record.length, places))
+                sizes: tuple[int, ...] = ()
+                if record.is_deflated:
+                    local = header + LOCAL_SIZE + len(record.name)
+                    sizes = (local, self._position + ENTRY_SIZE)
+                checksums.append(Checksum(self._starts[number], record.stored, places, sizes))
             self._write(directory_entry(record, header))
         self._write(directory_end(len(self._records), start, self._position - start))
         layout = Layout(name, tuple(self._spans))
         return Rebuilt(layout, (*self._pieces, bytes(self._piece)), tuple(checksums))
 
-    def _begin(self, record: StoredRecord) -> None:
+    def _begin(self, record: NewRecord) -> None:
         self._records.append(record)
         self._headers.append(self._position)
         self._write(local_header(record))

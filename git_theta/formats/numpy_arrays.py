@@ -26,8 +26,8 @@ _MEMBER = b".npy"
 _BLOCK = 1 << 20
 # Bytes of a deflated array that are inflated to read its header, and what they may become.
 _HEAD, _HEADER = 4 << 10, 1 << 16
-# Smaller ones are not worth it; what is larger is cut into chunks, which cannot be inflated.
-_LEAST, _MOST = 2 << 10, 1 << 26
+# What is larger is cut into chunks, which cannot be inflated.
+_MOST = 1 << 26
 
 
 class _NumPy:
@@ -55,12 +55,7 @@ class _NumPy:
         if _is_single(source):
             array = _array(source)
             return _digest(source, array.start + array.length, source.size)
-        others = (
-            record
-            for record in _records(source)
-            if not record.deflated and _member(source, record) is None
-        )
-        return b"".join(sorted(_extra(source, record) for record in others))
+        return b"".join(sorted(_extra(source, record) for record in _others(source)))
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's, each of a header and its array; a single array has none."""
@@ -69,19 +64,20 @@ class _NumPy:
     def rebuild(self, source: Source, tensors: Sequence[TensorSpan]) -> Rebuilt:
         """Return a file with these arrays and what else ``source`` holds, as NumPy writes it.
 
-        Raises ``FormatError`` for compressed records, and for an ``.npy`` file of other than one.
+        Deflated arrays stay as they are. Raises ``FormatError`` for what else is compressed, and
+        for an ``.npy`` file of other than one array.
         """
         if _is_single(source):
             return _rebuilt_single(self.name, source, tensors)
-        records = _records(source)
-        if not all(record.plain for record in records) or any(map(_is_deflated, tensors)):
+        others = _others(source)
+        if compressed := next((record for record in others if not record.plain), None):
+            name = zip_directory.shown(compressed.name)
             raise FormatError(
-                "its arrays are compressed, and can only be taken as they are, all from one side",
-                hint="save all sides with numpy.savez instead of numpy.savez_compressed",
+                f"{name} is compressed, and no array of 64 MiB at most that NumPy deflated",
+                hint="save all sides with numpy.savez",
             )
         if not tensors:
             raise FormatError("no array is left in it", hint="remove the file on one side")
-        others = [record for record in records if _member(source, record) is None]
         if sum(record.length for record in others) > source.size:
             # Written one after another, they could be a thousand times as large.
             raise FormatError("its records overlap", hint="save it again with numpy.savez")
@@ -111,10 +107,6 @@ def _rebuilt_single(name: str, source: Source, tensors: Sequence[TensorSpan]) ->
     return Rebuilt(layout, (head, source.read(end, source.size - end)))
 
 
-def _is_deflated(span: TensorSpan) -> bool:
-    return span.dtype.startswith(DEFLATED)
-
-
 def _content(source: Source, record: Record) -> tuple[bytes, bytes]:
     return record.name, source.read(zip_directory.place(source, record), record.length)
 
@@ -133,13 +125,30 @@ def _records(source: Source) -> list[Record]:
     return list(zip_directory.read_directory(source).values())
 
 
+def _others(source: Source) -> list[Record]:
+    """Return the records that are no spans; ``source`` may have zeros where these are."""
+    return [
+        record
+        for record in _records(source)
+        if _member(source, record) is None and not _is_left_out(source, record)
+    ]
+
+
+def _is_left_out(source: Source, record: Record) -> bool:
+    """Return whether a deflated array is zeros: no stream of DEFLATE begins with six of them."""
+    if not record.deflated or not record.name.endswith(_MEMBER) or record.length > _MOST:
+        return False
+    start = zip_directory.place(source, record)
+    return not any(block.strip(b"\0") for block in _blocks(source, start, start + record.length))
+
+
 def _member(source: Source, record: Record) -> TensorSpan | None:
     """Return the array that a record holds as it is, if it does."""
     if not record.name.endswith(_MEMBER):
         return None
     name = record.name[: -len(_MEMBER)].decode("utf-8", "surrogateescape")
     try:
-        if record.deflated and _LEAST <= record.length <= _MOST:
+        if record.deflated and record.length <= _MOST:
             return _deflated(source, record, name)
         start = zip_directory.place(source, record)
         end = start + record.length

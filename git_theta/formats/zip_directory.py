@@ -31,7 +31,8 @@ _ENCRYPTED = 1
 _DESCRIBED_LATER = 8  # 4.4.4: checksum and sizes follow the content
 LOCAL_CHECKSUM = 14  # bytes before it in a local file header
 ENTRY_CHECKSUM = 16  # bytes before it in a central directory header
-_STORED, _DEFLATED = 0, 8
+ENTRY_SIZE = 24  # and before the length of the content
+STORED, DEFLATED = 0, 8  # 4.4.5
 _MAX_DIRECTORY = 128 << 20
 
 
@@ -201,8 +202,8 @@ def _entry(directory: bytes, position: int) -> tuple[Record, int]:
     name = directory[position + ENTRY.size : name_end]
     if IN_ZIP64 in (stored, size, header):
         size, stored, header = _from_extra(directory[name_end:extra_end], (size, stored, header))
-    plain = method == _STORED and not flags & _ENCRYPTED and stored == size
-    deflated = method == _DEFLATED and not flags & _ENCRYPTED
+    plain = method == STORED and not flags & _ENCRYPTED and stored == size
+    deflated = method == DEFLATED and not flags & _ENCRYPTED
     return Record(name, header, stored, plain, deflated), end
 
 

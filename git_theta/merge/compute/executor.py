@@ -20,7 +20,8 @@ from git_theta.core.registry import Bytes
 from git_theta.errors import naming
 from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry
-from git_theta.merge.compute.output import Assembly, FileWriter, assemble
+from git_theta.merge.compute.file_writer import FileWriter
+from git_theta.merge.compute.output import Assembly, assemble
 from git_theta.merge.planning.actions import Merge, Plan, Take, UnitMember
 from git_theta.merge.planning.conflicts import conflict_error, resolving, saying_how
 from git_theta.merge.planning.policy import needing_torch

@@ -1,18 +1,16 @@
-"""The file that a merge makes: its skeleton, where its tensors lie, and its bytes as a stream."""
+"""The file that a merge makes: its skeleton, and where its tensors lie."""
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from git_theta.checkpoint.reader import SkeletonSource
 from git_theta.core import registry
 from git_theta.core.dtypes import DEFLATED
-from git_theta.core.layout import Alias, Buffer, Checksum, Layout, Rebuilt, TensorSpan
-from git_theta.core.registry import Bytes
+from git_theta.core.layout import Alias, Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.errors import FormatError, MergeError
 from git_theta.manifest import Manifest, TensorEntry
 from git_theta.merge.planning.actions import Plan
@@ -22,8 +20,8 @@ Signature = tuple[object, ...]
 
 # A tensor waits for the checksum before it, but a file of many tensors does not.
 _TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
-_DEFLATED = "its arrays are compressed, and a merge would not know their checksums and sizes"
-_DEFLATED_HINT = "save all sides with numpy.savez instead of numpy.savez_compressed"
+_DEFLATED = "its arrays are compressed, and a merge cannot renew their checksums and sizes"
+_DEFLATED_HINT = "save all sides with numpy.savez, or as safetensors"
 _TIED_HINT = "tie or untie it on all sides"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
 
@@ -113,6 +111,9 @@ class _Choice:
             return self._make(preferred, fitting, notes)
         # For a side whose tensors are the result's, no checksum has to be renewed.
         equal = [side for side in usable if side in self._plan.equal_sides()]
+        if not equal and any(_is_deflated(action.entry) for action in self._plan.kept):
+            # The sizes of what their streams inflate to stand in the file.
+            return self._make(usable, [], notes)
         return self._use((equal or usable)[0], notes)
 
     def _preferred(self) -> tuple[list[int], tuple[str, ...]]:
@@ -167,6 +168,10 @@ class _Choice:
             raise FormatError(f"{name} is tied to another tensor on one side only", hint=_TIED_HINT)
 
 
+def _is_deflated(entry: Entry | TensorSpan) -> bool:
+    return entry.dtype.startswith(DEFLATED)
+
+
 def _signature(entry: Entry) -> Signature:
     if isinstance(entry, Alias):
         return (entry.of, entry.dtype, entry.shape, entry.offset, entry.strides)
@@ -183,14 +188,14 @@ def _by_span(rebuilt: Rebuilt, checksums: Sequence[Checksum]) -> dict[int, Check
     """Return the checksum of each span that has one, which may begin with bytes before the span.
 
     Raises ``MergeError`` for one of several spans, or that stands before the bytes that precede
-    its span, and for spans that are deflated: theirs are of what they inflate to.
+    its span, and for spans that are deflated where it is not of what they inflate to.
     """
     ordered = sorted(checksums, key=lambda each: each.start)
     starts, found, before = [each.start for each in ordered], dict[int, Checksum](), 0
     for number, span in enumerate(rebuilt.layout.spans):
-        if span.dtype.startswith(DEFLATED):
-            raise MergeError(_DEFLATED, hint=_DEFLATED_HINT)
         each = ordered[at - 1] if (at := bisect_right(starts, span.start)) else None
+        if _is_deflated(span) and not (each and each.start == span.start and each.sizes):
+            raise MergeError(_DEFLATED, hint=_DEFLATED_HINT)
         stop = span.start + span.length
         if each and span.start < each.start + each.length:
             alone = each.start >= before and each.start + each.length == stop
@@ -199,99 +204,3 @@ def _by_span(rebuilt: Rebuilt, checksums: Sequence[Checksum]) -> dict[int, Check
             found[number] = each
         before = stop
     return found
-
-
-def checksum_patches(assembly: Assembly, number: int, data: Bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the places of the checksums of span ``number``, and what they are for its bytes."""
-    if found := assembly.checksums.get(number):
-        head = _head(assembly, number, found)
-        for place in found.places:
-            yield place, _crc(zlib.crc32(data.data, zlib.crc32(head)))
-
-
-def _head(assembly: Assembly, number: int, found: Checksum) -> bytes:
-    """Return the bytes before span ``number`` that its checksum is of too."""
-    count = assembly.layout.spans[number].start - found.start
-    return assembly.rebuilt.pieces[number][-count:] if count else b""
-
-
-def _crc(checksum: int) -> bytes:
-    return checksum.to_bytes(4, "little")
-
-
-class FileWriter:
-    """Puts tensors into their places, and renews the checksums of those that changed.
-
-    ``changed`` are the numbers of the spans whose bytes are not those of the file that the
-    skeleton is from.
-    """
-
-    def __init__(self, assembly: Assembly, changed: set[int]) -> None:
-        self._assembly = assembly
-        self._spans = assembly.layout.spans
-        self._renewed = {n: each for n, each in assembly.checksums.items() if n in changed}
-        self._next = 0
-        self._position = 0
-        self._checksum = 0
-        self._held: list[Bytes] = []
-        self._patches: dict[int, bytes] = {}
-
-    def put(self, number: int, buffer: Bytes) -> Iterator[Buffer]:
-        """Yield the next bytes of span ``number``, after all bytes before the span.
-
-        Where its checksum stands before it, all of them come with the last.
-        """
-        if self._is_early(number):
-            self._held.append(buffer)
-            if sum(held.size for held in self._held) == self._spans[number].length:
-                yield from self._release(number)
-            return
-        yield from self._go_to(number)
-        if number in self._renewed:
-            self._checksum = zlib.crc32(buffer.data, self._checksum)
-        self._position += buffer.size
-        yield buffer.data
-
-    def finish(self) -> Iterator[Buffer]:
-        """Yield the bytes after the last tensor."""
-        yield from self._go_to(len(self._spans))
-
-    def _release(self, number: int) -> Iterator[Buffer]:
-        held, self._held = self._held, []
-        checksum = zlib.crc32(self._head(number))
-        for buffer in held:
-            checksum = zlib.crc32(buffer.data, checksum)
-        self._renew(number, checksum)
-        yield from self._go_to(number)
-        for buffer in held:
-            self._position += buffer.size
-            yield buffer.data
-
-    def _go_to(self, number: int) -> Iterator[bytes]:
-        while self._next <= number:
-            if self._next - 1 in self._renewed and not self._is_early(self._next - 1):
-                self._renew(self._next - 1, self._checksum)
-            yield self._piece(self._next)
-            self._checksum = zlib.crc32(self._head(self._next))
-            self._next += 1
-
-    def _piece(self, number: int) -> bytes:
-        piece = bytearray(self._assembly.rebuilt.pieces[number])
-        start, stop = self._position, self._position + len(piece)
-        for place in [place for place in self._patches if start <= place < stop]:
-            piece[place - start : place - start + 4] = self._patches.pop(place)
-        self._position = stop
-        return bytes(piece)
-
-    def _is_early(self, number: int) -> bool:
-        """Return whether a checksum of a span that is renewed stands before it."""
-        found = self._renewed.get(number)
-        return found is not None and min(found.places) < self._spans[number].start
-
-    def _head(self, number: int) -> bytes:
-        found = self._renewed.get(number)
-        return _head(self._assembly, number, found) if found else b""
-
-    def _renew(self, number: int, checksum: int) -> None:
-        for place in self._renewed[number].places:
-            self._patches[place] = _crc(checksum)

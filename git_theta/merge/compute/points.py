@@ -25,7 +25,8 @@ from git_theta.manifest import TensorEntry
 from git_theta.merge.compute.conversion import bytes_of
 from git_theta.merge.compute.engine import Engine
 from git_theta.merge.compute.executor import computed_spans, merged_bytes, opened
-from git_theta.merge.compute.output import Assembly, assemble, checksum_patches
+from git_theta.merge.compute.file_writer import checksum_patches
+from git_theta.merge.compute.output import Assembly, assemble
 from git_theta.merge.compute.tensor import scaled
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.planning.actions import Merge, Plan, Take

@@ -144,9 +144,10 @@ def test_deflated_members_are_spans_of_what_they_are() -> None:
     assert [(span.name, span.dtype) for span in layout.spans] == [
         ("w", "DEFLATED_F32"),
         ("half", "DEFLATED_F16"),
+        ("small", "DEFLATED_F32"),
     ]
     assert layout.remark is None
-    for span, dtype in zip(layout.spans, ("f4", "f2"), strict=True):
+    for span, dtype in zip(layout.spans[:2], ("f4", "f2"), strict=True):
         stream = data[span.start : span.start + span.length]
         array = np.load(io.BytesIO(zlib.decompress(stream, -15)))
         assert (array == large.astype(dtype)).all()
