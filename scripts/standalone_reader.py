@@ -261,11 +261,6 @@ def _matrix(part: tuple[int, bytes], rows: int) -> np.ndarray:
 def _correct(values: np.ndarray, frame: Frame, base: np.ndarray) -> bytes:
     """Narrow the prediction and add the residual."""
     words = np.where(np.isnan(values), base, _narrow(values, frame.dtype)).reshape(-1)
-    return _add(words, frame)
-
-
-def _add(words: np.ndarray, frame: Frame) -> bytes:
-    """Add the residual to the prediction."""
     (_, gaps), (_, stored) = frame.parts[-2:]
     differences = np.frombuffer(stored, words.dtype)
     dense = not gaps and stored
@@ -319,13 +314,15 @@ def _cast(frame: Frame, base: bytes) -> bytes:
 
 
 def _pruned(frame: Frame, base: bytes) -> bytes:
-    keeps_signs, threshold = struct.unpack("<BQ", frame.params)
+    keeps_signs, threshold, number = struct.unpack_from("<BQB", frame.params)
+    check(number in (1, 2), "a pruned frame is neither a delta nor sparse inside")
     old = np.frombuffer(base, f"<u{WIDTH[frame.dtype]}")
     sign = 1 << 8 * old.itemsize - 1
     bits = np.unpackbits(np.frombuffer(frame.parts[0][1], np.uint8), bitorder="little")
     gone = (old % sign < threshold) != bits[: old.size]
     words = np.where(gone, old // sign * sign * keeps_signs, old)
-    return _add(words, frame)
+    inner = frame._replace(params=frame.params[10:], parts=frame.parts[1:])
+    return DECODERS[number](inner, words.tobytes())
 
 
 def _blocks(frame: Frame, base: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Encoding 8: a base of which words are zero now, and what that misses (``docs/spec.md``, Pruned).
 
-Params: u8 whether zeros keep their signs, u64 threshold. Parts: a bit for each word, and the two
-of a residual.
+Params: u8 whether zeros keep their signs, u64 threshold, u8 the encoding against the base with
+zeros, and the params of that. Parts: a bit for each word, and the parts of that encoding.
 
 Words of the base whose magnitude, their bits without the sign, is below the threshold are zero,
 and others are not: the bits say where it is the other way. So words that were pruned by magnitude
@@ -17,16 +17,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core import registry
 from git_theta.core.layout import Encoded, Geometry, Part
+from git_theta.core.registry import Encoding
 from git_theta.encodings.float_formats import FORMATS
-from git_theta.encodings.residual import add_residual, residual_parts
 from git_theta.encodings.zigzag import Words
 from git_theta.errors import CorruptObjectError
 
 Bytes = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
 
-_PARAMS = struct.Struct("<BQ")
+_PARAMS = struct.Struct("<BQB")
+# Tried in turn: one weight that was tuned too is mostly one of many.
+_INNER = ("sparse", "delta")
 # Words whose arrays stay in the L2 cache; a multiple of 8, as bits are packed.
 _BLOCK = 1 << 15
 # A sample of so many runs tells the threshold: to the last bit of a bf16, to 1 in 128 of others.
@@ -75,8 +78,12 @@ class Pruned:
             packed = np.packbits(different, bitorder="little")
             bits[block.start // 8 : block.start // 8 + packed.size] = packed
             predicted[block] = rule.predict(old[block], different)
-        params = _PARAMS.pack(rule.keeps_signs, rule.threshold)
-        return Encoded(params, (Part(1, bits.data), *residual_parts(predicted, new)))
+        found = _against(predicted.view(np.uint8), raw, geometry)
+        if found is None:
+            return None
+        number, inner = found
+        params = _PARAMS.pack(rule.keeps_signs, rule.threshold, number) + inner.params
+        return Encoded(params, (Part(1, bits.data), *inner.parts))
 
     def decode(
         self, encoded: Encoded, base: Bytes | None, geometry: Geometry, length: int
@@ -86,16 +93,26 @@ class Pruned:
         if form is None or base is None or base.size != length or length % form.word:
             raise CorruptObjectError("a pruned frame needs floats and a base of its size")
         old = base.view(form.unsigned)
-        rule, packed = _read(encoded, old)
+        rule, packed, inner = _read(encoded, old)
         predicted = np.empty_like(old)
         for block in _blocks(old.size):
             stored = packed[block.start // 8 : -(-block.stop // 8)]
             bits = np.unpackbits(stored, count=block.stop - block.start, bitorder="little")
             predicted[block] = rule.predict(old[block], bits.view(np.bool_))
-        return add_residual(predicted, *encoded.parts[1:]).view(np.uint8)
+        rest = Encoded(encoded.params[_PARAMS.size :], encoded.parts[1:])
+        return inner.decode(rest, predicted.view(np.uint8), geometry, length)
 
 
 ENCODING = Pruned()
+
+
+def _against(predicted: Bytes, raw: Bytes, geometry: Geometry) -> tuple[int, Encoded] | None:
+    """Return the number of the encoding that says what the prediction misses, and what it says."""
+    for name in _INNER:
+        encoding = registry.encoding_named(name)
+        if encoded := encoding.encode(raw, predicted, geometry):
+            return encoding.number, encoded
+    return None
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -137,14 +154,14 @@ def _find(new: Words, old: Words) -> _Rule | None:
     return _Rule(int(wrong.argmin()) << shift, bool(4 * signs > np.count_nonzero(gone)))
 
 
-def _read(encoded: Encoded, old: Words) -> tuple[_Rule, Bytes]:
-    """Return what params and the first part hold."""
-    if len(encoded.params) != _PARAMS.size or len(encoded.parts) != 3:
+def _read(encoded: Encoded, old: Words) -> tuple[_Rule, Bytes, Encoding]:
+    """Return what params and the first part hold, and the encoding of the others."""
+    if len(encoded.params) < _PARAMS.size or not encoded.parts:
         raise CorruptObjectError("a pruned frame has other params or parts than it should")
-    keeps_signs, threshold = _PARAMS.unpack(encoded.params)
-    part = encoded.parts[0]
-    if keeps_signs > 1 or threshold > int(_top(old)):
+    keeps_signs, threshold, number = _PARAMS.unpack_from(encoded.params)
+    part, inner = encoded.parts[0], registry.encoding_numbered(number)
+    if keeps_signs > 1 or threshold > int(_top(old)) or not inner or inner.name not in _INNER:
         raise CorruptObjectError("a pruned frame's params are not valid")
     if part.word != 1 or part.nbytes != -(-old.size // 8):
         raise CorruptObjectError("a pruned frame has not a bit for each word")
-    return _Rule(threshold, bool(keeps_signs)), np.frombuffer(part.data, np.uint8)
+    return _Rule(threshold, bool(keeps_signs)), np.frombuffer(part.data, np.uint8), inner

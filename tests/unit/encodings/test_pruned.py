@@ -59,7 +59,7 @@ def test_the_real_model_pruned_and_tuned():
     actual = np.where(gone, np.float32(0), base)
     assert stored(find(actual, base, "F32")) < 0.001 * base.nbytes
     tuned = np.where(gone, np.float32(0), base * np.float32(1 + 1e-6))
-    assert stored(find(tuned, base, "F32")) < 0.15 * base.nbytes
+    assert stored(find(tuned, base, "F32")) < 0.1 * base.nbytes
 
 
 def test_little_that_became_zero_is_left_to_other_encodings():
@@ -91,7 +91,7 @@ def test_other_dtypes_and_lengths_are_declined():
 
 
 BASE = gaussian((3, 5), "F32", 0)
-GOOD = Encoded(bytes(9), (Part(1, bytes(2)), Part(1, b""), Part(4, b"")))
+GOOD = Encoded(bytes(9) + b"\2", (Part(1, bytes(2)), Part(1, b""), Part(4, b"")))
 
 
 def changed(number: int, part: Part) -> tuple[Part, ...]:
@@ -105,14 +105,16 @@ def test_a_damaged_frame_is_reported():
 
     assert read().tobytes() == BASE.tobytes()
     threshold = (1 << 31).to_bytes(8, "little")
-    assert not read(replace(GOOD, params=b"\0" + threshold)).any()
+    assert not read(replace(GOOD, params=b"\0" + threshold + b"\2")).any()
     for damaged in (
         {"base": None},
         {"name": "I32"},
         {"length": 56},
-        {"encoded": replace(GOOD, params=b"\2" + bytes(8))},
-        {"encoded": replace(GOOD, params=b"\1" + (1 + (1 << 31)).to_bytes(8, "little"))},
-        {"encoded": replace(GOOD, params=bytes(8))},
+        {"encoded": replace(GOOD, params=b"\2" + bytes(8) + b"\2")},
+        {"encoded": replace(GOOD, params=b"\1" + (1 + (1 << 31)).to_bytes(8, "little") + b"\2")},
+        {"encoded": replace(GOOD, params=bytes(9))},
+        {"encoded": replace(GOOD, params=bytes(9) + b"\0")},
+        {"encoded": replace(GOOD, params=bytes(9) + b"\x08")},
         {"encoded": replace(GOOD, parts=GOOD.parts[:2])},
         {"encoded": replace(GOOD, parts=changed(0, Part(1, bytes(3))))},
         {"encoded": replace(GOOD, parts=changed(0, Part(2, bytes(2))))},
