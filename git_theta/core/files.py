@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -137,13 +137,17 @@ def _gather(
             queue[0] = queue[0][written:]
 
 
-def read_into(file: IO[bytes] | io.FileIO, buffers: Sequence[memoryview]) -> int:
-    """Read once into ``buffers``, the first one at least; return how many bytes, 0 at the end."""
+def reader_into(file: IO[bytes] | io.FileIO) -> Callable[[Sequence[memoryview]], int]:
+    """Return what reads once into buffers, the first one at least: how many bytes, 0 at the end."""
     if hasattr(os, "readv") and isinstance(file, io.FileIO):
-        return os.readv(file.fileno(), buffers)
-    data = file.read(len(buffers[0]))
-    buffers[0][: len(data)] = data
-    return len(data)
+        return partial(os.readv, file.fileno())
+
+    def read(buffers: Sequence[memoryview]) -> int:
+        data = file.read(len(buffers[0]))
+        buffers[0][: len(data)] = data
+        return len(data)
+
+    return read
 
 
 def discard(file: IO[bytes] | io.FileIO, count: int) -> int:
@@ -154,7 +158,7 @@ def discard(file: IO[bytes] | io.FileIO, count: int) -> int:
     if hasattr(os, "splice") and isinstance(file, io.FileIO):
         with suppress(OSError):  # not a pipe
             return os.splice(file.fileno(), _nowhere(), count)
-    return read_into(file, [memoryview(bytearray(count))])
+    return reader_into(file)([memoryview(bytearray(count))])
 
 
 @cache

@@ -31,7 +31,9 @@ class PacketReader:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = _unbuffered(file)
+        self._read = files.reader_into(self._file)
         self._header = bytearray(4)
+        self._header_view = memoryview(self._header)
         self._held = 0  # bytes of the next header that were read already
         self._left = 0  # bytes of the payload that were not
 
@@ -75,13 +77,16 @@ class PacketReader:
     def _begin(self) -> bool:
         """Read a header; return false for a flush packet."""
         while self._held < len(self._header):
-            count = files.read_into(self._file, [memoryview(self._header)[self._held :]])
+            count = self._read([self._header_view[self._held :]])
             if not count and not self._held:
                 raise EOFError
             if not count:
                 raise DisconnectedError("git ended in the middle of a packet")
             self._held += count
         self._held = 0
+        if self._header == _FULL_HEADER:  # 15,000 times for each GB
+            self._left = MAX_PAYLOAD
+            return True
         if self._header == _FLUSH:
             return False
         self._left = _payload_length(bytes(self._header))
@@ -90,8 +95,8 @@ class PacketReader:
     def _receive(self, view: memoryview) -> None:
         """Fill ``view`` from the payload; with its last bytes comes the header after it."""
         while view:
-            rest = [memoryview(self._header)] if len(view) == self._left else []
-            count = files.read_into(self._file, [view, *rest])
+            is_last = len(view) == self._left
+            count = self._read([view, self._header_view] if is_last else [view])
             if not count:
                 raise DisconnectedError("git ended in the middle of a packet")
             taken = min(count, len(view))
