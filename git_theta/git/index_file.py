@@ -35,11 +35,6 @@ class IndexEntry(NamedTuple):
     blob: bytes
     index_status: os.stat_result
 
-    @property
-    def modified(self) -> int:
-        """Return when the file was modified, in seconds."""
-        return self.numbers[2]
-
 
 Choice = Callable[[IndexEntry], os.stat_result | None]
 """Returns the status that an entry gets, or ``None`` to leave it alone."""

@@ -72,9 +72,21 @@ def settle(index: Path, files: Mapping[str, Path]) -> set[str]:
 
     They get an older time, there and here. Those that anybody has open to write, and those of
     which the index does not have every number, to the ns, are left alone. Returns the others.
+    No lock is taken where there are none, or git was told to take none that it can do without.
     """
-    choices = {path: partial(_if_unmodified, file) for path, file in files.items()}
-    return index_file.edit(index, choices)
+    if os.environ.get("GIT_OPTIONAL_LOCKS") in ("0", "false", "no", "off"):
+        return set()
+    recent = {path: file for path, file in files.items() if _is_recent(file, index)}
+    choices = {path: partial(_if_unmodified, file) for path, file in recent.items()}
+    return index_file.edit(index, choices) if choices else set()
+
+
+def _is_recent(file: Path, index: Path) -> bool:
+    """Return whether git would read ``file`` for its time alone."""
+    try:
+        return int(file.lstat().st_mtime) >= int(index.stat().st_mtime)
+    except OSError:
+        return False
 
 
 def _if_known(of: Written, entry: IndexEntry) -> os.stat_result | None:
@@ -91,9 +103,7 @@ def _if_known(of: Written, entry: IndexEntry) -> os.stat_result | None:
 
 
 def _if_unmodified(file: Path, entry: IndexEntry) -> os.stat_result | None:
-    """Return the status of the file with another time, where git would have to read it."""
-    if entry.modified < int(entry.index_status.st_mtime):
-        return None
+    """Return the status of the file with another time, if it is what its entry says."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

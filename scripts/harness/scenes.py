@@ -61,6 +61,12 @@ def _commit_again(world: World) -> None:
         world.git("commit", "-q", "-a", "-m", "v4")
 
 
+def _check_out_again(world: World) -> None:
+    world.git("checkout", "-q", "-f", "rte")
+    # What the hook did not come to is a manifest, and to git unmodified.
+    world.git("theta", "checkout")
+
+
 def _merge_again(world: World) -> None:
     if world.git("log", "-1", "--format=%s").strip() != b"merged":
         if world.try_git("merge", "--abort").returncode:
@@ -147,6 +153,14 @@ SCENES = {
             ("checkout", "-q", "rte"),
             _nothing,
             _run("checkout", "-q", "-f", "rte"),
+            _is_head("v3"),
+            keeps_file=False,
+        ),
+        Scene(
+            "checkout-large",
+            ("-c", "theta.directAbove=0", "checkout", "-q", "rte"),
+            _nothing,
+            _check_out_again,
             _is_head("v3"),
             keeps_file=False,
         ),

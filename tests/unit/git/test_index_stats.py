@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from git_theta.git import index_file
 from git_theta.git.index_stats import Written, backdate, placed, record, settle
 from tests.support.repo import Repo
 
@@ -215,10 +216,20 @@ def test_git_need_not_read_a_file_of_the_same_second(repo):
     assert settle(_index(repo), {NAME: file}) == set()
 
 
-def test_a_file_that_git_need_not_read_keeps_its_time(repo):
+def test_a_file_that_git_need_not_read_keeps_its_time(repo, monkeypatch):
     file = _checked_out(repo, age=1)
+    monkeypatch.setattr(index_file, "edit", None)  # which would lock the index
     assert settle(_index(repo), {NAME: file, "gone": repo.path / "gone"}) == set()
     assert file.stat().st_mtime_ns == OLD * 10**9 + 5
+
+
+def test_no_lock_is_taken_that_git_was_told_to_do_without(repo, monkeypatch):
+    """An editor that asks for the status in the background sets this, to be in nobody's way."""
+    file = _checked_out(repo)
+    monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "0")
+    assert settle(_index(repo), {NAME: file}) == set()
+    monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "1")
+    assert settle(_index(repo), {NAME: file}) == {NAME}
 
 
 def _rewrite(file: Path) -> None:
