@@ -319,6 +319,19 @@ def test_a_structure_that_no_torch_file_has(merger):
     assert set(found) == {*state()["model"], "new", "other"}
 
 
+def test_a_tied_embedding_that_one_side_resizes(merger):
+    def model(rows: int, **more: object) -> dict[str, object]:
+        shared = torch.arange(4.0 * rows).reshape(rows, 4)
+        return {"model": {"embed": shared, "head": shared[:], **more}, "epoch": 1}
+
+    ours = model(3, new=torch.ones(2))
+    done = merger.execute(torch_versions(merger, model(3), ours, model(5)))
+    merged = loaded(merger, done.manifest)["model"]
+    assert set(merged) == {"embed", "head", "new"}
+    assert torch.equal(merged["embed"], model(5)["model"]["embed"])
+    assert merged["embed"].data_ptr() == merged["head"].data_ptr()
+
+
 def test_a_tensor_that_one_side_alone_ties(merger):
     ours, theirs = state(a=1), state(b=1)
     ours["model"]["new"] = torch.ones(2)
