@@ -197,11 +197,13 @@ class Repository:
         Git is asked once about the last path, until the index is another.
         """
         self._renew_index()
-        if self._peeked is None or self._peeked[:2] != (path, length):
+        last = self._peeked  # of whichever thread
+        if last is None or last[:2] != (path, length):
             spec = f":0:{path}"
             found = self.resolve(spec) if "\n" in path else spec
-            self._peeked = path, length, self._batch.peek(found, length) if found else None
-        return self._peeked[2]
+            last = path, length, self._batch.peek(found, length) if found else None
+            self._peeked = last
+        return last[2]
 
     def peek(self, blob: str, length: int) -> Peeked | None:
         """Return what ``blob`` is, with its first ``length`` bytes; ``None`` without one."""

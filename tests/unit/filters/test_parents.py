@@ -11,6 +11,8 @@ from git_theta.core.hashes import Ref, content_hash
 from git_theta.filters import parents
 from git_theta.filters.parents import KnownCheckpoints
 from git_theta.git import Repository
+from git_theta.git.batch import Batch
+from git_theta.git.lfs_files import LONGEST
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from tests.support.repo import Repo
 
@@ -80,6 +82,19 @@ def test_a_new_head_is_noticed(shards: Repo) -> None:
         assert "tensor.9" not in _all(known, "new.safetensors")
         shards.commit_files({"9.safetensors": made(9)})
         assert "tensor.9" in _all(known, "new.safetensors")
+
+
+def test_a_further_new_file_costs_one_question(shards: Repo, monkeypatch) -> None:
+    asked: list[str] = []
+    begin = Batch._begin
+    monkeypatch.setattr(Batch, "_begin", lambda of, spec: asked.append(spec) or begin(of, spec))
+    with Repository.discover(shards.path) as repo:
+        known = KnownCheckpoints(repo)
+        _all(known, "first.safetensors")
+        asked.clear()
+        repo.peek_staged("new.safetensors", LONGEST)
+        assert len(_all(known, "new.safetensors")) == 5
+    assert asked == [":0:new.safetensors"]
 
 
 def test_memory_is_bounded(shards: Repo, parsed: Counter[bytes], monkeypatch) -> None:

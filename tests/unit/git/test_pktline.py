@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_theta.core import files
 from git_theta.errors import GitError
 from git_theta.git.pktline import (
     MAX_PAYLOAD,
@@ -63,6 +64,20 @@ def test_data_is_cut_where_packets_end(size):
     packets = list(Content(reader(data)))
     assert b"".join(packets) == content
     assert [len(packet) for packet in packets[:-1]] == [MAX_PAYLOAD] * (len(packets) - 1)
+
+
+def test_packets_with_more_to_come_are_one_write(monkeypatch):
+    writes: list[bytes] = []
+    monkeypatch.setattr(files, "write_all", lambda _, buffers: writes.append(b"".join(buffers)))
+    packets, held = PacketWriter(io.BytesIO()), bytearray(b"held")
+    packets.lines("status=success", more=True)
+    packets.data(held, more=True)
+    held[:] = b"gone"
+    packets.end(more=True)
+    assert writes == []
+    packets.end()
+    packets.end()
+    assert writes == [b"0013status=success\n00000008held00000000", b"0000"]
 
 
 def test_nothing_is_no_packet():
