@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
+from git_theta.core.dtypes import DEFLATED
 from git_theta.core.layout import Alias
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
@@ -29,6 +30,7 @@ def problem(versions: Versions, group: Group, policy: Policy) -> str | None:
     return (
         _absent(versions, group)
         or _tied(versions, group, present)
+        or _deflated(versions, group, present)
         or _shapes(versions, group, parameter, present, policy)
         or _dtypes(versions, present, policy)
         or _never_merged(versions, group, present)
@@ -82,6 +84,16 @@ def _tied(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str
         return None
     tied = f"{changed(versions, group)}, and it is tied to another tensor"
     return differing(versions, present, "tie it differently", _tie) or tied
+
+
+def _deflated(versions: Versions, group: Group, present: Mapping[int, Entry]) -> str | None:
+    """Return the reason for a compressed array, whose shape is that of its stream."""
+    if not any(entry.dtype.startswith(DEFLATED) for entry in present.values()):
+        return None
+    return (
+        f"{changed(versions, group)}, and it is compressed; arrays that numpy.savez saves are "
+        "merged"
+    )
 
 
 def _dtypes(versions: Versions, present: Mapping[int, Entry], policy: Policy) -> str | None:

@@ -146,6 +146,15 @@ def test_different_dtypes_are_a_conflict_that_shows_them():
     assert only(found, "*=average").reason == expected
 
 
+def test_a_compressed_array_that_both_changed_is_no_matter_of_shapes():
+    sides = (tensor("w", word, "DEFLATED_F32", (9 - n,)) for n, word in enumerate("abc"))
+    found = versions(*map(manifest, sides))
+    assert only(found, "*=average").reason == (
+        "main and dev changed it, and it is compressed; arrays that numpy.savez saves are merged"
+    )
+    assert only(found, "*=take:side=theirs").side == 1
+
+
 @pytest.mark.parametrize("dtype", ["I64", "U8", "BOOL", "F8_E8M0", "C64", "F4", "novel"])
 def test_only_floats_are_averaged(dtype):
     found = versions(*(manifest(tensor("w", word, dtype)) for word in "abc"))
