@@ -187,9 +187,25 @@ class GitError(ThetaError):
 
 
 class MergeError(ThetaError):
-    """A merge cannot be done as asked."""
+    """A merge cannot be done as asked.
+
+    ``tensor`` is the one that cannot be merged, where it can be taken from a side instead: who
+    knows the command that merges makes a hint of it.
+    """
 
     exit_code = 34
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        hint: str | None = None,
+        details: Sequence[str] = (),
+        tensor: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, hint=hint, details=details)
+        self.tensor = tensor
 
 
 class ConflictError(MergeError):

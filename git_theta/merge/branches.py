@@ -13,7 +13,7 @@ from git_theta.git.merge_heads import Heads
 from git_theta.git.merge_tree import MergedTree, merge_trees
 from git_theta.manifest import TensorEntry
 from git_theta.merge.adapter_config import merged as adapter_config
-from git_theta.merge.completion import Prepared, merge_command
+from git_theta.merge.completion import Prepared, merge_command, one_after_another
 from git_theta.merge.contested import (
     contested_paths,
     deleted_on_a_side,
@@ -75,7 +75,7 @@ def _prepare(
     if heads.is_crossed and (request.include_one_sided or len(heads.others) > 1):
         raise MergeError(
             "these branches merged each other before, so they have several common ancestors",
-            hint=_one_after_another(heads, request),
+            hint=one_after_another(heads, _alone(request)),
         )
     merged_tree = merged_tree or merge_trees(repo, heads, collecting)
     recut = [] if heads.is_crossed else recuts(repo, sides_of(heads), heads.base)
@@ -95,8 +95,11 @@ def _prepare(
             # Renamed on one branch and changed on another: git's driver can, for two branches.
             conflicts.append(path)
             continue
-        absent = {head.name for head in heads.contributors} - set(versions.names)
-        policy = policy_for("merge", [without(rule, absent) for rule in rules], versions, request)
+        everyone = [head.name for head in heads.contributors]
+        absent = set(everyone) - set(versions.names)
+        policy = policy_for(
+            "merge", [without(rule, absent, everyone) for rule in rules], versions, request
+        )
         plan = make_plan(versions, policy, workspace)
         plans.append(with_other_files(plan, workspace, sides_of(heads), heads.base))
     missing = deleted_on_a_side(repo, heads, conflicts)
@@ -132,12 +135,10 @@ def _prepare(
     )
 
 
-def _one_after_another(heads: Heads, request: Request) -> str:
-    """Return the commands that merge each branch on its own, as git can."""
+def _alone(request: Request) -> list[str]:
+    """Return the options of the request for a merge of each branch on its own, as git can."""
     options = typed(request.rules, request)
-    options += ["--no-all"] if request.include_one_sided else []
-    each = (merge_command(replace(heads, others=(head,)), False) for head in heads.others)
-    return " && ".join(" ".join([command, *options]) for command in each)
+    return [*options, "--no-all"] if request.include_one_sided else options
 
 
 def recut_plans(

@@ -6,7 +6,8 @@ has a driver of its own, which plans again and imports torch again (3 s).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,14 +157,24 @@ def check_mergeable(prepared: Prepared) -> None:
             # First: the configuration of an adapter may be in conflict until it is merged.
             raise conflict_error(plan, "nothing was changed", _command(prepared, plan))
     if prepared.conflicts:
-        hint = "merge the branches one after another; nothing was changed"
-        if set(prepared.conflicts) <= set(prepared.deleted):
-            typed = "".join(f" {option}" for option in prepared.typed)
-            hint = f"{_command(prepared)}{typed} --deleted keep (or --deleted remove)"
+        listed = ", ".join(prepared.conflicts)
         raise ConflictError(
-            f"git cannot merge these files of the branches: {', '.join(prepared.conflicts)}",
-            hint=hint,
+            f"git cannot merge these files of the branches: {listed}; nothing was changed",
+            hint=_for_files(prepared),
         )
+
+
+def _for_files(prepared: Prepared) -> str:
+    """Return the commands that settle conflicts of other files."""
+    heads, again = prepared.heads, " ".join([_command(prepared), *prepared.typed])
+    if set(prepared.conflicts) <= set(prepared.deleted):
+        return f"{again} --deleted keep (or --deleted remove)"
+    if len(heads.others) > 1 and heads.given_base is None:
+        return one_after_another(heads, prepared.typed)
+    # Git would leave them in conflict; here theirs are committed before the merge.
+    words = " ".join(map(as_typed, prepared.conflicts))
+    other = as_typed(heads.others[0].name)
+    return f"git checkout {other} -- {words} && git commit -m 'Take files of a branch' && {again}"
 
 
 def _command(prepared: Prepared, plan: Plan | None = None) -> str:
@@ -171,6 +182,12 @@ def _command(prepared: Prepared, plan: Plan | None = None) -> str:
     if prepared.command:
         return f"git theta merge {prepared.command}"
     return merge_command(prepared.heads, bool(plan and plan.policy.include_one_sided))
+
+
+def one_after_another(heads: Heads, options: Sequence[str]) -> str:
+    """Return the commands that merge each branch on its own, as git can."""
+    each = (merge_command(replace(heads, others=(head,)), False) for head in heads.others)
+    return " && ".join(" ".join([command, *options]) for command in each)
 
 
 def merge_command(heads: Heads, include_one_sided: bool) -> str:

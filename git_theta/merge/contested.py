@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from git_theta.adapters import CONFIG_FILE
+from git_theta.core.messages import as_typed
 from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
 from git_theta.git.merge_heads import Heads
@@ -86,8 +87,9 @@ def versions_of(
     found = [repo.read_blob(f"{commit}:{path}") for commit in commits]
     left = any(has_left(repo, path, heads.base, commit) for commit in commits[1:])
     base, *texts = found if left else as_manifests(workspace, path, found)
+    one_by_one = " && ".join(f"git merge {as_typed(head.name)}" for head in heads.others)
     present = (
-        contributor(repo, head.name, text, path, head.commit)
+        contributor(repo, head.name, text, path, head.commit, one_by_one)
         for head, text in zip(heads.contributors, texts, strict=True)
         if text is not None
     )

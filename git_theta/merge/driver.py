@@ -19,7 +19,7 @@ from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute import handover
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
-from git_theta.merge.planning.conflicts import resolving, saying_how
+from git_theta.merge.planning.conflicts import resolving, saying_how, taking
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import (
@@ -157,7 +157,8 @@ def _versions(
         names = (current_branch(repo), names[1])
     if names[0] == names[1]:
         names = ("ours", "theirs")
-    ours = contributor(repo, names[0], texts.ours, path, "HEAD" if theirs else None)
-    other = contributor(repo, names[1], texts.theirs, path, theirs)
+    rev, hints = "HEAD" if theirs else None, (taking(path, "theirs"), taking(path, "ours"))
+    ours = contributor(repo, names[0], texts.ours, path, rev, hints[0])
+    other = contributor(repo, names[1], texts.theirs, path, theirs, hints[1])
     ancestor = version(texts.base, "the common ancestor")
     return Versions((ours, other), ancestor, path, adapter_of(repo, ancestor, base, path))

@@ -16,7 +16,7 @@ from git_theta.merge import split_adapters
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.conflicts import resolving, saying_how
+from git_theta.merge.planning.conflicts import resolving, saying_how, taking
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import ANY, policy_for
 from git_theta.merge.planning.shards import (
@@ -122,8 +122,8 @@ def _versions(
     ancestor = version(stages.get(BASE), "the common ancestor")
     return Versions(
         (
-            contributor(repo, names[0], stages[OURS], path, "HEAD"),
-            contributor(repo, names[1], stages[THEIRS], path, theirs),
+            contributor(repo, names[0], stages[OURS], path, "HEAD", taking(path, "theirs")),
+            contributor(repo, names[1], stages[THEIRS], path, theirs, taking(path, "ours")),
         ),
         ancestor,
         path,

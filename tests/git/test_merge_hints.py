@@ -141,3 +141,90 @@ def test_following_the_hint_about_a_checkpoint_that_a_branch_deleted(branches, t
     assert hint_of(done.stderr) == "git theta merge one gone --strategy average --deleted keep"
     follow(branches, done, theta_here)
     assert load(branches.read(PATH))["w"][0, 0] == 1
+
+
+def typed(repo: Repo, done) -> str:
+    """Run what follows ``hint:`` in a shell, as it stands; return what it prints."""
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    (line,) = re.findall(r"hint: (git .*)", done.stderr)
+    command = re.sub(r" \(or .*\)$", "", line)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["sh", "-c", command],
+        cwd=repo.path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{ran.returncode} {ran.stdout}{ran.stderr}"
+
+
+def test_a_tensor_that_cannot_hold_the_result(once, home, model, theta):
+    """Before the commit, and after git has left the file in conflict."""
+    name = "layer.0.it's[0]"
+    for branch_name, number in (("main", 1), ("one", 3e4), ("two", 4e4)):
+        model.git("checkout", "-q", "-B", branch_name, "main")
+        made = {name: np.full((4, 4), number, np.float16), "w": np.full(4, number, np.float32)}
+        commit(model, checkpoints.safetensors(made))
+    model.git("checkout", "-q", "one")
+    words = ("two", "--strategy", "task_arithmetic")
+    done = theta(model, "merge", *words)
+    assert "cannot hold the result" in done.stderr
+    assert typed(model, done).startswith("0 ")
+    merged = load(model.read(PATH))
+    assert (merged[name] == 3e4).all()
+    assert (merged["w"] == 7e4 - 1).all()
+    model.git("reset", "-q", "--hard", "HEAD^")
+    model.git("config", "theta.merge.strategy", "task_arithmetic")
+    failed = model.process("merge", "two")
+    done.stderr = failed.stderr.decode()
+    assert typed(model, done).startswith("0 ")
+    assert (load(model.read(PATH))[name] == 3e4).all()
+
+
+def test_other_files_that_git_cannot_merge(branches, theta_here):
+    for name in ("one", "two"):
+        branches.git("checkout", "-q", name)
+        branches.commit_files({"a b.txt": name.encode()})
+    branches.git("checkout", "-q", "main")
+    done = theta_here(branches, "merge", "one", "two", "--rule", "*=take:side=two")
+    assert "git cannot merge these files of the branches: a b.txt; nothing was ch" in done.stderr
+    assert "CONFLICT (add/add)" in typed(branches, done)
+    assert branches.git("rev-parse", "MERGE_HEAD") == branches.git("rev-parse", "two")
+    branches.git("merge", "--abort")
+    branches.git("checkout", "-q", "one")
+    base = branches.git("merge-base", "one", "two")
+    done = theta_here(branches, "merge", "two", "--base", base, "--rule", "*=take:side=ours")
+    assert typed(branches, done).startswith("0 ")
+    assert branches.read("a b.txt") == b"two"
+    assert is_settled(branches)
+
+
+def test_an_empty_file_on_one_side(branches, theta_here):
+    branches.git("checkout", "-q", "two")
+    commit(branches, b"")
+    branches.git("checkout", "-q", "one")
+    done = theta_here(branches, "merge", "two")
+    assert "two has an empty file here" in done.stderr
+    said = typed(branches, done)
+    assert "two has an empty file here" in said
+    done.stderr = said
+    assert typed(branches, done).startswith("0 ")
+    branches.git("commit", "-q", "--no-edit")
+    assert load(branches.read(PATH))["w"][0, 0] == 1
+    assert is_settled(branches)
+
+
+def test_what_no_strategy_can_merge_is_taken_at_once(branches, theta):
+    """Without a strategy, too: one that merges integers was asked for, and does not exist."""
+    done = branches.process("merge", "two")
+    hint = re.search(r"hint: git theta (.*), where SIDE", done.stderr.decode())[1]
+    assert "--rule step=take:side=SIDE" in hint
+    assert "--rule w=" not in hint
+    follow(branches, type(done)((), 1, "", done.stderr.decode()), theta)
+    assert load(branches.read(PATH))["w"][0, 0] == 1.5

@@ -33,7 +33,8 @@ from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.versions import BASE
 
 _TOKENS = "num_virtual_tokens"
-_WHOLE = "take one side whole: git theta merge BRANCH --all --rule '*=take:side=theirs'"
+# The options of a merge; where git has left a conflict, the file is taken.
+_WHOLE = "--all --rule '*=take:side=theirs'"
 
 
 def needed(plan: Plan) -> Fields | None:

@@ -35,7 +35,7 @@ def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
     if entry.dtype not in _DTYPES:
         raise MergeError(
             f"{entry.name} has dtype {entry.dtype}, which this torch does not have",
-            hint="take one side of it",
+            tensor=entry.name,
         )
     if not data.size:
         return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
@@ -91,5 +91,5 @@ def check_alike(name: str, tensors: Sequence[Tensor]) -> None:
         listed = " and ".join(str(list(shape)) for shape in sorted(shapes))
         raise MergeError(
             f"{name} is part of storages of different sizes: {listed}",
-            hint="take one side of it",
+            tensor=name,
         )

@@ -70,6 +70,8 @@ class UnitMerger:
             merged = _merge_factors(unit, self._load)
         except ThetaError as error:
             error.message = f"{unit.name}: {error.message}"
+            if isinstance(error, MergeError):
+                error.tensor = unit.name
             raise
         self._lost.append((unit, merged.lost))
         return [merged.down, merged.up, *_alphas(unit, merged, self._load)]
@@ -109,7 +111,7 @@ def factors_of(pair: Pair, load: Load) -> LoraFactors:
     if pair.alpha:
         scale = load(pair.alpha).double().item() / pair.rank
         if not (scale and math.isfinite(scale)):
-            raise MergeError(f"it is scaled by {scale:g}", hint="take one side of it")
+            raise MergeError(f"it is scaled by {scale:g}")
     return LoraFactors(load(pair.down), load(pair.up), scale)
 
 

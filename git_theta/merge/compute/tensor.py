@@ -130,22 +130,19 @@ def check_inputs(method: Method, inputs: Inputs) -> None:
         _needs(strategy, values, inputs) or _shapes(strategy, inputs) or _dtypes(strategy, inputs)
     )
     if problem:
-        message, hint = problem
-        raise MergeError(f"{name} {message}", hint=hint)
+        raise MergeError(f"{name} {problem}", tensor=name)
 
 
-def _needs(
-    strategy: Strategy, values: Mapping[str, Any], inputs: Inputs
-) -> tuple[str, str | None] | None:
+def _needs(strategy: Strategy, values: Mapping[str, Any], inputs: Inputs) -> str | None:
     if inputs.base is None and strategy.needs_base(values):
-        return f"has no base, which {strategy.name} needs", "merge it by a rule, e.g. average"
+        return f"has no base, which {strategy.name} needs"
     wanted = strategy.needs_statistic() or inputs.statistics
     if wanted and len(inputs.statistics) != len(inputs.contributors):
-        return f"lacks the {strategy.statistic} of a contributor", None
+        return f"lacks the {strategy.statistic} of a contributor"
     return None
 
 
-def _shapes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None:
+def _shapes(strategy: Strategy, inputs: Inputs) -> str | None:
     tensors = [*inputs.contributors, *([] if inputs.base is None else [inputs.base])]
     if strategy.statistic == "fisher":
         tensors += inputs.statistics
@@ -153,18 +150,18 @@ def _shapes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None
     if len(shapes) == 1 or strategy.verbatim:
         return None
     listed = " and ".join(str(list(shape)) for shape in shapes)
-    return f"has different shapes: {listed}", "take one side of it"
+    return f"has different shapes: {listed}"
 
 
-def _dtypes(strategy: Strategy, inputs: Inputs) -> tuple[str, str | None] | None:
+def _dtypes(strategy: Strategy, inputs: Inputs) -> str | None:
     dtypes = list(dict.fromkeys(tensor.dtype for tensor in inputs.contributors))
     listed = " and ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     if strategy.verbatim:
         return None
     if any(not dtype.is_floating_point or dtype in _NOT_FLOATS for dtype in dtypes):
-        return f"has dtype {listed}, which is never averaged", "merge it by a rule with take"
+        return f"has dtype {listed}, which is never averaged"
     if len(dtypes) > 1:
-        return f"has different dtypes: {listed}", "take one side of it"
+        return f"has different dtypes: {listed}"
     return None
 
 
@@ -284,5 +281,5 @@ def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
 def _overflow(name: str) -> MergeError:
     return MergeError(
         f"{name} cannot hold the result of the merge: it overflows or is not a number",
-        hint="use smaller weights, or take one side of it",
+        tensor=name,
     )

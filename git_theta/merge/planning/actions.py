@@ -172,11 +172,12 @@ class UnitMember:
 class Conflict:
     """Nothing decides on the parameter, or on the unit that begins with it.
 
-    ``reason`` is a sentence without its name.
+    ``reason`` is a sentence without its name. It ``is_final`` where no strategy can merge it.
     """
 
     name: str
     reason: str
+    is_final: bool = False
     rule: None = None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from git_theta.adapters import CONFIG_FILE
 from git_theta.core.dtypes import dtype
@@ -109,7 +110,11 @@ def _remedy(plan: Plan) -> str:
     versions, policy = plan.versions, plan.policy
     fixed = [rule for rules in FIXED.values() for rule in rules]
     rules = [rule for rule in policy.rules if not any(rule is each for each in fixed)]
-    stuck = [c.name for c in plan.conflicts if first_match(rules, c.name, versions.path)]
+    stuck = [
+        each.name
+        for each in plan.conflicts
+        if each.is_final or first_match(rules, each.name, versions.path)
+    ]
     patterns = list(dict.fromkeys(map(_glob, stuck)))[:_SHOWN]
     options = [f"--rule {shlex.quote(f'{glob}=take:side=SIDE')}" for glob in patterns]
     options += typed(policy.typed, policy)
@@ -137,22 +142,42 @@ def typed(rules: Sequence[Rule], asked: Policy | Request) -> list[str]:
 
 @contextmanager
 def saying_how(command: str, rules: Sequence[Rule], asked: Policy | Request) -> Iterator[None]:
-    """Give an error in the body a hint to type, if it is one that an option allows.
+    """Give an error in the body a command as its hint, if options settle it.
 
-    ``command`` is what merges, ``rules`` are those that the user typed; ``asked`` has the flags.
+    These are what the hint begins or ends with, or a rule that takes one side of the error's
+    tensor. ``command`` is what merges, ``rules`` are those that the user typed; ``asked`` has the
+    flags.
     """
     try:
         yield
     except MergeError as error:
+        hint, known = error.hint or "", typed(rules, asked)
         for option in _ALLOWING:
-            if error.hint and error.hint.endswith(option):
-                error.hint = " ".join([command, *typed(rules, asked), option])
+            if hint.endswith(option):
+                error.hint = " ".join([command, *known, option])
+        if hint.startswith("--"):
+            error.hint = " ".join([command, *known, hint])
+        if error.tensor and not hint:
+            rule = f"{literal(error.tensor)}=take:side=ours"
+            words = [command, f"--rule {shlex.quote(rule)}", *known]
+            error.hint = f"{' '.join(words)} (or side=theirs)"
         raise
 
 
 def resolving(path: str) -> str:
     """Return the command that resolves a conflict in which git has left ``path``."""
     return f"git theta resolve {as_typed(path)}"
+
+
+def literal(name: str) -> str:
+    """Return a pattern that matches a name alone, and can stand in a rule."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", name).replace("=", "?")
+
+
+def taking(path: str, side: Literal["ours", "theirs"]) -> str:
+    """Return the command that takes one side of a file that git has left in conflict."""
+    word = as_typed(path)
+    return f"git checkout --{side} -- {word} && git add {word}"
 
 
 def _glob(name: str) -> str:

@@ -86,6 +86,7 @@ def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
     by_name = {parameter.name: parameter for parameter in parameters}
     places, partners = low_rank_names.places_of(by_name), low_rank_names.partners(by_name)
     quantized_stems = _quantized(by_name)
+    unknown = quantized_names.unknown_modules(by_name, quantized_stems)
     found: dict[tuple[Kind, str, str], list[ParameterVersions]] = {}
     for name, parameter in by_name.items():
         key: tuple[Kind, str, str] = ("single", name, "")
@@ -93,6 +94,8 @@ def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
             key = ("low-rank", place.stem, place.adapter)
         elif (stem := quantized_names.stem_of(name)) in quantized_stems:
             key = ("quantized", stem, "")
+        elif (module := name.rpartition(".")[0]) in unknown:
+            key = ("quantized", module, "unknown")
         found.setdefault(key, []).append(parameter)
     return [
         Group(

@@ -185,7 +185,7 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
 def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
     """Return the reason why ``count`` parameters, by role, are no pair of factors, if so."""
     if kind := kind_of(roles):
-        return f"it is a {kind} update, whose factors no strategy can merge: take one side of it"
+        return f"it is a {kind} update, whose factors no strategy can merge"
     if set(roles) - {ALPHA} != {DOWN, UP} or count != len(roles):
         return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
     down, up, alpha = roles[DOWN], roles[UP], roles.get(ALPHA)

@@ -97,9 +97,12 @@ def is_lower_case(name: str) -> bool:
 
 
 # Words for the two factors of a product, where no known program gave the names.
-_WORDS = (("down", "up"), ("a", "b"), ("A", "B"), ("u", "v"), ("U", "V"), ("left", "right"))
+_WORDS = (
+    *(("down", "up"), ("in", "out"), ("left", "right")),
+    *(("a", "b"), ("A", "B"), ("u", "v"), ("U", "V")),
+)
 _OTHER = {one: two for pair in _WORDS for one, two in (pair, pair[::-1])}
-_FACTOR = re.compile(rf"((?:.*[._])?)({'|'.join(_OTHER)})((?:\.weight)?)")
+_FACTOR = re.compile(rf"((?:.*(?:[._]|(?i:lora)))?)({'|'.join(_OTHER)})((?:\.weight)?)")
 
 
 def partners(parameters: Mapping[str, ParameterVersions]) -> dict[str, str]:

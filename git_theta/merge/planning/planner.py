@@ -258,7 +258,7 @@ class Decision:
         if self._policy.fallback_to_base:
             return self._take(BASE if self._group.is_in(BASE) else 0, "ancestor")
         changed = f"{self._versions.named(self._group.changed)} changed it"
-        return [Conflict(self._group.name, found or changed)]
+        return [Conflict(self._group.name, found or changed, is_final=bool(found and not rule))]
 
     def _merged_by(self, rule: Rule) -> list[Action] | str:
         """Return the actions that the rule leads to, or the reason why it cannot merge."""

@@ -17,7 +17,7 @@ def problem(versions: Versions, group: Group, policy: Policy | None = None) -> s
     """Return the reason why no strategy can merge the tensors."""
     return absent(versions, group) or (
         f"{changed(versions, group)}, and its {len(group.parameters)} tensors are codes and their "
-        "scales, which no strategy can merge: take one side, or merge before quantization"
+        "scales, which no strategy can merge; it can merge the weights before quantization"
     )
 
 

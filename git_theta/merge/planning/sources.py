@@ -33,12 +33,20 @@ def version(text: bytes | None, name: str) -> Manifest | None:
 
 
 def contributor(
-    repo: Repository, name: str, text: bytes | None, path: str, rev: str | None
+    repo: Repository,
+    name: str,
+    text: bytes | None,
+    path: str,
+    rev: str | None,
+    hint: str | None = None,
 ) -> Contributor:
-    """Return one side, with the files beside the checkpoint in commit ``rev``, if it is known."""
+    """Return one side, with the files beside the checkpoint in commit ``rev``, if it is known.
+
+    ``hint`` is the command where the file is empty.
+    """
     found = version(text, name)
     if found is None:
-        raise MergeError(f"{name} has an empty file here", path=path, hint="take one side of it")
+        raise MergeError(f"{name} has an empty file here", path=path, hint=hint)
     statistics = statistics_of(repo, rev, path) if rev else {}
     return Contributor(name, found, statistics, adapter_of(repo, found, rev, path))
 

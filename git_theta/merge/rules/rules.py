@@ -14,6 +14,7 @@ This module imports no torch until a rule's hyperparameters are parsed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -152,15 +153,31 @@ def as_behind(rule: Rule, current: str, others: Sequence[str]) -> Rule:
     return rule
 
 
-def without(rule: Rule, names: Set[str]) -> Rule:
-    """Return the rule without the values of contributors that do not have the checkpoint."""
-    given = {
-        key: {name: number for name, number in value.items() if name not in names}
-        if isinstance(value, Mapping)
-        else value
-        for key, value in rule.given.items()
-    }
-    return replace(rule, given=given) if names else rule
+def without(rule: Rule, names: Set[str], everyone: Sequence[str]) -> Rule:
+    """Return the rule without the values of contributors that do not have the checkpoint.
+
+    A list has a value for each of ``everyone``, in their order.
+    """
+    if not names:
+        return rule
+    with suppress(ModuleNotFoundError):  # of torch: binding the rule will say so
+        known = strategy_named(rule.strategy).hyperparameters
+        listed = {each.name for each in known if each.kind == "per-contributor"}
+        given = {
+            key: _of_others(value, names, everyone if key in listed else ())
+            for key, value in rule.given.items()
+        }
+        return replace(rule, given=given)
+    return rule
+
+
+def _of_others(value: Any, names: Set[str], everyone: Sequence[str]) -> Any:
+    listed = value.strip("[]").split(",") if isinstance(value, str) else value
+    if isinstance(listed, Sequence) and 1 < len(listed) == len(everyone):
+        value = dict(zip(everyone, listed, strict=True))
+    if not isinstance(value, Mapping):
+        return value
+    return {name: number for name, number in value.items() if name not in names}
 
 
 def first_match(rules: Sequence[Rule], name: str, path: str = "") -> Rule | None:

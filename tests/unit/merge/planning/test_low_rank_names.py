@@ -95,6 +95,8 @@ def test_lower_case_factors_the_other_way_round_are_a_conflict():
         ("l.delta_a", "l.delta_b"),
         ("l.U", "l.V"),
         ("m_left", "m_right"),
+        ("l.loraA", "l.loraB"),
+        ("x.linear_in.weight", "x.linear_out.weight"),
     ],
 )
 @pytest.mark.parametrize("shapes", [((2, 50), (30, 2)), ((50, 2), (2, 30))])

@@ -34,6 +34,8 @@ FAMILIES = {
     "mxfp4": {"e.gate_up_proj_blocks": "U8", "e.gate_up_proj_scales": "U8"},
     "hqq": {"l.W_q": "U8", "l.scale": "F16", "l.zero": "F16"},
     "quanto": {"l.weight._data": "I8", "l.weight._scale": "F32", "l.input_scale": "F32"},
+    "hqq in parts": {"l.W_q": "U8", "l.meta.scale": "F16", "l.meta.zero": "F16"},
+    "names of one's own": {"l.w_q": "I8", "l.w_s": "F32"},
     "torchao": {"l._weight_qdata": "I8", "l._weight_scale": "F32"},
 }
 
@@ -54,7 +56,10 @@ def test_no_strategy_merges_codes_or_scales(family, method):
     assert [type(action) for action in plan.kept] == [Merge]  # the norm
     (conflict,) = plan.conflicts
     assert f"its {len(family)} tensors are codes and their scales" in conflict.reason
-    assert "take one side, or merge before quantization" in conflict.reason
+    assert "which no strategy can merge; it can merge the weights before" in conflict.reason
+    assert conflict.is_final is False  # a rule matches it: a hint takes a side
+    finals = {each.name: each.is_final for each in decide(three(family)).conflicts}
+    assert finals == {conflict.name: True, "norm.weight": False}
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)

@@ -19,6 +19,7 @@ from git_theta.merge.rules.rules import (
     first_match,
     parse_rule,
     rules_of,
+    without,
 )
 
 WORDS = st.text("abc_", min_size=1)
@@ -123,6 +124,17 @@ def test_a_rule_is_checked_before_any_tensor_is_loaded() -> None:
     assert "did you mean density? known ones: density, weight, lambda, normalize, scope" in text
     with pytest.raises(MergeError, match="did you mean ties"):
         parse_rule("*=tie").bind(["a", "b"])
+
+
+def test_values_of_branches_that_do_not_have_a_checkpoint_are_left_out() -> None:
+    for weight in ("[1,2,3]", "1,2,3", {"a": "1", "b": "2", "c": "3"}):
+        rule = Rule("*", "ties", {"weight": weight, "density": "0.5"})
+        left = without(rule, {"b"}, "abc")
+        assert left.bind(["a", "c"]).values["weight"] == [1, 3]
+    # Of three branches, but over the depth of the model.
+    gradient = Rule("*", "slerp", {"t": "[0,0.5,1]"})
+    assert without(gradient, {"b"}, "abc").given == gradient.given
+    assert without(rule, set(), "abc") is rule
 
 
 def test_ours_where_the_current_branch_is_the_common_ancestor() -> None:
