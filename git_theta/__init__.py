@@ -1,4 +1,4 @@
-"""Version control for model checkpoints, with plain Git commands.
+"""Version control for model checkpoints, with the Git commands you know.
 
 From Python, any version of a checkpoint (``docs/python.md``)::
 
@@ -7,8 +7,8 @@ From Python, any version of a checkpoint (``docs/python.md``)::
     with git_theta.open("model.safetensors", rev="v1.0") as checkpoint:
         weight = checkpoint.get_tensor("encoder.weight")
 
-Names are imported when they are first used: a filter, which begins by importing this package, pays
-nothing for them, and torch is imported where tensors of torch are asked for.
+Names are imported when they are first used, so that a filter, which also imports this package,
+starts quickly. torch is imported only for torch tensors.
 """
 
 from __future__ import annotations

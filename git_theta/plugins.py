@@ -1,4 +1,4 @@
-"""The names that plug-ins may rely on: ``__all__`` is the contract, every other module may change.
+"""The names that plug-ins may rely on: ``__all__`` is stable, every other module may change.
 
 A plug-in is an object behind an entry point of a package: a ``Format`` in the group
 ``git_theta.formats``, an ``Encoding`` in ``git_theta.encodings``, a function decorated with

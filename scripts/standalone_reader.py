@@ -412,7 +412,7 @@ def _codes(bits: str, position: int) -> tuple[dict[int, str], dict[int, str], in
     while len(found) < literals + distances:
         code = ""
         while code not in symbols:
-            check(len(code) < 8, "a deflate frame has bits that are no code")
+            check(len(code) < 8, "a deflate frame has bits that are not a code")
             code += bits[position]
             position += 1
         symbol = symbols[code]

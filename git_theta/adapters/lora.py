@@ -47,7 +47,7 @@ def lora_updates(module: str, roles: Roles, config: Config, names: Names) -> Ite
 
 def _rank(module: str, down: Stored, up: Stored, config: Config) -> int:
     if min(len(down.shape), len(up.shape)) < 2 or down.dtype not in FORMATS:
-        raise FormatError(f"{module} has factors that are no matrices of floats")
+        raise FormatError(f"{module} has factors that are not matrices of floats")
     rank, expected = down.shape[0], config.rank_of(module)
     if up.shape[1] != rank or up.dtype not in FORMATS or math.prod(up.shape[2:]) != 1:
         raise FormatError(f"{module} has factors of shapes {down.shape} and {up.shape}")

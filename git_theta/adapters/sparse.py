@@ -36,7 +36,7 @@ def read_sparse(data: Path, names: Names) -> list[Sparse]:
 def _update(name: str, tensors: dict[str, Stored], names: Names) -> Sparse | None:
     if name in tensors or name + _INDICES not in tensors or name + _VALUES not in tensors:
         raise FormatError(
-            f"{name} has not both indices and values",
+            f"{name} lacks its indices or its values",
             hint=f"name the tensors {name}{_INDICES} and {name}{_VALUES}",
         )
     found = names.find(name)

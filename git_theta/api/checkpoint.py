@@ -31,9 +31,9 @@ StrPath = str | os.PathLike[str]
 class Checkpoint(Mapping[str, T], Generic[T]):
     """A version of a checkpoint: a mapping from names to tensors, each read when it is asked for.
 
-    It has the methods of safetensors' ``safe_open``. Names are in the order of the file; one that
-    is not there is a ``KeyError``. Every tensor is in memory of its own, verified before it is
-    returned, and may be written to. Several threads may read at once.
+    It has the methods of safetensors' ``safe_open``. Names are in the order of the file; a missing
+    one is a ``KeyError``. Every tensor has its own memory, is verified before it is returned, and
+    may be written to. Several threads may read at once.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Checkpoint(Mapping[str, T], Generic[T]):
     # --- what safe_open has ----------------------------------------------------------------------
 
     def get_tensor(self, name: str) -> T:
-        """Return a tensor; what is not here of it is fetched first.
+        """Return a tensor; its missing objects are fetched first.
 
         Raises ``MissingObjectError``, ``TransferError``, ``CorruptObjectError`` or ``LimitError``,
         and ``UsageError`` for a dtype that the framework does not have (see ``get_bytes``).
@@ -81,7 +81,7 @@ class Checkpoint(Mapping[str, T], Generic[T]):
         return TensorSlice(self._view(name), self._owners[name], self._read, self._framework)
 
     def metadata(self) -> dict[str, str] | None:
-        """Return what a safetensors file has as ``__metadata__``, else ``None``."""
+        """Return the ``__metadata__`` of a safetensors file, ``None`` for other formats."""
         self._check_open()
         with naming(self._title):
             return metadata_of(self._file)
@@ -94,7 +94,7 @@ class Checkpoint(Mapping[str, T], Generic[T]):
         return self._file.layout.format
 
     def get_bytes(self, name: str) -> bytes:
-        """Return the bytes of a tensor's storage, of whatever dtype, as the file has them.
+        """Return the bytes of a tensor's storage as they are in the file, whatever the dtype.
 
         Names that share a storage (tied tensors in a file of ``torch.save``) have equal bytes.
         """
@@ -180,15 +180,15 @@ def open(  # noqa: A001
     framework: Literal["np", "pt"] = "np",
     device: str = "cpu",
 ) -> Checkpoint[Any]:
-    """Open the checkpoint at ``path`` as it is at ``rev``; reads nothing but its manifest.
+    """Open the checkpoint at ``path`` as it is at ``rev``; reads only its manifest.
 
     ``path`` is relative to the folder ``repo``, which lies in a repository. ``rev`` is whatever Git
     takes for one revision: a branch, a tag, ``HEAD~3``; ``""`` is the index, ``None`` the file in
     the work tree, committed or not. Tensors are arrays of numpy (``np``; bf16 and float8 need the
-    package ml_dtypes) or of torch (``pt``), on ``device``; torch is imported for ``pt`` alone.
+    package ml_dtypes) or tensors of torch (``pt``), on ``device``; only ``pt`` imports torch.
 
-    Raises ``NotARepositoryError``, ``UsageError`` for a revision that is not there, and
-    ``ManifestError`` where no checkpoint of git-theta is there.
+    Raises ``NotARepositoryError``, ``UsageError`` for a revision that does not exist, and
+    ``ManifestError`` if git-theta does not store the path.
     """
     chosen, name = framework_named(framework, device), os.fspath(path)
     with ExitStack() as stack:

@@ -43,10 +43,10 @@ def commit_state_dict(
     them before this returns. ``metadata`` is the file's, ``{"format": "pt"}`` for tensors of torch.
 
     ``branch`` is the current one by default; a new one begins at HEAD. No file is written and no
-    hook runs. Where the branch is checked out in ``repo``, the index follows, and `git restore`
-    brings the file. Where the branch has that very file, it stays where it is.
+    hook runs. If the branch is checked out in ``repo``, the index follows, and `git restore`
+    restores the file. If the branch already has exactly this file, it does not move.
 
-    Raises ``UsageError`` for a value that is no tensor, a path that does not end in
+    Raises ``UsageError`` for a value that is not a tensor, a path that does not end in
     ``.safetensors`` or that git-theta does not track on the branch, and for a branch that is
     checked out in another work tree; ``StoreError`` and ``GitError``. Nothing is committed then.
     """
@@ -63,7 +63,8 @@ def commit_state_dict(
                 raise _not_tracked(tip.parent)
             cleaned, text = _stored(workspace, source, name, tip.parent)
             if cleaned.manifest.format != "safetensors":
-                raise UsageError(f"these tensors make no safetensors file: {cleaned.warning}")
+                what = f"these tensors cannot be saved as safetensors: {cleaned.warning}"
+                raise UsageError(what)
             return branch_commit.commit_files(workspace.repo, branch, {name: text}, message)
 
 
@@ -77,7 +78,7 @@ def commit_files(
 
     ``files`` maps paths, relative to the folder ``repo``, to files, relative to the current one.
     Those that the branch tracks with git-theta are stored by it; others are committed as they are,
-    up to 16 MiB. All else is as in ``commit_state_dict``: no file is written, no hook runs.
+    up to 16 MiB. The rest is as in ``commit_state_dict``: no file is written, and no hook runs.
     """
     with ExitStack() as stack:
         sources = open_sources(stack, files)

@@ -30,13 +30,13 @@ def diff(
     """Return what changed from ``a`` to ``b`` in each checkpoint, as `git theta diff` prints it.
 
     ``a`` and ``b`` are revisions, ``""`` for the index, and ``b`` may be ``None``: the work tree.
-    ``path`` (relative to the folder ``repo``; a pathspec) limits it to files. Tensors of one name
-    in all layers that changed alike are one row; with ``by_tensor`` each has its own, and the rank
-    of its change. Only tensors that changed are decoded, and fetched if need be; without
-    ``values`` none is, and rows have no figures.
+    ``path`` (relative to the folder ``repo``; a pathspec) limits it to files. Tensors with the same
+    name in all layers that changed in the same way share a row; with ``by_tensor`` each has its
+    own, with the rank of its change. Only tensors that changed are decoded, and fetched if
+    necessary; without ``values`` none are, and rows have no figures.
 
-    Raises ``NotARepositoryError``, ``UsageError`` for a revision that is not there, and what
-    reading tensors does.
+    Raises ``NotARepositoryError``, ``UsageError`` for a revision that does not exist, and the
+    errors of reading tensors.
     """
     paths = [] if path is None else [os.fspath(path)]
     with open_workspace(Path(repo)) as workspace:

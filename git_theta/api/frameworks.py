@@ -70,7 +70,7 @@ def _numpy_dtype(view: View) -> np.dtype[Any]:
         extended = importlib.import_module("ml_dtypes")
     except ImportError:
         raise UsageError(
-            f"{view.name} is {view.dtype}, which numpy alone does not have",
+            f"{view.name} is {view.dtype}, which numpy does not have",
             hint='pip install ml_dtypes, or framework="pt"',
         ) from None
     if not hasattr(extended, name):

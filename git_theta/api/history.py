@@ -19,10 +19,10 @@ from git_theta.workspace import open_workspace
 def checkout(rev: str, path: StrPath, dest: StrPath, repo: StrPath = ".") -> None:
     """Write the checkpoint at ``path`` as it is at ``rev`` to the file ``dest``, byte for byte.
 
-    ``path`` is relative to the folder ``repo``, ``dest`` to the current one. What is not here is
-    fetched first. The file appears whole, replacing one that is there, or not at all; neither index
-    nor work tree is touched. Raises what ``open`` and reading do, and ``StoreError`` where the file
-    cannot be written.
+    ``path`` is relative to the folder ``repo``, ``dest`` to the current one. Missing objects are
+    fetched first. The file appears whole, replacing an existing one, or not at all; index and work
+    tree are not touched. Raises the errors of ``open`` and of reading, and ``StoreError`` if the
+    file cannot be written.
     """
     name = os.fspath(path)
     with open_workspace(Path(repo)) as workspace:
@@ -45,7 +45,7 @@ def log(
     renames; it may be a pathspec, such as ``*.safetensors``. ``limit`` is how many commits to
     return at most. Each is compared with its first parent, from manifests alone.
 
-    Raises ``NotARepositoryError``, ``UsageError`` for a revision that is not there.
+    Raises ``NotARepositoryError``, and ``UsageError`` for a revision that does not exist.
     """
     with Repository.discover(Path(repo)) as opened:
         commits, _ = revisions.split(opened, [rev], [])

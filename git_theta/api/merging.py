@@ -31,17 +31,17 @@ def merge_state_dicts(
 ) -> dict[str, Tensor]:
     """Return state dicts merged by a strategy, such as ``ties``, into new tensors.
 
-    ``base`` is their common ancestor, for strategies of task vectors; ``None`` where there is none.
-    ``dicts`` have the same names, shapes and dtypes; as a mapping they have names that
-    hyperparameters may use (``weight={"math": 2, "code": 1}``), else they are ``"0"``, ``"1"``, ...
-    `git theta strategies NAME` documents the hyperparameters. The bits are those of `git theta
-    merge`, which applies the strategy where more than one side changed a parameter: here it is
-    applied to every one. Integers and truth values are not merged: they must be equal. The result
-    is in the dtype and on the device of the first; inputs are not written to.
+    ``base`` is their common ancestor, for strategies that use task vectors, or ``None``. ``dicts``
+    have the same names, shapes and dtypes. The keys of a mapping can be used in hyperparameters
+    (``weight={"math": 2, "code": 1}``); those of a sequence are ``"0"``, ``"1"``, ... `git theta
+    strategies NAME` documents the hyperparameters. The bits are those of `git theta merge`, which
+    applies the strategy only to parameters that several sides changed: here it is applied to all.
+    Integers and booleans are not merged: they must be equal. The result has the dtype and the
+    device of the first; inputs are not written to.
 
     Raises ``MergeError`` for an unknown strategy or hyperparameter, for parameters that only some
-    have, for what cannot be merged, and for strategies of LoRA factors or soft prompts, which
-    `git theta merge` pairs by the adapter's configuration.
+    dicts have, for tensors that cannot be merged, and for strategies of LoRA factors or soft
+    prompts, which `git theta merge` pairs by the adapter's configuration.
     """
     named = dicts if isinstance(dicts, Mapping) else {str(n): it for n, it in enumerate(dicts)}
     method = _method(strategy, hyperparameters, [*named])

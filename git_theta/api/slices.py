@@ -18,8 +18,8 @@ from git_theta.core.registry import Bytes
 class TensorSlice(Generic[T]):
     """A tensor that is read when it is indexed: ``checkpoint.get_slice(name)[10:20, :5]``.
 
-    An index or a slice along the first axis reads the chunks that hold those rows, and no other;
-    what further axes leave out of these rows is read and dropped. The index may be any that the
+    An index or a slice along the first axis reads only the chunks that hold those rows; what
+    further axes leave out of these rows is read and dropped. Any index is possible that the
     framework's own arrays take.
     """
 

@@ -76,7 +76,7 @@ def _parted(
     is_rev = paths is None and len(rest) > 1 and revisions.is_revision(repo, rest[0])
     if is_rev and (repo.folder / rest[0]).exists():
         raise UsageError(
-            f"{rest[0]} is both a revision and a file", hint=f"-- parts them: {_USAGE}"
+            f"{rest[0]} is both a revision and a file", hint=f"-- separates them: {_USAGE}"
         )
     before = [rest.pop(0)] if is_rev else before
     if len(before) > 1 or not 1 <= len(rest) <= 2:

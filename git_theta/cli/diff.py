@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import click
 
 from git_theta.cli import diff_text
 from git_theta.cli.arguments import PathsAfterDashes
-from git_theta.cli.exit_handling import end_with
+from git_theta.cli.exit_handling import complain, end_with
 from git_theta.cli.text import print_json
 from git_theta.commands import diff
+from git_theta.core.messages import as_typed
 from git_theta.core.settings import Settings
 from git_theta.errors import ManifestError, UsageError
-from git_theta.git import revisions
+from git_theta.git import Repository, revisions
 from git_theta.workspace import Workspace, open_workspace
 
 
@@ -104,5 +105,16 @@ def _opened(
         return
     with open_workspace() as workspace:
         commits, inside = revisions.split(workspace.repo, words, paths)
+        if not commits:
+            _tell_untracked(workspace.repo, inside)
         with diff.in_repository(workspace, commits, inside, staged, tell) as pairs:
             yield pairs, workspace
+
+
+def _tell_untracked(repo: Repository, paths: Sequence[str]) -> None:
+    """Say that files outside of the index are not compared: `git diff` prints nothing for them."""
+    known = {entry.path for entry in repo.index()} if paths else set()
+    for path in paths:
+        if (repo.folder / path).is_file() and revisions.path_in(repo, path) not in known:
+            hint = f"git add {as_typed(path)}, or git theta diff --no-index FILE FILE"
+            complain(UsageError("not in the index, so it is not compared", path=path, hint=hint))

@@ -41,7 +41,7 @@ def command(
       git theta du --all --json
     """
     if everything and (rev or by_commit):
-        raise UsageError("--all goes without REV and --commits", hint="git theta du --all")
+        raise UsageError("--all takes no REV and no --commits", hint="git theta du --all")
     with open_workspace(complain=complain) as workspace:
         report = _report(workspace, rev or "HEAD", everything, by_commit, remote)
     if as_json:
@@ -72,18 +72,18 @@ def _document(report: Report) -> dict[str, Any]:
 
 def _tell(report: Report, everything: bool) -> None:
     if not report.rows:
-        click.echo("no checkpoint is there", err=True)
+        click.echo("no checkpoints", err=True)
         return
     header = _HEADER if report.total.there is None else (*_HEADER, "on the remote")
     rows = [_cells(row) for row in (*report.rows, report.total)]
     click.echo(table(header, rows, right=range(1, len(header))))
     if everything and report.unneeded:
         click.echo(
-            f"{human(report.unneeded)} here are in the history of none of them: reflogs, stashes, "
-            "the index or nothing needs them (git theta gc)"
+            f"{human(report.unneeded)} of local objects are in none of these histories: only "
+            "reflogs, stashes or the index need them, or nothing does (git theta gc)"
         )
     if everything and report.unused:
-        click.echo(f"{human(report.unused)} of all are frames that none of them reads")
+        click.echo(f"{human(report.unused)} of these are frames that none of them needs")
 
 
 def _cells(row: Usage) -> tuple[str, ...]:

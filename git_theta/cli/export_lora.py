@@ -61,7 +61,7 @@ def command(
       git theta export-lora HEAD~1 HEAD --energy 0.999 -o adapter/ --task-type CAUSAL_LM
     """
     if rank is not None and energy is not None:
-        raise UsageError("--rank and --energy exclude each other")
+        raise UsageError("--rank and --energy cannot be combined")
     options = Options(base_model, task_type, fan_in_fan_out)
     with open_workspace() as workspace:
         done = export(

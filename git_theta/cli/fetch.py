@@ -30,7 +30,7 @@ def command(revs: tuple[str, ...], everything: bool) -> None:
       git theta fetch --all
     """
     if everything and revs:
-        raise UsageError("--all goes without REV", hint="git theta fetch --all")
+        raise UsageError("--all takes no REV", hint="git theta fetch --all")
     with open_workspace(progress=Meter()) as workspace:
         repo = workspace.repo
         entries = repo.range_entries(["--all"], []) if everything else _entries(repo, revs)

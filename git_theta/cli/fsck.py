@@ -91,14 +91,16 @@ def command(
       git theta fsck --remote origin
     """
     if reindex and (revs or full or everything or mend):
-        raise UsageError("--reindex goes alone", hint="git theta fsck --reindex; git theta fsck")
+        hint = "git theta fsck --reindex; git theta fsck"
+        raise UsageError("--reindex takes no other options", hint=hint)
     if remote is not None:
         if revs or full or everything or mend or reindex:
-            raise UsageError("--remote goes alone", hint="git theta fsck --remote origin")
+            hint = "git theta fsck --remote origin"
+            raise UsageError("--remote takes no other options", hint=hint)
         remote_check.run(remote, as_json)
         return
     if places and not mend:
-        raise UsageError("--from says where --repair looks", hint="git theta fsck --repair --from")
+        raise UsageError("--from needs --repair", hint="git theta fsck --repair --from")
     with open_workspace(progress=Meter()) as workspace:
         if reindex:
             _tell_rebuilt(rebuild_index(workspace), as_json)
@@ -129,9 +131,9 @@ def _tell(report: Report, repaired: Repaired, mended: bool) -> None:
     )
     if report.absent:
         what = plural(report.absent, "object")
-        click.echo(f"not looked at: {what} of older commits only on a remote (--all)")
+        click.echo(f"not checked: {what} of older commits only on a remote (--all)")
     for what in report.skipped:
-        click.echo(f"not looked at: {printable(what)}")
+        click.echo(f"not checked: {printable(what)}")
 
 
 def grouped(problems: Sequence[Problem]) -> list[list[Problem]]:
@@ -182,5 +184,5 @@ def _tell_rebuilt(rebuilt: Rebuilt, as_json: bool) -> None:
     for oid, why in rebuilt.rejected.items():
         click.echo(f"left out: {short_id(oid)}: {printable(why)}")
     if rebuilt.baseless:
-        click.echo(f"left out: {plural(rebuilt.baseless, 'frame')} whose base is not here")
+        click.echo(f"left out: {plural(rebuilt.baseless, 'frame')} whose base is missing")
     click.echo(f"The index knows {plural(rebuilt.frames, 'frame')}")

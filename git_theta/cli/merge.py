@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ from git_theta.merge.from_recipe import prepare_recipe
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.policy import needing_torch
 from git_theta.merge.planning.summary import summarise
-from git_theta.merge.rules.request import Request, Rows, with_team
+from git_theta.merge.rules.request import Request, with_team
 from git_theta.merge.rules.slices import parse_slice
 from git_theta.workspace import Workspace, open_workspace
 
@@ -92,16 +92,6 @@ _CROSSED = (
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def command(
     branches: tuple[str, ...],
-    strategy: str | None,
-    hyperparameters: tuple[str, ...],
-    rules: tuple[str, ...],
-    allow_nan: bool,
-    allow_stale: bool,
-    widen: bool,
-    rows: Rows | None,
-    out_dtype: str | None,
-    device: str | None,
-    include_one_sided: bool | None,
     base: str | None,
     deleted: Deleted | None,
     slices: tuple[str, ...],
@@ -113,6 +103,7 @@ def command(
     no_commit: bool,
     message: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Merge branches; their checkpoints by a strategy.
 
@@ -138,20 +129,10 @@ def command(
       git theta merge rte mnli --base pretrained --strategy ties -o merged.safetensors
       git theta merge --recipe ties.yml --model org/base=main --model org/code=code
     """
-    named = recipe_of(recipe, models, branches, [*filter(None, (strategy, base, deleted))])
-    request = request_of(
-        strategy,
-        hyperparameters,
-        rules,
-        device,
-        include_one_sided=include_one_sided,
-        allow_nan=allow_nan,
-        widen=widen,
-        allow_stale=allow_stale,
-        rows=rows,
-        out_dtype=out_dtype,
+    named = recipe_of(
+        recipe, models, branches, [*filter(None, (options["strategy"], base, deleted))]
     )
-    request = replace(request, slices=tuple(map(parse_slice, slices)))
+    request = replace(request_of(**options), slices=tuple(map(parse_slice, slices)))
     if diagnose and not dry_run:
         raise UsageError("--diagnose merges nothing", hint="add --dry-run")
     with open_workspace(progress=Meter()) as workspace:

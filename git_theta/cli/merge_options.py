@@ -73,7 +73,7 @@ def recipe_of(
         if models:
             raise UsageError("--model without --recipe")
         if not branches:
-            raise UsageError("no branch is named", hint="git branch -a lists branches")
+            raise UsageError("no branch is given", hint="git branch -a lists branches")
         return None
     if unfit := [*branches, *others]:
         raise UsageError(f"--recipe says what is merged, and how: leave out {unfit[0]}")

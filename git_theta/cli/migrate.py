@@ -160,7 +160,7 @@ def _tell(outcome: Outcome, request: Request, where: str, remotes: Sequence[str]
         click.echo(f"Dropped {plural(outcome.signatures, 'signature')}: what they signed is gone")
     if outcome.left:
         names = printable(", ".join(map(_short, outcome.left[:_SHOWN])))
-        click.echo(f"Still with the old history: {names} (--everything takes branches and tags)")
+        click.echo(f"Not rewritten: {names} (--everything includes all branches and tags)")
     click.echo(f"Old and new commits: {outcome.map_file}")
     click.echo("To undo: git theta migrate undo")
     if remotes:
@@ -176,9 +176,9 @@ def _tell_next(outcome: Outcome, remote: str, needed: str) -> None:
     branch = next((name for name in names if not name.startswith("tags/")), "BRANCH")
     here, there = printable(shlex.quote(branch)), printable(shlex.quote(f"{remote}/{branch}"))
     click.echo(
-        f"Whoever has a clone of the old history{needed}: git fetch, then\n"
+        f"In other clones of the old history{needed}: git fetch, then\n"
         f"  git switch {here} && git reset --hard {there}\n"
-        f"  commits of their own: git rebase --onto {there} OLD-COMMIT THEIR-BRANCH"
+        f"  for unpushed commits: git rebase --onto {there} OLD-COMMIT THEIR-BRANCH"
     )
 
 

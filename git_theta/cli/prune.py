@@ -62,4 +62,4 @@ def _tell(found: Pruned, removed: bool, verified: bool) -> None:
         count = plural(found.unsafe, "more object")
         click.echo(f"{count} stay: {found.remote} is not known to have them")
     if found.oids and not verified:
-        click.echo("to remove them, after the remote was asked: git theta prune --remote-verified")
+        click.echo("To ask the remote, then remove them: git theta prune --remote-verified")

@@ -36,7 +36,7 @@ def command(remote: str | None, refs: tuple[str, ...], everything: bool) -> None
       git theta push --all backup
     """
     if everything and refs:
-        raise UsageError("--all goes without REF", hint="git theta push --all origin")
+        raise UsageError("--all takes no REF", hint="git theta push --all origin")
     with open_workspace(progress=Meter()) as workspace:
         repo = workspace.repo
         name = remote or default_remote(repo)

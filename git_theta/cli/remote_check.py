@@ -32,7 +32,7 @@ def run(name: str, as_json: bool) -> None:
 
 def _tell(report: RemoteReport) -> None:
     for missing in report.missing[:_SHOWN_OBJECTS]:
-        where = "is here" if missing.here else "is not here either"
+        where = "is available locally" if missing.here else "is missing locally, too"
         click.echo(f"missing on {report.remote}: {short_id(missing.oid)}, which {where}")
         for use in missing.needed_by[:_SHOWN_USES]:
             click.echo(f"  needed by {use}")
@@ -41,7 +41,7 @@ def _tell(report: RemoteReport) -> None:
     if len(report.missing) > _SHOWN_OBJECTS:
         click.echo(f"and {len(report.missing) - _SHOWN_OBJECTS:,} more (--json lists them)")
     for ref in report.unseen:
-        click.echo(f"not looked at: {ref} of {report.remote} is not here; git fetch gets it")
+        click.echo(f"not checked: {ref} of {report.remote} is not in this clone: git fetch")
     there = report.objects - len(report.missing)
     click.echo(f"{report.remote} has {there:,} of {plural(report.objects, 'object')}")
     if any(missing.here for missing in report.missing):

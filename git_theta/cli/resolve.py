@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -17,7 +18,6 @@ from git_theta.git.config import MERGETOOL
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.resolve import resolve
-from git_theta.merge.rules.request import Rows
 from git_theta.workspace import open_workspace
 
 _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup false"
@@ -29,16 +29,8 @@ _NO_BACKUPS = "delete it before git add, or: git config mergetool.keepBackup fal
 @click.option("-i", "--interactive", is_flag=True, help="Ask for each kind of tensor.")
 def command(
     paths: tuple[str, ...],
-    strategy: str | None,
-    hyperparameters: tuple[str, ...],
-    rules: tuple[str, ...],
-    allow_nan: bool,
-    allow_stale: bool,
-    widen: bool,
-    rows: Rows | None,
-    out_dtype: str | None,
-    device: str | None,
     interactive: bool,
+    **options: Any,
 ) -> None:
     """Resolve checkpoints that a merge left in conflict.
 
@@ -53,17 +45,7 @@ def command(
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
     """
-    request = request_of(
-        strategy,
-        hyperparameters,
-        rules,
-        device,
-        allow_nan=allow_nan,
-        widen=widen,
-        allow_stale=allow_stale,
-        rows=rows,
-        out_dtype=out_dtype,
-    )
+    request = request_of(**options)
     with open_workspace(progress=Meter()) as workspace:
         config.require_filter(workspace.repo.git_dir)
         ask = None

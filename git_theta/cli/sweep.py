@@ -213,7 +213,8 @@ def _chosen(points: Sequence[Point], minimized: set[str], by: str | None) -> int
     names = list(scores[0])
     for name in (*minimized, *([by] if by else [])):
         if name not in names:
-            raise UsageError(f"no score is called {name}", hint=f"they are: {', '.join(names)}")
+            hint = f"known ones: {', '.join(names)}"
+            raise UsageError(f"there is no score called {name}", hint=hint)
     if by is None and len(names) > 1:
         return None
     return scored[best(scores, minimized, by or names[0])]

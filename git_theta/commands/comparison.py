@@ -78,7 +78,8 @@ def recipe_of(described: Manifest | None, before: Manifest | None) -> str | None
     if before and before.recipe == described.recipe:
         return None  # it was only renamed, or stored otherwise
     # Imported here: with what merges it takes 60 ms, and few commits have a recipe.
-    from git_theta.merge.recipe import check_recipe, describe
+    from git_theta.merge.recipe import check_recipe
+    from git_theta.merge.recipe_text import describe
 
     try:
         return describe(check_recipe(described.recipe))

@@ -59,7 +59,7 @@ def examine(program: Path) -> list[Finding]:
 def _no_repository(error: ThetaError) -> Finding:
     """Report a repository that git cannot use; that none is here is no fault."""
     if type(error) is NotARepositoryError:
-        return Finding("repository", True, f"none is examined: {error.message}")
+        return Finding("repository", True, f"not checked: {error.message}")
     return Finding("repository", False, f"{error.path}: {error.message}", error.hint)
 
 
@@ -76,13 +76,13 @@ def _package() -> Finding:
     """Two projects have a command git-theta and a package git_theta: they overwrite each other."""
     if _is_installed("git-theta") and _is_installed(DISTRIBUTION):
         fix = f"pip uninstall git-theta; pip install --force-reinstall --no-deps {DISTRIBUTION}"
-        return Finding("git-theta", False, "the other project called git-theta is here too", fix)
+        return Finding("git-theta", False, "another project called git-theta is installed too", fix)
     return Finding("git-theta", True, f"{__version__} (installed as {DISTRIBUTION})")
 
 
 def _kernels() -> Finding:
     """Numpy does the same at a fraction of the speed: no fault, but worth knowing."""
-    slower = "numpy, which is slower: no C compiler was there when git-theta was installed"
+    slower = "numpy, which is slower: there was no C compiler when git-theta was installed"
     return Finding("kernels", True, "compiled" if kernels.name() == "compiled" else slower)
 
 
@@ -100,7 +100,7 @@ def _git() -> Iterator[Finding]:
     if numbers < _OLDEST_GIT:
         yield Finding("git", False, version, "install git 2.31 or newer")
     elif numbers < _MERGING_GIT:
-        detail = f"{version}: too old for git theta merge, all else works"
+        detail = f"{version}: too old for git theta merge; everything else works"
         yield Finding("git", False, detail, "install git 2.38 or newer")
     else:
         yield Finding("git", True, version)
@@ -115,7 +115,7 @@ def _configuration(repo: Repository | None, program: Path) -> Iterator[Finding]:
     if state.program is None:
         detail = "git does not know the filter: checkpoints would be stored whole"
     elif not state.runnable:
-        detail = f"{state.program} is not there any more ({state.origin})"
+        detail = f"{state.program} no longer exists ({state.origin})"
     elif state.wrong:
         detail = f"not as git theta install writes it: {', '.join(state.wrong)}"
     else:
@@ -152,9 +152,9 @@ def _attributes(repo: Repository) -> Iterator[Finding]:
                 ".gitattributes",
                 False,
                 f"{folder / attributes.FILE}: line {later.number} ({later.text.strip()}) "
-                f"takes the effect from line {ours.number}",
+                f"overrides line {ours.number}",
                 f"git -C {shlex.quote(str(folder))} theta track {shlex.quote(pattern)}, "
-                "which moves ours behind it",
+                "which moves its line below",
             )
 
 

@@ -81,7 +81,8 @@ def _write(workspace: Workspace, path: str, target: Path) -> int:
     listed = decode(repo.git("ls-tree", "-z", "--full-tree", _COMMIT, "--", path)).split("\0")
     row = next((row.split("\t", 1)[0].split() for row in listed if row.endswith(f"\t{path}")), None)
     if row is None or not row[0].startswith("100"):
-        raise UsageError("no such file in this commit", hint="give its path from the top")
+        hint = "give its path from the top of the repository"
+        raise UsageError("no such file in this commit", hint=hint)
     blob = row[2]
     if (found := repo.peek(blob, LONGEST)) is None:
         raise GitError("its blob cannot be fetched", hint="try again, or clone the repository")
@@ -90,7 +91,7 @@ def _write(workspace: Workspace, path: str, target: Path) -> int:
     if is_pointer(found.head):
         if (file := content_of(workspace, found.head)) is None:
             raise MissingObjectError(
-                "this is a Git LFS pointer, and its object cannot be had",
+                "this is a Git LFS pointer, and its object cannot be fetched",
                 hint="in a clone that has it: git lfs push --all REMOTE",
             )
         return _copy(file, target)

@@ -63,7 +63,7 @@ def prune(
 
 def _remote(repo: Repository, name: str) -> Remote:
     if not repo.has_remote(name):
-        raise UsageError(f"{name} is no remote here", hint="git remote -v")
+        raise UsageError(f"there is no remote called {name}", hint="git remote -v")
     return find_remote(repo, name)
 
 

@@ -46,7 +46,7 @@ def examine_remote(name: str) -> list[Finding]:
     with open_workspace() as workspace:
         if workspace.repo.has_remote(name):
             return list(_look(workspace, name))
-    return [Finding("remote", False, f"none is called {name}", "git remote -v")]
+    return [Finding("remote", False, f"there is no remote called {name}", "git remote -v")]
 
 
 def _look(workspace: Workspace, name: str) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _agents(repo: Repository) -> Iterator[Finding]:
     for agent, path in paths.items():
         if shutil.which(path) is None:
             fix = f"git config --unset {shlex.quote(f'lfs.customtransfer.{agent}.path')}"
-            detail = f"{agent} is run as {path}, which is not there"
+            detail = f"{agent} is run as {path}, which does not exist"
             yield Finding("transfer agent", False, detail, f"install it, or: {fix}")
     for key, agent in settings.items():
         if key.endswith(_ALONE) and agent not in (*paths, _BUILT_IN):

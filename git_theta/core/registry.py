@@ -1,9 +1,8 @@
 """The plug-ins: what each kind must offer, the built-in ones, and how others are found.
 
-Built-ins stand in one explicit table, by import path, so that a plug-in is imported when it is
-used and not before. A third-party package adds to it through the entry points
-``git_theta.formats``, ``git_theta.encodings`` and ``git_theta.strategies``; a built-in name
-cannot be taken over.
+One explicit table lists the built-ins by import path, so that each is only imported when it is
+used. A third-party package adds to it through the entry points ``git_theta.formats``,
+``git_theta.encodings`` and ``git_theta.strategies``; it cannot replace a built-in name.
 """
 
 from __future__ import annotations
@@ -180,9 +179,8 @@ def load(group: Group, name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     external = _external(group)
     if name not in external:
-        raise SettingsError(
-            f"no {group[:-1]} is called {name!r}", hint=f"known ones: {', '.join(names(group))}"
-        )
+        hint = f"known ones: {', '.join(names(group))}"
+        raise SettingsError(f"there is no {group[:-1]} called {name!r}", hint=hint)
     return external[name].load()
 
 

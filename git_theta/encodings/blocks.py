@@ -78,7 +78,7 @@ def _places(fields: Sequence[Field]) -> Iterator[tuple[Field, slice]]:
 
 def _read(encoded: Encoded) -> list[Field]:
     if len(encoded.params) != _FIELD.size * len(encoded.parts):
-        raise CorruptObjectError("a blocks frame has not one field for each part")
+        raise CorruptObjectError("a blocks frame does not have one field for each part")
     fields = [Field(*pair) for pair in _FIELD.iter_unpack(encoded.params)]
     if not all(field.word in _WORDS and field.times for field in fields):
         raise CorruptObjectError("a blocks frame has an empty field")

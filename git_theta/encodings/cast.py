@@ -60,7 +60,7 @@ class Cast:
             raise CorruptObjectError("a cast frame's params are not valid")
         source = FORMATS[_DTYPES[encoded.params[0]]]
         if base.size * form.word != length * source.word:
-            raise CorruptObjectError("the base of a cast frame has not as many words")
+            raise CorruptObjectError("the base of a cast frame has another number of words")
         predicted = cast(base.view(source.unsigned), source, form)
         return add_residual(predicted, *encoded.parts).view(np.uint8)
 

@@ -175,7 +175,7 @@ def _tokens(parts: tuple[Part, ...], plain: Bytes) -> Tokens:
     places = np.concatenate([np.zeros(0, np.int64), *iter_positions(gaps, total)])
     distances = far.view("<u2").astype(np.int64)
     if not places.size == lengths.size == distances.size:
-        raise CorruptObjectError("a deflate frame has not one length and distance for each match")
+        raise CorruptObjectError("a deflate frame lacks a length or distance of a match")
     sizes = lengths.astype(np.int64) + SHORTEST
     tokens = Tokens(headers, counts, places.astype(np.int64), sizes, distances)
     if sizes.size and sizes.max() > LONGEST:

@@ -118,11 +118,11 @@ def _steps(data: Bytes, table: NDArray[np.uint16]) -> list[int]:
 
 def _match(reader: BitReader, code: int, far: NDArray[np.uint16]) -> tuple[int, int]:
     if code >= _LENGTHS.size:
-        raise CorruptObjectError("a deflated stream has a length that is none")
+        raise CorruptObjectError("a deflated stream has an invalid length")
     length = int(_LENGTHS[code]) + reader.take(int(_LENGTH_BITS[code]))
     code = reader.symbol(far)
     if code >= _DISTANCES.size:
-        raise CorruptObjectError("a deflated stream has a distance that is none")
+        raise CorruptObjectError("a deflated stream has an invalid distance")
     return length, int(_DISTANCES[code]) + reader.take(int(_DISTANCE_BITS[code]))
 
 
@@ -152,7 +152,7 @@ def _symbols(
     """Return the symbol of each token, and the places of matches."""
     copied = int(tokens.lengths.sum())
     if total - tokens.places.size + copied != plain.size:
-        raise CorruptObjectError("a deflated frame has not a token for each byte")
+        raise CorruptObjectError("a deflated frame does not have a token for each byte")
     before = np.concatenate([[0], np.cumsum(tokens.lengths)[:-1]]) if copied else tokens.lengths
     starts = tokens.places - np.arange(tokens.places.size) + before
     change = np.zeros(plain.size + 1, np.int32)

@@ -76,7 +76,7 @@ class BitReader:
         """Return the symbol of the next code."""
         found = int(table[self.peek() & _MASK])
         if not found:
-            raise CorruptObjectError("a deflated stream has bits that are no code")
+            raise CorruptObjectError("a deflated stream has bits that are not a code")
         self.take(found & 15)
         return found >> 4
 

@@ -87,6 +87,6 @@ def _read(encoded: Encoded, word: int) -> tuple[Model, Coded]:
     model = models.from_bytes(encoded.params, word)
     stream, bits = (np.frombuffer(part.data, np.uint8) for part in encoded.parts)
     if stream.size % 2 or stream.size < 4 * model.lanes:
-        raise CorruptObjectError("a delta frame has not one state for each lane")
+        raise CorruptObjectError("a delta frame does not have one state for each lane")
     states, words = stream[: 4 * model.lanes], stream[4 * model.lanes :]
     return model, Coded(states.view("<u4"), words.view("<u2"), bits)

@@ -46,7 +46,7 @@ def add_residual(predicted: Words, gaps: Part, values: Part) -> Words:
         return restore(steps, predicted)
     where = from_gaps(np.frombuffer(gaps.data, np.uint8), predicted.size)
     if where.size != steps.size:
-        raise CorruptObjectError("a residual has not one value for every gap")
+        raise CorruptObjectError("a residual does not have one value for every gap")
     predicted[where] = restore(steps, predicted[where])
     return predicted
 

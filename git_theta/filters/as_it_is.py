@@ -25,7 +25,7 @@ def pointer_error(repo: Repository, path: str, option: str = "") -> PointerError
     ``option`` is for `git add`, with a blank behind it.
     """
     return PointerError(
-        "a Git LFS pointer stands here, but the path is tracked by git-theta",
+        "this is a Git LFS pointer, but git-theta tracks the path",
         path=path,
         hint=f"{file_command(repo, path)}, then git add {option}{as_typed(path)}",
     )

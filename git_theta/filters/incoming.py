@@ -174,10 +174,10 @@ def _check_same(source: FileSource, manifest: Manifest, workers: int) -> None:
 
 def _changed() -> ChangedError:
     return ChangedError(
-        "the file changed while it was added: a program saves into it in place, through a memory "
-        "map or by writing over it",
-        hint="wait until it is saved, then git add it again; a program that saves under another "
-        "name and renames the file is never in the way",
+        "the file changed while it was added: a program writes to it in place, over the old bytes "
+        "or through a memory map",
+        hint="wait until it is saved, then git add it again; programs that save under another name "
+        "and rename the file avoid this",
     )
 
 

@@ -20,7 +20,7 @@ _PIECE = 4 << 20
 def content_of(workspace: Workspace, pointer: bytes) -> Path | None:
     """Return git-lfs's file of what ``pointer`` stands for, fetched where it is not here.
 
-    ``None`` where it cannot be had, or is damaged.
+    ``None`` where it cannot be fetched, or is damaged.
     """
     target = target_of(pointer)
     if target is None:

@@ -25,7 +25,7 @@ def as_manifests(
     """Return versions of ``path`` as manifests, those that are none already stored as such.
 
     Each is stored as a difference to the others, where they are manifests. An empty file stays
-    one. Raises ``MissingObjectError`` for a pointer whose object cannot be had.
+    one. Raises ``MissingObjectError`` for a pointer whose object cannot be fetched.
     """
     others = [manifest.parse(text) for text in texts if text and manifest.is_manifest(text)]
     return [

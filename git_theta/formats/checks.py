@@ -46,7 +46,7 @@ def check_layout(layout: Layout, size: int) -> None:
     lengths = {span.name: span.length for span in layout.spans}
     for alias in layout.aliases:
         if alias.of not in lengths:
-            raise FormatError(f"{quote(alias.name)} views {quote(alias.of)}, which is not there")
+            raise FormatError(f"{quote(alias.name)} views {quote(alias.of)}, which does not exist")
         _check_tensor(alias, lengths[alias.of])
 
 

@@ -125,7 +125,7 @@ def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[T
         return
     (dtype, size), (start, length) = kind, place
     if length and element_count(shape) * size != length:
-        raise FormatError("a dataset has not as many bytes as its shape needs")
+        raise FormatError("a dataset does not have as many bytes as its shape needs")
     if length:
         yield TensorSpan(trail.name("/"), dtype, shape, start, length)
 

@@ -66,7 +66,7 @@ class Reader:
         head = self._head(position)
         item = _item(head, position) if head else None
         if item is None or item.stop > self._source.size or len(head) < item.start - position:
-            raise FormatError(f"it is cut off, or no MessagePack, at byte {position}")
+            raise FormatError(f"it is cut off, or not MessagePack, at byte {position}")
         return item
 
     def end(self, item: Item) -> int:

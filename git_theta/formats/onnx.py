@@ -111,7 +111,7 @@ def _graphs(source: Source) -> list[Field]:
     if len(versions) != 1 or not 0 < versions[0] <= _NEWEST_IR or _OPSETS not in found:
         raise FormatError("it does not say which version of ONNX it is")
     if len(found.get(_GRAPH, ())) != 1:
-        raise FormatError("it has not one graph")
+        raise FormatError("it does not have exactly one graph")
     return found[_GRAPH]
 
 

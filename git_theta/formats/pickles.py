@@ -48,7 +48,7 @@ class _Pickle(FixedStructure):
     def scan(self, source: Source) -> Layout:
         """Return where the arrays lie. Raises ``FormatError``."""
         if not self.matches(source):
-            raise FormatError("it is no pickle of protocol 3, 4 or 5")
+            raise FormatError("it is not a pickle of protocol 3, 4 or 5")
         names = Names()
         spans = [
             replace(span, name=names.unique(span.name))

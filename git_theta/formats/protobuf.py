@@ -81,7 +81,7 @@ class Messages:
     def text(self, field: Field, most: int) -> str:
         """Return the text of a field of up to ``most`` bytes."""
         if field.wire != BYTES or field.stop - field.start > most:
-            raise FormatError("it has a text that is no name")
+            raise FormatError("it has a string that is not a name")
         data = self._source.read(field.start, field.stop - field.start)
         return data.decode("utf-8", "surrogateescape")
 
@@ -90,7 +90,7 @@ class Messages:
         if field.wire == VARINT:
             return [field.value]
         if field.wire != BYTES or field.stop - field.start > most * _LONGEST:
-            raise FormatError("it has a list that is none of numbers")
+            raise FormatError("it has a list that does not hold numbers")
         found, position = [], field.start
         while position < field.stop:
             value, position = self._varint(position, field.stop)

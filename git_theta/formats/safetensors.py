@@ -142,7 +142,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise FormatError(f"{quote(counts.most_common(1)[0][0])} stands twice in its header")
+        raise FormatError(f"{quote(counts.most_common(1)[0][0])} appears twice in its header")
     return found
 
 

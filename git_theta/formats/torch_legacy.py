@@ -101,13 +101,13 @@ class LegacyFile:
         if position > self._source.size:
             raise FormatError("its storages are cut off")
         if missing := storages.keys() - places.keys():
-            raise FormatError(f"its storage {quote(min(missing))} is not there")
+            raise FormatError(f"its storage {quote(min(missing))} is missing")
         return places
 
 
 def _keys(found: Any) -> list[str]:
     if type(found) is not list or any(type(key) is not str for key in found):
-        raise FormatError("its list of storages is no list of texts")
+        raise FormatError("its list of storages is not a list of strings")
     if len(found) > MAX_TENSORS:
         raise FormatError(f"it has more than {MAX_TENSORS} storages")
     return found

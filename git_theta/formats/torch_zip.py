@@ -149,7 +149,7 @@ class Archive:
     def _record(self, name: bytes) -> Record:
         record = self._records.get(self._root + name)
         if record is None:
-            raise FormatError(f"the zip record {zip_directory.shown(name)} is not there")
+            raise FormatError(f"the zip record {zip_directory.shown(name)} is missing")
         if not record.plain:
             raise FormatError(f"the zip record {zip_directory.shown(name)} is compressed")
         return record

@@ -86,7 +86,7 @@ def read_directory(source: Source) -> dict[bytes, Record]:
     records: dict[bytes, Record] = {}
     for record, _ in _entries(source):
         if record.name in records:
-            raise FormatError(f"the zip record {shown(record.name)} is there twice")
+            raise FormatError(f"the zip record {shown(record.name)} appears twice")
         records[record.name] = record
     return records
 

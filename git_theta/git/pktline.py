@@ -201,7 +201,7 @@ class PacketWriter:
 def _payload_length(header: bytes) -> int:
     length = int(header, 16) if _HEX.issuperset(header) else -1
     if not 4 <= length <= MAX_PAYLOAD + 4:
-        raise GitError(f"this is no packet of the filter protocol: {header!r}")
+        raise GitError(f"this is not a packet of the filter protocol: {header!r}")
     return length - 4
 
 

@@ -35,7 +35,7 @@ _REFUSALS = (
             re.DOTALL | re.MULTILINE,
         ),
         "the host asks to wait: too many requests (HTTP 429)",
-        "wait some minutes and repeat the command, which sends only what is not there yet; fewer "
+        "wait some minutes and repeat the command, which sends only what is missing; fewer "
         "requests at a time: git config lfs.concurrenttransfers 2; fewer objects from now on: "
         "git config theta.objectSize 1g",
     ),
@@ -50,7 +50,7 @@ _REFUSALS = (
     Refusal(
         re.compile(r"Authorization error|\b403\b"),
         "the host knows you, but does not allow this (HTTP 403)",
-        "ask the repository's owner for the right to write; a stored password may be another "
+        "ask the repository's owner for write permission; a stored password may be another "
         "user's: git config --show-origin --get-all credential.helper",
     ),
     Refusal(
@@ -60,12 +60,12 @@ _REFUSALS = (
     ),
     Refusal(
         re.compile(r"Size must be less|[Tt]oo [Ll]arge|HTTP 413"),
-        "the host takes no objects of this size",
+        "the host does not accept objects of this size",
         "git config theta.objectSize 32m, for what is added from now on",
     ),
     Refusal(
         re.compile(r"not found|\b404\b"),
-        "nothing is found there (HTTP 404)",
+        "the host finds nothing there (HTTP 404)",
         "git remote -v; git lfs env shows where objects go (Endpoint=); hosts also hide what you "
         "may not see in this way",
     ),
@@ -79,7 +79,7 @@ _REFUSALS = (
     ),
     Refusal(
         re.compile(r"Server error|Expected JSON|HTTP 5\d\d|Not Implemented|error: 5\d\d"),
-        "what answers there is no Git LFS server, or a faulty one",
+        "what answers there is not a Git LFS server, or a faulty one",
         "git lfs env shows where objects go (Endpoint=); git lfs logs last",
     ),
 )

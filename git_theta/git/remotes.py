@@ -42,8 +42,11 @@ def find_remote(repo: Repository, name: str, url: str | None = None) -> Remote:
 
     A remote may have several push URLs: git runs its hook for each, and what one has says nothing
     of the others. So a name stands for its first URL alone, and the others for themselves.
+    Raises ``UsageError`` for what is neither a remote nor a URL nor a folder.
     """
     urls = push_urls(repo, name)
+    if not (urls or url or {":", "/"} & set(name) or folder_of(name, repo.top)):
+        raise UsageError(f"there is no remote called {name}", hint="git remote -v")
     chosen = url or (urls[0] if urls else name)
     return _remote(repo, name if urls else chosen, name if urls == [chosen] else chosen, chosen)
 

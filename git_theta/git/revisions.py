@@ -34,7 +34,7 @@ def split(
         if paths is None and _is_file(repo, rest[0]):
             raise UsageError(
                 f"{rest[0]} is both a revision and a file",
-                hint="-- parts them: git theta log REVISION -- PATH",
+                hint="-- separates them: git theta log REVISION -- PATH",
             )
         commits += _checked(repo, rest.pop(0), ids)
     if rest and paths is not None:

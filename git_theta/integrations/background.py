@@ -1,4 +1,4 @@
-"""Commits that are made while training goes on, and never end it."""
+"""Commits that are made while training continues, and never end it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LOG = logging.getLogger(__name__)
 class BackgroundCommits:
     """Commits files one set after another, in a thread, to a branch of a repository.
 
-    Whatever goes wrong is a warning in the log ``git_theta.integrations``, and the next set of
-    files is tried again. A program that ends waits for the last commit.
+    Any error is only a warning in the log ``git_theta.integrations``, and the next set of files is
+    tried again. The end of the program waits for the last commit.
     """
 
     def __init__(self, branch: str | None, repo: StrPath) -> None:

@@ -34,8 +34,8 @@ class GitThetaFileSystem(AbstractFileSystem):
     """The files of every revision of the repository around the folder ``repo``, to be read.
 
     A path is ``REV/PATH``, where REV may have slashes: the first words that are a revision count.
-    Of a checkpoint the chunks that are read are decoded, after they are fetched if need be, and
-    every byte is verified. What is not there is a ``FileNotFoundError``.
+    Only the chunks of a checkpoint that are read are fetched and decoded, and every byte is
+    verified. A missing file or revision is a ``FileNotFoundError``.
     """
 
     protocol = "gittheta"

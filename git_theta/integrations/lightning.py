@@ -25,12 +25,12 @@ else:
 class CommitCallback(Callback):
     """Commits every checkpoint that a ``Trainer`` writes, whatever callback decides when.
 
-    ``path`` is the file in the repository, relative to ``repo``, that all are versions of.
-    ``branch`` is the run's own by choice: a new one begins at HEAD, and the work tree is not
-    concerned then. The message has epoch, step and the metrics that were logged.
+    ``path`` is the file in the repository, relative to ``repo``, that all of them are versions of.
+    ``branch`` may be one for this run: a new one begins at HEAD, and the work tree is not touched
+    then. The message has epoch, step and the metrics that were logged.
 
-    Commits are made in a thread, while training goes on, and nothing that Git says ends it: see the
-    log ``git_theta.integrations``. The end of the training waits for the last commit.
+    Commits are made in a thread while training continues, and no error of Git ends it: see the log
+    ``git_theta.integrations``. The end of the training waits for the last commit.
     """
 
     def __init__(

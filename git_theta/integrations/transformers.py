@@ -29,11 +29,11 @@ class CommitCallback(TrainerCallback):
 
     ``path`` is the folder in the repository, relative to ``repo``, that the files of each
     checkpoint are committed to, one version after another; ``files`` are globs of those files.
-    ``branch`` is the run's own by choice: a new one begins at HEAD, and the work tree is not
-    concerned then. The message has step, losses and learning rate.
+    ``branch`` may be one for this run: a new one begins at HEAD, and the work tree is not touched
+    then. The message has step, losses and learning rate.
 
-    Commits are made in a thread, while training goes on, and nothing that Git says ends it: see the
-    log ``git_theta.integrations``. The end of the training waits for the last commit.
+    Commits are made in a thread while training continues, and no error of Git ends it: see the log
+    ``git_theta.integrations``. The end of the training waits for the last commit.
     """
 
     def __init__(

@@ -121,7 +121,7 @@ def write_output(workspace: Workspace, prepared: Prepared, target: Path) -> list
     if not prepared.plans:
         raise UsageError(
             "there is nothing to write: no checkpoint changed on several branches",
-            hint="--all merges also what one branch alone changed",
+            hint="--all also merges what only one branch changed",
         )
     is_one = len(texts) == 1 and not target.is_dir()
     for path, text in texts.items():

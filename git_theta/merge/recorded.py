@@ -25,9 +25,7 @@ def merged_in(repo: Repository, rev: str) -> list[tuple[str, Manifest]]:
     found = [(entry.path, manifest.parse(text)) for entry, text in repo.manifests(fresh)]
     merged = [(path, each) for path, each in found if each.recipe is not None]
     if not merged:
-        raise UsageError(
-            f"{rev} has no checkpoint that it merged", hint="git theta log shows where merges are"
-        )
+        raise UsageError(f"{rev} merged no checkpoint", hint="git theta log shows where merges are")
     return merged
 
 

@@ -73,7 +73,7 @@ def limited(batches: Iterable[Any], most: int | None) -> Iterator[tuple[Any, int
     Raises ``UsageError`` where there is no example at all, or none is asked for.
     """
     if most is not None and most < 1:
-        raise UsageError(f"examples={most}: statistics are of one example at least")
+        raise UsageError(f"examples={most}: statistics need at least one example")
     seen = 0
     for batch in batches:
         size = size_of(batch)

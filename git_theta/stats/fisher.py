@@ -33,24 +33,24 @@ def fisher(
     ``samples`` times, with one backward pass each. The expectation over x is the mean over the
     examples of ``batches``, at most ``examples`` of them (all).
 
-    ``logits`` tells from the model and a batch the logits ``[1, ..., classes]``; positions in
-    between count as independent given the input, as those of a language model do. By default the
-    model is called with the batch (a mapping: as keyword arguments, without ``labels``; a tuple or
-    list: its first element), and its output, or ``output.logits``, is what is meant.
+    ``logits`` returns the logits ``[1, ..., classes]`` of the model for a batch; positions in
+    between count as independent given the input, as in a language model. By default the model is
+    called with the batch (a mapping as keyword arguments, without ``labels``; of a tuple or list
+    the first element), and returns the logits, or an object with ``logits``.
 
-    Squares of gradients are of one example each (those of a batch's sum would be biased), so the
-    model sees batches of size 1, mappings as ``dict``: whatever it computes across a batch is not
-    what it does in training. For that, examples must lie along the first axis of every tensor whose
-    first axis is as long as that of the batch's first tensor. All else, such as a list of texts or
-    a tensor of another length, is given whole with every example. Where an input is none of
-    examples (class weights, ``[sequence, batch, width]``), give batches of one example.
+    Gradients are squared for one example at a time (the square of a batch's sum would be biased),
+    so the model sees batches of size 1, mappings as ``dict``: anything it computes across a batch
+    differs from training. Examples must lie along the first axis of every tensor whose first axis
+    is as long as that of the batch's first tensor. Everything else, such as a list of texts or a
+    tensor of another length, is passed whole with every example. If an input is not one row per
+    example (class weights, ``[sequence, batch, width]``), pass batches of one example.
 
-    Parameters that need no gradient are left out, those that nothing depends on are 0. The memory
-    is that of two sets of them. ``seed`` decides what is drawn; torch's own generators are left
-    alone.
+    Parameters that need no gradient are left out; those that nothing depends on are 0. This takes
+    the memory of two sets of parameters. ``seed`` decides what is drawn; torch's own generators
+    are not touched.
 
-    Raises ``UsageError`` for a call that makes no sense, ``MergeError`` naming parameter and
-    example where a gradient is NaN or infinite. Source: arXiv:2111.09832, section 3.
+    Raises ``UsageError`` for invalid arguments, and ``MergeError``, which names parameter and
+    example, if a gradient is NaN or infinite. Source: arXiv:2111.09832, section 3.
     """
     if samples < 1 or labels not in ("exact", "sampled"):
         raise UsageError(f"labels={labels!r}, samples={samples}: labels are exact or sampled")

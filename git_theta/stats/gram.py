@@ -26,20 +26,20 @@ def gram(
 ) -> Statistics:
     """G = E x xᵀ over the inputs x of each linear layer: float32 ``[in, in]``, by weight.
 
-    The mean is over all vectors that go into the layer (every token counts as one), so that
-    contributors count alike however much data each has. Of a batch that is a mapping, vectors at
-    which the tensor called ``mask`` is 0 are left out where it has their leading shape.
+    The mean is over all vectors that go into the layer (every token counts as one), so that all
+    contributors count the same, however much data each has. If a batch is a mapping, vectors at
+    which the tensor called ``mask`` is 0 are left out, provided it has their leading shape.
 
     ``forward`` runs the model on a batch; by default it is called as for ``fisher``. Layers are
-    modules of type ``nn.Linear`` that are called; what uses their weights otherwise, such as
-    ``nn.MultiheadAttention``, is not seen. Modules that share a weight share a matrix, of the
-    inputs of all of them, under the name that ``named_parameters`` gives the weight. At most
-    ``examples`` examples are used (all).
+    modules of type ``nn.Linear`` that are called; modules that use their weights in another way,
+    such as ``nn.MultiheadAttention``, are not seen. Modules that share a weight share a matrix of
+    all their inputs, under the name that ``named_parameters`` gives the weight. At most
+    ``examples`` examples are used (by default all).
 
-    Sums are float32, float64 for weights that are, also under autocast.
+    Sums are float32, or float64 for float64 weights, also under autocast.
 
-    Raises ``UsageError`` where no linear layer is called, ``MergeError`` naming the layer where an
-    input is NaN or infinite. Source: arXiv:2212.09849.
+    Raises ``UsageError`` if no linear layer is called, and ``MergeError``, which names the layer,
+    if an input is NaN or infinite. Source: arXiv:2212.09849.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]

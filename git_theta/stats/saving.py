@@ -42,13 +42,13 @@ class Statistics:
         """Write them beside ``checkpoint``, as ``<its stem>.<kind>.safetensors``; returns the path.
 
         Names become those of the checkpoint, which may have more or fewer modules in front of
-        them, and those of tied tensors the one that owns the bytes; what the checkpoint does not
-        have (a head on top, another shard) is left out. bf16 is rounded to nearest-even: it has the
-        range of float32 and 8 bits of precision, which weights of a mean do not need more of. The
-        same tensors give the same bytes.
+        them; of tied tensors, the one that owns the bytes is used. Parameters that the checkpoint
+        does not have (a head on top, another shard) are left out. bf16 is rounded to nearest-even:
+        it has the range of float32 and 8 bits of precision, which is enough for weights of a mean.
+        The same tensors give the same bytes.
 
-        Raises ``UsageError`` where statistics and checkpoint do not fit, ``FormatError`` for a file
-        that no format can read; nothing is written then.
+        Raises ``UsageError`` if statistics and checkpoint do not fit, and ``FormatError`` for a
+        file that no format can read; nothing is written then.
         """
         if dtype not in _DTYPES:
             raise UsageError(f"dtype={dtype!r}: statistics are float32 or bfloat16")
@@ -82,7 +82,7 @@ class Statistics:
             sources[owner] = name
         if not sources:
             raise UsageError(
-                "the checkpoint has no tensor of which there are statistics",
+                "the checkpoint has none of the tensors of these statistics",
                 hint="save the model that they were computed with",
             )
         return {owner: self.tensors[name] for owner, name in sources.items()}

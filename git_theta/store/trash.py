@@ -50,7 +50,7 @@ class Trash:
         return True
 
     def destroy(self, oid: str) -> bool:
-        """Delete an object that is in the trash; false when it is not there any more."""
+        """Delete an object that is in the trash; false when it no longer exists."""
         try:
             self._path(oid).unlink()
         except FileNotFoundError:

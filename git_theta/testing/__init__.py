@@ -1,6 +1,6 @@
-"""Conformance suites for plug-ins, to be run by pytest: ours run them on everything built in.
+"""Conformance suites for plug-ins, run by pytest; ours run them on everything built in.
 
-A package's tests subclass a suite and say what is to be tested; ``docs/plugins.md`` has examples.
+The tests of a package subclass a suite and name the plug-in; ``docs/plugins.md`` has examples.
 """
 
 import pytest

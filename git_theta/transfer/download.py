@@ -163,7 +163,7 @@ class _Search:
         bad = {oid: why for oid, why in self._damaged.items() if oid in self.missing}
         if bad:
             return CorruptObjectError(
-                f"{objects} cannot be had, {len(bad)} of them damaged where found: {names}",
+                f"{objects} cannot be fetched, {len(bad)} of them damaged where found: {names}",
                 details=[f"{short_id(oid)} in {why}" for oid, why in sorted(bad.items())[:3]],
                 hint=_ELSEWHERE,
             )

@@ -149,6 +149,30 @@ def test_a_misspelt_command(theta_here, repo):
     assert "hint: git theta merge" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["push", "nowhere"], "there is no remote called nowhere"),
+        (["fsck", "--remote", "nowhere"], "there is no remote called nowhere"),
+        (["du", "--remote", "nowhere"], "there is no remote called nowhere"),
+        (["fetch", "backup"], "backup is a remote"),
+    ],
+)
+def test_a_remote_that_does_not_exist_or_is_not_meant(args, words, theta_here, model):
+    model.git("remote", "add", "backup", "../backup.git")
+    model.commit_files({"a.safetensors": FIRST})
+    done = theta_here(model, *args)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_diff_of_an_untracked_file_says_so(theta_here, model):
+    model.write("new.safetensors", FIRST)
+    done = theta_here(model, "diff", "new.safetensors")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "git add new.safetensors" in done.stderr
+
+
 def test_ls_files(model, theta):
     model.commit_files({"a.safetensors": FIRST, "notes.txt": b"text"})
     model.commit_files({"sub/b.pt": checkpoints.torch_zip(BASE)})
@@ -293,7 +317,7 @@ def test_doctor_finds_a_stale_program(model, theta):
     written = config.settings(Path("/nowhere/git-theta"))["filter.theta.process"]
     model.git("config", "--global", "filter.theta.process", written)
     found = _findings(theta(model, "doctor", "--json"))
-    assert "/nowhere/git-theta is not there any more" in found["configuration"]["detail"]
+    assert "/nowhere/git-theta no longer exists" in found["configuration"]["detail"]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +340,7 @@ def test_doctor_finds_a_line_that_overrides_ours(model, theta):
     with (model.path / ".gitattributes").open("a") as file:
         file.write("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
     found = _findings(theta(model, "doctor", "--json"))
-    assert "takes the effect from line" in found[".gitattributes"]["detail"]
+    assert "overrides line" in found[".gitattributes"]["detail"]
 
 
 def test_doctor_finds_manifests_in_the_work_tree(model, theta):

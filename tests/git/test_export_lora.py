@@ -128,7 +128,7 @@ def test_nothing_is_replaced_or_half_written(history, theta_here, tmp_path):
         (("lora~", "lora"), "--force replaces it"),
         (("lora", "lora"), "no matrix of a module changed"),
         (("nowhere", "lora"), "no such revision"),
-        (("lora~", "lora", "--rank", "2", "--energy", "0.5"), "exclude each other"),
+        (("lora~", "lora", "--rank", "2", "--energy", "0.5"), "cannot be combined"),
     ):
         target = folder if args == ("lora~", "lora") else tmp_path / "new"
         done = theta_here(history, "export-lora", *args, "-o", str(target))

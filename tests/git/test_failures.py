@@ -108,7 +108,7 @@ def test_a_damaged_manifest_is_not_committed(model):
     assert b"malformed manifest" in done.stderr
 
 
-def test_a_damaged_manifest_that_is_committed_is_in_nobodys_way(model, theta):
+def test_a_damaged_manifest_in_a_commit_stops_nothing_else(model, theta):
     model.commit_files({"a.safetensors": FIRST})
     cut = model.process("show", "HEAD:a.safetensors").stdout[:-9]
     blob = model.git("hash-object", "-w", "--stdin", stdin=cut)
@@ -166,7 +166,7 @@ def test_a_commit_with_an_lfs_pointer_can_be_checked_out(model, tmp_path):
     model.git("commit", "-q", "-m", "without git-theta")
     done = model.process("checkout", "pointer.safetensors")
     assert done.returncode == 0
-    assert b"pointer.safetensors: a Git LFS pointer stands here" in done.stderr
+    assert b"pointer.safetensors: this is a Git LFS pointer" in done.stderr
     assert model.read("pointer.safetensors") == pointer.encode()
     assert model.git("status", "--porcelain") == ""
 

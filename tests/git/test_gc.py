@@ -305,7 +305,7 @@ def test_uncommitted_work_of_a_rebase(model, theta):
     assert model.read(PATH) == ABANDONED
 
 
-def test_a_stale_orig_head_is_in_nobodys_way(model, theta):
+def test_a_stale_orig_head_stops_no_collection(model, theta):
     model.commit_files({PATH: FIRST})
     model.commit_files({PATH: ABANDONED})
     model.git("reset", "-q", "--hard", "HEAD~1")

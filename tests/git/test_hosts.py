@@ -160,7 +160,7 @@ def test_a_host_that_does_not_let_go_on_is_said_to(part, here, tmp_path):
 def test_a_host_that_takes_smaller_objects_says_so(here, tmp_path):
     objects = make_objects(tmp_path / "objects", 1, 100)
     with Host(tmp_path / "host", replace(hosts.GITHUB, largest_object=99)) as host:
-        with pytest.raises(TransferError, match="no objects of this size"):
+        with pytest.raises(TransferError, match="does not accept objects of this size"):
             Lfs(here).upload(find_remote(here, host.repository()), objects)
         assert host.objects() == {}
 

@@ -161,7 +161,7 @@ def test_a_second_upload_sends_nothing(here, server, objects):
 
 
 def test_nothing_to_move_asks_nobody(here, monkeypatch):
-    nowhere = find_remote(here, "nowhere")
+    nowhere = find_remote(here, "./nowhere")
     monkeypatch.setenv("PATH", "")
     assert Lfs(here).upload(nowhere, {}) == set()
     assert Lfs(here).lacking(nowhere, {}) == set()

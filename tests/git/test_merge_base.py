@@ -99,7 +99,7 @@ def test_the_result_in_a_file_and_nothing_else(hub, theta_here, tmp_path):
     assert {each.name for each in (tmp_path / "folder").iterdir()} == {*CUT, INDEX}
     # What one branch alone changed is not merged without --all.
     done = theta_here(hub, "merge", "rte", "--base", "base", *options[2:])
-    assert "hint: --all merges also" in done.stderr
+    assert "hint: --all also merges" in done.stderr
 
 
 def test_a_head_that_two_of_three_branches_added(hub, theta_here, tmp_path):

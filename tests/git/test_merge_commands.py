@@ -598,7 +598,7 @@ def test_a_branch_that_stores_the_file_otherwise_is_named_with_it(branches, thet
 
 
 @pytest.mark.parametrize("where", ["in the work tree", "in a clone"])
-def test_a_broken_team_file_is_in_nobody_s_way(branches, theta, where, tmp_path):
+def test_a_broken_team_file_stops_no_checkout(branches, theta, where, tmp_path):
     """It comes with any commit, and going back to another one must be possible."""
     branches.write(".theta.toml", b"[merge]\nstrategy = average\n")
     branches.git("add", ".theta.toml")
@@ -647,7 +647,7 @@ def test_asking_for_each_kind_of_parameter(conflict, theta):
     assert (conflict.path / f"{PATH}.orig").exists()
     assert "one moved it by" in said
     assert "cosine of the two changes 1.00; opposite signs in 0 % of what both changed" in said
-    assert "no strategy is called 'nonsense'" in said
+    assert "there is no strategy called 'nonsense'" in said
     expected = (changed(w0=1)[FIRST] * 3 + changed(w0=2)[FIRST]) / np.float32(4)
     np.testing.assert_allclose(load(conflict.read(PATH))[FIRST], expected, rtol=1e-6)
     (conflict.path / f"{PATH}.orig").unlink()
@@ -699,7 +699,7 @@ def test_a_replay_that_gives_other_bits(branches, theta_here):
     branches.git("merge", "-q", "far")
     ok(theta_here(branches, "replay", "--json"))
     said = theta_here(branches, "replay", "HEAD~1").stderr
-    assert "HEAD~1 has no checkpoint that it merged" in said
+    assert "HEAD~1 merged no checkpoint" in said
     merged, other = (
         manifest.parse(branches.git("show", f"{rev}:{PATH}").encode() + b"\n")
         for rev in ("HEAD", "two")

@@ -234,7 +234,7 @@ def test_lfs_objects_that_are_missing_are_fetched_or_named(lfs, theta, remote):
     hidden.rename(there)
     assert theta(lfs, "migrate", "import", "--dry-run").returncode == 20  # it fetches nothing
     done = theta(lfs, "migrate", "import")
-    assert "Still with the old history: remotes/origin/main" in done.stdout
+    assert "Not rewritten: remotes/origin/main" in done.stdout
     assert "git push --force-with-lease origin main" in done.stdout
     assert "git switch main && git reset --hard origin/main" in done.stdout
     assert files(lfs, "HEAD~1") == {"sub/m.safetensors": version(0)}

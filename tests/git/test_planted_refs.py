@@ -49,7 +49,7 @@ def test_a_file_name_is_never_a_command(model, remote, attacker):
     assert model.git("for-each-ref", "refs/theta") == ""
 
 
-def test_planted_refs_stop_nobodys_push(model, remote, attacker):
+def test_planted_refs_do_not_stop_a_push(model, remote, attacker):
     _plant(attacker, remote, "a", "no pointer at all")
     said = []
     for number in range(3):

@@ -56,7 +56,7 @@ PLANTS = (
     Plant(
         "no server for batches",
         "objects",
-        "no Git LFS server",
+        "not a Git LFS server",
         "git lfs env",
         refuse={"/objects/batch": "200 OK"},
     ),
@@ -64,7 +64,7 @@ PLANTS = (
         "no right to write",
         "objects",
         "(HTTP 403)",
-        "right to write",
+        "write permission",
         refuse={"/objects/batch": "403 Forbidden"},
     ),
     Plant(
@@ -127,7 +127,7 @@ PLANTS = (
     Plant(
         "an agent that is not installed",
         "transfer agent",
-        "not there",
+        "does not exist",
         "git config --unset",
         settings={"lfs.customtransfer.xet.path": "git-xet-of-nobody"},
     ),
@@ -214,5 +214,5 @@ def test_an_endpoint_that_a_stranger_chose_is_only_shown(url, shared: Repo, thet
 def test_a_remote_that_is_not_there_is_said_to_be(shared: Repo, theta_here):
     done = theta_here(shared, "doctor", "--remote", "nobody")
     assert done.returncode == 1
-    assert "none is called nobody" in done.stdout
+    assert "there is no remote called nobody" in done.stdout
     assert "git remote -v" in done.stdout

@@ -177,7 +177,7 @@ def test_checkout_takes_folders_and_says_when_there_is_nothing_to_do(history, th
 def test_merge_and_replay_take_any_revision(history, theta):
     done = theta(history, "merge", ":/tuned", "--dry-run")
     assert (done.returncode, done.stdout) == (0, "Already up to date.\n"), done.stderr
-    assert "no checkpoint that it merged" in theta(history, "replay", "HEAD^{/tuned}").stderr
+    assert "merged no checkpoint" in theta(history, "replay", "HEAD^{/tuned}").stderr
 
 
 def test_no_command_passes_over_what_is_not_there(history, theta):

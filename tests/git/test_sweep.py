@@ -140,7 +140,7 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(branches, theta_here):
     ("command", "options", "words"),
     [
         ("false {model}", ("-p", "lambda=1:2:1"), "the evaluation failed with status 1"),
-        ("echo {model}", ("-p", "lambda=1:2:1"), "is no score"),
+        ("echo {model}", ("-p", "lambda=1:2:1"), "is not a score"),
         ("echo 1", ("-p", "lambda=1:2:1"), "names no model"),
         ("echo {model}", ("-p", "lambda=1:2"), "has no step"),
         ("echo {model}", ("-p", "lambda=x", "-p", "lambda=1"), "lambda cannot be 'x'"),

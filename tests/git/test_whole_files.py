@@ -83,7 +83,7 @@ def test_a_push_warns_once_and_goes_on(model, whole, remote):
     assert b"pointer" not in model.process("push", "-q", "origin", "main").stderr
 
 
-def test_paths_that_were_not_tracked_then_are_nobodys_business(repo, theta, remote):
+def test_paths_that_were_not_tracked_then_are_ignored(repo, theta, remote):
     repo.commit_files({"a.safetensors": FIRST})
     theta(repo, "install")
     assert repo.process("push", "-q", str(remote.path), "main").stderr == b""

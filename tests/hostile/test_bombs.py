@@ -135,7 +135,7 @@ def low_rank(rank: int, rows: int, columns: int) -> Encoded:
     return Encoded(params, (Part(1, bytes(rank * rows)), Part(1, bytes(rank * columns)), *none))
 
 
-def test_ranks_that_nobody_paid_for(storage):
+def test_ranks_too_large_for_the_stored_bytes(storage):
     """A frame of 65 KB with constant factors took 50 s for 16 MiB, in each of 64 links."""
     raw = bytes(16 << 20)
     below = stored(storage, raw)

@@ -132,7 +132,7 @@ def measured(
 
 
 def unmeasured(pair: Pair) -> list[Measured]:
-    """Return the same from the manifests alone, where the objects cannot be had."""
+    """Return the same from the manifests alone, where the objects cannot be fetched."""
     return [Measured(each) for each in compare_tensors(pair.old.manifest, pair.new.manifest)]
 
 

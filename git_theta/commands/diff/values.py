@@ -8,9 +8,8 @@ take 2.8 and lose six digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +17,16 @@ from numpy.typing import NDArray
 from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.floats import is_number, widen
 from git_theta.commands.diff.ranks import Rank, Sample, sample_of
+from git_theta.commands.diff.segments import Content, Segment, segments, streams
 from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.registry import Bytes
-from git_theta.manifest import Chunk
 
 _BLOCK = 1 << 15
 # Small tensors go through the thread pool together.
 _BATCH = 4 << 20
 
 Doubles = NDArray[np.float64]
-
-
-class Content(Protocol):
-    """Where the raw bytes of chunks come from."""
-
-    def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
-        """Return the bytes of each chunk, in order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +120,14 @@ def measure(
     owners: dict[object, int] = {}
     rows = [_same_as(owners, at, change) for at, change in enumerate(changes)]
     samples = {at: _sample(changes[at]) for at in {*rows} if with_ranks and at is not None}
-    segments = (
+    wanted = (
         segment
         for at, change in enumerate(changes)
         if rows[at] == at
-        for segment in _segments(at, change, samples.get(at))
+        for segment in segments(at, change, samples.get(at))
     )
     found: dict[int, Sums] = {}
-    groups = batches(segments, lambda segment: segment.size, _BATCH)
+    groups = batches(wanted, lambda segment: segment.size, _BATCH)
     for results in in_order(lambda group: _measured(group, old, new), groups, workers):
         for at, sums in results:
             found[at] = found[at] + sums if at in found else sums
@@ -165,99 +156,29 @@ def _same_as(owners: dict[object, int], at: int, change: TensorChange) -> int | 
     return owners.setdefault(key, at)
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """Chunks of both versions that hold the same elements of tensor number ``at``.
-
-    ``first`` is the number of the first of them in the tensor.
-    """
-
-    at: int
-    first: int
-    dtypes: tuple[str, str]
-    chunks: tuple[tuple[Chunk, ...], tuple[Chunk, ...]]
-    sample: Sample | None
-
-    @property
-    def size(self) -> int:
-        return sum(chunk.length for side in self.chunks for chunk in side)
-
-
 def _elements(tensor: Tensor) -> int:
     return tensor.size // dtype(tensor.dtype).word
 
 
-def _segments(at: int, change: TensorChange, sample: Sample | None) -> Iterator[_Segment]:
-    """Cut a tensor where both versions are cut: mostly after every chunk."""
-    assert change.old
-    assert change.new
-    tensors = (change.old, change.new)
-    names = (change.old.dtype, change.new.dtype)
-    words = [dtype(name).word for name in names]
-    taken: tuple[list[Chunk], list[Chunk]] = ([], [])
-    ends, first = [0, 0], 0
-    rest = [list(reversed(tensor.chunks)) for tensor in tensors]
-    while rest[0] or rest[1]:
-        # In elements, multiplied out: a chunk may end inside one.
-        side = 0 if ends[0] * words[1] <= ends[1] * words[0] and rest[0] else 1
-        side = side if rest[side] else 1 - side
-        chunk = rest[side].pop()
-        taken[side].append(chunk)
-        ends[side] += chunk.length
-        if ends[0] * words[1] == ends[1] * words[0] and ends[0] % words[0] == 0:
-            yield _Segment(at, first, names, (tuple(taken[0]), tuple(taken[1])), sample)
-            taken, first = ([], []), ends[0] // words[0]
-
-
-def _measured(group: list[_Segment], old: Content, new: Content) -> list[tuple[int, Sums]]:
+def _measured(group: list[Segment], old: Content, new: Content) -> list[tuple[int, Sums]]:
     return [(segment.at, _sums(segment, old, new)) for segment in group]
 
 
-def _sums(segment: _Segment, old: Content, new: Content) -> Sums:
-    streams = [_Stream(pieces) for pieces in _pieces(segment, old, new)]
+def _sums(segment: Segment, old: Content, new: Content) -> Sums:
+    pair = streams(segment, old, new)
     words = [dtype(name).word for name in segment.dtypes]
     total = Sums()
     while True:
         first = segment.first + total.elements
         before, after = (
-            stream.take(_BLOCK * word) for stream, word in zip(streams, words, strict=True)
+            stream.take(_BLOCK * word) for stream, word in zip(pair, words, strict=True)
         )
         if not before.size:
             return total
         total += _block(before, after, segment, first)
 
 
-def _pieces(segment: _Segment, old: Content, new: Content) -> list[Iterable[Bytes]]:
-    first, second = segment.chunks
-    if old is new and len(first) == len(second) == 1:
-        # A difference is decoded with its base, which mostly is the other version.
-        return [[data] for data in old.read([*first, *second])]
-    return [_one_by_one(old, first), _one_by_one(new, second)]
-
-
-def _one_by_one(content: Content, chunks: Iterable[Chunk]) -> Iterator[Bytes]:
-    return (content.read([chunk])[0] for chunk in chunks)
-
-
-class _Stream:
-    """Bytes of chunks one after another, one of them in memory."""
-
-    def __init__(self, pieces: Iterable[Bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._rest: Bytes = np.empty(0, np.uint8)
-
-    def take(self, length: int) -> Bytes:
-        """Return the next ``length`` bytes, fewer only at the end."""
-        while self._rest.size < length:
-            more = next(self._pieces, None)
-            if more is None:
-                break
-            self._rest = np.concatenate([self._rest, more]) if self._rest.size else more
-        taken, self._rest = self._rest[:length], self._rest[length:]
-        return taken
-
-
-def _block(before: Bytes, after: Bytes, segment: _Segment, first: int) -> Sums:
+def _block(before: Bytes, after: Bytes, segment: Segment, first: int) -> Sums:
     old_dtype, new_dtype = segment.dtypes
     if not is_number(old_dtype):
         changed = int(np.count_nonzero(before != after))

@@ -15,7 +15,8 @@ from git_theta.checkpoint.reader import Reader
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.commands.comparison import State, state_of
 from git_theta.commands.diff.changes import Tensor, TensorChange
-from git_theta.commands.diff.values import Content, can_measure
+from git_theta.commands.diff.segments import Content
+from git_theta.commands.diff.values import can_measure
 from git_theta.commands.readable import Tell, refuse
 from git_theta.core.files import FileSource, read_regular
 from git_theta.core.settings import Settings

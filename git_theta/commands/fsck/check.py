@@ -166,7 +166,7 @@ class _Checker:
                 self._workshop.progress.advance(chunk.length)
 
     def _is_settled(self, chunk: Chunk) -> bool:
-        """Return whether the chunk is known to be right, or to be wrong, or cannot be had."""
+        """Return whether the chunk is known to be right, or to be wrong, or cannot be fetched."""
         if chunk in self._bad_chunks or any(ref.oid in self._bad_objects for ref in chunk.chain):
             return True
         links = [self._frames.get(ref) for ref in chunk.chain]

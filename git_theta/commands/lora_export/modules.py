@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from git_theta.adapters import Stored
 from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.floats import widen
-from git_theta.commands.diff.values import Content
+from git_theta.commands.diff.segments import Content
 from git_theta.commands.lora_export.stored import StoredFactors, stored_factors
 from git_theta.commands.lora_export.svd import truncated
 from git_theta.encodings.float_formats import FORMATS, narrow

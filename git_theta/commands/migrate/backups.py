@@ -44,7 +44,7 @@ def undone(repo: Repository) -> tuple[int, dict[str, tuple[str, str]], list[RefC
     """
     numbers = _numbers(repo)
     if not numbers:
-        raise UsageError("no migration is there to undo", hint=f"git for-each-ref {NAMESPACE}")
+        raise UsageError("there is no migration to undo", hint=f"git for-each-ref {NAMESPACE}")
     number = max(numbers)
     prefix = f"{NAMESPACE}{number}/"
     refs = ref_updates.listed(repo, prefix)

@@ -33,7 +33,7 @@ class Found:
             absent = sorted(oid for oid in self.objects if not workspace.store.has(oid))
             place = next((self.places[b] for b, oids in self.needs.items() if oids & {*absent}), "")
             raise MissingObjectError(
-                f"{plural(len(absent), 'object')} cannot be had: {some_ids(absent)}; "
+                f"{plural(len(absent), 'object')} cannot be fetched: {some_ids(absent)}; "
                 "nothing was changed",
                 path=place,
                 details=[error.message],

@@ -87,7 +87,7 @@ def opened(stack: ExitStack, workspace: Workspace, request: Request, filter_: st
 def _chosen(repo: Repository, request: Request) -> Mapping[str, str]:
     if request.everything:
         if request.refs:
-            raise UsageError("--everything goes without REF")
+            raise UsageError("--everything takes no REF")
         return ref_updates.listed(repo, "refs/heads/", "refs/tags/")
     return ref_updates.named(repo, request.refs or ("HEAD",))
 

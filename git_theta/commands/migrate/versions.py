@@ -79,7 +79,7 @@ def _pointer(text: bytes, version: Version) -> tuple[str, int]:
     if target := target_of(text):
         return target
     raise PointerError(
-        "a Git LFS pointer stands here that names no object, or needs an extension of git-lfs",
+        "this Git LFS pointer names no object, or needs an extension of git-lfs",
         path=version.place,
         hint="--exclude leaves a path as it is",
     )
@@ -90,7 +90,7 @@ def fetch_missing(
 ) -> None:
     """Bring the LFS objects that ``versions`` need from ``remotes`` into git-lfs's storage.
 
-    Raises ``MissingObjectError`` that names path and commit where one cannot be had.
+    Raises ``MissingObjectError`` that names path and commit where one cannot be fetched.
     """
     needed = {version.oid: version for version in versions if version.oid and version.size}
     lfs, problems = Lfs(repo), list[ThetaError]()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.commands.diff.products import Factors
-from git_theta.commands.diff.values import Content
+from git_theta.commands.diff.segments import Content
 from git_theta.commands.similar.vectors import Changes, added
 from git_theta.commands.task_vectors import Stretch, aligned, changes_in
 from git_theta.core.parallel import in_order

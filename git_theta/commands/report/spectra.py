@@ -12,7 +12,7 @@ from git_theta.commands.diff.adapters import ProductChange, product_changes
 from git_theta.commands.diff.changes import Tensor, TensorChange, compare_tensors
 from git_theta.commands.diff.products import cores, read_factors
 from git_theta.commands.diff.rows import Measured
-from git_theta.commands.diff.values import Content
+from git_theta.commands.diff.segments import Content
 from git_theta.commands.diff.versions import Pair
 from git_theta.commands.lora_export.svd import leading
 from git_theta.commands.task_vectors import aligned, changes_in

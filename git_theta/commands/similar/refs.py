@@ -38,7 +38,7 @@ def find(repo: Repository, words: Sequence[str]) -> list[Revision]:
             known = {each.commit for each in found}
             found += [each for each in matching if each.commit not in known]
             if others and not matching:
-                raise UsageError(f"{word}: no branch or tag is called so", hint="git branch -a")
+                raise UsageError(f"{word}: no such branch or tag", hint="git branch -a")
         else:
             found.append(Revision(word, revisions.commit_of(repo, word), True))
     return found

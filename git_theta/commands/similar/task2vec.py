@@ -23,7 +23,7 @@ from git_theta import transfer
 from git_theta.checkpoint.reader import Reader
 from git_theta.commands.diff.changes import Tensor, tensors_of
 from git_theta.commands.diff.floats import widen
-from git_theta.commands.diff.values import Content
+from git_theta.commands.diff.segments import Content
 from git_theta.commands.task_vectors import Stretch, aligned, are_comparable, read
 from git_theta.core.dtypes import dtype
 from git_theta.core.parallel import in_order

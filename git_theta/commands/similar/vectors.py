@@ -12,7 +12,7 @@ from git_theta.adapters import Fields
 from git_theta.commands.diff.changes import Tensor, tensors_of
 from git_theta.commands.diff.floats import widen
 from git_theta.commands.diff.products import Factors, Pair, pairs_of, read_factors
-from git_theta.commands.diff.values import Content
+from git_theta.commands.diff.segments import Content
 from git_theta.commands.similar.sketches import ProductSketch, sketch_matrix
 from git_theta.commands.task_vectors import are_comparable, gram
 from git_theta.core.dtypes import dtype, element_count

@@ -170,7 +170,7 @@ def check(units: Sequence[LoraFactors]) -> None:
     for unit in units:
         if unit.up.shape[1:2] != unit.down.shape[:1]:
             shapes = f"{list(unit.up.shape)} and {list(unit.down.shape)}"
-            raise MergeError(f"{shapes} are no pair of LoRA factors: their ranks differ")
+            raise MergeError(f"{shapes} are not a pair of LoRA factors: their ranks differ")
         if not bool(unit.up.isfinite().all() and unit.down.isfinite().all()):
             raise MergeError("a LoRA factor has NaN or infinity")
 

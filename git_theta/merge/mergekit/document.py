@@ -71,7 +71,7 @@ def parse(text: bytes) -> Document:
     """Return the recipe in ``text``. Raises ``MergeError`` where it is none of mergekit's."""
     found = load(text)
     if not isinstance(found, Mapping):
-        raise MergeError("it is no recipe of mergekit: a mapping with merge_method is expected")
+        raise MergeError("it is not a mergekit recipe: a mapping with merge_method is expected")
     method = found.get("merge_method")
     if not isinstance(method, str):
         more = ": mergekit-moe makes models of another kind" if "experts" in found else ""
@@ -125,7 +125,7 @@ def _source(found: Any, problems: list[str]) -> Source:
     pair = None
     if layers is not None:
         if not (isinstance(layers, list) and [type(each) for each in layers] == [int, int]):
-            problems.append(f"{model}: layer_range {layers!r} is no pair of numbers")
+            problems.append(f"{model}: layer_range {layers!r} is not a pair of numbers")
         else:
             pair = (layers[0], layers[1])
     return Source(model, _settings(entry.get("parameters"), model, problems), pair)

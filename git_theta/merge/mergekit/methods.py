@@ -84,7 +84,7 @@ def _nuslerp(given: Given) -> tuple[str, Values]:
 
 def _multislerp(given: Given) -> tuple[str, Values]:
     if not given.truth("normalize_weights", True):
-        raise MergeError("normalize_weights: false is not followed")
+        raise MergeError("normalize_weights: false is not supported")
     return "multislerp", {"weight": given.each("weight"), "task_vectors": given.has_base}
 
 

@@ -74,4 +74,4 @@ def _typed(value: Any, kind: type) -> Any:
             return kind(value)
     except (ValueError, OverflowError):
         pass
-    raise MergeError(f"{value!r} is no {'truth value' if kind is bool else 'number'}")
+    raise MergeError(f"{value!r} is not a {'boolean' if kind is bool else 'number'}")

@@ -25,7 +25,7 @@ def load(text: bytes) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         words = " ".join(str(error).split())
-        raise MergeError(f"it is no YAML: {words}") from error
+        raise MergeError(f"it is not valid YAML: {words}") from error
 
 
 def _check(text: bytes) -> None:
@@ -33,7 +33,7 @@ def _check(text: bytes) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise MergeError("it has aliases (*name), which are not followed", hint="write it out")
+            raise MergeError("it has aliases (*name), which are not supported", hint="write it out")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

@@ -183,11 +183,11 @@ def _pair(versions: Versions, group: Group, side: int) -> Pair:
 
 
 def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
-    """Return the reason why ``count`` parameters, by role, are no pair of factors, if so."""
+    """Return the reason why ``count`` parameters, by role, are not a pair of factors, if so."""
     if kind := kind_of(roles):
         return f"it is a {kind} update, whose factors no strategy can merge"
     if set(roles) - {ALPHA} != {DOWN, UP} or count != len(roles):
-        return f"it is no pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
+        return f"it is not a pair of LoRA factors ({', '.join(sorted(roles)) or 'tied'})"
     down, up, alpha = roles[DOWN], roles[UP], roles.get(ALPHA)
     if alpha and not (is_merged(alpha.dtype) and math.prod(alpha.shape) == 1):
         return f"its alpha is {alpha.dtype} {list(alpha.shape)}"
@@ -200,7 +200,7 @@ def _no_pair(roles: Mapping[str, TensorEntry], count: int) -> str | None:
         or math.prod(up.shape[2:]) != 1
         or (is_lower_case(down.name) and down.shape[0] > min(up.shape[0], down.shape[1]))
     ):
-        return f"{list(down.shape)} and {list(up.shape)} are no pair of LoRA factors"
+        return f"{list(down.shape)} and {list(up.shape)} are not a pair of LoRA factors"
     return None
 
 

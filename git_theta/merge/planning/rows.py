@@ -58,7 +58,7 @@ def shared(entries: Sequence[Entry], base: Entry | None, rows: Rows) -> tuple[Sh
             return "several sides added rows, which a union by number would mix up"
         rest = grown[0] if grown else 0
     elif rows == "theirs" and len(entries) != 2:
-        return "theirs is one of several"
+        return "theirs could be any of several branches"
     else:
         rest = 1 if rows == "theirs" else 0
     return Shared(common, rest), common if rows == "common" else counts[rest]

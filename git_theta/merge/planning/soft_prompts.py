@@ -81,7 +81,7 @@ def _no_prompts(versions: Versions, entries: list[TensorEntry]) -> str | None:
     """Return the reason why the tensors are no prompts, if they are none."""
     for entry in entries:
         if len(entry.shape) != 2 or 0 in entry.shape or not is_merged(entry.dtype):
-            return f"{entry.dtype} {list(entry.shape)} is no prompt, which is [tokens, width]"
+            return f"{entry.dtype} {list(entry.shape)} is not a prompt, which is [tokens, width]"
         if entry.shape[0] % _parts(versions):
             return f"{entry.shape[0]} tokens are not {_parts(versions)} prompts of the same length"
     return None

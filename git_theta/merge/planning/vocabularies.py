@@ -59,7 +59,7 @@ class Vocabularies:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the result; ``MergeError`` where there can be none."""
         if self.rows == "theirs" and len(self.sides) != 2:
-            raise MergeError("theirs is one of several", hint="--rows ours, common or union")
+            raise MergeError("theirs is ambiguous here", hint="--rows ours, common or union")
         ordered = [self.sides[place] for place in self.order]
         if self.rows == "common":
             return tokenizers.common([*ordered, *([self.base] if self.base else [])])

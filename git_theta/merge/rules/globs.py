@@ -24,7 +24,7 @@ def matches(name: str, glob: str) -> bool:
     before, after = glob[: found.start()], glob[found.end() :]
     if first > last or _RANGE.search(after):
         raise MergeError(
-            f"rule {glob!r} has no range of layers that can be followed",
+            f"rule {glob!r} has no valid range of layers",
             hint="write one range, the lower number first, e.g. '*.layers.0-7.*'",
         )
     numbers = {part for part in name.split(".") if _NUMBER.fullmatch(part)}

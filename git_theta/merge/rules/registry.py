@@ -23,10 +23,10 @@ def strategy_named(name: str) -> Strategy:
     """Return the strategy called ``name``; raise ``MergeError``, which lists the known ones."""
     known = registry.names("strategies")
     if name not in known:
-        raise unknown("no strategy is called", name, known)
+        raise unknown("there is no strategy called", name, known)
     found = registry.load("strategies", name)
     if not isinstance(found, Strategy):
-        raise MergeError(f"the plug-in {name!r} is no strategy: decorate it with @strategy()")
+        raise MergeError(f"the plug-in {name!r} is not a strategy: decorate it with @strategy()")
     return replace(found, name=name)
 
 
@@ -76,4 +76,4 @@ def check_name(name: str) -> None:
     """Raise ``MergeError`` if no strategy has this name; load none."""
     known = registry.names("strategies")
     if name not in known:
-        raise unknown("no strategy is called", name, known)
+        raise unknown("there is no strategy called", name, known)

@@ -219,7 +219,7 @@ def _check_keys(team: Mapping[str, Any], section: Any) -> None:
         for key in found:
             if key not in known:
                 raise SettingsError(
-                    f"nothing is called {where}{key}",
+                    f"unknown key {where}{key}",
                     path=".theta.toml",
                     hint=f"known: {', '.join(f'{where}{name}' for name in known)}",
                 )

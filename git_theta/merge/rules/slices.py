@@ -43,7 +43,7 @@ def parse_slice(text: str) -> Slice:
     """Parse ``SOURCE:FIRST-LAST``; raise ``UsageError`` for any other text."""
     found = _SLICE.fullmatch(text)
     if found is None or int(found["first"]) > int(found["last"]):
-        raise UsageError(f"{text!r} is no slice", hint="write BRANCH:FIRST-LAST, e.g. main:0-7")
+        raise UsageError(f"{text!r} is not a slice", hint="write BRANCH:FIRST-LAST, e.g. main:0-7")
     return Slice(found["source"], int(found["first"]), int(found["last"]))
 
 

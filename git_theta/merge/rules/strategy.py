@@ -188,7 +188,7 @@ def strategy(**options: Any) -> Callable[[Callable[..., Any]], Strategy]:
         inputs = [argument for argument in signature if argument.kind is not argument.KEYWORD_ONLY]
         for argument in inputs:
             if argument.name not in INPUTS:
-                raise TypeError(f"{argument.name} is no input; known ones: {', '.join(INPUTS)}")
+                raise TypeError(f"{argument.name} is not an input; known ones: {', '.join(INPUTS)}")
         return Strategy(
             name=function.__name__,
             function=function,

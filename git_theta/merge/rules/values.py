@@ -115,7 +115,7 @@ def _per_contributor(
         places = _places(contributors)
         for name, number in value.items():
             if name not in places:
-                raise unknown("no contributor is called", name, list(places))
+                raise unknown("there is no contributor called", name, list(places))
             numbers[contributors[places[name]]] = number
         value = list(numbers.values())
     if isinstance(value, str) and ("," in value or value.startswith("[")):
@@ -139,7 +139,8 @@ def _contributor(
         return [False] * len(contributors)
     places = _places(contributors)
     if value not in places:
-        raise unknown("no contributor is called", str(value), [*places, *hyperparameter.choices])
+        known = [*places, *hyperparameter.choices]
+        raise unknown("there is no contributor called", str(value), known)
     return [place == places[value] for place in range(len(contributors))]
 
 

@@ -50,7 +50,7 @@ def _scope(values: Mapping[str, Any]) -> Scope:
 
 def _either(values: Mapping[str, Any]) -> None:
     if values["filter_wise"] and values["scope"] == "model":
-        raise MergeError("filter_wise=true and scope=model exclude each other")
+        raise MergeError("filter_wise=true and scope=model cannot be combined")
 
 
 @strategy(

@@ -16,7 +16,7 @@ def svg(points: Sequence[Point], best: Sequence[int]) -> str:
     """Return a drawing of points, of which those at the places ``best`` stand out.
 
     With one objective, its scores over the first hyperparameter, or over the number of the point
-    where that is no number; with several, the second over the first.
+    where that is not a number; with several, the second over the first.
     """
     shown = [(place, point) for place, point in enumerate(points) if point.scores]
     names, rows = _columns([point for _, point in shown])

@@ -103,7 +103,7 @@ class _Tree:
         if not computed:
             raise MergeError(
                 "nothing to sweep: no tensor is merged by a strategy",
-                hint="--all merges also what only one branch changed",
+                hint="--all also merges what only one branch changed",
             )
         texts = {
             plan.versions.path: merge_checkpoint(plan, workspace).text

@@ -31,7 +31,7 @@ def parse_scores(output: str) -> dict[str, float]:
     if not found or not all(map(math.isfinite, found.values())):
         shown = last if len(last) <= _LONGEST else f"{last[:_LONGEST]}..."
         raise MergeError(
-            f"the last line of the evaluation is no score: {shown!r}",
+            f"the last line of the evaluation is not a score: {shown!r}",
             hint="let the command print a number, or several, as its last line",
         )
     return found

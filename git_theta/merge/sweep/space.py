@@ -94,7 +94,7 @@ def _axis(name: str, values: Sequence[str]) -> Axis:
 
 def _no_range(name: str, text: str) -> UsageError:
     return UsageError(
-        f"-p {name}={text} is no range", hint=f"START:END:STEP, e.g. {name}=0.1:1.5:0.1"
+        f"-p {name}={text} is not a range", hint=f"START:END:STEP, e.g. {name}=0.1:1.5:0.1"
     )
 
 

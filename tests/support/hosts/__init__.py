@@ -30,7 +30,7 @@ _MIB, _GIB = 1 << 20, 1 << 30
 class Rules:
     """What a host refuses and deletes.
 
-    ``refs``: patterns of the refs that it takes. ``largest_object``: bytes of an LFS object.
+    ``refs``: patterns of the accepted refs. ``largest_object``: bytes of an LFS object.
     ``largest_blob``: bytes of a file in Git. ``binary``: whether such a file may be binary.
     ``files``, ``entries``: how many a commit may have, and a folder. ``collects``: the LFS objects
     that are deleted: those no pointer names (``unnamed``) or whose canonical pointer is not there

@@ -75,9 +75,9 @@ def test_a_nan_of_the_same_dtype_is_kept(write):
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"a__values": None}, "not both indices and values"),
-        ({"a__indices": None}, "not both indices and values"),
-        ({"a": np.zeros(3)}, "not both indices and values"),
+        ({"a__values": None}, "lacks its indices or its values"),
+        ({"a__indices": None}, "lacks its indices or its values"),
+        ({"a": np.zeros(3)}, "lacks its indices or its values"),
         ({"a__indices": np.array([1, 2])}, "indices of"),
         ({"a__values": np.zeros((3, 1), np.float32)}, "indices of"),
         ({"a__indices": np.array([1, 2, 3], np.int32)}, "not a vector of int64"),

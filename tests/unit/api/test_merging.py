@@ -106,7 +106,7 @@ def test_dtypes_stay_and_integers_must_be_equal() -> None:
 @pytest.mark.parametrize(
     ("strategy", "given", "message"),
     [
-        ("tise", {}, "no strategy is called"),
+        ("tise", {}, "there is no strategy called"),
         ("ties", {"desnity": 0.5}, "no hyperparameter"),
         ("average", {"weight": [1, 2, 3]}, "weight"),
     ],

@@ -172,9 +172,9 @@ def _save_again(file: Path) -> None:
 )
 def test_a_file_that_changes_meanwhile_is_not_stored(change, storage, file):
     content = _changing(CONTENT, lambda: change(file))
-    with pytest.raises(ChangedError, match="saves into it in place") as caught:
+    with pytest.raises(ChangedError, match="writes to it in place") as caught:
         clean_incoming(content, file, "m.safetensors", storage, (), time.time_ns())
-    assert "renames" in caught.value.hint
+    assert "rename the file" in caught.value.hint
 
 
 def test_a_memory_map_leaves_no_trace_in_times_and_is_noticed(storage, file):

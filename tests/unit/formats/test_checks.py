@@ -53,7 +53,7 @@ def test_layouts_that_can_be(good: Layout):
     [
         (layout(A, A), "two tensors are called 'a'"),
         (layout(A, aliases=(replace(TIED, name="a"),)), "two tensors are called 'a'"),
-        (layout(A, aliases=(replace(TIED, of="c"),)), "'tied' views 'c', which is not there"),
+        (layout(A, aliases=(replace(TIED, of="c"),)), "'tied' views 'c', which does not exist"),
         (layout(replace(A, name=3)), "no manifest can hold"),
         (layout(replace(A, name="x" * 65537)), "no manifest can hold"),
         (layout(replace(A, name="\ud83d\ude00")), "no manifest can hold"),

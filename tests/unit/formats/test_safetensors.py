@@ -134,8 +134,8 @@ def test_lone_surrogates_in_names_are_kept():
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        pytest.param('{"a":{},"a":{}}', "'a' stands twice in its header", id="duplicate"),
-        pytest.param('{"a":{"dtype":"F32","dtype":"F32"}}', "'dtype' stands twice", id="inner"),
+        pytest.param('{"a":{},"a":{}}', "'a' appears twice in its header", id="duplicate"),
+        pytest.param('{"a":{"dtype":"F32","dtype":"F32"}}', "'dtype' appears twice", id="inner"),
         pytest.param("[1]", "does not begin with '{'", id="list"),
         pytest.param(' {"a":1}', "does not begin with '{'", id="leading space"),
         pytest.param("{", "is not JSON", id="cut off"),

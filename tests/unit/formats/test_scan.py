@@ -148,13 +148,14 @@ def test_a_plug_in_that_cannot_be_loaded_does_not_stop_the_others(monkeypatch):
 
     def load(name: str) -> Format:
         if name == "third":
-            raise SettingsError("no format is called 'third'")
+            raise SettingsError("there is no format called 'third'")
         return loaded(name)
 
     monkeypatch.setattr(registry, "format_named", load)
     assert scan(MemorySource(FILE), "x")[0].format == "safetensors"
     _, warning = scan(MemorySource(b"GGUF"), "x")
-    assert "the format third failed: SettingsError: no format is called 'third'" in (warning or "")
+    wanted = "the format third failed: SettingsError: there is no format called 'third'"
+    assert wanted in (warning or "")
 
 
 @pytest.mark.parametrize("error", [ChangedError("shorter"), OSError(5, "I/O"), KeyboardInterrupt()])

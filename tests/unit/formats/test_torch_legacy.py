@@ -91,10 +91,10 @@ def test_a_view_of_another_storage_is_not_taken_for_it():
         (legacy_file(vector("0", 2), [("0", 3, bytes(12))]), "3 elements, where its pickle says 2"),
         (legacy_file(vector("0", 2), [("0", 2, bytes(7))]), "its storages are cut off"),
         (legacy_file(vector("0", 2), [("0", 2, bytes(8))])[:-9], "its storages are cut off"),
-        (legacy_file(vector("0", 2), []), "its storage '0' is not there"),
+        (legacy_file(vector("0", 2), []), "its storage '0' is missing"),
         (legacy_file(vector("0", 2), [("1", 2, bytes(8))]), "its storage '1' is of no known size"),
         (legacy_file(b"N", [], protocol=1002), "its protocol is not 1001"),
-        (legacy_file(b"N", [], keys=b"N"), "no list of texts"),
+        (legacy_file(b"N", [], keys=b"N"), "not a list of strings"),
         (legacy_file(b"a", []), "cut off or takes what it never put"),
     ],
 )

@@ -196,7 +196,7 @@ RECORDS = torch_records(BODY, STORAGES)
         pytest.param(b"GGUF and more", "does not begin with a zip record", id="not a zip"),
         pytest.param(zip_file([Record("data.json", b"")]), "in a folder", id="no folder"),
         pytest.param(zip_file(RECORDS)[:-1], "cut off or not a zip", id="cut off"),
-        pytest.param(zip_file(RECORDS[1:]), "'data.pkl' is not there", id="no pickle"),
+        pytest.param(zip_file(RECORDS[1:]), "'data.pkl' is missing", id="no pickle"),
         pytest.param(
             zip_file(changed(RECORDS, "data.pkl", method=8)),
             "'data.pkl' is compressed",
@@ -212,7 +212,7 @@ RECORDS = torch_records(BODY, STORAGES)
             "18 bytes are too many for the zip record 'byteorder'",
             id="byteorder",
         ),
-        pytest.param(torch_file(BODY, {"0": FOUR}), "'data/1' is not there", id="no storage"),
+        pytest.param(torch_file(BODY, {"0": FOUR}), "'data/1' is missing", id="no storage"),
         pytest.param(
             torch_file(BODY, {"0": FOUR, "1": b"123"}),
             "has 3 bytes, 'b' needs 4",

@@ -111,7 +111,7 @@ def test_many_records():
         pytest.param(zip_file(TWO, zip64=True, start=1 << 60), "beyond the end", id="start64"),
         pytest.param(zip_file(TWO, zip64=True, at=1 << 60), "zip64", id="locator"),
         pytest.param(zip_file(TWO, zip64=True, at=3), "is not where the locator", id="locator 2"),
-        pytest.param(zip_file(TWO[:1] * 2), "'r/a' is there twice", id="twice"),
+        pytest.param(zip_file(TWO[:1] * 2), "'r/a' appears twice", id="twice"),
         pytest.param(
             zip_file([Record("r/a", b"x", size=1 << 20)]), "ends beyond the end", id="size"
         ),

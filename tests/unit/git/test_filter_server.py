@@ -307,7 +307,7 @@ def test_who_is_not_git_is_told_so(hello):
 def test_what_is_not_the_protocol_is_an_error(raw):
     talk = Conversation()
     talk.raw(raw)
-    with pytest.raises(GitError, match=r"no packet|explode"):
+    with pytest.raises(GitError, match=r"not a packet|explode"):
         talk.run()
 
 

@@ -114,7 +114,7 @@ def test_content_ends_at_its_flush_and_says_so():
     "bad", [b"0001", b"0002", b"0003", b"fff1", b"zzzz", b"-001", b"0x10", b" 10 ", b"+010"]
 )
 def test_what_is_no_packet_is_refused(bad):
-    with pytest.raises(GitError, match="no packet"):
+    with pytest.raises(GitError, match="not a packet"):
         reader(bad + b"x" * 70_000).packet()
 
 

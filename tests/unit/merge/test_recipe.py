@@ -10,7 +10,8 @@ import pytest
 from git_theta.errors import MergeError
 from git_theta.merge.planning.planner import plan
 from git_theta.merge.planning.policy import Policy, method_lookup
-from git_theta.merge.recipe import check_recipe, describe, policy_of, recipe_of
+from git_theta.merge.recipe import check_recipe, policy_of, recipe_of
+from git_theta.merge.recipe_text import describe
 from git_theta.merge.rules.rules import parse_rule
 from tests.support.manifests import manifest, versions
 

@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(checkpoint, tmp_pat
     before = path.read_bytes()
     with pytest.raises(UsageError, match=r"layer.weight is \[3, 5\] .* are \[5, 3\]"):
         fisher(layer_weight=WEIGHT.T).save(checkpoint)
-    with pytest.raises(UsageError, match="has no tensor of which there are statistics"):
+    with pytest.raises(UsageError, match="has none of the tensors of these statistics"):
         fisher(other_weight=WEIGHT).save(checkpoint)
     with pytest.raises(UsageError, match="float32 or bfloat16"):
         fisher(layer_weight=WEIGHT).save(checkpoint, dtype="float16")

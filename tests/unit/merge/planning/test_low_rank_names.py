@@ -61,7 +61,7 @@ def test_an_alpha_of_nothing_is_a_tensor():
 @pytest.mark.parametrize("extra", ["dora_scale", "lora_mid.weight"])
 def test_more_than_two_factors_is_a_conflict(extra):
     found = sides(PAIRS["kohya"], f"lora_unet_q.{extra}")
-    assert "it is no pair of LoRA factors" in reason(found, "*=svd")
+    assert "it is not a pair of LoRA factors" in reason(found, "*=svd")
 
 
 @pytest.mark.parametrize(("names", "kind"), [(LOHA, "LoHa"), (LOKR, "LoKr")])
@@ -83,9 +83,9 @@ def test_other_ranks_need_something_that_says_their_scale():
 def test_lower_case_factors_the_other_way_round_are_a_conflict():
     """MLX multiplies from the right: [in, r] and [r, out]."""
     found = sides(PAIRS["torchtune"], shapes=((50, 2), (2, 30)))
-    assert "are no pair of LoRA factors" in reason(found, "*=svd")
+    assert "are not a pair of LoRA factors" in reason(found, "*=svd")
     square = sides(PAIRS["torchtune"], shapes=((50, 2), (2, 50)))
-    assert "are no pair of LoRA factors" in reason(square, "*=svd")
+    assert "are not a pair of LoRA factors" in reason(square, "*=svd")
 
 
 @pytest.mark.parametrize(

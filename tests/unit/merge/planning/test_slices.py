@@ -107,7 +107,7 @@ def test_a_model_of_two_lists_of_layers_is_refused(merger):
 
 @pytest.mark.parametrize("text", ["main", "main:3", "main:4-3", ":0-1", "main:0-1000000"])
 def test_what_is_no_slice(text):
-    with pytest.raises(UsageError, match="is no slice"):
+    with pytest.raises(UsageError, match="is not a slice"):
         parse_slice(text)
 
 

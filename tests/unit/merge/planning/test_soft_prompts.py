@@ -46,7 +46,7 @@ def test_a_prompt_of_one_side_has_that_side_s_number_of_tokens():
         (prompt("c", 2, dtype="F16"), "have different dtypes"),
         (prompt("c", 3), "3 tokens are not 2 prompts of the same length"),
         (tensor("prompt_embeddings", "c", "F32", (4,)), "different widths"),
-        (prompt("c", 0), "F32 [0, 4] is no prompt"),
+        (prompt("c", 0), "F32 [0, 4] is not a prompt"),
     ],
 )
 def test_what_is_no_prompt_or_another(theirs, words):

@@ -107,5 +107,5 @@ def test_a_range_of_layers_in_a_glob(name, glob, expected):
 
 @pytest.mark.parametrize("glob", ["h.7-0.*", "h.0-7.experts.0-3.*"])
 def test_a_range_that_cannot_be_followed(glob):
-    with pytest.raises(MergeError, match="no range of layers that can be followed"):
+    with pytest.raises(MergeError, match="no valid range of layers"):
         globs.matches("h.1.experts.1.w", glob)

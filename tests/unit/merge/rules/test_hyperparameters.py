@@ -89,13 +89,13 @@ def test_values_resolve_to_what_the_function_takes(name: str, value: Any, expect
         ("scope", "layer", "model or tensor"),
         ("weight", "heavy", "one for each, any number"),
         ("weight", [1, 2, 3], "3 values for 2 contributors"),
-        ("weight", {"feature/b": 1}, "no contributor is called 'feature/b'"),
-        ("favor", "nobody", "no contributor is called 'nobody'"),
+        ("weight", {"feature/b": 1}, "there is no contributor called 'feature/b'"),
+        ("favor", "nobody", "there is no contributor called 'nobody'"),
         ("favor", [True], "ours or theirs or"),
         ("table", [1, 2], "a JSON file of names and a number for each contributor, at least 0"),
         ("table", {"a": [1, -1]}, "at least 0"),
         ("table", {"a": [1]}, "1 values for 2 contributors"),
-        ("table", {"a": {"nobody": 1}}, "no contributor is called 'nobody'"),
+        ("table", {"a": {"nobody": 1}}, "there is no contributor called 'nobody'"),
         ("table", [[1, [1, 1]]], "a JSON file"),
         ("table", [["a", [1, 1], 1]], "a JSON file"),
         ("table", "nowhere.json", "nowhere.json: table: no such file"),
@@ -124,7 +124,7 @@ def test_tables_are_read_from_files(tmp_path: Path) -> None:
 
 
 def test_theirs_is_nobody_among_three() -> None:
-    with pytest.raises(MergeError, match="no contributor is called 'theirs'"):
+    with pytest.raises(MergeError, match="there is no contributor called 'theirs'"):
         parse_value(parameter("favor"), "theirs", ("a", "b", "c"))
     assert parse_value(parameter("favor"), "ours", ("a", "b", "c")) == [True, False, False]
 

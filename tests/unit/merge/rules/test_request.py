@@ -81,7 +81,7 @@ def test_no_rules(found):
 
 def test_unknown_strategies_are_found_without_loading_any(found, repo):
     repo.git("config", "theta.merge.strategy", "tiess")
-    with pytest.raises(MergeError, match="no strategy is called 'tiess'"):
+    with pytest.raises(MergeError, match="there is no strategy called 'tiess'"):
         all_rules(Request(), found)
 
 

@@ -101,10 +101,10 @@ def test_rules_are_read_from_the_teams_file() -> None:
         ({"merge": {"rules": [{"match": "*", "strategy": "ties"}, {"match": "*"}]}}, "rule 2"),
         ({"merge": {"rules": ["ties"]}}, "rule 1"),
         ({"merge": {"rules": [{"match": 1, "strategy": "ties"}]}}, "rule 1"),
-        ({"merge": {"strategi": "ties"}}, "nothing is called merge.strategi"),
+        ({"merge": {"strategi": "ties"}}, "unknown key merge.strategi"),
         ({"merge": {"rule": [{"match": "*", "strategy": "ties"}]}}, "merge.rule"),
-        ({"merg": {"strategy": "ties"}}, "nothing is called merg"),
-        ({"rules": [{"match": "*", "strategy": "ties"}]}, "nothing is called rules"),
+        ({"merg": {"strategy": "ties"}}, "unknown key merg"),
+        ({"rules": [{"match": "*", "strategy": "ties"}]}, "unknown key rules"),
         ({"merge": {"rules": [{"match": "*", "strategy": "ties", "path": 1}]}}, "rule 1"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_strategy_is_called_with_what_it_names() -> None:
 
 
 def test_an_unknown_input_is_refused_when_declared() -> None:
-    with pytest.raises(TypeError, match="tensors is no input; known ones: models, base"):
+    with pytest.raises(TypeError, match="tensors is not an input; known ones: models, base"):
 
         @strategy()
         def wrong(tensors: Sequence[Tensor]) -> Tensor:
@@ -108,7 +108,7 @@ def test_statistics_are_named() -> None:
         ("della", {"density": 0.9}, 2, "outside 0 to 1"),
         ("della", {"density": 0.5, "weight": 0}, 2, "the weights add up to 0"),
         ("della_linear", {"density": 0.1}, 2, "outside 0 to 1"),
-        ("model_stock", {"filter_wise": True, "scope": "model"}, 2, "exclude each other"),
+        ("model_stock", {"filter_wise": True, "scope": "model"}, 2, "cannot be combined"),
         ("take", {}, 2, "side is missing"),
         ("ties", {"t": 1}, 2, "ties has no hyperparameter 't'"),
     ],

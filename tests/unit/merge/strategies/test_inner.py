@@ -188,14 +188,14 @@ def test_core_in_any_order_has_the_same_bits(text):
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        ("nothing", "no strategy is called"),
+        ("nothing", "there is no strategy called"),
         ("fisher", "fisher statistics"),
         ("slerp", "order"),
         ("take:side=ours", "order"),
         ("svc", "it has one itself"),
         ("cat", "no single tensors"),
         ("ties:density=2", "density"),
-        ("", "no strategy is called"),
+        ("", "there is no strategy called"),
     ],
 )
 def test_a_rule_that_cannot_be_within_another(rule, reason):

@@ -28,7 +28,7 @@ def test_the_last_line_is_the_score(output, scores):
     ["", "done", "0.5\ndone", "nan", "inf", "acc=x", '{"a": "b"}', "{", '{"a": true}', "{}"],
 )
 def test_what_is_no_score(output):
-    with pytest.raises(MergeError, match="is no score"):
+    with pytest.raises(MergeError, match="is not a score"):
         parse_scores(output)
 
 
