@@ -42,9 +42,9 @@ class WaitingFiles:
         before its objects are here, and decoded as they come: if it fails, no other has to suffer,
         for Git ends at the first that fails.
         """
-        if self._coming is None:
+        if self._files and self._coming is None:
             self._coming = self._begin()
-        while len(self._files) > 1:
+        while self._coming and len(self._files) > 1:
             path = next(self._coming, None)
             if path is None:
                 break
