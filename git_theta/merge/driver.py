@@ -19,7 +19,7 @@ from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute import handover
 from git_theta.merge.compute.executor import Merged, merge_checkpoint
 from git_theta.merge.planning.actions import Plan, Take
-from git_theta.merge.planning.conflicts import resolving, saying_how, taking
+from git_theta.merge.planning.conflicts import resolving, saying_how, taking, taking_whole
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import policy_for
 from git_theta.merge.planning.shards import (
@@ -91,7 +91,8 @@ def _drive(
     with saying_how(resolving(path), request.rules, request):
         plan = make_plan(versions, policy, workspace)
     if doing != "ancestor" and not plan.conflicts:
-        _check_config(plan)
+        with taking_whole(path, doing):
+            _check_config(plan)
     plan = with_other_files(plan, workspace, sides, base)
     merged = merge_checkpoint(plan, workspace)
     return replace(merged, notes=(*merged.notes, *note_of(plan)))

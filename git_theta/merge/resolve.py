@@ -16,7 +16,7 @@ from git_theta.merge import split_adapters
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.compute.executor import merge_checkpoint
 from git_theta.merge.planning.actions import Plan
-from git_theta.merge.planning.conflicts import resolving, saying_how, taking
+from git_theta.merge.planning.conflicts import resolving, saying_how, taking, taking_whole
 from git_theta.merge.planning.planner import make_plan
 from git_theta.merge.planning.policy import ANY, policy_for
 from git_theta.merge.planning.shards import (
@@ -68,7 +68,8 @@ def resolve(workspace: Workspace, path: str, request: Request, ask: Ask | None =
         possible = _plan(workspace, versions, ANY, request)
         plan = _plan(workspace, versions, [*ask(plan, possible), *rules], request)
     plan = with_other_files(plan, workspace, sides, base)
-    files = {} if plan.conflicts else _files(workspace, plan)
+    with taking_whole(path, under_way(repo)):
+        files = {} if plan.conflicts else _files(workspace, plan)
     merged = merge_checkpoint(plan, workspace)
     _settle(workspace, path, merged.text)
     for name, text in files.items():

@@ -325,6 +325,12 @@ def test_adapters_of_different_types_are_refused(prompts, theta):
     assert "adapters of different types (other: LORA, one: PROMPT_TUNING)" in done.stderr
     rules = ("--all", "--rule", "*=take:side=theirs")
     assert " ".join(rules[:2]) in done.stderr
+    failed = prompts.process("merge", "one")
+    hint = failed.stderr.decode().partition("hint: git ")[2].partition("\n")[0]
+    prompts.git(*hint.split())
+    prompts.git("commit", "-q", "--no-edit")
+    assert prompts.git("diff", "--name-only", "one") == ""
+    prompts.git("reset", "-q", "--hard", "HEAD^")
     ok(theta(prompts, "merge", "one", *rules))
     assert prompts.git("diff", "--name-only", "one") == ""
 

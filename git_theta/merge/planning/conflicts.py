@@ -13,9 +13,11 @@ from git_theta.core.dtypes import dtype
 from git_theta.core.grouping import by_pattern, pattern_of
 from git_theta.core.messages import as_typed
 from git_theta.errors import ConflictError, MergeError
+from git_theta.git.operation import Operation
 from git_theta.merge.planning.actions import Conflict, Plan
 from git_theta.merge.planning.groups import Group
 from git_theta.merge.planning.policy import FIXED, Policy
+from git_theta.merge.planning.sources import config_path
 from git_theta.merge.planning.versions import BASE, Versions
 from git_theta.merge.rules.request import OUT_DTYPES, Request, typed_options
 from git_theta.merge.rules.rules import Rule, first_match
@@ -178,6 +180,22 @@ def taking(path: str, side: Literal["ours", "theirs"]) -> str:
     """Return the command that takes one side of a file that git has left in conflict."""
     word = as_typed(path)
     return f"git checkout --{side} -- {word} && git add {word}"
+
+
+@contextmanager
+def taking_whole(path: str, doing: Operation) -> Iterator[None]:
+    """Give an error in the body, of adapters that cannot be one, the command that takes theirs.
+
+    Options of `git theta merge`, which the error has, are of no use where git left a conflict.
+    """
+    try:
+        yield
+    except MergeError as error:
+        if (error.hint or "").startswith("--"):
+            both = f"{as_typed(path)} {as_typed(config_path(path))}"
+            merged = f"git checkout MERGE_HEAD -- {both}"
+            error.hint = merged if doing == "merge" else taking(path, "theirs")
+        raise
 
 
 def _glob(name: str) -> str:
