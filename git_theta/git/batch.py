@@ -55,7 +55,7 @@ class Batch:
             name, kind, size, reader = self._begin(spec)
             if kind is None:
                 return None
-            head = reader.read(min(size, length))
+            head = _exactly(reader, min(size, length))
             self._skip(reader, size - len(head))
             return Peeked(name, size, head) if kind == "blob" else None
 
@@ -72,7 +72,7 @@ class Batch:
         """Return type and content of an object, given by its id; ``None`` when it is missing."""
         with self._talking():
             _, kind, size, reader = self._begin(name)
-            return (kind, reader.read(size + 1)[:-1]) if kind else None
+            return (kind, _exactly(reader, size + 1)[:-1]) if kind else None
 
     def _answer(self, spec: str, limit: int, prefix: bytes) -> tuple[str, bytes] | None:
         if "\n" in spec:
@@ -93,7 +93,7 @@ class Batch:
         """Ask, and return the answer's id, type and size, and where its content follows."""
         reader = self._ask(spec)
         header = reader.readline()
-        if not header:
+        if not header.endswith(b"\n"):
             raise EOFError
         return header.split(b" ", 1)[0].decode(errors="replace"), *_parse(header), reader
 
@@ -104,12 +104,12 @@ class Batch:
         if kind != "blob" or size > limit:
             self._skip(reader, size)
             return None
-        first = reader.read(min(size, len(prefix)))
+        first = _exactly(reader, min(size, len(prefix)))
         if first != prefix:
             self._skip(reader, size - len(first))
             return None
-        content = first + reader.read(size - len(first))
-        reader.read(1)  # the line break after the content
+        content = first + _exactly(reader, size - len(first))
+        _exactly(reader, 1)  # the line break after the content
         return name, content
 
     def _ask(self, spec: str) -> IO[bytes]:
@@ -125,7 +125,7 @@ class Batch:
         if size > 8 * _PIECE:
             self.close()
             return
-        reader.read(size + 1)
+        _exactly(reader, size + 1)
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = command.start(["git", "cat-file", "--batch"], cwd=self._cwd, env=self._env)
@@ -133,12 +133,25 @@ class Batch:
         self._stop = weakref.finalize(self, _end, process)
         return process
 
+    def renew(self) -> None:
+        """Let the next question start another process, once that of another thread is answered."""
+        with self._lock:
+            self.close()
+
     def close(self) -> None:
-        """End the process; the next question starts another."""
+        """End the process, even if another thread talks to it; the next question starts another."""
         self._process = None
         if self._stop:
             self._stop()
             self._stop = None
+
+
+def _exactly(reader: IO[bytes], count: int) -> bytes:
+    """Return ``count`` bytes; raise ``EOFError`` where the process ends before them."""
+    data = reader.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
 
 
 def _parse(header: bytes) -> tuple[str | None, int]:

@@ -226,7 +226,7 @@ class Repository:
         # cat-file keeps the index that it read first; a rebase writes many while we serve it.
         stamp = self.index_stamp()
         if stamp != self._index_stamp:
-            self._batch.close()
+            self._batch.renew()
             self._peeked = None
             self._index_stamp = stamp
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from git_theta.errors import GitError
 from git_theta.git.batch import Batch
+from git_theta.git.repository import Repository
 from tests.support.repo import Repo
 
 LIMIT = 1 << 20
@@ -87,3 +89,13 @@ def test_no_repository_is_an_error(tmp_path, capfd):
     with pytest.raises(GitError):
         batch.read("HEAD:a", LIMIT)
     assert "not a git repository" in capfd.readouterr().err
+
+
+def test_a_new_index_takes_no_answer_from_another_thread(repo):
+    repo.commit_files({"large": bytes(8 << 20), "small": b"x"})
+    with Repository.discover(repo.path) as opened, ThreadPoolExecutor(1) as beside:
+        answer = beside.submit(lambda: [opened.read_blob("HEAD:large", 8 << 20) for _ in range(20)])
+        while not answer.done():
+            os.utime(opened.index_file)
+            assert opened.read_blob(":small") == b"x"
+        assert answer.result() == [bytes(8 << 20)] * 20
