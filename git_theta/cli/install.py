@@ -35,7 +35,8 @@ def command(scope: config.Scope | None) -> None:
     if repo:
         _add_hooks(repo)
     Lfs.require()
-    click.echo('Next: git theta track "*.safetensors"')
+    held = repo is not None and any(repo.manifests(repo.index()))
+    click.echo("Next: git theta checkout" if held else 'Next: git theta track "*.safetensors"')
 
 
 def _add_hooks(repo: Repository) -> None:

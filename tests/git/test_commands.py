@@ -143,6 +143,12 @@ def test_without_the_filter_nothing_is_staged(args, model, theta):
     assert model.git("ls-files", "-s") == index
 
 
+def test_install_in_a_clone_names_the_checkout_that_it_lacks(model, theta):
+    assert 'Next: git theta track "*.safetensors"' in theta(model, "install").stdout
+    model.commit_files({"a.safetensors": FIRST})
+    assert "Next: git theta checkout" in theta(model, "install").stdout
+
+
 def test_a_misspelt_command(theta_here, repo):
     done = theta_here(repo, "mrge", "main")
     assert done.returncode == 2
