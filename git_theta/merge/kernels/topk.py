@@ -12,7 +12,6 @@ parameter has is counted too, so that only the one in which they end is read aga
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ import numpy as np
 
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model, Vectors, each_slice
-from git_theta.merge.kernels.reductions import above, below
 from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.kernels.tallies import Counts, Found, Tallies, count_digits
+from git_theta.merge.kernels.thresholds import ALL, NONE, MagnitudeThreshold
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,41 +33,7 @@ _FEW = 1 << 16
 _END = 1 << 62
 
 
-@dataclass(frozen=True, order=True)
-class MagnitudeThreshold:
-    """The largest magnitudes: those above ``magnitude``, and of its equals those up to ``last``.
-
-    ``last`` is a flat index in the parameter that it is for; -1 keeps none of the equals.
-    """
-
-    magnitude: float
-    last: int
-
-    def keeps(self, magnitudes: Tensor, start: int) -> Tensor:
-        """Return 1.0 where an element is kept, else 0.0; ``start`` is the first's flat index."""
-        if self == NONE:
-            return torch.zeros_like(magnitudes)
-        if not is_float32(self.magnitude):
-            # It is a float64 tensor's; comparing in float32 would round it.
-            magnitudes = magnitudes.double()
-        ties = self.last + 1 - start
-        if ties >= magnitudes.numel():
-            return 1 - below(magnitudes, self.magnitude)
-        mask = above(magnitudes, self.magnitude)
-        if ties > 0:
-            mask[:ties] = 1 - below(magnitudes[:ties], self.magnitude)
-        return mask
-
-    def trim(self, values: Tensor, start: int) -> Tensor:
-        """Return ``values`` times 1 where their magnitude is kept, times 0 elsewhere."""
-        return values * self.keeps(values.abs(), start).to(values.dtype)
-
-
 Ranks = Callable[[int, int], Sequence[int]]
-
-
-ALL = MagnitudeThreshold(-1.0, -1)
-NONE = MagnitudeThreshold(math.inf, -1)
 
 
 def select(
@@ -299,8 +264,3 @@ def _number(bits: int, wide: bool) -> float:
     packed = bits.to_bytes(8 if wide else 4, "little")
     (number,) = struct.unpack("<d" if wide else "<f", packed)
     return float(number)
-
-
-def is_float32(number: float) -> bool:
-    """Return whether float32 has this number."""
-    return float(np.float32(number)) == number

@@ -10,7 +10,7 @@ import numpy as np
 from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import agreeing_mean, are_compiled, below, limited_mean
-from git_theta.merge.kernels.topk import MagnitudeThreshold, is_float32
+from git_theta.merge.kernels.thresholds import MagnitudeThreshold, is_float32
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
-from git_theta.merge.kernels.topk import MagnitudeThreshold, select
+from git_theta.merge.kernels.thresholds import MagnitudeThreshold
+from git_theta.merge.kernels.topk import select
 from git_theta.merge.kernels.trimming import keep_between
 from git_theta.merge.rules.hyperparameters import (
     Density,

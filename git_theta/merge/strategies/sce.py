@@ -16,7 +16,8 @@ from git_theta.merge.kernels.reductions import (
     weighted_sum,
 )
 from git_theta.merge.kernels.slices import Slice
-from git_theta.merge.kernels.topk import ALL, MagnitudeThreshold, select
+from git_theta.merge.kernels.thresholds import ALL, MagnitudeThreshold
+from git_theta.merge.kernels.topk import select
 from git_theta.merge.rules.hyperparameters import Range
 from git_theta.merge.rules.strategy import Context, Prepass, strategy
 from git_theta.merge.strategies.evidence import OF_DISTINCT_TEACHERS

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from git_theta.merge.kernels.prepass import Model, magnitudes
 from git_theta.merge.kernels.reductions import kept
-from git_theta.merge.kernels.topk import MagnitudeThreshold, select
+from git_theta.merge.kernels.thresholds import MagnitudeThreshold
+from git_theta.merge.kernels.topk import select
 from git_theta.merge.kernels.trimming import trimmed_mean
 from git_theta.merge.rules.hyperparameters import Density, Normalize, Scale, Shares, positive_sum
 from git_theta.merge.rules.strategy import Context, Prepass, strategy

@@ -14,7 +14,8 @@ from benchmarks.memory_model import MemoryModel
 from git_theta.merge.kernels import topk, trimming
 from git_theta.merge.kernels.prepass import magnitudes
 from git_theta.merge.kernels.slices import Inputs
-from git_theta.merge.kernels.topk import ALL, NONE, MagnitudeThreshold, select
+from git_theta.merge.kernels.thresholds import ALL, NONE, MagnitudeThreshold
+from git_theta.merge.kernels.topk import select
 from tests.support.merging import grid
 
 fast = settings(max_examples=25)
