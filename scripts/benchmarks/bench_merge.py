@@ -1,20 +1,24 @@
-"""Measures merging: each strategy by itself, or `git theta merge` as a whole.
+"""Measures merging: each strategy by itself, and `git theta merge` as a whole.
 
 By itself, a strategy merges bf16 tensors in memory by its defaults, through the code that the tool
 uses, on the CPU and on the GPU if there is one. GB/s count every byte of contributors, base,
-statistics and result once, however often a strategy passes over them. Beside it stand the
-memory-bandwidth floor, which is a plain copy of as many bytes in the device's memory, and the
-strategy "nothing", which reads and widens every input and rounds one of them. On a GPU the tensors
-start and end in the CPU's memory, so the speed at which bytes reach the GPU is shown too, and
-results must agree with the CPU's within one bf16 unit in the last place.
+statistics and result once, however often a strategy passes over them. Processor time is that of an
+element, which other programs disturb less than the clock; "of average" is the speed by it, as a
+multiple of that strategy's. Strategies that need a tensor whole merge one of 1024 x 1024. Beside it
+stand the memory-bandwidth floor, which is a plain copy of as many bytes in the device's memory, and
+the strategy "nothing", which reads and widens every input and rounds one of them. On a GPU the
+tensors start and end in the CPU's memory, so the speed at which bytes reach the GPU is shown too,
+and results must agree with the CPU's within one bf16 unit in the last place.
 
 As a whole, with --command, `git theta merge` merges branches of a repository in a scratch folder:
 start-up, reading, decoding, merging, storing, the commit and the checkout. With --mergekit,
-mergekit's own command does the same merge in turn. Compare them where other programs leave the
-cores alone: the table shows how far the runs are apart, and how many cores others used.
+mergekit's own command does the same merge in turn, and without --command strategies are measured
+too. Compare them where other programs leave the cores alone: the tables show how far the runs are
+apart, and how many cores others used.
 
 Examples:
   scripts/bench merge
+  scripts/bench merge --mergekit ~/mergekit/bin/mergekit-yaml --write
   scripts/bench merge --size 1g --only ties,average --json figures.json
   scripts/bench merge --command --mergekit ~/mergekit/bin/mergekit-yaml --runs 3
   scripts/bench merge --command --contributors 4 -p scope=tensor
@@ -35,6 +39,7 @@ from typing import Any
 from benchmarks import mergekit
 from benchmarks.bench import length, scratch_folder
 from benchmarks.floors import cores, floors
+from benchmarks.load import watched
 from benchmarks.machine import machine
 from benchmarks.merge_command import MODEL, Case, Ours, write_models
 from benchmarks.merge_report import Compared, command_table, floors_text, speed_table
@@ -47,12 +52,15 @@ from benchmarks.merge_speed import (
     known,
     make_model,
     measure,
+    model_for,
     read_bytes,
 )
 from benchmarks.mergekit import Mergekit, equal_share
+from benchmarks.pages import write_block
 from benchmarks.sandbox import Sandbox
 from benchmarks.table import size
 
+_PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 _FURTHEST = 1.0
 """bf16 units in the last place by which a GPU's result may differ from the CPU's."""
 
@@ -60,7 +68,14 @@ _FURTHEST = 1.0
 def main(arguments: list[str]) -> None:
     """Run the benchmark as the command line says."""
     options = _parse(arguments)
-    figures = _whole(options) if options.command else _strategies(options)
+    figures: dict[str, Any] = {}
+    texts: list[str] = []
+    if not options.command:
+        figures |= _strategies(options, texts)
+    if options.command or options.mergekit:
+        figures |= _whole(options, texts)
+    if options.write:
+        write_block(_PAGE, "merge", "\n\n".join(texts))
     if options.json:
         with tempfile.TemporaryDirectory() as scratch:
             figures = {"machine": machine(Sandbox(Path(scratch))), **figures}
@@ -69,15 +84,25 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"further than {_FURTHEST} from the CPU's result: {', '.join(figures['astray'])}")
 
 
-def _strategies(options: argparse.Namespace) -> dict[str, Any]:
-    model = make_model(options.size or 256 << 20, max(options.contributors, fewest(options.only)))
+def _show(texts: list[str], text: str) -> None:
+    print(f"\n{text}")
+    texts.append(text)
+
+
+def _strategies(options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
+    model = make_model(options.size or 128 << 20, max(options.contributors, fewest(options.only)))
     one = 2 * sum(each.count for each in model)
-    print(f"\n{len(model)} bf16 matrices, {size(one)} for each contributor, {cores()} threads\n")
+    matrices = f"{len(model)} bf16 {'matrix' if len(model) == 1 else 'matrices'}"
+    _show(texts, f"{matrices}, {size(one)} for each contributor, {cores()} threads.")
     figures: dict[str, Any] = {"floors": [], "strategies": [], "astray": []}
     for device in options.device:
-        floor = floors(device, read_bytes(model), options.runs)
-        speeds = list(_on(device, model, options))
-        print(f"On {device}; {floors_text(floor)}:\n\n{speed_table(speeds, floor)}\n")
+        with watched() as load:
+            floor = floors(device, read_bytes(model), _runs(options, 3))
+            speeds = list(_on(device, model, options))
+        _show(
+            texts, f"On {device}; {floors_text(floor)}; others kept {load.others:.1f} cores busy:"
+        )
+        _show(texts, speed_table(speeds, floor))
         figures["floors"].append(asdict(floor))
         figures["strategies"] += [asdict(speed) | {"rate": speed.rate} for speed in speeds]
         figures["astray"] += [f"{s.strategy} on {device}" for s in speeds if _is_astray(s)]
@@ -87,10 +112,13 @@ def _strategies(options: argparse.Namespace) -> dict[str, Any]:
 def _on(device: str, model: Model, options: argparse.Namespace) -> Iterator[Speed]:
     for name in ("nothing", *options.only):
         _note(f"{name} on {device}")
-        speed, merged = measure(name, model, options.contributors, device, options.runs)
+        fitting = model_for(name, model)
+        # Decompositions take seconds.
+        runs = _runs(options, 3 if fitting is model else 1)
+        speed, merged = measure(name, fitting, options.contributors, device, runs)
         if device != "cpu":
-            _, expected = measure(name, model, options.contributors, "cpu", 1)
-            speed.furthest = furthest(merged, expected, model)
+            _, expected = measure(name, fitting, options.contributors, "cpu", 1)
+            speed.furthest = furthest(merged, expected, fitting)
         yield speed
 
 
@@ -99,20 +127,26 @@ def _is_astray(speed: Speed) -> bool:
     return speed.furthest is not None and not speed.furthest <= _FURTHEST
 
 
-def _whole(options: argparse.Namespace) -> dict[str, Any]:
+def _runs(options: argparse.Namespace, default: int) -> int:
+    return int(options.runs or default)
+
+
+def _whole(options: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
     merges = [_compared(case, options) for case in _cases(options)]
     chosen = ", ".join([options.strategy, *options.parameter])
-    print(f"\n{chosen}, {cores()} threads\n\n{command_table(merges)}\n")
+    _show(texts, f"The whole command: {chosen}, {cores()} threads.")
+    _show(texts, command_table(merges))
     for merge in merges:
         if merge.equal is not None:
-            print(f"{100 * merge.equal:.2f} % of the elements are the same in both results.")
+            share = f"{100 * merge.equal:.2f} %"
+            _show(texts, f"{share} of the elements are the same in both results.")
     return {"merges": [asdict(merge) for merge in merges]}
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
     return [
         Case(
-            options.size or 1900 << 20,
+            (options.command and options.size) or 1900 << 20,
             options.contributors,
             options.strategy,
             tuple(options.parameter),
@@ -131,7 +165,7 @@ def _compared(case: Case, options: argparse.Namespace) -> Compared:
         commands: list[Ours | Mergekit] = [Ours(root / "ours", models, case)]
         if options.mergekit:
             commands.append(Mergekit(models, options.mergekit, case, options.mergekit_dtype))
-        for number in range(options.runs):
+        for number in range(_runs(options, 1)):
             for command in commands:
                 _note(f"{command.runs.command}, run {number + 1}")
                 command.run()
@@ -148,9 +182,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--size", type=length, help="bytes of a contributor (default 256m; 1900m with --command)")
+    add("--size", type=length, help="bytes of a contributor (default 128m; 1900m of --command)")
     add("--contributors", type=_number, default=2, metavar="N", help="are merged (default 2)")
-    add("--runs", type=_number, default=3, metavar="N", help="medians are shown (default 3)")
+    add("--runs", type=_number, metavar="N", help="medians are shown (default 3; 1 of --command)")
+    add("--write", action="store_true", help="write the tables to docs/performance.md")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     add("--only", type=_words, default=known(), metavar="NAMES", help=f"of {','.join(known())}")
     add("--device", type=_words, default=devices(), help=f"of {','.join(devices())}")
@@ -178,8 +213,6 @@ def _problem(options: argparse.Namespace) -> str | None:
             return f"--{name}: {', '.join(sorted(unknown))} not of {', '.join(allowed)}"
     if not options.mergekit:
         return None
-    if not options.command:
-        return "--mergekit: add --command"
     if not options.mergekit.is_file():
         return f"--mergekit: {options.mergekit} is no file"
     found = mergekit.problem(_cases(options)[0])

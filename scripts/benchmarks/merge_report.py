@@ -26,14 +26,16 @@ class Compared:
 
 def speed_table(speeds: Sequence[Speed], floors: Floors) -> str:
     """Strategies on one device; the first of them is "nothing"."""
-    head = ["strategy", "time", "GB/s", "of the floor", "of nothing"]
+    head = ["strategy", "GB/s", "of the floor", "of nothing", "processor time", "of average"]
+    average = next((speed.cost for speed in speeds if speed.strategy == "average"), 0.0)
     rows = [
         [
             speed.strategy,
-            seconds(speed.median),
             f"{speed.rate:.2f}",
             ratio(speed.rate, floors.copy),
             ratio(speed.rate, speeds[0].rate),
+            f"{speed.cost:.1f} ns",
+            ratio(average, speed.cost) if average else "-",
         ]
         for speed in speeds
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ from git_theta.merge.rules.strategy import Strategy, strategy
 _WIDTH = 2048
 _ROWS = 2048
 _NOISE = 5e-4
+# Of a strategy that sees a tensor as a whole: a decomposition takes time in proportion to its cube.
+_WHOLE = 1024
 _BF16_DIGITS = 8
 
 Model = list[Inputs]
@@ -38,13 +41,16 @@ def nothing(models: Sequence[Tensor], base: Tensor) -> Tensor:
 class Speed:
     """Of one strategy on one device: seconds of each run, and the bytes read and written.
 
-    ``furthest`` is the largest difference from the CPU's result (see ``furthest`` below).
+    ``processor`` are seconds of processor time, ``elements`` those of the result, and ``furthest``
+    is the largest difference from the CPU's result (see ``furthest`` below).
     """
 
     strategy: str
     device: str
     bytes: int
+    elements: int
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     furthest: float | None = None
 
     @property
@@ -56,6 +62,11 @@ class Speed:
     def rate(self) -> float:
         """GB/s of the median run."""
         return self.bytes / self.median / 1e9
+
+    @property
+    def cost(self) -> float:
+        """Nanoseconds of processor time for an element, in the run that took least."""
+        return min(self.processor) / self.elements * 1e9
 
 
 def known() -> list[str]:
@@ -99,6 +110,16 @@ def make_model(size: int, contributors: int) -> Model:
     return model
 
 
+def model_for(name: str, model: Model) -> Model:
+    """What a strategy is measured on: a corner of the first matrix, where it sees tensors whole."""
+    if _strategy(name).slicing != "tensor":
+        return model
+    first, corner = model[0], (slice(_WHOLE), slice(_WHOLE))
+    assert first.base is not None
+    sides = [tensor[corner].contiguous() for tensor in first.contributors]
+    return [Inputs.of(first.name, sides, first.base[corner].contiguous())]
+
+
 def measure(
     name: str, model: Model, contributors: int, device: str, runs: int
 ) -> tuple[Speed, list[Tensor]]:
@@ -111,10 +132,12 @@ def measure(
     number = max(least, min(contributors, most or contributors))
     method = Method(chosen, bind(chosen, {}, [f"branch{n}" for n in range(number)]))
     here = [_prepared(each, chosen, number, device) for each in model]
-    speed = Speed(name, device, sum(map(_bytes, here)))
+    speed = Speed(name, device, sum(map(_bytes, here)), sum(each.count for each in here))
     merged: list[Tensor] = []
     for _ in range(runs):
+        before = time.process_time()
         merged, took = timed(lambda: _merge(method, here), device)
+        speed.processor.append(time.process_time() - before)
         speed.seconds.append(took)
     return speed, merged
 
@@ -137,7 +160,7 @@ def _statistics(inputs: Inputs, chosen: Strategy, number: int) -> list[Tensor]:
     if chosen.statistic == "fisher":
         return [tensor.float().square() for tensor in inputs.contributors[:number]]
     if chosen.statistic == "gram":
-        return [torch.eye(_WIDTH) + 0.1 * n for n in range(number)]
+        return [torch.eye(inputs.shape[1]) + 0.1 * n for n in range(number)]
     return []
 
 
