@@ -135,7 +135,7 @@ def encode(
         found = tokens.of(differences, model.literals)
         places = _places(_keys(old[block], model.shift), TOKENS, found)
         rans.encode(by_key, places.astype(np.intp), states, pieces)
-        raw = tokens.with_raw_bits(found)
+        raw = tokens.long(found)
         lengths = look_up(tokens.RAW_BITS, found[raw])
         position -= int(lengths.sum())
         bit_stream.add(differences[raw] & look_up(masks, lengths), lengths, bits, position)
@@ -182,7 +182,9 @@ def _decode(
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
             return Flaw.TOO_LARGE
-        differences, position = tokens.differences(found, known, coded.bits, position)
+        differences, position = tokens.differences(
+            found, known, model.literals is not None, coded.bits, position
+        )
         if position > 8 * coded.bits.size:
             return Flaw.CUT_OFF
         words = room(block)

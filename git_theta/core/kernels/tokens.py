@@ -78,19 +78,27 @@ def known(model: Model) -> Words:
     return found
 
 
-def with_raw_bits(tokens: Bytes) -> Words | slice:
-    """Return where the tokens are that raw bits follow; all places, where most have some."""
-    has_some = tokens >= LITERALS + 4
-    is_most = 2 * np.count_nonzero(has_some) > tokens.size
-    return slice(None) if is_most else has_some.nonzero()[0]
+def long(tokens: Bytes) -> Words | slice:
+    """Return where tokens are that may have raw bits; all places, where most are such."""
+    is_long = tokens >= LITERALS
+    return slice(None) if 2 * np.count_nonzero(is_long) > tokens.size else is_long.nonzero()[0]
 
 
-def differences(found: Bytes, known: Words, bits: Bytes, position: int) -> tuple[Words, int]:
-    """Return the differences of tokens, and the position behind their raw bits."""
-    words, long = look_up(known, found), with_raw_bits(found)
-    counts = look_up(RAW_BITS, found[long])
+def differences(
+    found: Bytes, known: Words, are_literals: bool, bits: Bytes, position: int
+) -> tuple[Words, int]:
+    """Return the differences of tokens, and the position behind their raw bits.
+
+    ``known`` is what tokens say of them; without ``are_literals`` short tokens say themselves.
+    """
+    words = look_up(known, found) if are_literals else found.astype(known.dtype)
+    places = long(found)
+    tokens = found[places]
+    if not tokens.size:
+        return words, position
+    counts, rest = look_up(RAW_BITS, tokens), look_up(known, tokens)
     ends = position + np.cumsum(counts)
-    if counts.size and ends[-1] <= 8 * bits.size:
-        raw = bit_stream.unpack(bits, ends - counts, counts)
-        words[long] |= raw.astype(known.dtype)
-    return words, int(ends[-1]) if counts.size else position
+    if ends[-1] <= 8 * bits.size:
+        rest |= bit_stream.unpack(bits, ends - counts, counts).astype(known.dtype)
+    words[places] = rest
+    return words, int(ends[-1])
