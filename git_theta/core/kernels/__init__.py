@@ -65,6 +65,8 @@ __all__ = [
 
 _chosen = os.environ.get("GIT_THETA_KERNELS", "")
 _native = None if _chosen == "numpy" else native.load(_chosen or native.LIBRARY)
+if _native is None:
+    reference.keep_freed_memory()
 
 
 def name() -> str:
