@@ -116,18 +116,24 @@ def drop_rescheduled(repo: Repository) -> None:
     if not file.is_file():
         return
     first, _, rest = file.read_text("utf-8", "surrogateescape").partition("\n")
-    if first.split() == _last_step(repo.git_dir):
+    # After it, git lists the one before a second time among those that are done (git 2.39).
+    if first.split() in _steps(repo.git_dir)[-2:]:
         with atomic_file(file) as output:
             output.write(rest.encode("utf-8", "surrogateescape"))
 
 
 def _last_step(git_dir: Path) -> list[str]:
     """Return the words of the step that ``git rebase`` is at: ``pick c0ffee Title``."""
+    return next(reversed(_steps(git_dir)), [])
+
+
+def _steps(git_dir: Path) -> list[list[str]]:
+    """Return the words of each step of ``git rebase`` that is done, the last one under way."""
     try:
         done = (git_dir / "rebase-merge/done").read_text("utf-8", "surrogateescape")
     except OSError:
         return []
-    return done.splitlines()[-1].split() if done.strip() else []
+    return [line.split() for line in done.splitlines() if line.strip()]
 
 
 def running_command(processes: Iterable[Sequence[str]] | None = None) -> str | None:
