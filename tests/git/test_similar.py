@@ -208,7 +208,7 @@ def test_revisions_are_ranked_by_task2vec_where_fisher_diagonals_are_tracked(
 
 def test_mistakes_are_told(history, theta_here):
     for args, code, words in (
-        (("math", "nothing*"), 2, "no branch or tag"),
+        (("math", "nothing*"), 2, "no such branch or tag"),
         (("pages",), 2, "has no checkpoint"),
         (("math", "nowhere"), 2, "no such revision"),
         (("math", "--", "other.pt"), 2, "has no checkpoint there"),

@@ -145,7 +145,7 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(branches, theta_here):
         ("echo {model}", ("-p", "lambda=1:2"), "has no step"),
         ("echo {model}", ("-p", "lambda=x", "-p", "lambda=1"), "lambda cannot be 'x'"),
         ("echo {model}", ("-p", "lambada=1:2:1"), "no hyperparameter 'lambada'"),
-        ("echo 1 # {model}", ("-p", "lambda=1:2:1", "--by", "x"), "no score is called x"),
+        ("echo 1 # {model}", ("-p", "lambda=1:2:1", "--by", "x"), "there is no score called x"),
     ],
 )
 def test_mistakes_change_nothing(branches, theta_here, command, options, words):
