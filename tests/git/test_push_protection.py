@@ -317,7 +317,7 @@ def test_what_a_remote_lacks_is_named_with_its_commits(over, shared, remote, the
     done = theta(shared, "fsck", "--remote")
     assert done.returncode == 1
     for oid in lacking:
-        assert f"missing on origin: {oid[:12]}, which is here" in done.stdout
+        assert f"missing on origin: {oid[:12]}, which is available locally" in done.stdout
     assert f"{shared.git('rev-parse', 'main')[:12]}:{PATH}" in done.stdout
     assert f"{shared.git('rev-parse', 'main~1')[:12]}:{PATH}" not in done.stdout
     assert "git theta push --all origin" in done.stdout
