@@ -61,7 +61,7 @@ def test_built_in_encodings_have_numbers_of_their_own() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="no format is called 'tar'") as caught:
+    with pytest.raises(SettingsError, match="there is no format called 'tar'") as caught:
         registry.load("formats", "tar")
     assert "safetensors" in (caught.value.hint or "")
 

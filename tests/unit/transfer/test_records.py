@@ -98,9 +98,11 @@ def test_a_damaged_record_knows_nothing(content, found):
     assert records.load(found, origin) == records.Known((), frozenset())
 
 
-@pytest.mark.parametrize("name", ["--help", "-x"])
-def test_a_remote_is_never_an_option(name, found):
-    with pytest.raises(UsageError, match="cannot be the URL"):
+@pytest.mark.parametrize(
+    ("name", "said"), [("--help", "no remote called"), ("-x:y/z", "cannot be the URL")]
+)
+def test_a_remote_is_never_an_option(name, said, found):
+    with pytest.raises(UsageError, match=said):
         find_remote(found, name)
 
 
