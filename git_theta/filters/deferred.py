@@ -8,7 +8,8 @@ disk, chunk by chunk.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     that it is unmodified. Where one cannot be had, the others are written, and the first error is
     raised, with the others as details.
     """
-    problems = list[ThetaError]()
+    began, problems = time.time_ns(), list[ThetaError]()
     waiting = list(stubs(workspace, paths, problems.append))
     # Chunks are decoded as their objects come.
     fetched, failed = _begin_fetch(workspace, waiting), list[ThetaError]()
@@ -69,11 +70,11 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
     written: dict[str, Written] = {}
     for stub in waiting:
         with _gathering(failed, stub.path):
-            status = _write(workspace, stub)
+            status = _write(workspace, stub, began)
             done.append(stub.path)
             if status:
                 written[stub.path] = Written(_file(workspace, stub.path), status, stub.text)
-    known = index_stats.record(workspace.repo.index_file, written)
+    known = _record(workspace, written)
     worktree.refresh(workspace.repo, (path for path in done if path not in known))
     problems += [*fetched(), *failed]
     if problems:
@@ -128,7 +129,17 @@ def _pending(workspace: Workspace) -> Path:
     return workspace.repo.git_dir / hooks.PENDING
 
 
-def _write(workspace: Workspace, stub: Stub) -> os.stat_result | None:
+def _record(workspace: Workspace, written: Mapping[str, Written]) -> set[str]:
+    """Let git's index say that files are unmodified; return the paths of which it does.
+
+    Git writes it anew before: it reads files of the second of its index, and later ones.
+    """
+    if written and worktree.renew_index(workspace.repo):
+        return index_stats.record(workspace.repo.index_file, written)
+    return set()
+
+
+def _write(workspace: Workspace, stub: Stub, began: int) -> os.stat_result | None:
     """Put the file in the stub's place; return its status if nobody has changed it already."""
     file = _file(workspace, stub.path)
     mode = file.stat().st_mode & 0o7777
@@ -137,8 +148,8 @@ def _write(workspace: Workspace, stub: Stub) -> os.stat_result | None:
         smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")
-        status = index_stats.backdate(output, workspace.repo.index_file)
-    return index_stats.placed(file, status)
+        status = index_stats.backdate(output, began)
+    return index_stats.placed(file, status) if status else None
 
 
 def _file(workspace: Workspace, path: str) -> Path:

@@ -61,7 +61,7 @@ class Session:
         self._only_compares = only_compares
         self._for_drivers = for_drivers
         self._renormalizes = renormalizes
-        self._written: set[str] = set()
+        self._written: dict[str, int] = {}
         # Git reads no file before it has had the answer to the one before it.
         self._answered = time.time_ns()
         self._known = KnownCheckpoints(workspace.repo)
@@ -165,7 +165,7 @@ class Session:
 
     def smudge(self, request: SmudgeRequest, content: Iterator[bytes]) -> Iterable[Buffer] | None:
         """Return the file of a manifest; ``None`` to be asked again when its objects are here."""
-        self._written.add(request.path)
+        self._written[request.path] = time.time_ns()
         first = next(content, b"")
         while first and len(first) < len(PREFIX) and (more := next(content, b"")):
             first += more
@@ -270,7 +270,7 @@ class Session:
         if self._written and "GIT_INDEX_FILE" not in os.environ:
             from git_theta.git import index_stats  # which an add does not need
 
-            files = {path: self._file(path) for path in self._written}
+            files = {path: (self._file(path), since) for path, since in self._written.items()}
             index_stats.settle(self._workspace.repo.index_file, files)
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:

@@ -8,7 +8,6 @@ checked out was verified as it was written, and only has to get there.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,9 +18,7 @@ from git_theta.git import index_file
 from git_theta.git.blob_files import git_blob
 from git_theta.git.index_file import IndexEntry, numbers
 
-# Some file systems know times to two seconds; git compares whole seconds, and reads a file again
-# whose time is not before that of its index.
-_PRECISION = 3
+_SECOND = 1_000_000_000
 
 
 class Written(NamedTuple):
@@ -32,18 +29,21 @@ class Written(NamedTuple):
     text: bytes
 
 
-def backdate(file: BinaryIO, index: Path) -> os.stat_result:
-    """Give ``file``, which is complete, a time before the index's, and before others see it.
+def backdate(file: BinaryIO, since: int) -> os.stat_result | None:
+    """Give ``file``, which is complete, the time ``since`` (ns), before others see it.
 
-    Whoever writes to it then gives it another time, however coarse the clock. Returns its status.
+    Whoever writes to it then gives it another second. Returns its status; ``None``, and the file
+    keeps its time, where that second is not over, or the system knows none shorter.
     """
-    latest = min(time.time(), index.stat().st_mtime) if index.exists() else time.time()
-    return _backdate(file, latest)
+    return _backdate(file, since, os.fstat(file.fileno()).st_mtime_ns)
 
 
-def _backdate(file: BinaryIO, latest: float) -> os.stat_result:
-    seconds = int(latest) - _PRECISION
-    os.utime(file.fileno(), (seconds, seconds))
+def _backdate(file: BinaryIO, since: int, latest: int) -> os.stat_result | None:
+    """Give ``file`` the time ``since``, if a second began between it and ``latest`` (ns)."""
+    is_coarse = os.fstat(file.fileno()).st_mtime_ns % _SECOND == 0
+    if is_coarse or since // _SECOND >= latest // _SECOND:
+        return None
+    os.utime(file.fileno(), ns=(since, since))
     return os.fstat(file.fileno())
 
 
@@ -67,24 +67,28 @@ def record(index: Path, written: Mapping[str, Written]) -> set[str]:
     return index_file.edit(index, choices)
 
 
-def settle(index: Path, files: Mapping[str, Path]) -> set[str]:
+def settle(index: Path, files: Mapping[str, tuple[Path, int]]) -> set[str]:
     """Spare git from reading ``files``, by path, which it wrote in the same second as ``index``.
 
-    They get an older time, there and here. Those that anybody has open to write, and those of
-    which the index does not have every number, to the ns, are left alone. Returns the others.
-    No lock is taken where there are none, or git was told to take none that it can do without.
+    With each comes the time (ns) at which git began to write it. It gets that time, there and
+    here, where it lies in a second before the index's: an older one would hide from ``make`` that
+    the file is newer than what was made of the one before it. Those that anybody has open to
+    write, and those of which the index does not have every number, to the ns, are left alone.
+    Returns the others. No lock is taken where there are none, or git was told to take none that it
+    can do without.
     """
     if os.environ.get("GIT_OPTIONAL_LOCKS") in ("0", "false", "no", "off"):
         return set()
-    recent = {path: file for path, file in files.items() if _is_recent(file, index)}
-    choices = {path: partial(_if_unmodified, file) for path, file in recent.items()}
+    recent = {path: of for path, of in files.items() if _is_recent(*of, index)}
+    choices = {path: partial(_if_unmodified, *of) for path, of in recent.items()}
     return index_file.edit(index, choices) if choices else set()
 
 
-def _is_recent(file: Path, index: Path) -> bool:
-    """Return whether git would read ``file`` for its time alone."""
+def _is_recent(file: Path, since: int, index: Path) -> bool:
+    """Return whether git would read ``file`` for its time alone, and would not for ``since``."""
     try:
-        return int(file.lstat().st_mtime) >= int(index.stat().st_mtime)
+        limit = index.stat().st_mtime_ns // _SECOND
+        return since // _SECOND < limit <= file.lstat().st_mtime_ns // _SECOND
     except OSError:
         return False
 
@@ -102,7 +106,7 @@ def _if_known(of: Written, entry: IndexEntry) -> os.stat_result | None:
     return status if is_known and digest.digest() == entry.blob else None
 
 
-def _if_unmodified(file: Path, entry: IndexEntry) -> os.stat_result | None:
+def _if_unmodified(file: Path, since: int, entry: IndexEntry) -> os.stat_result | None:
     """Return the status of the file with another time, if it is what its entry says."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -111,4 +115,4 @@ def _if_unmodified(file: Path, entry: IndexEntry) -> os.stat_result | None:
     with os.fdopen(descriptor, "rb") as opened, writers_held_off(opened) as alone:
         if not alone or numbers(os.fstat(descriptor)) != entry.numbers or not entry.numbers[-1]:
             return None
-        return _backdate(opened, entry.index_status.st_mtime)
+        return _backdate(opened, since, entry.index_status.st_mtime_ns)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from git_theta.errors import GitError
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
@@ -79,6 +80,18 @@ def work_trees(repo: Repository) -> list[Path]:
     listed = decode(repo.git("worktree", "list", "--porcelain")).split("\n")
     folders = [Path(line.removeprefix("worktree ")) for line in listed if line[:9] == "worktree "]
     return [folder for folder in folders if folder.is_dir()]
+
+
+def renew_index(repo: Repository) -> bool:
+    """Let git write its index as of now; return whether it did: it is not locked, git not too old.
+
+    Files of the second of the index before are looked at once more by git.
+    """
+    try:
+        repo.git("update-index", "--force-write-index")
+    except GitError:
+        return False
+    return True
 
 
 def refresh(repo: Repository, paths: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from git_theta.filters import deferred
@@ -10,6 +12,7 @@ from git_theta.workspace import open_workspace
 from tests.support import checkpoints
 from tests.support.repo import Repo
 
+SECOND = 10**9
 NAME = "model.safetensors"
 CONTENT = checkpoints.safetensors(checkpoints.tensors(rows=64))
 
@@ -34,10 +37,13 @@ def test_git_filters_the_file_no_more(stub, monkeypatch):
     monkeypatch.chdir(stub.path)
     asked = list[str]()
     monkeypatch.setattr(worktree, "refresh", lambda repo, paths: asked.extend(paths))
+    began = time.time_ns() - SECOND
+    monkeypatch.setattr(deferred.time, "time_ns", lambda: began)
     with open_workspace() as workspace:
         deferred.checkout_deferred(workspace, [NAME])
     assert asked == []
     assert (stub.path / NAME).read_bytes() == CONTENT
+    assert (stub.path / NAME).stat().st_mtime_ns == began
     assert _filters(stub, "status", "--porcelain") == ("", 0)
     (stub.path / NAME).write_bytes(CONTENT[::-1])
     assert _filters(stub, "status", "--porcelain") == (f" M {NAME}\n", 1)
@@ -45,7 +51,8 @@ def test_git_filters_the_file_no_more(stub, monkeypatch):
 
 def test_git_reads_what_was_written_to_before_it_was_told(stub, monkeypatch):
     monkeypatch.chdir(stub.path)
-    record = index_stats.record
+    record, began = index_stats.record, time.time_ns() - SECOND
+    monkeypatch.setattr(deferred.time, "time_ns", lambda: began)
 
     def late(index, written):
         (stub.path / NAME).write_bytes(CONTENT[::-1])
@@ -60,11 +67,25 @@ def test_git_reads_what_was_written_to_before_it_was_told(stub, monkeypatch):
 
 def test_git_does_not_read_again_what_it_has_just_written(model):
     """A file of the same second as the index: each first command after a checkout read it."""
-    model.commit_files({NAME: CONTENT})
-    model.commit_files({NAME: CONTENT[:-4] + bytes(4)})
+    model.git("config", "filter.slow.smudge", "sleep 1.1; cat")
+    model.write(".git/info/attributes", b"slow filter=slow\n")
+    model.commit_files({NAME: CONTENT, "slow": b"1"})
+    model.commit_files({NAME: CONTENT[:-4] + bytes(4), "slow": b"2"})
     assert _filters(model, "checkout", "-q", "HEAD~1") == ("", 0)
-    assert _filters(model, "checkout", "-q", "-") == ("", 0)
     assert _filters(model, "status", "--porcelain") == ("", 0)
     with (model.path / NAME).open("r+b") as file:
         file.write(CONTENT[:4][::-1])
     assert _filters(model, "status", "--porcelain") == (f" M {NAME}\n", 1)
+
+
+@pytest.mark.parametrize("direct_above", ["512m", "0"])
+def test_a_checkout_is_newer_than_what_was_made_before_it(model, direct_above):
+    """`make` took what was made of another version for up to date."""
+    model.git("config", "theta.directAbove", direct_above)
+    model.commit_files({NAME: CONTENT})
+    model.commit_files({NAME: CONTENT[:-4] + bytes(4)})
+    made = model.path / "made"
+    made.write_bytes(b"")
+    model.git("checkout", "-q", "HEAD~1")
+    assert (model.path / NAME).read_bytes() == CONTENT
+    assert (model.path / NAME).stat().st_mtime_ns > made.stat().st_mtime_ns

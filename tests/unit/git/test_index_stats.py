@@ -15,6 +15,7 @@ NAME = "dir/model \udcff.bin"
 # Before and after it, of common beginnings, and longer than an entry can say.
 OTHERS = ("README", "dir/a", "dir/model", f"zoo/{'long' * 1200}")
 OLD = 1_700_000_000
+BEGAN = OLD * 10**9 - 1
 
 
 def _replace(repo: Repo, content: bytes = b"tensor", time: int = OLD) -> Written:
@@ -154,54 +155,50 @@ def test_a_size_that_git_versions_cut_differently_is_left_to_git(repo, size, rec
     assert record(_index(repo), {NAME: of._replace(status=of.file.lstat())}) == recorded
 
 
-def _backdated(path: Path, index: Path, content: bytes = b"content") -> os.stat_result:
+def _backdated(path: Path, since: int, content: bytes = b"content") -> os.stat_result | None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        return backdate(file, index)
+        os.utime(path, ns=(0, NOW))
+        return backdate(file, since)
 
 
-@pytest.fixture
-def index(tmp_path):
-    file = tmp_path / "index"
-    file.write_bytes(b"")
-    os.utime(file, (OLD, OLD))
-    return file
+NOW = (OLD + 9) * 10**9 + 7
 
 
-def test_a_file_that_got_its_name_is_known(tmp_path, index):
-    before = _backdated(tmp_path / "temporary", index)
+def test_a_file_that_got_its_name_is_known(tmp_path):
+    before = _backdated(tmp_path / "temporary", NOW - 10**9)
     (tmp_path / "temporary").rename(tmp_path / "file")
     assert placed(tmp_path / "file", before) == (tmp_path / "file").lstat()
 
 
-def test_its_time_is_before_that_of_the_index_and_before_now(tmp_path, index):
+def test_its_time_is_in_a_second_that_is_over(tmp_path):
     """Else git would read it again, or take what is written to it at once for the same."""
-    assert _backdated(tmp_path / "file", index).st_mtime < OLD - 2
-    index.unlink()
-    now = (tmp_path / "file").stat().st_ctime
-    assert now - 10 < _backdated(tmp_path / "file", index).st_mtime < now
+    file = tmp_path / "file"
+    assert _backdated(file, NOW - 8).st_mtime_ns == NOW - 8
+    assert _backdated(file, NOW - 7) is None
+    assert file.stat().st_mtime_ns == NOW
 
 
-def test_a_write_right_after_it_got_its_name_is_noticed(tmp_path, index):
-    before = _backdated(tmp_path / "file", index)
+def test_a_write_right_after_it_got_its_name_is_noticed(tmp_path):
+    before = _backdated(tmp_path / "file", NOW - 10**9)
     with (tmp_path / "file").open("r+b") as file:
         file.write(b"other")
     assert placed(tmp_path / "file", before) is None
 
 
-def test_another_file_of_equal_size_and_time_is_not_taken_for_it(tmp_path, index):
-    before = _backdated(tmp_path / "file", index)
-    _backdated(tmp_path / "other", index, b"CONTENT")
+def test_another_file_of_equal_size_and_time_is_not_taken_for_it(tmp_path):
+    before = _backdated(tmp_path / "file", NOW - 10**9)
+    _backdated(tmp_path / "other", NOW - 10**9, b"CONTENT")
     (tmp_path / "other").replace(tmp_path / "file")
     assert placed(tmp_path / "file", before) is None
 
 
-def _checked_out(repo: Repo, age: int = 0) -> Path:
+def _checked_out(repo: Repo, age: int = 0, written: int = OLD * 10**9 + 5) -> Path:
     """A file that git has just written, in the second of its index or ``age`` seconds before."""
     (repo.path / NAME).parent.mkdir()
     (repo.path / NAME).write_bytes(b"tensor")
-    os.utime(repo.path / NAME, ns=(0, OLD * 10**9 + 5))
+    os.utime(repo.path / NAME, ns=(0, written))
     repo.git("add", "dir")
     os.utime(_index(repo), (OLD + age, OLD + age))
     return repo.path / NAME
@@ -209,17 +206,31 @@ def _checked_out(repo: Repo, age: int = 0) -> Path:
 
 def test_git_need_not_read_a_file_of_the_same_second(repo):
     file = _checked_out(repo)
-    assert settle(_index(repo), {NAME: file}) == {NAME}
-    assert OLD - 4 < file.stat().st_mtime < OLD - 2
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == {NAME}
+    assert file.stat().st_mtime_ns == BEGAN
     assert _index(repo).stat().st_mtime == OLD
     assert repo.git("diff-files") == ""
-    assert settle(_index(repo), {NAME: file}) == set()
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == set()
+
+
+def test_a_file_is_never_older_than_what_was_made_before_it(repo):
+    """Else `make` takes what was made of the file before it for up to date."""
+    file = _checked_out(repo)
+    assert settle(_index(repo), {NAME: (file, OLD * 10**9)}) == set()
+    assert file.stat().st_mtime_ns == OLD * 10**9 + 5
+
+
+def test_a_file_on_a_system_that_knows_whole_seconds_is_left_for_git_to_read(repo):
+    """What is written to it in the same second leaves no trace in its times."""
+    file = _checked_out(repo, written=OLD * 10**9)
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == set()
+    assert file.stat().st_mtime_ns == OLD * 10**9
 
 
 def test_a_file_that_git_need_not_read_keeps_its_time(repo, monkeypatch):
     file = _checked_out(repo, age=1)
     monkeypatch.setattr(index_file, "edit", None)  # which would lock the index
-    assert settle(_index(repo), {NAME: file, "gone": repo.path / "gone"}) == set()
+    assert settle(_index(repo), {NAME: (file, BEGAN), "gone": (repo.path / "gone", BEGAN)}) == set()
     assert file.stat().st_mtime_ns == OLD * 10**9 + 5
 
 
@@ -227,9 +238,9 @@ def test_no_lock_is_taken_that_git_was_told_to_do_without(repo, monkeypatch):
     """An editor that asks for the status in the background sets this, to be in nobody's way."""
     file = _checked_out(repo)
     monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "0")
-    assert settle(_index(repo), {NAME: file}) == set()
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == set()
     monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "1")
-    assert settle(_index(repo), {NAME: file}) == {NAME}
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == {NAME}
 
 
 def _rewrite(file: Path) -> None:
@@ -255,7 +266,7 @@ def test_a_file_that_may_have_changed_is_left_for_git_to_read(repo, change):
     file = _checked_out(repo)
     change(file)
     time = file.stat().st_mtime_ns
-    assert settle(_index(repo), {NAME: file}) == set()
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == set()
     assert file.stat().st_mtime_ns == time
     assert repo.git("diff-files", "--name-only", "-z") != ""
 
@@ -263,5 +274,5 @@ def test_a_file_that_may_have_changed_is_left_for_git_to_read(repo, change):
 def test_a_file_that_is_open_to_write_is_left_for_git_to_read(repo):
     file = _checked_out(repo)
     with file.open("r+b"):
-        assert settle(_index(repo), {NAME: file}) == set()
-    assert settle(_index(repo), {NAME: file}) == {NAME}
+        assert settle(_index(repo), {NAME: (file, BEGAN)}) == set()
+    assert settle(_index(repo), {NAME: (file, BEGAN)}) == {NAME}
