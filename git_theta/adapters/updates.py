@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.adapters.stored import Stored
+from git_theta.core.arrays import Bytes
 from git_theta.core.layout import Encoded, Geometry
-from git_theta.core.registry import Bytes
 from git_theta.encodings.factors import Arithmetic, Factors, Matrix, predict
 from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.ia3 import Scales, encode_with_scales, scale

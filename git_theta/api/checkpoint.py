@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from git_theta.api.files import CheckpointFile, Range, metadata_of, open_file
 from git_theta.api.frameworks import Framework, T, View, framework_named
 from git_theta.api.slices import TensorSlice, place_of
+from git_theta.core.arrays import Bytes
 from git_theta.core.layout import TensorSpan
 from git_theta.core.messages import plural
-from git_theta.core.registry import Bytes
 from git_theta.errors import UsageError, naming
 from git_theta.workspace import open_workspace
 

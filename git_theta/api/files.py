@@ -17,10 +17,10 @@ from git_theta.checkpoint.limits import Allowance
 from git_theta.checkpoint.reader import SkeletonSource
 from git_theta.commands.listing import read_checkpoint
 from git_theta.core import registry
+from git_theta.core.arrays import Bytes
 from git_theta.core.files import FileSource
 from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.core.parallel import batches, in_order
-from git_theta.core.registry import Bytes
 from git_theta.errors import (
     CorruptObjectError,
     FormatError,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype, element_count
 from git_theta.core.layout import Alias, TensorSpan
-from git_theta.core.registry import Bytes
 from git_theta.errors import UsageError
 
 if TYPE_CHECKING:

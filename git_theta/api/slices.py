@@ -10,9 +10,9 @@ import numpy as np
 
 from git_theta.api.files import Range
 from git_theta.api.frameworks import Framework, T, View
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import DTYPES, element_count
 from git_theta.core.layout import TensorSpan
-from git_theta.core.registry import Bytes
 
 
 class TensorSlice(Generic[T]):

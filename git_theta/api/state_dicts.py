@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype, element_count
 from git_theta.core.layout import TensorSpan
-from git_theta.core.registry import Bytes
 from git_theta.errors import UsageError
 from git_theta.formats.safetensors import header
 

@@ -12,11 +12,11 @@ from git_theta.checkpoint.sketch import sketch
 from git_theta.checkpoint.transposition import transposed, transposition_to
 from git_theta.codec import MAX_RAW, Frame, decode_frame, parts_limit
 from git_theta.core import registry
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Geometry, Transposition
 from git_theta.core.messages import short_id
-from git_theta.core.registry import Bytes
 from git_theta.errors import CorruptObjectError, MissingObjectError, UnsupportedVersionError
 from git_theta.manifest import Chunk
 from git_theta.store import Location

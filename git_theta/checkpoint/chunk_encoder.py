@@ -11,10 +11,11 @@ from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.limits import is_affordable
 from git_theta.codec import Frame, encode_frame, estimate, parts_limit
 from git_theta.core import registry
+from git_theta.core.arrays import Bytes
 from git_theta.core.blocks import BLOCKS
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Buffer, Encoded, Geometry
-from git_theta.core.registry import Bytes, ComparesWhileDecoding, Encoding
+from git_theta.core.registry import ComparesWhileDecoding, Encoding
 
 # A chain costs a decode and a read per link, so a base must save at least this share of the bytes
 # for every link that it adds.

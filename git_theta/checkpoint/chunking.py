@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from git_theta.codec import MAX_RAW
 from git_theta.core.dtypes import DEFLATED, DType, dtype
-from git_theta.core.layout import Buffer, Geometry, Layout, Source, TensorSpan
+from git_theta.core.layout import MAX_RAW, Buffer, Geometry, Layout, Source, TensorSpan
 from git_theta.manifest import Chunk, Manifest
 
 SKELETON = -1

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta import formats
-from git_theta.checkpoint import chunk_encoder
-from git_theta.checkpoint.bases import Bases
 from git_theta.checkpoint.chunking import (
     BATCH,
     SKELETON,
@@ -22,13 +21,18 @@ from git_theta.checkpoint.chunking import (
     raw_chunks,
 )
 from git_theta.checkpoint.context import StorageContext
-from git_theta.checkpoint.parents import Parent
-from git_theta.checkpoint.sketch import Sketch, sketch
+from git_theta.checkpoint.parents import Chain, Parent, Parents
+from git_theta.checkpoint.stored_chunks import StoredChunks
 from git_theta.core.hashes import Ref, content_hash
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.parallel import batches, in_order
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.store import Location, PackWriter
+
+if TYPE_CHECKING:
+    from git_theta.checkpoint.bases import Bases
+    from git_theta.checkpoint.chunk_encoder import Suggestion
+    from git_theta.checkpoint.sketch import Sketch
 
 # Bytes of a chunk that is stored without a base. A delta saves 10 % of 280 floats, hardly more than
 # its base's place takes in the manifest; finding it for 20,000 of them took 30 s, storing them 2.
@@ -47,7 +51,7 @@ def clean(
     name: str,
     storage: StorageContext,
     parents: Iterable[Parent | Manifest] = (),
-    suggestions: Mapping[str, chunk_encoder.Suggestion] | None = None,
+    suggestions: Mapping[str, Suggestion] | None = None,
 ) -> Cleaned:
     """Store the file ``source``, called ``name``, and describe it; see ``store``."""
     layout, warning = formats.scan(source, name)
@@ -61,7 +65,7 @@ def store(
     layout: Layout,
     storage: StorageContext,
     parents: Iterable[Parent | Manifest] = (),
-    suggestions: Mapping[str, chunk_encoder.Suggestion] | None = None,
+    suggestions: Mapping[str, Suggestion] | None = None,
 ) -> Manifest:
     """Store every byte of ``stream``, cut as ``layout`` says, and describe it.
 
@@ -70,15 +74,13 @@ def store(
     object is durable, and the manifest stands for the stream's exact bytes, whether or not the
     layout was theirs. When it raises, nothing refers to what was written.
     """
-    settings = storage.settings
-    bases = Bases(storage.store, storage.index, layout, parents, settings)
-    known = _by_owner(layout, suggestions or {})
+    chunks = _Chunks(layout, storage, Parents(parents), suggestions or {})
     recorder = _Recorder(storage)
-    raw = raw_chunks(stream, layout, settings.chunk_size)
+    raw = raw_chunks(stream, layout, storage.settings.chunk_size)
     for outcomes in in_order(
-        lambda batch: _store_batch(batch, bases, storage, known),
+        chunks.store,
         batches(raw, lambda item: len(item.data), BATCH),
-        settings.workers,
+        storage.settings.workers,
     ):
         for outcome in outcomes:
             recorder.record(outcome)
@@ -100,48 +102,63 @@ class _Outcome(NamedTuple):
     sketch: Sketch = ()
 
 
-def _by_owner(
-    layout: Layout, suggestions: Mapping[str, chunk_encoder.Suggestion]
-) -> dict[int, chunk_encoder.Suggestion]:
-    names = (span.name for span in layout.spans)
-    return {owner: suggestions[name] for owner, name in enumerate(names) if name in suggestions}
+class _Chunks:
+    """Stores the chunks of one file that are not here yet; safe for use by several threads."""
 
+    def __init__(
+        self,
+        layout: Layout,
+        storage: StorageContext,
+        parents: Parents,
+        suggestions: Mapping[str, Suggestion],
+    ) -> None:
+        self._layout = layout
+        self._storage = storage
+        self._parents = parents
+        names = (span.name for span in layout.spans)
+        self._suggestions = {
+            owner: suggestions[name] for owner, name in enumerate(names) if name in suggestions
+        }
+        self._stored = StoredChunks(storage.store, storage.index, parents)
 
-def _store_batch(
-    batch: list[RawChunk],
-    bases: Bases,
-    storage: StorageContext,
-    suggestions: Mapping[int, chunk_encoder.Suggestion],
-) -> list[_Outcome]:
-    hashes = [content_hash(raw.data) for raw in batch]
-    located = bases.locate(hashes)
-    return [
-        _store_chunk(raw, hash_, bases.known(hash_, located), bases, storage, suggestions)
-        for raw, hash_ in zip(batch, hashes, strict=True)
-    ]
+    @cached_property
+    def _bases(self) -> Bases:
+        from git_theta.checkpoint.bases import Bases  # imports numpy, as below
 
+        return Bases(self._stored, self._parents, self._layout, self._storage)
 
-def _store_chunk(
-    raw: RawChunk,
-    hash_: str,
-    known: tuple[Ref, ...] | None,
-    bases: Bases,
-    storage: StorageContext,
-    suggestions: Mapping[int, chunk_encoder.Suggestion],
-) -> _Outcome:
-    owner, length = raw.owner, len(raw.data)
-    if known:
-        return _Outcome(owner, hash_, length, known)
-    suggestion = suggestions.get(owner)
-    similar = sketch(raw.data, raw.geometry.dtype) if owner != SKELETON else ()
-    base = bases.find(raw, hash_, similar) if length > _LITTLE or suggestion else None
-    encoded = chunk_encoder.encode(raw.data, hash_, raw.geometry, base, suggestion)
-    small = sum(map(len, encoded.frame)) < storage.settings.packing[0]
-    # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, as one piece what it has.
-    stored: Ref | list[Buffer] = (
-        [b"".join(encoded.frame)] if small else storage.store.write_behind(encoded.frame)
-    )
-    return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain, similar)
+    def store(self, batch: list[RawChunk]) -> list[_Outcome]:
+        hashes = [content_hash(raw.data) for raw in batch]
+        located = self._stored.locate(hashes)
+        return [
+            self._store(raw, hash_, self._stored.known(hash_, located))
+            for raw, hash_ in zip(batch, hashes, strict=True)
+        ]
+
+    def _store(self, raw: RawChunk, hash_: str, known: Chain | None) -> _Outcome:
+        if known:
+            return _Outcome(raw.owner, hash_, len(raw.data), known)
+        return self._store_new(raw, hash_)
+
+    def _store_new(self, raw: RawChunk, hash_: str) -> _Outcome:
+        # Imported here: with numpy it takes 70 ms, which a file that is here need not pay.
+        from git_theta.checkpoint import chunk_encoder
+        from git_theta.checkpoint.sketch import sketch
+
+        owner, length = raw.owner, len(raw.data)
+        suggestion = self._suggestions.get(owner)
+        similar = sketch(raw.data, raw.geometry.dtype) if owner != SKELETON else ()
+        needs_base = length > _LITTLE or suggestion
+        base = self._bases.find(raw, hash_, similar) if needs_base else None
+        encoded = chunk_encoder.encode(raw.data, hash_, raw.geometry, base, suggestion)
+        small = sum(map(len, encoded.frame)) < self._storage.settings.packing[0]
+        stored: Ref | list[Buffer]
+        if small:
+            # Waiting for its pack, a frame of a dozen small arrays takes 3 KB, this what it has.
+            stored = [b"".join(encoded.frame)]
+        else:
+            stored = self._storage.store.write_behind(encoded.frame)
+        return _Outcome(owner, hash_, length, stored, encoded.base, encoded.base_chain, similar)
 
 
 class _Fresh(NamedTuple):

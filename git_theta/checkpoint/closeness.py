@@ -8,8 +8,8 @@ from git_theta.checkpoint.chunk_decoder import Base
 from git_theta.checkpoint.chunking import RawChunk
 from git_theta.codec import estimate
 from git_theta.core import registry
+from git_theta.core.arrays import Bytes
 from git_theta.core.layout import Geometry
-from git_theta.core.registry import Bytes
 
 # A link costs a read and a decode, so it must save this share of the bytes.
 _GAIN_PER_LINK = 0.02

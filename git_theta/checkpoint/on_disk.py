@@ -10,11 +10,11 @@ import numpy as np
 from git_theta import formats
 from git_theta.checkpoint.chunking import BATCH, RawChunk, SourceStream, raw_chunks
 from git_theta.checkpoint.clean import describe
+from git_theta.core.arrays import Bytes
 from git_theta.core.files import FileSource
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Layout
 from git_theta.core.parallel import batches, in_order
-from git_theta.core.registry import Bytes
 from git_theta.core.settings import Settings
 from git_theta.errors import ChangedError
 from git_theta.manifest import Chunk, Manifest

@@ -10,10 +10,9 @@ import numpy as np
 
 from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.context import StorageContext
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import Bytes, new_array
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
-from git_theta.core.registry import Bytes
 from git_theta.core.system import release_memory
 from git_theta.manifest import Chunk, Manifest, TensorEntry
 from git_theta.store import Location

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import Bytes, new_array
 from git_theta.core.layout import Geometry, Transposition
-from git_theta.core.registry import Bytes
 
 _WORDS = (1, 2, 4, 8)
 

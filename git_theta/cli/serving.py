@@ -19,6 +19,17 @@ from git_theta.git.operation import merges_text, running_command, shows_differen
 from git_theta.workspace import Workspace, open_workspace
 
 _COMPARING = ("status", "diff", "diff-files", "describe")
+_DECODING = (
+    "checkout",
+    "switch",
+    "restore",
+    "reset",
+    "clone",
+    "pull",
+    "merge",
+    "rebase",
+    "worktree",
+)
 
 
 def run_filter() -> NoReturn:
@@ -31,12 +42,13 @@ def serve_git() -> None:
     # A manifest of 90,000 tensors is a million objects that live as long as it does; collecting
     # among them every 700 allocations took a third of the time of reading it.
     gc.set_threshold(100_000)
+    above = list(ancestors())
+    command = running_command(above)
     # Meanwhile git is asked where we are, what is configured and which hooks there are: 10 ms.
-    threading.Thread(target=importlib.import_module, args=["git_theta.filters.session"]).start()
+    threading.Thread(target=_import_for, args=[command]).start()
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         workspace.storage.index.gather()
         can_defer = not _lacking_hooks(workspace)
-        above = list(ancestors())
 
         from git_theta.filters.session import Session
         from git_theta.filters.unconverted import renormalizes
@@ -49,10 +61,17 @@ def serve_git() -> None:
             for_drivers=shows_differences(above)
             and workspace.repo.config_value(DIFF_DRIVER) is not None,
             renormalizes=renormalizes(above),
-            only_compares=running_command(above) in _COMPARING,
+            only_compares=command in _COMPARING,
         )
         serve(sys.stdin.buffer, sys.stdout.buffer, session, _report)
         session.settle()  # git waits for us to end
+
+
+def _import_for(command: str | None) -> None:
+    importlib.import_module("git_theta.filters.session")
+    if command in _DECODING:
+        # With numpy: begun before git asks for it. Others seldom need that, and import it then.
+        importlib.import_module("git_theta.checkpoint.smudge")
 
 
 def _report(path: str, error: ThetaError) -> None:

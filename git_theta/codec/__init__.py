@@ -2,7 +2,6 @@
 
 from git_theta.codec.frame import (
     HEADER_BYTES,
-    MAX_RAW,
     PARAMS_BYTES,
     Frame,
     Header,
@@ -14,6 +13,7 @@ from git_theta.codec.frame import (
     read_header,
     read_params,
 )
+from git_theta.core.layout import MAX_RAW
 
 __all__ = [
     "HEADER_BYTES",

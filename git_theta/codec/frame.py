@@ -21,12 +21,11 @@ from typing import Any, NamedTuple, NoReturn
 
 from git_theta.codec import entropy, planes
 from git_theta.core.hashes import HASH_BYTES
-from git_theta.core.layout import Buffer, Encoded, Part, Transposition
+from git_theta.core.layout import MAX_RAW, Buffer, Encoded, Part, Transposition
 from git_theta.errors import CorruptObjectError, UnsupportedVersionError
 
 MAGIC = b"GTHF"
 VERSION = 1
-MAX_RAW = 1 << 26
 MAX_PARTS = 16
 # Parts may be larger than the chunk (positions and values), but not without bound.
 _PARTS_FACTOR, _PARTS_EXTRA = 2, 1 << 20

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.core import kernels
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import new_array
 from git_theta.core.layout import Buffer
 
 Bytes = NDArray[np.uint8]

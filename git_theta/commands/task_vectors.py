@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from git_theta.commands.diff.changes import Tensor
 from git_theta.commands.diff.floats import is_number, widen
 from git_theta.commands.diff.segments import Content
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import dtype, element_count
-from git_theta.core.registry import Bytes
 from git_theta.manifest import Chunk
 
 Doubles = NDArray[np.float64]

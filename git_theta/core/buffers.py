@@ -7,16 +7,13 @@ them. Chunks come and go by the dozen, so their memory is kept for the next one.
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections import defaultdict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from contextlib import suppress
 
 # Below this, malloc keeps freed memory itself.
-_LEAST = 4 << 20
+LEAST = 4 << 20
 _STEP = 8 << 20
 # Bytes that may lie idle: what two workers need for their chunks.
 _IDLE = 256 << 20
@@ -26,22 +23,21 @@ class _Pool:
     """Memory by size. ``list.append`` and ``list.pop`` are atomic, so no lock is needed."""
 
     def __init__(self) -> None:
-        self._idle: defaultdict[int, list[memoryview]] = defaultdict(list)
+        self._idle: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
 
-    def take(self, length: int) -> NDArray[np.uint8]:
-        import numpy as np
+    def take(self, length: int) -> memoryview:
+        # Imported here: it takes 2 ms, which commands that read no tensor need not pay.
+        from ctypes import c_char
 
         size = -(-length // _STEP) * _STEP
-        memory = self._kept(size)
-        if memory is None:
-            memory = np.empty(size, np.uint8).data
-        # Views of this array, and views of those, refer to it (not to what is below it, which is
-        # no array): only when the last one is gone is the memory given out again.
-        array = np.frombuffer(memory, np.uint8)
-        weakref.finalize(array, self._give_back, memory).atexit = False
-        return array[:length]
+        memory = self._kept(size) or _mapped(size)
+        # Views of this object, and views and arrays of those, refer to it (those of a mapping would
+        # refer to that): only when the last one is gone is the memory given out again.
+        lent = (c_char * len(memory)).from_buffer(memory)
+        weakref.finalize(lent, self._give_back, memory).atexit = False
+        return memoryview(lent).cast("B")[:length]
 
-    def _kept(self, size: int) -> memoryview | None:
+    def _kept(self, size: int) -> mmap.mmap | None:
         """Idle memory of this size, or of up to four times as much: chunks differ in size."""
         for larger in sorted(self._idle):
             if size <= larger <= 4 * size:
@@ -51,7 +47,7 @@ class _Pool:
                     continue
         return None
 
-    def _give_back(self, memory: memoryview) -> None:
+    def _give_back(self, memory: mmap.mmap) -> None:
         idle = sum(size * len(kept) for size, kept in list(self._idle.items()))
         if idle + len(memory) <= _IDLE:
             self._idle[len(memory)].append(memory)
@@ -61,15 +57,24 @@ class _Pool:
         self._idle.clear()
 
 
+def _mapped(size: int) -> mmap.mmap:
+    """Return fresh memory of the process's own, in pages as large as the system has."""
+    try:
+        memory = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)
+    except OSError as error:  # which elsewhere means a file
+        raise MemoryError(f"there are no {size:,} bytes of memory left") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 _pool = _Pool()
 
 
-def new_array(length: int) -> NDArray[np.uint8]:
+def new_buffer(length: int) -> memoryview:
     """``length`` bytes to write to; what is in them is undefined."""
-    # Imported here: it takes 30 ms, which commands that read no tensor need not pay.
-    import numpy as np
-
-    return np.empty(length, np.uint8) if length < _LEAST else _pool.take(length)
+    return memoryview(bytearray(length)) if length < LEAST else _pool.take(length)
 
 
 def clear() -> None:

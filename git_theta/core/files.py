@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from git_theta.core.buffers import new_array
+from git_theta.core.buffers import new_buffer
 from git_theta.core.file_watch import FileWatch
 from git_theta.core.layout import Buffer
 from git_theta.core.sharing import adjust, make_folder
@@ -69,7 +69,7 @@ class FileSource:
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return the same as ``read``, for long runs of bytes that need not be ``bytes``."""
-        buffer = new_array(length).data
+        buffer = new_buffer(length)
         done = 0
         while done < length:
             count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)

@@ -14,6 +14,9 @@ Buffer = bytes | bytearray | memoryview
 # over many files. Adding 249,000 takes 976 MB of memory.
 MAX_TENSORS = 250_000
 
+# Bytes of the largest chunk that a frame may hold.
+MAX_RAW = 1 << 26
+
 _NUMBER = re.compile(r"0*([0-9]+)")
 
 

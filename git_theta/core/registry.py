@@ -14,16 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from git_theta.core.layout import Checksum, Encoded, Geometry, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import SettingsError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-Bytes = NDArray[np.uint8]
+    from git_theta.core.arrays import Bytes
+
 Group = Literal["formats", "encodings", "strategies"]
 
 _SECTION = b"[git_theta."

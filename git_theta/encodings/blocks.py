@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.arrays import new_array
 from git_theta.core.blocks import BLOCKS, Field
-from git_theta.core.buffers import new_array
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.errors import CorruptObjectError
 

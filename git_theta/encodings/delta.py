@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from git_theta.core import kernels
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import new_array
 from git_theta.core.kernels import Coded, Flaw, Model
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings import models

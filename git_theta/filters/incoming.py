@@ -20,9 +20,8 @@ from git_theta.checkpoint.chunking import SourceStream
 from git_theta.checkpoint.clean import Cleaned, clean, store
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.parents import Parent
-from git_theta.checkpoint.smudge import smudge
 from git_theta.checkpoint.verify import is_file_of
-from git_theta.core.buffers import new_array
+from git_theta.core.buffers import new_buffer
 from git_theta.core.files import FileSource, store_error
 from git_theta.core.layout import Buffer, Layout, Source
 from git_theta.core.sharing import make_folder
@@ -48,7 +47,7 @@ class Packets:
         if length <= len(self._rest):
             piece, self._rest = self._rest[:length], self._rest[length:]
             return piece
-        buffer, position = new_array(length).data, 0
+        buffer, position = new_buffer(length), 0
         while position < length:
             if self._direct and not self._rest and length - position >= _DIRECT:
                 position += self._direct(buffer[position:])
@@ -206,7 +205,10 @@ def _clean_again(
     manifest: Manifest, name: str, storage: StorageContext, parents: Iterable[Parent]
 ) -> Cleaned:
     """Cut anew what was cut in the wrong places."""
-    from tempfile import NamedTemporaryFile  # seldom needed: takes 3 ms to import
+    # Seldom needed: they take 3 ms to import, and 70.
+    from tempfile import NamedTemporaryFile
+
+    from git_theta.checkpoint.smudge import smudge
 
     folder = storage.store.root / "tmp"
     try:

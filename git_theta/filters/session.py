@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 
 from git_theta import manifest
 from git_theta.checkpoint.limits import excess
-from git_theta.checkpoint.smudge import smudge
 from git_theta.checkpoint.verify import cut_alike, is_file_of
 from git_theta.core.layout import Buffer
 from git_theta.errors import ManifestError, ThetaError
@@ -113,6 +114,9 @@ class Session:
 
     def _cleaned(self, path: str, content: Packets) -> bytes:
         texts = list(dict.fromkeys(self._texts(path)))
+        if not texts:
+            # What encodes new chunks, and numpy, is imported while the first ones come.
+            Thread(target=import_module, args=["git_theta.checkpoint.chunk_encoder"]).start()
         file, storage = self._file(path), self._workspace.storage
         parents, since = self._known.parents(path, texts), self._since(path)
         result = clean_incoming(content, file, path, storage, parents, since, self._only_compares)
@@ -157,6 +161,8 @@ class Session:
             return True
         if parent.size != cleaned.size or cut_alike(parent, cleaned):
             return False
+        from git_theta.checkpoint.smudge import smudge  # imports numpy, as below
+
         storage = self._workspace.storage
         stream = Packets(smudge(cleaned, storage))
         return is_file_of(parent, stream, storage.settings.workers)
@@ -274,4 +280,7 @@ class Session:
             index_stats.settle(self._workspace.repo.index_file, files)
 
     def _restored(self, path: str, described: Manifest) -> Iterator[memoryview]:
+        # Imported here: with numpy it takes 70 ms, which an add of what is here need not pay.
+        from git_theta.checkpoint.smudge import smudge
+
         return smudge(described, self._workspace.storage, path)

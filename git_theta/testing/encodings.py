@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from git_theta.codec import Frame, decode_frame, encode_frame
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import DTYPES, DType, dtype
 from git_theta.core.layout import Encoded, Geometry, Part
-from git_theta.core.registry import Bytes, Encoding
+from git_theta.core.registry import Encoding
 from git_theta.errors import CorruptObjectError
 
 TYPES = [*DTYPES.values(), dtype("heard of tomorrow")]

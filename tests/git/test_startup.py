@@ -57,6 +57,35 @@ def test_the_filter_of_git_starts_without_what_it_seldom_needs(model):
     assert b"git-filter-server" in done.stdout
 
 
+def filtered(repo, request: bytes, content: bytes) -> tuple[bytes, str]:
+    """Return the answer to one file, and which of numpy and what needs it was imported."""
+    names = ("numpy", "git_theta.codec", "git_theta.core.kernels")
+    code = CODE.format(args=["filter-process"], names=names)
+    code = code.replace("main()", "import os; os._exit = sys.exit; main()")
+    packets = b"".join(b"%04x%s" % (len(line) + 4, line) for line in request.splitlines(True))
+    pieces = [content[start : start + 65516] for start in range(0, len(content), 65516)]
+    body = b"".join(b"%04x%s" % (len(piece) + 4, piece) for piece in pieces)
+    greeting = b"0016git-filter-client\n000eversion=2\n00000015capability=clean\n0000"
+    told = greeting + packets + b"0000" + body + b"0000"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=repo.path, input=told, capture_output=True, check=True)
+    return done.stdout, done.stderr.decode().splitlines()[-1]
+
+
+# It takes longer to import than all else that a filter starts with.
+def test_a_file_that_is_only_added_again_does_without_numpy(model):
+    content = checkpoints.safetensors(checkpoints.tensors(rows=64))
+    model.commit_files({"model.safetensors": content})
+    manifest = model.process("cat-file", "blob", "HEAD:model.safetensors").stdout
+    request = b"command=clean\npathname=model.safetensors\n"
+    for given in (content, manifest):
+        answer, said = filtered(model, request, given)
+        assert manifest in answer
+        assert said == "0 []"
+    changed = checkpoints.safetensors(checkpoints.tensors(rows=64, seed=2))
+    assert "numpy" in filtered(model, request, changed)[1]
+
+
 def test_the_hook_of_a_push_starts_without_click_and_numpy(model, remote):
     code = CODE.format(args=["hook", "pre-push", "--", "origin"], names=("click", *HEAVY))
     code = code.replace("main()", "import os; os._exit = sys.exit; main()")

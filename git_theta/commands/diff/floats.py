@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import dtype
-from git_theta.core.registry import Bytes
 from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.float_formats import widen as widen_float
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from git_theta.adapters import Config, Fields, beyond_factors, config_of
 from git_theta.commands.diff.changes import Tensor
 from git_theta.commands.diff.floats import is_number, widen
-from git_theta.core.registry import Bytes
+from git_theta.core.arrays import Bytes
 from git_theta.errors import ThetaError
 from git_theta.manifest import Chunk
 from git_theta.merge.planning.low_rank_names import DOWN, UP, Place, place_of

@@ -10,8 +10,8 @@ import numpy as np
 
 from git_theta.commands.diff.changes import TensorChange
 from git_theta.commands.diff.ranks import Sample
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import dtype
-from git_theta.core.registry import Bytes
 from git_theta.manifest import Chunk
 
 

@@ -18,9 +18,9 @@ from git_theta.commands.diff.changes import Tensor, TensorChange
 from git_theta.commands.diff.floats import is_number, widen
 from git_theta.commands.diff.ranks import Rank, Sample, sample_of
 from git_theta.commands.diff.segments import Content, Segment, segments, streams
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import dtype, element_count
 from git_theta.core.parallel import batches, in_order
-from git_theta.core.registry import Bytes
 
 _BLOCK = 1 << 15
 # Small tensors go through the thread pool together.

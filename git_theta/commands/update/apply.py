@@ -12,9 +12,9 @@ import numpy as np
 from git_theta import formats
 from git_theta.adapters import Update
 from git_theta.core import registry
+from git_theta.core.arrays import Bytes
 from git_theta.core.files import FileSource
 from git_theta.core.layout import Layout, Source, TensorSpan
-from git_theta.core.registry import Bytes
 from git_theta.errors import UsageError
 
 _COPY = 16 << 20

@@ -9,10 +9,10 @@ import numpy as np
 from git_theta import formats
 from git_theta.adapters import Update
 from git_theta.checkpoint import chunk_decoder
+from git_theta.core.arrays import Bytes
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Source, TensorSpan
 from git_theta.core.messages import as_typed
-from git_theta.core.registry import Bytes
 from git_theta.encodings.float_formats import FORMATS, widen
 from git_theta.errors import UsageError
 from git_theta.manifest import Manifest, TensorEntry

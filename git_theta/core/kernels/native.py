@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import new_array
 from git_theta.core.kernels import merging
 from git_theta.core.kernels.arrays import (
     LITERALS,

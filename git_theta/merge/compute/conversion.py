@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from git_theta.core.arrays import Bytes
 from git_theta.core.dtypes import FRAMEWORK_NAMES, dtype
-from git_theta.core.registry import Bytes
 from git_theta.errors import MergeError
 from git_theta.manifest import TensorEntry
 

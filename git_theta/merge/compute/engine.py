@@ -10,7 +10,7 @@ from torch import Tensor
 
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
-from git_theta.core.registry import Bytes
+from git_theta.core.arrays import Bytes
 from git_theta.merge.compute.conversion import bytes_of, torch_dtype
 from git_theta.merge.compute.joint import UnitMerger
 from git_theta.merge.compute.loader import LazyModel, LoadedBy, Loader

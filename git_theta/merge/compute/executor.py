@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from git_theta import manifest, transfer
 from git_theta.checkpoint.clean import store
 from git_theta.checkpoint.reader import BUDGET, Reader
+from git_theta.core.arrays import Bytes
 from git_theta.core.layout import Buffer
 from git_theta.core.parallel import ahead, batches
-from git_theta.core.registry import Bytes
 from git_theta.errors import naming
 from git_theta.filters.incoming import Packets
 from git_theta.manifest import Chunk, Manifest, TensorEntry

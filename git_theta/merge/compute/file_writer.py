@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+from git_theta.core.arrays import Bytes
 from git_theta.core.layout import Buffer, Checksum
-from git_theta.core.registry import Bytes
 from git_theta.merge.compute.inflating import inflate
 from git_theta.merge.compute.output import Assembly
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from git_theta.core.registry import Bytes
+from git_theta.core.arrays import Bytes
 
 _SAMPLE = 1 << 16
 """Bytes that are compared."""

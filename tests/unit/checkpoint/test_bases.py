@@ -127,7 +127,7 @@ def test_parents_are_not_locked_while_one_is_decoded(storage, monkeypatch):
 
     real_decode = chunk_decoder.decode_bases
     monkeypatch.setattr(chunk_decoder, "decode_bases", decode_bases)
-    monkeypatch.setattr("git_theta.checkpoint.bases.Parents", lambda given: parents)
+    monkeypatch.setattr("git_theta.checkpoint.clean.Parents", lambda given: parents)
     data = checkpoints.safetensors(_moved(_arrays(), 1e-5, 1), note="another header")
     clean(MemorySource(data), "m.safetensors", storage, [first])
     assert free, "a tensor has a base"

@@ -3,9 +3,10 @@ from __future__ import annotations
 import gc
 
 import numpy as np
+import pytest
 
 from git_theta.core import buffers
-from git_theta.core.buffers import new_array
+from git_theta.core.arrays import new_array
 
 _LARGE = 16 << 20
 
@@ -55,6 +56,12 @@ def test_little_memory_lies_idle(monkeypatch):
     arrays.clear()
     gc.collect()
     assert sum(map(len, pool._idle.values())) == 3
+
+
+def test_memory_that_cannot_be_had_is_no_error_of_a_file(monkeypatch):
+    monkeypatch.setattr(buffers, "_pool", buffers._Pool())
+    with pytest.raises(MemoryError, match="bytes of memory left"):
+        buffers.new_buffer(1 << 60)
 
 
 def test_small_arrays_are_numpys_own():

@@ -13,7 +13,7 @@ def test_cpu_count_is_what_this_process_may_use() -> None:
 
 
 def test_memory_that_lies_idle_is_given_back() -> None:
-    buffers.new_array(64 << 20)[:] = 1
+    buffers.new_buffer(64 << 20)[:] = bytes(64 << 20)
     gc.collect()
     assert buffers._pool._idle
     system.release_memory()
