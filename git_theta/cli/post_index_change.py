@@ -26,6 +26,6 @@ def write_deferred() -> None:
     # With numpy it takes 60 ms; meanwhile git is asked where we are and what is configured.
     threading.Thread(target=importlib.import_module, args=[_WORK]).start()
     with open_workspace(progress=Meter()) as workspace:
-        from git_theta.filters.deferred import checkout_deferred, take_deferred
+        from git_theta.filters.deferred import checkout_pending
 
-        checkout_deferred(workspace, take_deferred(workspace))
+        checkout_pending(workspace)

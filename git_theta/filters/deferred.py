@@ -18,7 +18,7 @@ from git_theta import manifest
 from git_theta.checkpoint.smudge import smudge_to
 from git_theta.core.files import atomic_file
 from git_theta.errors import ChangedError, ThetaError
-from git_theta.git import hooks, index_stats, worktree
+from git_theta.git import hooks, index_memory, index_stats, worktree
 from git_theta.git.index_stats import Written
 from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
@@ -109,6 +109,21 @@ def defer(workspace: Workspace, path: str) -> None:
     """Note that ``path`` is checked out as a manifest, for the hook that runs when git is done."""
     with _pending(workspace).open("ab") as file:
         file.write(os.fsencode(path) + b"\0")
+
+
+def checkout_pending(workspace: Workspace) -> None:
+    """Do the same for the paths that were noted, after git has written its index.
+
+    What it caused to be written before is put into this one, too.
+    """
+    repo, pending = workspace.repo, take_deferred(workspace)
+    note, writer = repo.git_dir / hooks.WRITTEN, os.environ.get(hooks.WRITER, "")
+    before = index_memory.restore(note, writer, repo.index_file, repo.work_tree or Path())
+    try:
+        checkout_deferred(workspace, pending)
+    finally:
+        if pending:
+            index_memory.keep(note, writer, repo.index_file, {*before, *pending})
 
 
 def take_deferred(workspace: Workspace) -> list[str]:

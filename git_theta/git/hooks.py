@@ -20,6 +20,15 @@ KEPT = ".before-theta"
 PENDING = "theta-pending"
 """In a work tree's git directory: paths that were checked out as manifests, each with a NUL."""
 
+WRITTEN = "theta-written"
+"""Beside it: the process of git that caused these to be written, then what its index says of them.
+
+It may write its index again as it had it before: `git rebase` does at each step.
+"""
+
+WRITER = "GIT_THETA_WRITER"
+"""The variable in which the hook has the number of that process."""
+
 _MARK = "# git-theta hook"
 
 
@@ -37,7 +46,12 @@ class _Hook(NamedTuple):
 
 
 _AWAITS_PENDING = f"""\
-[ -s "$(git rev-parse --git-dir)/{PENDING}" ] || exit 0
+state=$(git rev-parse --git-dir)
+[ -s "$state/{PENDING}" ] || {{
+  [ -s "$state/{WRITTEN}" ] && read -r writer <"$state/{WRITTEN}" && [ "$writer" = "$PPID" ]
+}} || exit 0
+{WRITER}=$PPID
+export {WRITER}
 """
 # A revert without conflicts says in its message alone that it is one.
 _AWAITS_ADAPTERS = """\

@@ -89,3 +89,21 @@ def test_a_checkout_is_newer_than_what_was_made_before_it(model, direct_above):
     model.git("checkout", "-q", "HEAD~1")
     assert (model.path / NAME).read_bytes() == CONTENT
     assert (model.path / NAME).stat().st_mtime_ns > made.stat().st_mtime_ns
+
+
+def test_a_rebase_that_writes_its_index_again_leaves_no_file_modified(model):
+    """Git reads its index once, and wrote the size of the manifest over what the hook had put."""
+    model.git("config", "theta.directAbove", "0")
+    model.commit_files({NAME: CONTENT})
+    model.git("checkout", "-q", "-b", "topic")
+    model.commit_files({"notes": b"1"})
+    model.commit_files({"notes": b"2"})
+    model.git("checkout", "-q", "-")
+    model.commit_files({NAME: CONTENT[:-4] + bytes(4)})
+    onto = model.git("rev-parse", "HEAD")
+    model.git("checkout", "-q", "topic")
+    model.git("rebase", "-q", "-x", "git diff --exit-code", onto)
+    assert _filters(model, "status", "--porcelain") == ("", 0)
+    with (model.path / NAME).open("r+b") as file:
+        file.write(CONTENT[:4][::-1])
+    assert _filters(model, "status", "--porcelain") == (f" M {NAME}\n", 1)
