@@ -94,5 +94,6 @@ def _conflict(conflict: Conflict, typed: str) -> str:
         alone = f"in conflict: only in {printable(conflict.only_in)}"
         return f"{alone}: git add {typed} keeps it, git rm {typed} removes it"
     sides = printable(f"{conflict.ours}, {conflict.theirs}")
-    tensors = plural(conflict.tensors, "tensor")
-    return f"in conflict: {tensors} ({sides}): git theta resolve {typed} --strategy NAME"
+    # None where an adapter's tensors and its configuration are of different sides.
+    tensors = f": {plural(conflict.tensors, 'tensor')}" if conflict.tensors else ""
+    return f"in conflict{tensors} ({sides}): git theta resolve {typed} --strategy NAME"

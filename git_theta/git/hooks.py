@@ -53,14 +53,17 @@ state=$(git rev-parse --git-dir)
 {WRITER}=$PPID
 export {WRITER}
 """
-# A revert without conflicts says in its message alone that it is one.
+# A revert without conflicts says in its message alone that it is one. Where nothing beside an
+# adapter's configuration changes, there is nothing to look at. Names that git quotes may be beside.
 _AWAITS_ADAPTERS = """\
 state=$(git rev-parse --git-dir)
 for file in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge -; do
   [ ! -e "$state/$file" ] || break
 done
 [ "$file" != - ] || grep -q '^This reverts commit ' "$1" || exit 0
-git ls-files -- '*adapter_config.json' | grep -q . || exit 0
+git -c core.quotePath=false diff-index --cached --name-only HEAD 2>/dev/null |
+  sed -e 's,[^/]*$,adapter_config.json,' -e 's,^,:,' -e 's,^:".*,HEAD,' |
+  git cat-file --batch-check | grep -qv ' missing$' || exit 0
 """
 
 _HOOKS = (
@@ -70,13 +73,14 @@ _HOOKS = (
     _Hook("prepare-commit-msg", awaits=_AWAITS_ADAPTERS),
 )
 
+# One of ours that was edited is kept as the user's: it must not run itself.
 # git-lfs does not add its own pre-push beside ours, so where the user has git-lfs, ours runs it.
 _SCRIPT = """\
 #!/bin/sh
 {mark} {name}: `git theta uninstall` puts back what was here before.
 kept="${{0%/*}}/{name}{suffix}"
 {input}
-if [ -x "$kept" ]; then
+if [ -x "$kept" ] && [ "$0" != "$kept" ]; then
   {others}"$kept" "$@" || exit $?
 {lfs}fi
 {awaits}{launch}

@@ -35,6 +35,14 @@ def unmerge(repo: Repository, path: str, blobs: Sequence[str | None]) -> None:
     repo.write_index(b"".join(f"{line}\t".encode() + encode(path) + b"\0" for line in lines), {})
 
 
+def was_in_conflict(repo: Repository, path: str) -> bool:
+    """Return whether ``path`` was in conflict, and was then added to the index as it is.
+
+    Git remembers that until it makes the index anew, as an abort, a switch or a merge does.
+    """
+    return bool(repo.git("ls-files", "--resolve-undo", "-z", "--", f":(literal,top){path}"))
+
+
 def write(repo: Repository, path: str, text: bytes) -> None:
     """Write a file and stage it, its mode kept."""
     file = (repo.work_tree or Path()) / path

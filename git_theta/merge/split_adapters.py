@@ -18,7 +18,7 @@ from git_theta.errors import FormatError, MergeError, ThetaError
 from git_theta.git import Repository, conflict
 from git_theta.git.merge_heads import Head, Heads, merge_bases, parents_of
 from git_theta.git.operation import drop_rescheduled, squashed, under_way
-from git_theta.git.staging import unmerge
+from git_theta.git.staging import unmerge, was_in_conflict
 from git_theta.manifest import Manifest, is_manifest, parse
 from git_theta.merge.adapter_config import merged as adapter_config
 from git_theta.merge.adapter_config.fields import joined, say_the_same
@@ -54,7 +54,7 @@ def refuse_split(workspace: Workspace, message: str) -> list[ThetaError]:
     """
     repo = workspace.repo
     seen = _seen(repo)
-    found = [each for each in _splits(workspace, message) if each.key not in seen]
+    found = [each for each in _splits(workspace, message) if not _is_kept(repo, each, seen)]
     for each in found:
         if len(each.heads.contributors) == 2:
             commits = [each.heads.base, *(head.commit for head in each.heads.contributors)]
@@ -71,6 +71,14 @@ def settle(repo: Repository, path: str) -> None:
     head = repo.resolve("HEAD") or ""
     if any(key.startswith(f"{head} ") and key.endswith(f" {path}") for key in _seen(repo)):
         drop_rescheduled(repo)
+
+
+def _is_kept(repo: Repository, split: Split, seen: Sequence[str]) -> bool:
+    """Return whether the user added to the index what was refused and left in conflict there.
+
+    Who aborts and tries again adds nothing: the index that git makes knows of no conflict.
+    """
+    return split.key in seen and was_in_conflict(repo, split.path)
 
 
 def _seen(repo: Repository) -> list[str]:
@@ -133,7 +141,10 @@ def _split(workspace: Workspace, heads: Heads, path: str) -> Split | None:
     own = [_fields(repo.read_blob(f"{commit}:{config}")) for commit in holders]
     if any(each is None or _mean_the_same(parse(text), each, fields) for each in own):
         return None
-    error = _error(workspace, heads, path, fields)
+    try:
+        error = _error(workspace, heads, path, fields)
+    except ThetaError as failure:  # refused once, as others are: no option of git skips this hook
+        error = failure
     key = " ".join((heads.head.commit, tensors, repo.identify(f":{config}") or "", path))
     return Split(path, key, heads, error) if error else None
 

@@ -97,6 +97,16 @@ def test_installing_twice_changes_nothing(found, program, hook):
     assert hook.stat().st_ino == before
 
 
+def test_a_hook_of_ours_that_was_edited_does_not_run_itself(found, program, hook, push):
+    """It was kept as the user's, and ran what was kept, itself, until no process was left."""
+    hooks.install(found, program)
+    mark, own = "# git-theta hook", "export DEPTH=x$DEPTH; [ $DEPTH != xxxx ] || exit 9"
+    text = hook.read_text().replace("for theta in", "for program in").replace("$theta", "$program")
+    hook.write_text(text.replace(mark, f"{mark}\n{own}\n{mark}", 1))
+    assert hooks.install(found, program) == ["pre-push"]
+    assert push().returncode == 0
+
+
 def test_a_failing_program_stops_the_push(found, program, push, remote):
     executable(program, "#!/bin/sh\necho no objects today >&2\nexit 31\n")
     hooks.install(found, program)

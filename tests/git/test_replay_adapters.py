@@ -170,6 +170,33 @@ def test_what_git_joined_is_kept_where_the_user_adds_it(split):
     assert is_settled(split)
 
 
+@pytest.mark.parametrize("command", ["merge", "rebase"])
+def test_who_aborts_and_tries_again_is_refused_again(command, split):
+    """The second attempt committed what the first refused: it had been seen, not added."""
+    for _ in range(2):
+        done = split.process(*COMMANDS[command])
+        assert done.returncode
+        assert "of different sides; nothing was committed" in done.stderr.decode()
+        split.git(command, "--abort")
+    assert is_settled(split)
+
+
+def test_commits_that_touch_no_adapter_do_not_start_the_hook(split):
+    """Each step of a rebase took 0.2 s where an adapter was tracked."""
+    hook = split.path / ".git/hooks/prepare-commit-msg"
+    head, found, rest = hook.read_text("utf-8").partition("for theta in ")
+    assert found
+    hook.write_text(f"{head}exit 1\n{found}{rest}", "utf-8")
+    split.git("checkout", "-q", "-B", "notes", "main")
+    for name in ("one.txt", 'folder "x"/two.txt'):
+        split.commit_files({name: b"text"}, name)
+    split.git("checkout", "-q", "ours-on")
+    split.git("cherry-pick", "notes^")
+    assert split.process("cherry-pick", "notes").returncode  # git quotes it
+    split.git("cherry-pick", "--abort")
+    assert split.process("cherry-pick", "loud").returncode
+
+
 def test_a_merge_of_adapters_is_reverted_from_under_what_was_trained_on_it(hub, theta, tmp_path):
     hub.git("checkout", "-q", "-B", "work", "ours")
     done = theta(hub, "merge", "theirs", "--strategy", "cat")
