@@ -10,13 +10,15 @@ from git_theta.core.messages import plural
 from git_theta.errors import MergeError
 
 _LARGEST, _DEEPEST = 1 << 18, 32
+# Of characters. In other bases than ten, Python reads numbers that it then cannot write.
+_LONGEST = 1000
 
 
 def load(text: bytes) -> Any:
     """Return the document in ``text``: mappings, lists, strings, numbers.
 
-    Raises ``MergeError`` for more than 256 KiB or 32 levels, for aliases, with which ten lines can
-    mean a billion, and for anything that is no YAML.
+    Raises ``MergeError`` for more than 256 KiB, 32 levels or 1,000 characters of a word, for
+    aliases, with which ten lines can mean a billion, and for anything that is no YAML.
     """
     if len(text) > _LARGEST:
         raise MergeError(f"it has {plural(len(text), 'byte')}; a recipe has {_LARGEST:,} at most")
@@ -34,6 +36,9 @@ def _check(text: bytes) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise MergeError("it has aliases (*name), which are not supported", hint="write it out")
+        is_word = isinstance(event, yaml.ScalarEvent) and (event.style is None or event.tag)
+        if is_word and len(event.value) > _LONGEST:
+            raise MergeError(f"it has a word of more than {plural(_LONGEST, 'character')}")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

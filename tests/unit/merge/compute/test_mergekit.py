@@ -212,6 +212,8 @@ NOT_YAML = [
     b"a: " + b"[" * 40 + b"]" * 40,
     b"a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]",
     b"a: " + b"1" * 5000,
+    b"merge_method: linear\nmodels: [{model: 0x" + b"f" * 5000 + b"}]",
+    b"merge_method: linear\nmodels: [{model: a, layer_range: [1" + b":0" * 5000 + b"]}]",
     b"#" * ((1 << 18) + 1),
     b"[1, 2]",
     b"merge_method: [linear]",
