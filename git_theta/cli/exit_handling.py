@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ def run(work: Callable[[], object]) -> NoReturn:
     """Do the work of a command; exit with a code of the table in ``git_theta.errors``."""
     protect()
     show_warnings()
+    end_as_interrupted()
     code = 0
     try:
         work()
@@ -31,6 +33,16 @@ def run(work: Callable[[], object]) -> NoReturn:
     # Python's own end looks for cycles among all objects several times: 0.45 s after torch.
     gc.freeze()
     sys.exit(code)
+
+
+def end_as_interrupted() -> None:
+    """Take what a scheduler or a closed terminal sends as Ctrl-C: temporary files are removed.
+
+    One of a checkpoint in the work tree would be added as it is by the next `git add .`.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, signal.default_int_handler)
 
 
 def run_and_leave(work: Callable[[], object]) -> NoReturn:

@@ -37,7 +37,7 @@ Git starts filters, hooks and drivers itself and reports their failure with its 
 _OTHERS = {
     0: ("-", "Success."),
     3: ("-", "A defect in git-theta; the message names a log to attach to a report."),
-    130: ("-", "Interrupted (Ctrl-C)."),
+    130: ("-", "Interrupted (Ctrl-C, or the signals TERM and HUP)."),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 
@@ -74,3 +76,30 @@ def test_an_object_that_does_not_come_is_explained_and_stops_no_other(pushed, se
     assert not (tmp_path / "clone" / "b.safetensors").exists()
     told = done.stderr.index("missing locally")
     assert told < done.stderr.index("b.safetensors")
+
+
+def test_a_hook_that_is_ended_leaves_no_temporary_file(pushed, server, tmp_path):
+    """A scheduler ends a job so, a terminal that is closed its programs."""
+    held = objects_of(pushed, "b.safetensors") - objects_of(pushed, "a.safetensors")
+    target, ended = tmp_path / "clone", threading.Event()
+    seen = hold(server, held, lambda: any(target.glob(".tmp-*")) or ended.is_set())
+    answer = server.before
+
+    def before(path: str) -> None:
+        answer(path)
+        if seen == [True] and not ended.is_set():
+            os.killpg(command.pid, signal.SIGTERM)
+            ended.wait(SECONDS)
+
+    server.before = before
+    url = f"{server.url}/team/model.git"
+    command = subprocess.Popen(
+        ["git", "-c", "theta.directAbove=0", "clone", "-q", url, str(target)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    command.communicate(timeout=SECONDS)  # the hook has its standard error, too
+    ended.set()
+    assert seen == [True]
+    assert command.returncode == -signal.SIGTERM
+    assert not [*target.glob(".tmp-*")]
