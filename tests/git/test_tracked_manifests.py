@@ -52,7 +52,7 @@ def _store_as_it_is(repo: Repo, path: str, content: bytes, attributes: bytes | N
 def _larger(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
     """The same chunks, in objects that are a byte longer than they are."""
     return tuple(
-        replace(chunk, chain=tuple(replace(ref, size=ref.size + 1) for ref in chunk.chain))
+        chunk._replace(chain=tuple(ref._replace(size=ref.size + 1) for ref in chunk.chain))
         for chunk in chunks
     )
 
