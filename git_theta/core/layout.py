@@ -74,13 +74,15 @@ class Layout:
     """Where the tensors of a file lie: spans ordered by start, disjoint, unique in name.
 
     The bytes in no span are the file's skeleton. ``remark`` says, in one line, what other readers
-    of the format may find wrong with the file.
+    of the format may find wrong with the file. ``hides`` is whether tensors lie in the skeleton, as
+    those that are compressed: a merge must not take them from one side.
     """
 
     format: str
     spans: tuple[TensorSpan, ...] = ()
     aliases: tuple[Alias, ...] = ()
     remark: str | None = None
+    hides: bool = False
 
 
 class Checksum(NamedTuple):

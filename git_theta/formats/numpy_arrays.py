@@ -48,7 +48,8 @@ class _NumPy:
         records = _records(source)
         found = (_member(source, record) for record in records)
         spans = sorted((s for s in found if s), key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(spans), remark=_remark(records))
+        remark = _remark(records)
+        return Layout(self.name, tuple(spans), remark=remark, hides=remark is not None)
 
     def extras(self, source: Source) -> bytes:
         """Return digests of what is no span: other records, and bytes after a single array."""

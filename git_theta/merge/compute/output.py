@@ -21,6 +21,7 @@ Signature = tuple[object, ...]
 # A tensor waits for the checksum before it, but a file of many tensors does not.
 _TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
 _DEFLATED = "its arrays are compressed, and a merge cannot renew their checksums and sizes"
+_HIDDEN = "it has arrays that are compressed in another way than a merge can take apart"
 _DEFLATED_HINT = "save all sides with numpy.savez, or as safetensors"
 _TIED_HINT = "tie or untie it on all sides"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
@@ -70,6 +71,14 @@ class _Version:
     @cached_property
     def source(self) -> SkeletonSource:
         return SkeletonSource(self.manifest, self.skeleton)
+
+    @property
+    def hides(self) -> bool:
+        """Whether tensors lie in what is kept as it is."""
+        try:
+            return self.format.scan(self.source).hides
+        except FormatError:  # of a format that reads more than what is here
+            return False
 
     @cached_property
     def extras(self) -> bytes:
@@ -129,6 +138,9 @@ class _Choice:
         return same, (self._note(winner),) if distinct else ()
 
     def _note(self, side: int) -> str:
+        """Return what is lost for the user; ``MergeError`` where tensors would be."""
+        if any(version.hides for version in self._sides):
+            raise MergeError(_HIDDEN, hint=_DEFLATED_HINT)
         name = self._plan.versions.names[side]
         return f"what the file says beside its tensors differs on the sides; it is as in {name}"
 
