@@ -33,6 +33,7 @@ from git_theta.formats.names import ROOT, Names, Trail
 from git_theta.formats.parts import Metered, Window
 
 _SPACE, _TYPE, _LINK, _LAYOUT, _FILTERS, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x0B, 0x11
+_IN_ONE_PIECE = 1
 _LEAST_CHUNK = 4 << 10
 _DEEPEST = 64
 # A dataset takes 500 bytes in 5 reads: room for 20,000. All of it read takes 5 s at the worst.
@@ -58,10 +59,10 @@ class _Hdf5(FixedStructure):
         window = _window(source)
         start = window.start if isinstance(window, Window) else 0
         names = Names()
-        spans = _datasets(Metered(window, _MOST_READ), names)
-        found = [replace(span, start=start + span.start) for span in spans]
+        spans = list(_datasets(Metered(window, _MOST_READ), names))
+        found = [replace(span, start=start + span.start) for span in spans if span]
         found.sort(key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(found))
+        return Layout(self.name, tuple(found), hides=None in spans)
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's; datasets in one piece have none."""
@@ -85,15 +86,18 @@ def _window(source: Source) -> Source:
     return source
 
 
-def _datasets(source: Source, names: Names) -> Iterator[TensorSpan]:
-    """Yield every dataset, or its chunks, each once, whatever links lead to it."""
+def _datasets(source: Source, names: Names) -> Iterator[TensorSpan | None]:
+    """Yield every dataset, or its chunks, each once, whatever links lead to it.
+
+    ``None`` stands for one that stays in the skeleton.
+    """
     waiting: list[tuple[int, Trail]] = [(root_address(source), ROOT)]
     seen = {waiting[0][0]}
     while waiting:
         address, trail = waiting.pop()
         found = list(messages(source, address))
         for span in _spans(source, found, trail):
-            yield replace(span, name=names.unique(span.name))
+            yield span and replace(span, name=names.unique(span.name))
         for name, target in _links(source, found):
             if target not in seen and trail.depth < _DEEPEST:
                 seen.add(target)
@@ -111,7 +115,7 @@ def _links(source: Source, found: Sequence[Message]) -> Iterator[tuple[str, int]
             yield from SymbolTable(source, tree, heap).links()
 
 
-def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[TensorSpan]:
+def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[TensorSpan | None]:
     """Yield the dataset that an object header describes, or its chunks; nothing for a group."""
     data = {message.kind: message.data for message in found if len(message.data) >= 4}
     if not {_SPACE, _TYPE, _LAYOUT} <= data.keys() or len(data[_TYPE]) < 8:
@@ -120,8 +124,10 @@ def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[T
     if shape is None or kind is None:
         return
     if place is None:
-        if _FILTERS not in data:
-            yield from _chunks(source, data[_LAYOUT], shape, kind, trail)
+        is_plain = _FILTERS not in data
+        chunks = list(_chunks(source, data[_LAYOUT], shape, kind, trail)) if is_plain else []
+        is_hidden = not chunks and data[_LAYOUT][1] != _IN_ONE_PIECE and element_count(shape)
+        yield from [None] if is_hidden else chunks
         return
     (dtype, size), (start, length) = kind, place
     if length and element_count(shape) * size != length:

@@ -21,7 +21,8 @@ Signature = tuple[object, ...]
 # A tensor waits for the checksum before it, but a file of many tensors does not.
 _TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
 _DEFLATED = "its arrays are compressed, and a merge cannot renew their checksums and sizes"
-_HIDDEN = "it has arrays that are compressed in another way than a merge can take apart"
+_HIDDEN = "several sides changed it, and it has arrays in a form that no merge can read"
+_HIDDEN_HINT = "save all sides without compression, or as safetensors"
 _DEFLATED_HINT = "save all sides with numpy.savez, or as safetensors"
 _TIED_HINT = "tie or untie it on all sides"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
@@ -140,7 +141,7 @@ class _Choice:
     def _note(self, side: int) -> str:
         """Return what is lost for the user; ``MergeError`` where tensors would be."""
         if any(version.hides for version in self._sides):
-            raise MergeError(_HIDDEN, hint=_DEFLATED_HINT)
+            raise MergeError(_HIDDEN, hint=_HIDDEN_HINT)
         name = self._plan.versions.names[side]
         return f"what the file says beside its tensors differs on the sides; it is as in {name}"
 
