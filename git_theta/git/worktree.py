@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_theta.errors import GitError
+from git_theta.git import index_file
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
+
+_UNREAD = os.stat_result([0] * os.stat_result.n_fields)
+"""What git, too, writes for a file that it has not looked at (`git read-tree`)."""
 
 
 class FileStatus(NamedTuple):
@@ -97,10 +101,15 @@ def renew_index(repo: Repository) -> bool:
 def refresh(repo: Repository, paths: Iterable[str]) -> None:
     """Let git see that ``paths``, written behind its back, are what the index says.
 
-    Plain ``--refresh`` takes a file whose size changed for modified without reading it; paths
-    given one by one are read. Other paths may be in conflict.
+    Plain ``--refresh`` takes a file whose size changed for modified without reading it, unless the
+    index has no size of it. Paths given one by one are read, but also added, if they are modified:
+    that is for those of which the index is not written here. Other paths may be in conflict.
     """
-    listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    if listed:
-        options = ("-q", "--unmerged", "--refresh", "-z", "--stdin")
-        repo.git("update-index", *options, stdin=listed)
+    listed = list(paths)
+    options = ("update-index", "-q", "--unmerged", "--refresh")
+    unread = index_file.edit(repo.index_file, dict.fromkeys(listed, lambda _: _UNREAD))
+    if unread:
+        repo.git(*options)
+    rest = b"".join(os.fsencode(path) + b"\0" for path in listed if path not in unread)
+    if rest:
+        repo.git(*options, "-z", "--stdin", stdin=rest)
