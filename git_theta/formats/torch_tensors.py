@@ -38,6 +38,8 @@ STRIDED = {
     Global("torch._utils", "_rebuild_qtensor"),
 }
 _V3 = Global("torch._utils", "_rebuild_tensor_v3")
+# Where they say what more there is to a tensor: that it is conjugated or negated when it is used.
+_METADATA = {Global("torch._utils", "_rebuild_tensor_v2"): 6, _V3: 7}
 _SPARSE = Global("torch._utils", "_rebuild_sparse_tensor")
 _SPARSE_PARTS = {
     "torch.sparse_coo": ("indices", "values"),
@@ -212,10 +214,14 @@ def _storage(node: Any) -> Storage | None:
 
 
 def _element(call: Global, args: tuple[Any, ...], storage: Storage) -> Element | None:
-    if call != _V3:
-        return storage.element
-    named = len(args) > 6 and type(args[6]) is Global and args[6].module == "torch"
-    return dtype_named(args[6].name) if named else None
+    element = storage.element
+    if call == _V3:
+        named = len(args) > 6 and type(args[6]) is Global and args[6].module == "torch"
+        element = dtype_named(args[6].name) if named else None
+    if element is not None and any(args[_METADATA.get(call, len(args)) :][:1]):
+        # A dtype of its own: its bytes are not its values, and nothing can compute with them.
+        return element._replace(dtype=f"{element.dtype}_LAZY")
+    return element
 
 
 def _integers(node: Any) -> tuple[int, ...] | None:

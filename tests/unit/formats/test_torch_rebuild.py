@@ -249,7 +249,7 @@ def test_a_new_tensor_goes_into_the_dict_that_its_name_says() -> None:
 
 
 def test_dtypes_that_torch_lacks_are_refused() -> None:
-    for dtype in ("F4", "XYZ"):
+    for dtype in ("F4", "XYZ", "C64_LAZY"):
         wanted = replace(NEW, dtype=dtype, shape=(16,))
         assert f"'new' has the dtype '{dtype}'" in refused(DATA, [*SPANS.values(), wanted])
 

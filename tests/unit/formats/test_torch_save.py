@@ -232,7 +232,7 @@ def test_tensors_that_are_more_than_a_view():
         "n.1": "I64",
         "n.2": "I64",
         "n.3": "I64",
-        "c": "C64",
+        "c": "C64_LAZY",
     }
 
 
