@@ -194,18 +194,12 @@ class MergeError(ThetaError):
     """
 
     exit_code = 34
+    tensor: str | None = None
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        path: str | None = None,
-        hint: str | None = None,
-        details: Sequence[str] = (),
-        tensor: str | None = None,
-    ) -> None:
-        super().__init__(message, path=path, hint=hint, details=details)
+    def of(self, tensor: str) -> MergeError:
+        """Name the tensor that cannot be merged; returns itself."""
         self.tensor = tensor
+        return self
 
 
 class ConflictError(MergeError):

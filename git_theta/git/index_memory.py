@@ -31,15 +31,13 @@ def keep(note: Path, writer: str, index: Path, paths: Iterable[str]) -> None:
 def restore(note: Path, writer: str, index: Path, top: Path) -> set[str]:
     """Let ``index`` say that again of files below ``top`` that are what they were.
 
-    Returns the paths that the note tells of; none where it is not of process ``writer``.
+    Returns the paths that the note tells of; none where it is not of process ``writer``, or torn.
     """
     try:
         process, text = note.read_text(encoding="utf-8").split("\n", 1)
-    except (FileNotFoundError, ValueError):
+        found = json.loads(text) if process == writer else {}
+    except (FileNotFoundError, ValueError):  # ValueError: a hook was ended as it wrote the note
         return set()
-    if process != writer:
-        return set()
-    found = json.loads(text)
     choices = {path: partial(_as_before, top / path, *of) for path, of in found.items()}
     index_file.edit(index, choices)
     return set(found)

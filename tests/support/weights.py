@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmarks.quickstart import real_checkpoint
-from git_theta.core.layout import Encoded
+from git_theta.core.dtypes import dtype
+from git_theta.core.layout import Encoded, Geometry
+from git_theta.core.registry import Encoding
 
 NUMPY: dict[str, Any] = {
     "F64": np.float64,
@@ -46,6 +48,17 @@ def merged(base: NDArray[Any], change: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(all="ignore"):
         wide = np.promote_types(change.dtype, np.float32 if base.itemsize < 8 else np.float64)
         return (base.astype(wide) + change.astype(wide)).astype(base.dtype)
+
+
+def encoded_exactly(
+    encoding: Encoding, actual: NDArray[Any], base: NDArray[Any], name: str
+) -> Encoded | None:
+    """Encode an array of dtype ``name``; what is made of it must decode to the same bytes."""
+    encoded = encoding.encode(raw(actual), raw(base), Geometry(dtype(name), actual.shape))
+    if encoded is not None:
+        decoded = encoding.decode(encoded, raw(base), Geometry(dtype(name)), actual.nbytes)
+        assert decoded.tobytes() == actual.tobytes()
+    return encoded
 
 
 def stored(encoded: Encoded) -> int:

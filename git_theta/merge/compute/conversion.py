@@ -34,9 +34,8 @@ def tensor_of(entry: TensorEntry, data: Bytes) -> Tensor:
     """
     if entry.dtype not in _DTYPES:
         raise MergeError(
-            f"{entry.name} has dtype {entry.dtype}, which this torch does not have",
-            tensor=entry.name,
-        )
+            f"{entry.name} has dtype {entry.dtype}, which this torch does not have"
+        ).of(entry.name)
     if not data.size:
         return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     flat = torch.from_numpy(data).view(_DTYPES[entry.dtype])
@@ -89,7 +88,4 @@ def check_alike(name: str, tensors: Sequence[Tensor]) -> None:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         listed = " and ".join(str(list(shape)) for shape in sorted(shapes))
-        raise MergeError(
-            f"{name} is part of storages of different sizes: {listed}",
-            tensor=name,
-        )
+        raise MergeError(f"{name} is part of storages of different sizes: {listed}").of(name)

@@ -71,7 +71,7 @@ class UnitMerger:
         except ThetaError as error:
             error.message = f"{unit.name}: {error.message}"
             if isinstance(error, MergeError):
-                error.tensor = unit.name
+                error.of(unit.name)
             raise
         self._lost.append((unit, merged.lost))
         return [merged.down, merged.up, *_alphas(unit, merged, self._load)]

@@ -130,7 +130,7 @@ def check_inputs(method: Method, inputs: Inputs) -> None:
         _needs(strategy, values, inputs) or _shapes(strategy, inputs) or _dtypes(strategy, inputs)
     )
     if problem:
-        raise MergeError(f"{name} {problem}", tensor=name)
+        raise MergeError(f"{name} {problem}").of(name)
 
 
 def _needs(strategy: Strategy, values: Mapping[str, Any], inputs: Inputs) -> str | None:
@@ -280,6 +280,5 @@ def _check_result(inputs: Inputs, piece: Slice, values: Tensor) -> None:
 
 def _overflow(name: str) -> MergeError:
     return MergeError(
-        f"{name} cannot hold the result of the merge: it overflows or is not a number",
-        tensor=name,
-    )
+        f"{name} cannot hold the result of the merge: it overflows or is not a number"
+    ).of(name)

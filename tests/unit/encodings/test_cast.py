@@ -8,19 +8,14 @@ from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.cast import ENCODING, cast
 from git_theta.encodings.float_formats import FORMATS
 from git_theta.errors import CorruptObjectError
-from tests.support.weights import NUMPY, gaussian, minilm, raw, stored
+from tests.support.weights import NUMPY, encoded_exactly, gaussian, minilm, stored
 
 FLOATS = sorted(NUMPY)
 PAIRS = [(source, target) for source in FLOATS for target in FLOATS if source != target]
 
 
 def find(actual, base, name):
-    encoded = ENCODING.encode(raw(actual), raw(base), Geometry(dtype(name), actual.shape))
-    if encoded is not None:
-        geometry = Geometry(dtype(name))
-        decoded = ENCODING.decode(encoded, raw(base), geometry, actual.nbytes)
-        assert decoded.tobytes() == actual.tobytes()
-    return encoded
+    return encoded_exactly(ENCODING, actual, base, name)
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)

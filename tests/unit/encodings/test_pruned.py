@@ -9,19 +9,14 @@ from git_theta.core.dtypes import dtype
 from git_theta.core.layout import Encoded, Geometry, Part
 from git_theta.encodings.pruned import ENCODING
 from git_theta.errors import CorruptObjectError
-from tests.support.weights import NUMPY, gaussian, minilm, raw, stored
+from tests.support.weights import NUMPY, encoded_exactly, gaussian, minilm, raw, stored
 
 FLOATS = sorted(NUMPY)
 SHAPE = (160, 300)
 
 
 def find(actual, base, name):
-    encoded = ENCODING.encode(raw(actual), raw(base), Geometry(dtype(name), actual.shape))
-    if encoded is not None:
-        geometry = Geometry(dtype(name))
-        decoded = ENCODING.decode(encoded, raw(base), geometry, actual.nbytes)
-        assert decoded.tobytes() == actual.tobytes()
-    return encoded
+    return encoded_exactly(ENCODING, actual, base, name)
 
 
 def smallest(base, share=0.5):
