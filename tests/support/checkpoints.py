@@ -6,6 +6,7 @@ import io
 import sys
 
 import numpy as np
+import pytest
 
 from tests.support.formats import gguf_file, gguf_info
 
@@ -44,6 +45,7 @@ def torch_zip(arrays: dict[str, np.ndarray] | None = None, *, legacy: bool = Fal
 # Before 3.11.4 Python wrote 64-bit sizes into 32-bit fields too, and declared version 2.0 of
 # ZIP (https://github.com/python/cpython/issues/103861): what `numpy.savez` writes then differs.
 ZIP64_IS_SOUND = sys.version_info >= (3, 11, 4)
+AS_NUMPY_WRITES = pytest.mark.skipif(not ZIP64_IS_SOUND, reason="its zipfile writes sizes twice")
 
 
 def npz(arrays: dict[str, np.ndarray] | None = None) -> bytes:

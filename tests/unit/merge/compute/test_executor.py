@@ -465,6 +465,7 @@ def test_deflated_arrays_are_taken_from_both_sides(merger):
     assert not done.notes
 
 
+@checkpoints.AS_NUMPY_WRITES
 def test_deflated_arrays_of_the_same_names_give_what_numpy_writes(merger):
     stored = [merger.store(each, "m.npz") for each in (packed(), packed(a=1), packed(b=1))]
     done = merger.execute(merger.versions(*stored, path="m.npz"))
