@@ -3,12 +3,12 @@
 By itself, a strategy merges bf16 tensors in memory by its defaults, through the code that the tool
 uses, on the CPU and on the GPU if there is one. GB/s count every byte of contributors, base,
 statistics and result once, however often a strategy passes over them. Processor time is that of an
-element, which other programs disturb less than the clock; "of average" is the speed by it, as a
-multiple of that strategy's. Strategies that need a tensor whole merge one of 1024 x 1024. Beside it
-stand the memory-bandwidth floor, which is a plain copy of as many bytes in the device's memory, and
-the strategy "nothing", which reads and widens every input and rounds one of them. On a GPU the
-tensors start and end in the CPU's memory, so the speed at which bytes reach the GPU is shown too,
-and results must agree with the CPU's within one bf16 unit in the last place.
+element, which other programs disturb less than the clock; "of average" is the speed by it (on a GPU
+by the clock), as a multiple of that strategy's. Strategies that need a tensor whole merge one of
+1024 x 1024. Beside it stand the memory-bandwidth floor, which is a plain copy of as many bytes in
+the device's memory, and the strategy "nothing", which reads and widens every input and rounds one
+of them. On a GPU the tensors start and end in the CPU's memory, so the floor is the speed at which
+bytes reach it, and results must agree with the CPU's within one bf16 unit in the last place.
 
 As a whole, with --command, `git theta merge` merges branches of a repository in a scratch folder:
 start-up, reading, decoding, merging, storing, the commit and the checkout. With --mergekit,
@@ -151,8 +151,10 @@ def _cases(options: argparse.Namespace) -> list[Case]:
             options.strategy,
             tuple(options.parameter),
             layers,
+            device,
         )
         for layers in options.layers
+        for device in options.device
     ]
 
 

@@ -21,7 +21,7 @@ MODEL = "model.safetensors"
 class Case:
     """What is merged: ``contributors`` fine-tunes of a bf16 checkpoint of about ``size`` bytes.
 
-    With ``layers``, of one as wide as that, with so many layers.
+    With ``layers``, of one as wide as that, with so many layers. We merge on ``device``.
     """
 
     size: int
@@ -29,6 +29,7 @@ class Case:
     strategy: str
     parameters: Sequence[str]
     layers: int | None = None
+    device: str = "cpu"
 
     @property
     def names(self) -> list[str]:
@@ -123,9 +124,10 @@ class Ours:
     """A repository with the base on main and a branch for each fine-tune."""
 
     def __init__(self, root: Path, models: Path, case: Case) -> None:
-        self.runs = Runs("git theta merge", THETA.name)
+        self.runs = Runs(f"git theta merge on {case.device}", THETA.name)
         self._case = case
         self._project = Project(root, THETA)
+        self._project.git("config", "theta.device", case.device)
         for name in ("base", *case.names):
             if name != "base":
                 self._project.git("checkout", "-q", "-b", name, "main")

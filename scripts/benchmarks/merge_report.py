@@ -27,17 +27,20 @@ class Compared:
 def speed_table(speeds: Sequence[Speed], floors: Floors) -> str:
     """Strategies on one device; the first of them is "nothing"."""
     head = ["strategy", "GB/s", "of the floor", "of nothing", "processor time", "of average"]
-    average = next((speed.cost for speed in speeds if speed.strategy == "average"), 0.0)
+    # What a GPU takes is no processor time.
+    costs = [speed.cost if floors.transfer is None else speed.pace for speed in speeds]
+    names = [speed.strategy for speed in speeds]
+    average = costs[names.index("average")] if "average" in names else 0.0
     rows = [
         [
             speed.strategy,
             f"{speed.rate:.2f}",
-            ratio(speed.rate, floors.copy),
+            ratio(speed.rate, floors.transfer or floors.copy),
             ratio(speed.rate, speeds[0].rate),
             f"{speed.cost:.1f} ns",
-            ratio(average, speed.cost) if average else "-",
+            ratio(average, cost) if average else "-",
         ]
-        for speed in speeds
+        for speed, cost in zip(speeds, costs, strict=True)
     ]
     if any(speed.furthest is not None for speed in speeds):
         head.append("bf16 units from the CPU")

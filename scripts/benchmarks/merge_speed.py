@@ -64,6 +64,11 @@ class Speed:
         return self.bytes / self.median / 1e9
 
     @property
+    def pace(self) -> float:
+        """Nanoseconds by the clock for an element, in the median run."""
+        return self.median / self.elements * 1e9
+
+    @property
     def cost(self) -> float:
         """Nanoseconds of processor time for an element, in the run that took least."""
         return min(self.processor) / self.elements * 1e9

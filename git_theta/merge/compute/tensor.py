@@ -11,7 +11,7 @@ from torch import Tensor
 
 from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.device import CPU_SLICE
+from git_theta.merge.kernels.device import CPU_SLICE, fetched
 from git_theta.merge.kernels.prepass import Model, SingleTensor
 from git_theta.merge.kernels.reductions import is_finite
 from git_theta.merge.kernels.slices import Inputs, Slice, content_of, each
@@ -71,7 +71,8 @@ def task_update(method: Method, inputs: Inputs, prepass: Sequence[Any] | None = 
         available = _available(chosen.strategy, piece, prepass, context, chosen.values)
         # -0 + x is x for all x, also for -0.
         available["base"] = torch.full_like(piece.base, -0.0)
-        update[piece.start : piece.stop] = chosen.strategy(available, chosen.values).reshape(-1)
+        found = chosen.strategy(available, chosen.values).reshape(-1)
+        update[piece.start : piece.stop] = fetched(found, update.device)
 
     for _ in each(inputs.pieces(chosen.strategy.slicing), work, inputs.workers):
         pass
@@ -195,7 +196,7 @@ def _compute(method: Method, inputs: Inputs, prepass: Sequence[Any] | None) -> T
         rounded = result.to(dtype)
         if not inputs.allow_nan:
             _check_result(inputs, piece, _as_held(result, rounded))
-        merged[piece.start : piece.stop] = rounded
+        merged[piece.start : piece.stop] = fetched(rounded, merged.device)
 
     for _ in each(inputs.pieces(strategy.slicing), work, inputs.workers):
         pass

@@ -6,9 +6,13 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from git_theta.errors import SettingsError
 from git_theta.merge.kernels.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # On a CPU a slice and its temporaries stay in the cache. On a GPU it is large beside the 10 us that
 # starting an operation takes, and small enough for several to be on their way.
@@ -23,8 +27,12 @@ _TEMPORARIES = 6
 _FLOAT = 4
 # Of what is free, as other programs may come.
 _SHARE = 0.5
-# Slices on a GPU at once: one comes, one is computed, one goes back.
-_LANES = 3
+# Slices on a GPU at once: one comes, one is computed, one goes back, and the CPU's threads copy
+# others into memory that the GPU reads: 17 GB/s reach an H200 from 3 threads, 37 from 12.
+_FEWEST_LANES = 3
+_MOST_LANES = 12
+# Bytes of page-locked memory for a tensor: locking a page that was not takes 4 times a plain copy.
+_LOCKED = 1 << 26
 _lanes = threading.local()
 
 Devices = tuple["torch.device", ...]
@@ -71,7 +79,7 @@ def slice_elements(device: torch.device, contributors: int, others: Devices = ()
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
-    copies = _LANES * (2 * (contributors + 1) + _TEMPORARIES)
+    copies = _MOST_LANES * (2 * (contributors + 1) + _TEMPORARIES)
     return max(1, min(GPU_SLICE, int(free * _SHARE) // (copies * _FLOAT)))
 
 
@@ -81,7 +89,33 @@ def threads_on(device: torch.device, workers: int, others: Devices = ()) -> int:
         return sum(threads_on(each, workers) for each in (device, *others))
     if device.type == "cpu":
         return workers
-    return _LANES if device.type == "cuda" else 1
+    return max(_FEWEST_LANES, min(workers, _MOST_LANES)) if device.type == "cuda" else 1
+
+
+def sent(tensor: Tensor, device: torch.device | None) -> Tensor:
+    """Return ``tensor`` on a device, in order with what its stream does.
+
+    To a GPU a slice goes through page-locked memory, of which torch keeps a store: from other
+    memory, 6 GB/s reach an H200, however many threads send.
+    """
+    if device is None or not _is_locked(tensor, tensor.device, device):
+        return tensor.to(device or tensor.device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def fetched(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return ``tensor`` on a device, complete; from a GPU a slice comes as ``sent`` sends it."""
+    if not _is_locked(tensor, device, tensor.device):
+        return tensor.to(device)
+    here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    here.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return here
+
+
+def _is_locked(tensor: Tensor, cpu: torch.device, gpu: torch.device) -> bool:
+    held = tensor.numel() * tensor.element_size()
+    return (cpu.type, gpu.type) == ("cpu", "cuda") and held <= _LOCKED
 
 
 @contextmanager

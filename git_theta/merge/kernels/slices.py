@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, Devices, lane
+from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, Devices, lane, sent
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import BLOCK, is_finite
 
@@ -160,7 +160,7 @@ class Inputs:
 
         def load(stored: Tensor) -> Tensor:
             tensor = stored if part is None else stored[part]
-            return self._checked(tensor.to(device or tensor.device).to(self.dtype))
+            return self._checked(sent(tensor, device).to(self.dtype))
 
         return Slice(
             self.name,
