@@ -21,6 +21,7 @@ _EPSILON = 1e-8
 @strategy(
     paper="arXiv:2403.13257",
     slicing="tensor",
+    version=2,
     contributors=(2, 2),
     ordered=True,
     reproducible=False,
@@ -34,21 +35,40 @@ def arcee_fusion(models: Sequence[Tensor]) -> Tensor:
     """
     ours, theirs = models
     flat = ours.reshape(-1, ours.shape[-1] if ours.dim() else 1)
-    other = theirs.reshape(flat.shape)
-    p, q = torch.softmax(other, -1) + _EPSILON, torch.softmax(flat, -1) + _EPSILON
-    divergence = (p * torch.log(p / q)).sum(-1, keepdim=True)
-    importance = (other - flat).abs() * divergence
-    low, middle, high = _quantiles(importance.reshape(-1), (0.25, 0.5, 0.75))
+    moved = theirs.reshape(flat.shape) - flat
+    importance = moved.abs() * _divergence(flat, moved)
+    low, middle, high = _quartiles(importance.reshape(-1))
     is_taken = (importance >= middle + 1.5 * (high - low)).to(flat.dtype)
-    return (flat + (other - flat) * is_taken).reshape(ours.shape)
+    return (flat + moved * is_taken).reshape(ours.shape)
 
 
-def _quantiles(numbers: Tensor, shares: Sequence[float]) -> list[Tensor]:
-    """Return the numbers below which these shares are, without sorting all."""
-    ranks = [int(share * (len(numbers) - 1)) for share in shares]
+def _divergence(ours: Tensor, moved: Tensor) -> Tensor:
+    """Return KL(softmax(ours + moved) || softmax(ours)) of each row: ``[rows, 1]``.
+
+    Fine-tunes move weights by 1e-3, and a divergence of 5e-7 is left of logarithms that cancel:
+    in float32 it was wrong by 11 % (median of rows), and another on each device. Without them,
+    log Σ e^(θ0 + Δ) / Σ e^θ0 being log1p(Σ softmax(θ0) expm1(Δ)), it is right to 1e-4.
+    """
+    q = torch.softmax(ours, -1)
+    if float(moved.abs().amax()) > 1:
+        p = torch.softmax(ours + moved, -1)
+        return (p * torch.log((p + _EPSILON) / (q + _EPSILON))).sum(-1, keepdim=True)
+    grown = torch.expm1(moved)
+    total = (q * grown).sum(-1, keepdim=True)
+    p = q * (grown + 1) / (total + 1)
+    return (p * moved).sum(-1, keepdim=True) - torch.log1p(total)
+
+
+def _quartiles(numbers: Tensor) -> list[Tensor]:
+    """Return the numbers below which a quarter, a half and three quarters are, without sorting."""
+    low, middle, high = (int(share * (len(numbers) - 1)) for share in (0.25, 0.5, 0.75))
     if numbers.device.type != "cpu":
-        return [numbers.kthvalue(rank + 1).values for rank in ranks]
-    return list(torch.from_numpy(np.partition(numbers.numpy(), ranks)[ranks]))
+        return [numbers.kthvalue(rank + 1).values for rank in (low, middle, high)]
+    # One rank at a time is vectorised: 1.6 ns an element for three, and 13.5 in one call.
+    halves = np.partition(numbers.numpy(), middle)
+    lower = np.partition(halves[: middle + 1], low)
+    upper = np.partition(halves[middle:], high - middle)
+    return [torch.tensor(each) for each in (lower[low], halves[middle], upper[high - middle])]
 
 
 @strategy(paper="arXiv:2403.13257", slicing="element", version=2, contributors=(2, 2), ordered=True)

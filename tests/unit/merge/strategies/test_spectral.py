@@ -147,6 +147,15 @@ def test_fusion_of_two(shape):
     np.testing.assert_allclose(merged, reference.nearswap(*wide, 0.3).reshape(shape), atol=1e-6)
 
 
+@pytest.mark.parametrize("step", [1e-4, 1e-3, 0.1, 3])
+def test_arcee_fusion_takes_what_float64_takes_however_small_the_step(step):
+    ours, change = draw(14, (300, 200), 2)
+    theirs = ours + change * step
+    expected = reference.arcee_fusion(ours.double().numpy(), theirs.double().numpy())
+    apart = merge("arcee_fusion", [ours, theirs]).double().numpy() != expected
+    assert apart.mean() < 1e-3
+
+
 def test_nearswap_moves_no_element_by_more_than_t():
     ours, theirs = draw(13, (50,), 2)
     merged = merge("nearswap:t=0.1", [ours, theirs])
