@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
+from benchmarks.least import copied
 from benchmarks.measure import Usage, measured
 from benchmarks.sandbox import Project, folder_bytes
 
@@ -41,7 +41,8 @@ class Step:
 class Result:
     """What a step took with each tool, in each run.
 
-    ``stored`` is by how many bytes its repository grew, in the last run.
+    ``stored`` is by how many bytes its repository grew, in the last run. ``copy`` and ``sync`` are
+    seconds of ``cp``, ``read`` those of ``git add`` with a filter that only reads.
     """
 
     step: str
@@ -49,6 +50,14 @@ class Result:
     stored: dict[str, int] = field(default_factory=dict)
     copy: list[float] = field(default_factory=list)
     sync: list[float] = field(default_factory=list)
+    read: list[float] = field(default_factory=list)
+
+    @property
+    def least(self) -> str:
+        """What the step takes at least: to copy and sync its bytes, or to read them."""
+        if self.copy:
+            return f"{median(self.copy):.2f} + {median(self.sync):.2f} s"
+        return f"{median(self.read):.2f} s" if self.read else "-"
 
 
 def _same(copy: Path, original: Path) -> None:
@@ -142,7 +151,7 @@ def measure(
 ) -> None:
     """Run one step once with every tool, and add to its result what it took."""
     if step.copies:
-        copy, sync = _copy(files, scratch / "copy", step.copies)
+        copy, sync = copied([files.fine_tune, files.base][: step.copies], scratch / "copy")
         result.copy.append(copy)
         result.sync.append(sync)
     for project in projects:
@@ -155,16 +164,3 @@ def measure(
         result.usage.setdefault(tool, []).append(usage)
         result.stored[tool] = folder_bytes(step.where(project)) - before
         step.finish(project, files)
-
-
-def _copy(files: Files, target: Path, copies: int) -> tuple[float, float]:
-    """Seconds that ``cp`` takes for the same bytes, and the ``sync`` after it."""
-    os.sync()
-    begin = time.perf_counter()
-    for source in (files.fine_tune, files.base)[:copies]:
-        subprocess.run(["cp", source, target], check=True)
-    middle = time.perf_counter()
-    subprocess.run(["sync", "--file-system", target], check=True)
-    end = time.perf_counter()
-    target.unlink()
-    return middle - begin, end - middle
