@@ -69,11 +69,14 @@ def settings(program: Path, scope: str = "global") -> dict[str, str]:
     driver = launcher.line(escaped, '"$theta" merge-driver -- %O %A %B %L %P', gone)
     # git puts "$@" behind these lines; it is the arguments all through them.
     shown = f"{gone}; :"
+    # Binary: of a manifest, a text, `git add -p` staged one hunk and left out the next, and what
+    # was committed then could not be checked out.
     return {
         "filter.theta.required": "true",
         "filter.theta.process": process,
         DIFF_DRIVER: launcher.line(program, '"$theta" diff-driver -- "$@"', shown),
         "diff.theta.textconv": launcher.line(program, '"$theta" textconv -- "$@"', shown),
+        "diff.theta.binary": "true",
         "merge.theta.name": "git-theta: checkpoints, tensor by tensor",
         "merge.theta.driver": driver,
         "mergetool.theta.cmd": launcher.line(program, tool, gone),

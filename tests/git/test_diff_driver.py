@@ -152,6 +152,20 @@ QUIET = [
 ]
 
 
+@pytest.mark.parametrize("command", ["add", "stash", "reset"])
+def test_no_part_of_a_manifest_is_staged(command, history):
+    """One hunk of it without the next was committed, and could not be checked out."""
+    arrays = checkpoints.tensors(layers=20)
+    history.commit_files({PATH: checkpoints.safetensors(arrays)})
+    changed = {name: arrays[name] * np.float32(2) for name in ("layer.1.bias", "layer.18.bias")}
+    history.write(PATH, checkpoints.safetensors({**arrays, **changed}))
+    if command == "reset":
+        history.git("add", PATH)
+    staged, before = history.git("ls-files", "-s"), history.read(PATH)
+    history.process(command, "-p", stdin=b"y\nn\n" * 5)
+    assert (history.git("ls-files", "-s"), history.read(PATH)) == (staged, before)
+
+
 def test_what_shows_no_values_decodes_nothing(history):
     before = [history.git(*command.split()) for command in QUIET]
     for file in (history.path / ".git/theta/objects").rglob("*"):
