@@ -29,6 +29,9 @@ It may write its index again as it had it before: `git rebase` does at each step
 WRITER = "GIT_THETA_WRITER"
 """The variable in which the hook has the number of that process."""
 
+_RUNNING = "GIT_THETA_KEPT"
+"""The variable in which a hook that was there before has its own path."""
+
 _MARK = "# git-theta hook"
 
 
@@ -75,13 +78,15 @@ _HOOKS = (
 
 # One of ours that was edited is kept as the user's: it must not run itself.
 # git-lfs does not add its own pre-push beside ours, so where the user has git-lfs, ours runs it.
+# Where `pre-commit install` was put over ours, what we keep is pre-commit's, which runs the one of
+# ours that it kept: that one leaves out the hook it was started by.
 _SCRIPT = """\
 #!/bin/sh
 {mark} {name}: `git theta uninstall` puts back what was here before.
 kept="${{0%/*}}/{name}{suffix}"
 {input}
-if [ -x "$kept" ] && [ "$0" != "$kept" ]; then
-  {others}"$kept" "$@" || exit $?
+if [ -x "$kept" ] && [ "$0" != "$kept" ] && ! [ "$kept" -ef "${running}" ]; then
+  {others}{running}="$kept" "$kept" "$@" || exit $?
 {lfs}fi
 {awaits}{launch}
 """
@@ -176,6 +181,7 @@ def script(name: str, program: Path) -> str:
         mark=_MARK,
         name=name,
         suffix=KEPT,
+        running=_RUNNING,
         input=_READ if hook.takes_refs else ":",
         others=others,
         lfs=lfs,

@@ -336,6 +336,29 @@ def test_git_lfs_that_overwrites_us_is_noticed_and_chained(found, program, repo,
     assert "theta hook pre-push" in log.read_text()
 
 
+# What `pre-commit install --hook-type pre-push` writes, as far as it matters here.
+MANAGER = """\
+#!/bin/sh
+[ -z "$RUNS" ] || exit 1
+refs=$(cat)
+cd "$(dirname "$0")" && here=$PWD && cd - >/dev/null
+echo "$refs" | RUNS=1 "$here/pre-push.legacy" "$@" || exit
+echo manager >>{log}
+"""
+
+
+def test_a_manager_that_runs_ours_is_not_run_by_that_again(found, program, push, log, hook):
+    """Ours ran pre-commit, that ran the one of ours that it kept, and so on: no push succeeded."""
+    hooks.install(found, program)
+    hook.rename(hook.with_name("pre-push.legacy"))
+    executable(hook, MANAGER.format(log=shlex.quote(str(log))))
+    assert hooks.install_missing(found, program) == ["pre-push"]
+    done = push()
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = [line.split(" ")[0] for line in log.read_text().splitlines()]
+    assert told == ["theta", "refs/heads/main", "manager", "theta", "refs/heads/main"]
+
+
 def test_a_newer_git_lfs_hook_replaces_the_older_one_that_was_kept(found, program, repo, hook):
     executable(hook, '#!/bin/sh\ngit lfs pre-push "$@" # older\n')
     hooks.install(found, program)
