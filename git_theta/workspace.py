@@ -35,15 +35,19 @@ def open_workspace(
     start: Path | None = None,
     progress: Progress | None = None,
     complain: Callable[[ThetaError], None] | None = None,
+    read_settings_once: bool = False,
 ) -> Iterator[Workspace]:
     """Open the repository around ``start`` (the current folder).
 
     Raises ``NotARepositoryError`` or ``SettingsError``. What is wrong in ``.theta.toml`` is told to
     ``complain`` alone, and its settings do not count then: the file comes with any commit and must
     not be in the way of checking out another one. Merging, which needs its rules, reads it anew.
+    With ``read_settings_once`` git is asked for all settings now, and for none later.
     """
     repo = Repository.discover(start)
-    # One program for both: each takes 3 ms, in every filter and hook.
+    if read_settings_once:
+        repo.read_settings_once()
+    # One program for both: each takes 3 ms.
     config = repo.config_of("theta", "core")
     chosen = _settings(repo, config, complain)
     share(repo.theta_dir, config.get("core.sharedrepository"))

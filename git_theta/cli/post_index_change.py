@@ -25,7 +25,7 @@ def write_deferred() -> None:
     """Write the large checkpoints of a checkout."""
     # With numpy it takes 60 ms; meanwhile git is asked where we are and what is configured.
     threading.Thread(target=importlib.import_module, args=[_WORK]).start()
-    with open_workspace(progress=Meter()) as workspace:
+    with open_workspace(progress=Meter(), read_settings_once=True) as workspace:
         from git_theta.filters.deferred import checkout_pending
 
         checkout_pending(workspace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NoReturn
 
@@ -15,7 +14,7 @@ from git_theta.cli.progress import Meter
 from git_theta.cli.text import uploaded_line
 from git_theta.commands.whole_files import in_range
 from git_theta.core.system import ancestors
-from git_theta.git import Repository
+from git_theta.git import Entry, Repository
 from git_theta.git.command import decode
 from git_theta.workspace import open_workspace
 
@@ -29,14 +28,14 @@ def run_hook(words: Sequence[str]) -> NoReturn:
 def before_push(remote: str, url: str | None) -> None:
     """Upload the objects that the pushed commits need, and warn of files that are whole."""
     updates = transfer.parse_updates(decode(sys.stdin.buffer.read()))
-    with open_workspace(progress=Meter(), complain=complain) as workspace:
+    with open_workspace(progress=Meter(), complain=complain, read_settings_once=True) as workspace:
         repo = workspace.repo
-        repo.read_settings_once()
-        with ThreadPoolExecutor(1) as beside:
-            whole = beside.submit(in_range, repo, *_pushed(repo, remote, updates))
-            options = (workspace, remote, url, updates, complain, _mirrors())
-            uploaded = transfer.before_push(*options)
-        for line in whole_files.lines(repo, whole.result()):
+        suspects = list[Entry]()
+        options = (workspace, remote, url, updates, complain, _mirrors())
+        uploaded = transfer.before_push(*options, others=suspects.append)
+        # Looked for only where there may be any: it takes five programs.
+        whole = in_range(repo, *_pushed(repo, remote, updates)) if suspects else []
+        for line in whole_files.lines(repo, whole):
             complain(line)
     if uploaded.sent:
         sent = uploaded.sent.values()

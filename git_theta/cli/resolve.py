@@ -61,9 +61,14 @@ def command(
                 click.echo(printable(line))
             plans.append(resolved.plan)
             click.echo(f"Resolved and staged {printable(inside)}")
-            if MERGETOOL in os.environ and workspace.repo.keeps_backups:
+            if MERGETOOL in os.environ and _keeps_backups(workspace.repo):
                 click.echo(f"{printable(inside)}.orig is git's copy; {_NO_BACKUPS}", err=True)
         warn_of_unmatched(request, plans)
+
+
+def _keeps_backups(repo: Repository) -> bool:
+    """Return whether `git mergetool` leaves a copy of the file that was in conflict."""
+    return repo.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
 
 
 def _in_conflict(repo: Repository, paths: Sequence[str]) -> list[str]:

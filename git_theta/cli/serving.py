@@ -46,7 +46,7 @@ def serve_git() -> None:
     command = running_command(above)
     # Meanwhile git is asked where we are, what is configured and which hooks there are: 10 ms.
     threading.Thread(target=_import_for, args=[command]).start()
-    with open_workspace(progress=Meter(), complain=complain) as workspace:
+    with open_workspace(progress=Meter(), complain=complain, read_settings_once=True) as workspace:
         workspace.storage.index.gather()
         can_defer = not _lacking_hooks(workspace)
 

@@ -18,22 +18,22 @@ class ConfigReader:
     def __init__(self, cwd: Path, env: Mapping[str, str]) -> None:
         self._cwd = cwd
         self._env = env
-        self._all: Pairs | None = None
+        self.known: Pairs | None = None
 
     def read_once(self) -> None:
-        """Read everything now, and answer from it from now on."""
-        self._all = self._read("--list")
+        """Read everything now, and answer from it, ``known``, from now on."""
+        self.known = self._read("--list")
 
     def sections(self, names: Iterable[str]) -> dict[str, str]:
         """Return the settings ``<section>.*``, the last of each; keys are in lower case."""
         pattern = rf"^({'|'.join(names)})\."
-        pairs = self._read("--get-regexp", pattern) if self._all is None else self._all
+        pairs = self._read("--get-regexp", pattern) if self.known is None else self.known
         return {key.lower(): value for key, value in pairs if re.match(pattern, key)}
 
     def value(self, key: str) -> str | None:
         """Return one setting; ``None`` where there is none."""
-        if self._all is not None:
-            return dict(self._all).get(_canonical(key))
+        if self.known is not None:
+            return dict(self.known).get(_canonical(key))
         found = self._ask("--get", key)
         return found.removesuffix("\0") if found else None
 

@@ -48,8 +48,13 @@ class _Hook(NamedTuple):
     awaits: str = ""
 
 
+# Git sets GIT_DIR for a hook unless it is ".git" in its folder: a program less, which takes 3 ms.
+_STATE = """\
+state=${GIT_DIR:-.git}
+[ -d "$state" ] || state=$(git rev-parse --git-dir)
+"""
 _AWAITS_PENDING = f"""\
-state=$(git rev-parse --git-dir)
+{_STATE}\
 [ -s "$state/{PENDING}" ] || {{
   [ -s "$state/{WRITTEN}" ] && read -r writer <"$state/{WRITTEN}" && [ "$writer" = "$PPID" ]
 }} || exit 0
@@ -58,8 +63,8 @@ export {WRITER}
 """
 # A revert without conflicts says in its message alone that it is one. Where nothing beside an
 # adapter's configuration changes, there is nothing to look at. Names that git quotes may be beside.
-_AWAITS_ADAPTERS = """\
-state=$(git rev-parse --git-dir)
+_AWAITS_ADAPTERS = f"""\
+{_STATE}\
 for file in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge -; do
   [ ! -e "$state/$file" ] || break
 done

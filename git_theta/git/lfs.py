@@ -64,7 +64,7 @@ class Lfs:
         if remote.folder is None or remote.redirected:
             return None
         if remote.folder not in self._neighbours:
-            self._neighbours[remote.folder] = Neighbour(remote.folder)
+            self._neighbours[remote.folder] = Neighbour(remote.folder, self._repo)
         return self._neighbours[remote.folder]
 
     # --- upload ----------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -55,13 +55,14 @@ class Neighbour:
     """A repository in a folder of this machine, whose objects can be read where they lie.
 
     git-lfs serves what is in its own storage alone; a colleague's work is in ``theta/objects``.
+    ``repo`` is the one at work.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repo: Repository) -> None:
         self._media: Path | None = None
         self._common: Path | None = None
         try:
-            ask = partial(_ask, folder)
+            ask = partial(_ask, folder, repo.local_variables)
             found = ask("rev-parse", "--path-format=absolute", "--git-common-dir")
             self._common = Path(decode(found).removesuffix("\n"))
             moved = decode(ask("config", "--get", "lfs.storage", check=False)).strip()
@@ -81,15 +82,10 @@ class Neighbour:
             yield self._common / "theta" / "objects" / oid[:2] / oid
 
 
-def _ask(folder: Path, *args: str, check: bool = True) -> bytes:
+def _ask(folder: Path, local: Sequence[str], *args: str, check: bool = True) -> bytes:
     # Another repository: nothing that git told us about ours counts there.
-    unset: dict[str, str | None] = dict.fromkeys(_local_variables())
+    unset: dict[str, str | None] = dict.fromkeys(local)
     return command.run(["git", *args], cwd=folder, env=unset, check=check)
-
-
-@cache
-def _local_variables() -> list[str]:
-    return decode(command.run(["git", "rev-parse", "--local-env-vars"])).split()
 
 
 def alternates(repo: Repository) -> list[Path]:

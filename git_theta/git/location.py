@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +11,20 @@ from git_theta.errors import GitError, NotARepositoryError, UntrustedRepositoryE
 from git_theta.git import command
 from git_theta.git.command import decode
 
+_VARIABLE = re.compile(r"GIT_[A-Z_]+")
+
 
 class Location(NamedTuple):
-    """The git directory, the one that all work trees share, the folder of hooks, the work tree."""
+    """The git directory, the one that all work trees share, the folder of hooks, the work tree.
+
+    ``local_variables`` are those that say the like: nothing of them counts in another repository.
+    """
 
     git_dir: Path
     common_dir: Path
     hooks_dir: Path
     work_tree: Path | None
+    local_variables: tuple[str, ...]
 
 
 def locate(start: Path | None) -> Location:
@@ -25,16 +32,19 @@ def locate(start: Path | None) -> Location:
 
     Raises ``NotARepositoryError``, also where git refuses a repository that someone else owns.
     """
-    asked = ["--git-dir", "--git-common-dir", "--git-path", "hooks", "--show-toplevel"]
-    # Without a work tree git prints the first three and then fails.
+    asked = ["--local-env-vars", "--git-dir", "--git-common-dir", "--git-path", "hooks"]
+    asked += ["--show-toplevel"]
+    # Without a work tree git prints all but the last and then fails.
     result = command.attempt(["git", "rev-parse", "--path-format=absolute", *asked], cwd=start)
-    lines = [Path(line) for line in decode(result.out).splitlines()]
+    printed = decode(result.out).splitlines()
+    variables = tuple(line for line in printed if _VARIABLE.fullmatch(line))
+    lines = [Path(line) for line in printed[len(variables) :]]
     if len(lines) < 3:
         raise _not_found(start, result.err)
     if len(lines) > 4:
         raise GitError("a repository whose path holds a line break cannot be used")
     git_dir, common_dir, hooks_dir, *work_tree = lines
-    return Location(git_dir, common_dir, hooks_dir, work_tree[0] if work_tree else None)
+    return Location(git_dir, common_dir, hooks_dir, work_tree[0] if work_tree else None, variables)
 
 
 def environment(location: Location) -> dict[str, str]:

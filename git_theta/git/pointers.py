@@ -1,8 +1,8 @@
 """Canonical Git LFS pointers, and commits whose tree holds one for each of some objects.
 
-Such a commit follows from its objects alone: no name, no time, no parent. Building one runs
-plumbing that takes records ended by NUL, and reading one believes nothing: a tree that anybody may
-have pushed counts only if every entry in it is what we would have written.
+Such a commit follows from its objects alone: no name, no time, no parent. Reading one believes
+nothing: a tree that anybody may have pushed counts only if every entry in it is what we would have
+written.
 """
 
 from __future__ import annotations
@@ -10,23 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from git_theta.errors import GitError
 from git_theta.git.command import decode
+from git_theta.git.new_objects import NewObjects
+from git_theta.git.raw_objects import TreeEntry, tree_content
 from git_theta.git.repository import Repository
 
 # Never the user's name or the time: the commit's id must follow from its content.
-_WHO = {
-    f"GIT_{role}_{what}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for what, value in (
-        ("NAME", "git-theta"),
-        ("EMAIL", "git-theta@localhost"),
-        ("DATE", "@0 +0000"),
-    )
-}
+_WHO = b"git-theta <git-theta@localhost> 0 +0000"
 _MESSAGE = b"Name Git LFS objects"
 
 _TEXT = re.compile(
@@ -57,35 +49,20 @@ def write_commit(
 
     ``env`` may send what is written to another object directory.
     """
-    variables = dict(env or {})
-    blobs = _write_blobs(repo, objects, variables)
-    folders = {
-        folder: "".join(f"100644 blob {blob}\t{oid}\0" for oid, blob in members)
-        for folder, members in groupby(sorted(blobs.items()), lambda item: item[0][:2])
-    }
-    # With --batch an empty record ends a tree.
-    listed = "\0".join(folders.values()).encode()
-    trees = decode(repo.git("mktree", "-z", "--batch", stdin=listed, env=variables)).split()
-    root = "".join(
-        f"040000 tree {tree}\t{folder}\0" for folder, tree in zip(folders, trees, strict=True)
-    )
-    tree = decode(repo.git("mktree", "-z", stdin=root.encode(), env=variables)).strip()
-    commit = ("-c", "i18n.commitEncoding=UTF-8", "commit-tree", tree)
-    return decode(repo.git(*commit, stdin=_MESSAGE, env={**variables, **_WHO})).strip()
-
-
-def _write_blobs(
-    repo: Repository, objects: Mapping[str, int], env: dict[str, str]
-) -> dict[str, str]:
-    """Write the pointer of each object; return the blob's id by oid."""
-    with TemporaryDirectory(prefix="git-theta-") as folder:
-        files = [Path(folder) / oid for oid in objects]
-        for file, (oid, size) in zip(files, objects.items(), strict=True):
-            file.write_bytes(pointer_text(oid, size))
-        listed = "".join(f"{file}\n" for file in files).encode()
-        write = ("hash-object", "-w", "--no-filters", "--stdin-paths")
-        blobs = decode(repo.git(*write, stdin=listed, env=env)).split()
-    return dict(zip(objects, blobs, strict=True))
+    new = NewObjects(repo, env)
+    files = [
+        TreeEntry(b"100644", oid.encode(), new.add("blob", pointer_text(oid, objects[oid])))
+        for oid in sorted(objects)
+    ]
+    folders = [
+        TreeEntry(b"40000", folder, new.add("tree", tree_content(members)))
+        for folder, members in groupby(files, lambda file: file.name[:2])
+    ]
+    tree = new.add("tree", tree_content(folders)).encode()
+    lines = (b"tree " + tree, b"author " + _WHO, b"committer " + _WHO, b"", _MESSAGE)
+    commit = new.add("commit", b"\n".join(lines))
+    new.write()
+    return commit
 
 
 def read_commit(repo: Repository, commit: str) -> dict[str, int] | None:

@@ -54,7 +54,7 @@ def find_remote(repo: Repository, name: str, url: str | None = None) -> Remote:
 def fetch_remote(repo: Repository, name: str) -> Remote:
     """Return the remote called ``name`` (or at that URL or path), as a fetch sees it."""
     named = repo.has_remote(name)
-    url = decode(repo.git("remote", "get-url", "--", name)).strip() if named else name
+    url = repo.remote_urls(name)[0] if named else name
     return _remote(repo, name, name, url)
 
 
@@ -70,8 +70,7 @@ def _remote(repo: Repository, title: str, spec: str, url: str) -> Remote:
 
 def push_urls(repo: Repository, name: str) -> list[str]:
     """Return where pushes to a remote go; nothing where there is no remote of that name."""
-    asked = ("remote", "get-url", "--push", "--all", "--", name)
-    return decode(repo.git(*asked, check=False)).splitlines()
+    return repo.remote_urls(name, push=True)
 
 
 # Nobody is asked anything: no terminal (ssh and git open it), no window, no terminal of git's own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from git_theta.git import command, entries
 from git_theta.git.batch import Batch, Peeked
 from git_theta.git.command import decode
 from git_theta.git.config_reader import ConfigReader
+from git_theta.git.configured_remotes import ConfiguredRemotes
 from git_theta.git.entries import Entry
 from git_theta.git.location import Location, environment, locate
 from git_theta.git.team import read_team_file
@@ -39,12 +40,14 @@ class Repository:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self._location = location
-        self.git_dir, self.common_dir, self.hooks_dir, self.work_tree = location
+        self.git_dir, self.common_dir, self.hooks_dir, self.work_tree = location[:4]
+        self.local_variables = location.local_variables
         self.folder = folder or self.top
         self._env = {**environment(location), **(variables or {})}
         self._batch = Batch(self.top, self._env)
         self._index_stamp: tuple[int, int, int] | None = None
         self._config = ConfigReader(self.top, self._env)
+        self._remotes = ConfiguredRemotes(self.git, self._config, self.common_dir)
         self._peeked: tuple[str, int, Peeked | None] | None = None
 
     @classmethod
@@ -117,7 +120,7 @@ class Repository:
     def read_settings_once(self) -> None:
         """Answer all questions about settings from what they are now; asking git takes 4 ms each.
 
-        For a hook, which is over in a moment and changes none.
+        For hooks and filters, which serve one command of git and change none.
         """
         self._config.read_once()
 
@@ -137,31 +140,21 @@ class Repository:
         """Return the settings of ``.theta.toml`` at the root of the work tree, if it is there."""
         return {} if self.work_tree is None else read_team_file(self.work_tree)
 
-    @property
-    def keeps_backups(self) -> bool:
-        """Return whether `git mergetool` leaves a copy of the file that was in conflict."""
-        return self.config_value("mergetool.keepBackup") not in ("false", "no", "off", "0")
-
     def has_remote(self, name: str) -> bool:
         """Return whether there is a remote of that name."""
-        return name in self._remote_names()
+        return name in self._remotes.names()
 
-    def _remote_names(self) -> list[str]:
-        return decode(self.git("remote")).splitlines()
+    def remote_urls(self, name: str, push: bool = False) -> list[str]:
+        """Return where fetches from a remote go first, or all pushes; nothing without one."""
+        return self._remotes.urls(name, push)
 
     def remotes(self) -> list[str]:
         """Return the names of the remotes by preference: upstream's, ``origin``, others."""
-        names = self._remote_names()
-        if len(names) < 2:
-            return names
-        first = [self.default_remote(), "origin"]
-        return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+        return self._remotes.by_preference()
 
     def default_remote(self) -> str | None:
         """Return the remote of the current branch's upstream, or ``remote.pushDefault``."""
-        branch = decode(self.git("symbolic-ref", "-q", "--short", "HEAD", check=False)).strip()
-        upstream = self.config_value(f"branch.{branch}.remote") if branch else None
-        return upstream or self.config_value("remote.pushDefault")
+        return self._remotes.default()
 
     # --- objects ---------------------------------------------------------------------------------
 
@@ -249,17 +242,21 @@ class Repository:
         """Return the regular files of the index, in all stages, without sizes."""
         return entries.of_index(self.git)
 
-    def manifests(self, found: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """Yield those entries that are manifests, with their text.
+    def manifests(
+        self, found: Iterable[Entry], others: Callable[[Entry], object] = lambda _: None
+    ) -> Iterator[tuple[Entry, bytes]]:
+        """Yield those entries that are manifests, with their text; tell ``others`` of the rest.
 
         Sizes are checked first, and what does not begin like a manifest is not kept: a tree of
         any size takes constant memory.
         """
         for entry in entries.sized(self.git, found):
-            if entry.size is None or not len(MANIFEST_PREFIX) < entry.size <= MANIFEST_LIMIT:
-                continue
-            text = self._batch.read(entry.blob, MANIFEST_LIMIT, MANIFEST_PREFIX)
-            if text is not None:
+            is_short = len(MANIFEST_PREFIX) < (entry.size or 0) <= MANIFEST_LIMIT
+            read = (entry.blob, MANIFEST_LIMIT, MANIFEST_PREFIX)
+            text = self._batch.read(*read) if is_short else None
+            if text is None:
+                others(entry)
+            else:
                 yield entry, text
 
     def range_entries(self, include: Sequence[str], exclude: Sequence[str]) -> Iterator[Entry]:

@@ -125,7 +125,7 @@ class _Search:
             Lfs(repo).download(self.missing.copy(), None, self._taker("git-lfs's storage here"))
 
     def _folder(self, folder: Path, title: str) -> None:
-        neighbour, take = Neighbour(folder), self._taker(title)
+        neighbour, take = Neighbour(folder, self._workspace.repo), self._taker(title)
         found = [(oid, neighbour.find(oid, size)) for oid, size in self.missing.items()]
         there = [(oid, file) for oid, file in found if file]
         for _ in in_order(lambda pair: take(*pair), there, _AT_ONCE):

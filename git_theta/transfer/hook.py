@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from git_theta.errors import GitError
-from git_theta.git import Repository, pointer_refs, pointers
+from git_theta.git import Entry, Repository, pointer_refs, pointers
 from git_theta.git.command import decode
 from git_theta.git.remotes import Remote, find_remote, refs_of
 from git_theta.transfer import records
@@ -71,10 +71,12 @@ def before_push(
     updates: Sequence[RefUpdate],
     warn: Warn,
     mirrors: bool = False,
+    others: Callable[[Entry], object] = lambda _: None,
 ) -> Uploaded:
     """Put every object that the pushed commits need on the remote.
 
     ``mirrors`` says that the push is one with `--mirror`, whose deletions git does not tell.
+    ``others`` is told of files in these commits that are tracked and that are no manifests.
 
     What they need is computed from the manifests in the pushed range, so it does not matter how
     the commits were made. Raises ``TransferError``, ``MissingObjectError`` or
@@ -85,11 +87,11 @@ def before_push(
     arriving, tips = _parted(repo, updates)
     there = _commits_there(repo, remote, updates) if tips else []
     entries = history_entries(repo, tips, there)
-    needed = needed_objects(repo, entries, warn, workspace.store.size)
+    needed = needed_objects(repo, entries, warn, workspace.store.size, others)
     followed = tips + [u.remote for u in updates if not u.creates]
     followed += [] if updates else last_seen(repo, name)
     doubtful = objects_in_doubt(workspace, remote, followed, needed)
-    others = {oid: size for oid, size in {**arriving, **doubtful}.items() if oid not in needed}
+    extra = {oid: size for oid, size in {**arriving, **doubtful}.items() if oid not in needed}
 
     unnamed = {**needed, **doubtful}
     unnamed = {oid: size for oid, size in unnamed.items() if oid not in arriving}
@@ -97,7 +99,7 @@ def before_push(
     if mirrors or repo.config_value(f"remote.{name}.mirror") == "true":
         leaving |= _not_here(repo, remote)
     with naming(workspace, remote, unnamed, warn, leaving) as name_them:
-        sent = put(workspace, remote, needed | _whole(workspace, others))
+        sent = put(workspace, remote, needed | _whole(workspace, extra))
         name_them()
     if followed:
         records.add(repo, remote, commits=followed, objects={**needed, **doubtful})

@@ -24,19 +24,28 @@ def silent(_message: str) -> None:
 
 
 def read_manifests(
-    repo: Repository, entries: Iterable[Entry], warn: Warn
+    repo: Repository,
+    entries: Iterable[Entry],
+    warn: Warn,
+    others: Callable[[Entry], object] = lambda _: None,
 ) -> Iterator[tuple[Entry, Manifest]]:
     """Return the manifests among ``entries`` that the filter tracks, each blob once.
 
     One that cannot be read is told to ``warn`` once, with commit and path, and the others follow:
     no file can be made of it, so it needs no objects. Raises ``UnsupportedVersionError`` at the end
     for one of a newer git-theta, whose objects are not known. An entry whose commit is not known
-    counts as tracked if it can be read; if not, its commits are looked up.
+    counts as tracked if it can be read; if not, its commits are looked up. ``others`` is told of
+    files with content that the filter tracks, and that are no manifests.
     """
     done: set[str] = set()
     unread: dict[str, tuple[Entry, ManifestError]] = {}
     with TrackedPaths(repo) as tracked:
-        for entry, text in repo.manifests(entries):
+
+        def tell(entry: Entry) -> None:
+            if entry.size and tracked.covers(entry):
+                others(entry)
+
+        for entry, text in repo.manifests(entries, tell):
             if entry.blob in done or not tracked.covers(entry):
                 continue
             try:
@@ -110,14 +119,16 @@ def needed_objects(
     entries: Iterable[Entry],
     warn: Warn = silent,
     size_of: Callable[[str], int | None] = lambda oid: None,
+    others: Callable[[Entry], object] = lambda _: None,
 ) -> dict[str, int]:
     """Return every object that the manifests among ``entries`` need: oid to bytes.
 
     Where they disagree on the size of one, the size that ``size_of`` tells counts, else the first:
-    a manifest that states a wrong one must not stop the others.
+    a manifest that states a wrong one must not stop the others. ``others`` as for
+    ``read_manifests``.
     """
     needed: dict[str, int] = {}
-    for _, found in read_manifests(repo, entries, warn):
+    for _, found in read_manifests(repo, entries, warn, others):
         for oid, size in found.objects().items():
             if needed.setdefault(oid, size) != size == size_of(oid):
                 needed[oid] = size

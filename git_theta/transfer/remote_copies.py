@@ -21,7 +21,7 @@ def verified(workspace: Workspace, remote: Remote, objects: Mapping[str, int]) -
     """
     if remote.folder is None or remote.redirected:
         return objects.keys() - Lfs(workspace.repo).lacking(remote, objects)
-    neighbour = Neighbour(remote.folder)
+    neighbour = Neighbour(remote.folder, workspace.repo)
     return {oid for oid, size in objects.items() if _is_copy(workspace, neighbour, oid, size)}
 
 

@@ -400,6 +400,35 @@ def test_what_we_write_is_read_back(here):
     assert pointers.read_commit(here, pointers.write_commit(here, wanted)) == wanted
 
 
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+def test_what_we_write_is_what_git_would_write(form, tmp_path):
+    repo = Repo.init(tmp_path / "repo", f"--object-format={form}")
+    wanted = objects("a", "b", "c")
+    commit = pointers.write_commit(Repository.discover(repo.path), wanted)
+    repo.git("fsck", "--strict", "--no-dangling", commit)
+    folders = {}
+    for oid, size in wanted.items():
+        text = pointers.pointer_text(oid, size)
+        blob = repo.git("hash-object", "-w", "--stdin", stdin=text)
+        folders.setdefault(oid[:2], []).append(f"100644 blob {blob}\t{oid}\n")
+    rows = (
+        f"040000 tree {repo.git('mktree', stdin=''.join(files).encode())}\t{folder}\n"
+        for folder, files in folders.items()
+    )
+    tree = repo.git("mktree", stdin="".join(rows).encode())
+    who = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (
+            ("NAME", "git-theta"),
+            ("EMAIL", "git-theta@localhost"),
+            ("DATE", "@0 +0000"),
+        )
+    }
+    made = repo.git("commit-tree", tree, stdin=b"Name Git LFS objects", env=who)
+    assert made == commit
+
+
 def test_a_tree_without_end_is_not_listed(repo, here):
     """Each of 30 levels holds the one below it 50 times: 50^30 files in some KB."""
     tree = repo.git("rev-parse", tree_of(repo, ("100644", "x", "x")) + "^{tree}")

@@ -249,6 +249,44 @@ def test_remotes_are_ordered_by_preference(repo, found):
     assert found.remotes() == ["fork", "origin", "upstream"]
 
 
+REMOTES = {
+    "none": [],
+    "several": [
+        ("remote.origin.url", "/nowhere/a"),
+        ("remote.origin.url", "/nowhere/b"),
+        ("remote.a.b.url", "file:///nowhere/ä b"),
+        ("remote.Fork.pushurl", "/nowhere/pushed"),
+        ("remote.Fork.pushurl", "/nowhere/pushed too"),
+        ("remote.Fork.url", "/nowhere/fetched"),
+        ("remote.bare.fetch", "+refs/*:refs/*"),
+        ("remote./odd.url", "/nowhere"),
+        ("remote.pushDefault", "Fork"),
+    ],
+    "rewritten": [
+        ("remote.origin.url", "short:x"),
+        ("url./nowhere/.insteadOf", "short:"),
+        ("url./pushed/.pushInsteadOf", "short:"),
+    ],
+}
+
+
+@pytest.mark.parametrize("settings", REMOTES.values(), ids=REMOTES)
+@pytest.mark.parametrize("old", [False, True], ids=["", "a file of old too"])
+def test_remotes_are_the_same_when_settings_are_read_once(settings, old, repo):
+    for key, value in settings:
+        repo.git("config", "--add", key, value)
+    if old:
+        (repo.path / ".git/remotes").mkdir()
+        (repo.path / ".git/remotes/ancient").write_text("URL: /nowhere/ancient\n")
+    with Repository.discover(repo.path) as asks, Repository.discover(repo.path) as knows:
+        knows.read_settings_once()
+        assert knows.remotes() == asks.remotes()
+        for name in ("origin", "a.b", "Fork", "ancient", "missing"):
+            assert knows.remote_urls(name, push=True) == asks.remote_urls(name, push=True), name
+            if asks.has_remote(name):
+                assert knows.remote_urls(name) == asks.remote_urls(name), name
+
+
 # --- objects -------------------------------------------------------------------------------------
 
 
