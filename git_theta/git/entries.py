@@ -40,6 +40,11 @@ class Entry:
     commit: str | None = None
 
 
+def is_object_id(name: str) -> bool:
+    """Return whether a name is an object's id, in full."""
+    return _OBJECT_ID.fullmatch(name) is not None
+
+
 def of_tree(git: Git, tree: str) -> list[Entry]:
     """Return the files of a commit or tree, given by its id; none where it is not there."""
     listed = git("ls-tree", "-r", "-z", "--full-tree", tree, check=False)
@@ -216,7 +221,7 @@ def peel(git: Git, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
 
     Those that are not here are left out.
     """
-    asked = [name for name in dict.fromkeys(ids) if _OBJECT_ID.fullmatch(name)]
+    asked = [name for name in dict.fromkeys(ids) if is_object_id(name)]
     listed = "".join(f"{name}^{{}}\n" for name in asked).encode()
     answer = git("cat-file", "--batch-check", stdin=listed).decode().splitlines() if asked else []
     lines = (line.split(" ") for line in answer)

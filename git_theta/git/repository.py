@@ -235,7 +235,7 @@ class Repository:
 
     def tree(self, rev: str) -> list[Entry]:
         """Return the regular files of a commit, without sizes; none where there is no ``rev``."""
-        found = self.resolve(rev)
+        found = rev if entries.is_object_id(rev) else self.resolve(rev)
         return entries.of_tree(self.git, found) if found else []
 
     def index(self) -> list[Entry]:

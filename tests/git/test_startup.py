@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from tests.support import checkpoints
+from tests.support.repo import Repo
 
 HEAVY = ("torch", "numpy", "git", "rich", "zstandard", "safetensors", "scipy")
 
@@ -99,3 +101,29 @@ def test_the_hook_of_a_push_starts_without_click_and_numpy(model, remote):
     said = done.stderr.decode().splitlines()
     assert said[-1:] == ["0 []"], said
     assert "Uploaded" in said[0]
+
+
+def asked(repo: Repo, folder, *command: str) -> list[str]:
+    """Return the first two words of each git that a command starts by itself, in order."""
+    log = folder / "trace"
+    repo.git(*command, env={"GIT_TRACE2_EVENT": str(log)})
+    events = map(json.loads, log.read_text().splitlines())
+    started = [event["argv"] for event in events if event["event"] == "start"]
+    return [" ".join(words[:2]) for words in started if words[0] == "git"][1:]
+
+
+# Each is a program, of 3 ms: a clone asked 11 questions, an add under a new name 7.
+def test_git_is_asked_little(model, remote, tmp_path):
+    content = checkpoints.safetensors(checkpoints.tensors(rows=64))
+    model.commit_files({"model.safetensors": content})
+    model.git("remote", "add", "origin", f"file://{remote.path}")
+    model.git("push", "-q", "origin", "main")
+    clone = ("clone", "-q", f"file://{remote.path}", str(tmp_path / "clone"))
+    here, there = ["git rev-parse", "git config"], ["git rev-parse", "git config"]
+    transfers = ("git pack-objects", "git index-pack")
+    started = asked(model, tmp_path, *clone)
+    assert [each for each in started if each not in transfers] == [*here, "git cat-file", *there]
+    (tmp_path / "trace").unlink()
+    model.write("other.safetensors", content)
+    bases = ["git cat-file", "git ls-tree", "git check-attr", "git cat-file"]
+    assert asked(model, tmp_path, "add", "other.safetensors") == [*here, *bases]
