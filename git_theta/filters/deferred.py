@@ -74,8 +74,9 @@ def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
             done.append(stub.path)
             if status:
                 written[stub.path] = Written(_file(workspace, stub.path), status, stub.text)
-    known = _record(workspace, written)
-    worktree.refresh(workspace.repo, (path for path in done if path not in known))
+    with _gathering(failed):
+        known = _record(workspace, written)
+        worktree.refresh(workspace.repo, (path for path in done if path not in known))
     problems += [*fetched(), *failed]
     if problems:
         first, *others = problems
@@ -97,12 +98,12 @@ def _begin_fetch(workspace: Workspace, waiting: list[Stub]) -> Callable[[], list
 
 
 @contextmanager
-def _gathering(problems: list[ThetaError], path: str) -> Iterator[None]:
+def _gathering(problems: list[ThetaError], path: str | None = None) -> Iterator[None]:
     """Keep an error, of the file at ``path``, instead of raising it."""
     try:
         yield
     except ThetaError as error:
-        problems.append(error.at(path))
+        problems.append(error.at(path) if path else error)
 
 
 def defer(workspace: Workspace, path: str) -> None:
@@ -149,7 +150,7 @@ def _record(workspace: Workspace, written: Mapping[str, Written]) -> set[str]:
 
     Git writes it anew before: it reads files of the second of its index, and later ones.
     """
-    if written and worktree.renew_index(workspace.repo):
+    if written and worktree.renew_index(workspace.repo, list(written)):
         return index_stats.record(workspace.repo.index_file, written)
     return set()
 

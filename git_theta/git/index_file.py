@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -27,6 +28,13 @@ _EXTENDED, _STAGE = 0x4000, 0x3000
 _VERSIONS = (2, 3, 4)
 _WORD = 0xFFFFFFFF
 
+PATIENCE = 10.0
+"""Seconds that another command gets to end and let go of the index.
+
+Editors run `git status` whenever the index was written, which may keep it locked meanwhile.
+"""
+_PAUSE = 0.02
+
 
 class IndexEntry(NamedTuple):
     """What an index has of a file: its numbers and the id of its blob; and that of its file."""
@@ -40,18 +48,20 @@ Choice = Callable[[IndexEntry], os.stat_result | None]
 """Returns the status that an entry gets, or ``None`` to leave it alone."""
 
 
-def edit(index: Path, choices: Mapping[str, Choice]) -> set[str]:
+def edit(index: Path, choices: Mapping[str, Choice], patience: float | None = None) -> set[str]:
     """Give entries, by path, the status that is chosen for each; return the paths that got one.
 
-    No others: of files in conflict, or in an index that is locked or of a kind that is not
+    No others: of files in conflict, or in an index that stays locked or is of a kind that is not
     written here. The index keeps its time, by which git tells which of all files may have been
     written to after it looked. Raises what the choices raise, but for ``OSError``.
+
+    ``patience`` is how many seconds to wait for a lock, ``PATIENCE`` by default.
     """
-    index = index.resolve()  # beside which git has its lock, too
-    lock = index.with_name(f"{index.name}.lock")
+    index = index.resolve()
+    lock = lock_of(index)
     # A full disk, for one: git then tries, and has words for it.
     with suppress(OSError), ExitStack() as undo:
-        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        descriptor = _take(lock, PATIENCE if patience is None else patience)
         undo.callback(lock.unlink, missing_ok=True)
         with os.fdopen(descriptor, "wb") as output:
             chosen = _write(index, choices, output)
@@ -61,6 +71,36 @@ def edit(index: Path, choices: Mapping[str, Choice]) -> set[str]:
             undo.pop_all()
             return chosen
     return set()
+
+
+def read(index: Path, paths: Iterable[str]) -> dict[str, IndexEntry]:
+    """Return the entries of ``paths``, without those that ``edit`` would not write."""
+    try:
+        status, content = index.stat(), bytearray(index.read_bytes())
+    except OSError:
+        return {}
+    width = _width(content)
+    entries = _entries(content, width) if width else {}
+    starts = {path: entries.get(os.fsencode(path)) for path in paths}
+    return {p: _read(content, at, width, status) for p, at in starts.items() if at is not None}
+
+
+def lock_of(index: Path) -> Path:
+    """Return the file that is there while git, or ``edit``, writes ``index``."""
+    index = index.resolve()
+    return index.with_name(f"{index.name}.lock")
+
+
+def _take(lock: Path, patience: float) -> int:
+    """Create ``lock`` and return its descriptor; ``FileExistsError`` if others keep it so long."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def numbers(status: os.stat_result) -> tuple[int, ...]:
@@ -82,7 +122,8 @@ def _write(index: Path, choices: Mapping[str, Choice], output: BinaryIO) -> set[
         if start is not None and status is not None:
             _put(content, start, status)
             chosen.add(path)
-    content[len(content) - width :] = _checksum(content, width)
+    if chosen and content[len(content) - width :].strip(b"\0"):
+        content[len(content) - width :] = _checksum(content, width)
     output.write(content)
     output.flush()
     os.utime(output.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -90,8 +131,22 @@ def _write(index: Path, choices: Mapping[str, Choice], output: BinaryIO) -> set[
 
 
 def _width(content: bytearray) -> int:
-    """Return the bytes of an id, which is hashed as the index is; 0 where that has no checksum."""
-    return next((w for w in (20, 32) if content[-w:] == _checksum(content, w)), 0)
+    """Return the bytes of an id, which is hashed as the index is; 0 where that is not known.
+
+    With ``index.skipHash``, as of ``feature.manyFiles``, zeros are in the place of the checksum.
+    """
+    hashed = [width for width in (20, 32) if content[-width:] == _checksum(content, width)]
+    blank = [width for width in (20, 32) if content[-width:] == bytes(width)]
+    fitting = hashed or [width for width in blank if _fits(content, width)]
+    return fitting[0] if len(fitting) == 1 else 0
+
+
+def _fits(content: bytearray, width: int) -> bool:
+    """Return whether entries and extensions with ids of ``width`` bytes fill the index."""
+    try:
+        return bool(_entries(content, width))
+    except (IndexError, ValueError, struct.error):
+        return False
 
 
 def _checksum(content: bytearray, width: int) -> bytes:
@@ -143,7 +198,7 @@ def _is_complete(content: bytearray, at: int, width: int) -> bool:
         if name[:1].islower() and name != b"sdir":
             return False
         at += _EXTENSION.size + length
-    return True
+    return at == len(content) - width
 
 
 def _read(content: bytearray, start: int, width: int, index: os.stat_result) -> IndexEntry:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +20,10 @@ from git_theta.git.index_file import IndexEntry, numbers
 
 def keep(note: Path, writer: str, index: Path, paths: Iterable[str]) -> None:
     """Write down for process ``writer`` what ``index`` says of files, by path."""
-    found: dict[str, tuple[str, list[int]]] = {}
-
-    def look(path: str, entry: IndexEntry) -> None:
-        found[path] = entry.blob.hex(), list(entry.numbers)
-
-    index_file.edit(index, {path: partial(look, path) for path in paths})
-    note.write_text(f"{writer}\n{json.dumps(found)}", encoding="utf-8")
+    entries = index_file.read(index, paths)
+    found = {path: (entry.blob.hex(), entry.numbers) for path, entry in entries.items()}
+    with suppress(OSError):  # of a full disk: what git then says of a file is no harm to it
+        note.write_text(f"{writer}\n{json.dumps(found)}", encoding="utf-8")
 
 
 def restore(note: Path, writer: str, index: Path, top: Path) -> set[str]:
@@ -36,7 +34,7 @@ def restore(note: Path, writer: str, index: Path, top: Path) -> set[str]:
     try:
         process, text = note.read_text(encoding="utf-8").split("\n", 1)
         found = json.loads(text) if process == writer else {}
-    except (FileNotFoundError, ValueError):  # ValueError: a hook was ended as it wrote the note
+    except (OSError, ValueError):  # ValueError: a hook was ended as it wrote the note
         return set()
     choices = {path: partial(_as_before, top / path, *of) for path, of in found.items()}
     index_file.edit(index, choices)

@@ -81,7 +81,7 @@ def settle(index: Path, files: Mapping[str, tuple[Path, int]]) -> set[str]:
         return set()
     recent = {path: of for path, of in files.items() if _is_recent(*of, index)}
     choices = {path: partial(_if_unmodified, *of) for path, of in recent.items()}
-    return index_file.edit(index, choices) if choices else set()
+    return index_file.edit(index, choices, patience=0) if choices else set()
 
 
 def _is_recent(file: Path, since: int, index: Path) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from git_theta.errors import GitError
+from git_theta.core.messages import as_typed, plural
+from git_theta.errors import GitError, LockedError
 from git_theta.git import index_file
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
 _UNREAD = os.stat_result([0] * os.stat_result.n_fields)
 """What git, too, writes for a file that it has not looked at (`git read-tree`)."""
+
+_PAUSE = 0.05
 
 
 class FileStatus(NamedTuple):
@@ -86,13 +90,14 @@ def work_trees(repo: Repository) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def renew_index(repo: Repository) -> bool:
-    """Let git write its index as of now; return whether it did: it is not locked, git not too old.
+def renew_index(repo: Repository, paths: Sequence[str]) -> bool:
+    """Let git write its index as of now; return whether it did: git may be too old.
 
-    Files of the second of the index before are looked at once more by git.
+    Files of the second of the index before are looked at once more by git. Raises ``LockedError``
+    as for ``refresh``.
     """
     try:
-        repo.git("update-index", "--force-write-index")
+        _update_index(repo, paths, "--force-write-index")
     except GitError:
         return False
     return True
@@ -104,12 +109,43 @@ def refresh(repo: Repository, paths: Iterable[str]) -> None:
     Plain ``--refresh`` takes a file whose size changed for modified without reading it, unless the
     index has no size of it. Paths given one by one are read, but also added, if they are modified:
     that is for those of which the index is not written here. Other paths may be in conflict.
+    Raises ``LockedError`` where another command keeps the index locked for too long.
     """
     listed = list(paths)
-    options = ("update-index", "-q", "--unmerged", "--refresh")
+    options = ("-q", "--unmerged", "--refresh")
     unread = index_file.edit(repo.index_file, dict.fromkeys(listed, lambda _: _UNREAD))
     if unread:
-        repo.git(*options)
-    rest = b"".join(os.fsencode(path) + b"\0" for path in listed if path not in unread)
+        _update_index(repo, listed, *options)
+    rest = [path for path in listed if path not in unread]
     if rest:
-        repo.git(*options, "-z", "--stdin", stdin=rest)
+        told = b"".join(os.fsencode(path) + b"\0" for path in rest)
+        _update_index(repo, rest, *options, "-z", "--stdin", stdin=told)
+
+
+def _update_index(
+    repo: Repository, paths: Sequence[str], *options: str, stdin: bytes | None = None
+) -> None:
+    """Run `git update-index`, after other commands, for ``paths`` that were written."""
+    lock, until = index_file.lock_of(repo.index_file), time.monotonic() + index_file.PATIENCE
+    while True:
+        was_locked = lock.exists()
+        try:
+            repo.git("update-index", *options, stdin=stdin)
+        except GitError as error:  # with -q git does not say why
+            if not was_locked and not lock.exists():
+                raise
+            if time.monotonic() >= until:
+                raise _locked(lock, paths) from error
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _locked(lock: Path, paths: Sequence[str]) -> LockedError:
+    return LockedError(
+        f"another command keeps git's index locked, so that git takes {plural(len(paths), 'file')} "
+        "for modified",
+        path=str(lock),
+        hint="when it has ended, or if no git command is running and the lock is removed: git add "
+        + " ".join(map(as_typed, paths)),
+    )

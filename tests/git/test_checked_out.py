@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from threading import Timer
 
 import pytest
 
+from git_theta.errors import LockedError
 from git_theta.filters import deferred
-from git_theta.git import index_stats, worktree
+from git_theta.git import index_file, index_stats, worktree
 from git_theta.workspace import open_workspace
 from tests.support import checkpoints
 from tests.support.repo import Repo
@@ -63,6 +65,33 @@ def test_git_reads_what_was_written_to_before_it_was_told(stub, monkeypatch):
         deferred.checkout_deferred(workspace, [NAME])
     assert (stub.path / NAME).read_bytes() == CONTENT[::-1]
     assert stub.git("status", "--porcelain") == f" M {NAME}"  # and not added
+
+
+@pytest.mark.parametrize("began", [0, -SECOND], ids=["read by git", "recorded"])
+def test_another_command_that_keeps_the_index_locked_is_waited_for(began, stub, monkeypatch):
+    """An editor's `git status`, say: the file was modified for good."""
+    monkeypatch.chdir(stub.path)
+    began += time.time_ns()
+    monkeypatch.setattr(deferred.time, "time_ns", lambda: began)
+    lock = stub.write(".git/index.lock", b"")
+    Timer(0.2, lock.unlink).start()
+    with open_workspace() as workspace:
+        deferred.checkout_deferred(workspace, [NAME])
+    assert (stub.path / NAME).read_bytes() == CONTENT
+    assert stub.git("status", "--porcelain") == ""
+
+
+def test_an_index_that_stays_locked_is_named_with_the_way_out(stub, monkeypatch):
+    monkeypatch.chdir(stub.path)
+    monkeypatch.setattr(index_file, "PATIENCE", 0.1)
+    lock = stub.write(".git/index.lock", b"")
+    with open_workspace() as workspace, pytest.raises(LockedError) as caught:
+        deferred.checkout_deferred(workspace, [NAME])
+    assert caught.value.path == str(lock)
+    assert (stub.path / NAME).read_bytes() == CONTENT
+    lock.unlink()
+    stub.git(*caught.value.hint.partition(": git ")[2].split())
+    assert stub.git("status", "--porcelain") == ""
 
 
 def test_git_does_not_read_again_what_it_has_just_written(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -38,9 +39,18 @@ def _fill(repo: Repo) -> None:
         repo.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
 
 
-@pytest.mark.parametrize("kind", ["plain", "version 4", "sha256", "extended flags", "extensions"])
+def _leave_out_the_checksum(repo: Repo) -> None:
+    """As git 2.40 does with ``index.skipHash``."""
+    width = len(repo.git("hash-object", "--stdin", stdin=b"")) // 2
+    _index(repo).write_bytes(_index(repo).read_bytes()[:-width] + bytes(width))
+
+
+KINDS = ["plain", "version 4", "sha256", "extended flags", "extensions", "blank", "sha256, blank"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_index_is_what_git_makes_of_it_when_it_reads_the_file(make_repo, kind):
-    repo = make_repo("repo", *(["--object-format=sha256"] if kind == "sha256" else []))
+    repo = make_repo("repo", *(["--object-format=sha256"] if "sha256" in kind else []))
     repo.git("config", "index.version", "4" if kind == "version 4" else "2")
     _fill(repo)
     if kind == "extended flags":
@@ -48,6 +58,8 @@ def test_the_index_is_what_git_makes_of_it_when_it_reads_the_file(make_repo, kin
     if kind == "extensions":
         repo.git("update-index", "--force-untracked-cache")
         repo.git("write-tree")
+    if "blank" in kind:
+        _leave_out_the_checksum(repo)
     of = _replace(repo)
     before, time = _index(repo).read_bytes(), _index(repo).stat().st_mtime_ns
     assert record(_index(repo), {NAME: of, "not there": of}) == {NAME}
@@ -91,7 +103,7 @@ def _split(repo: Repo) -> None:
 
 
 def _damage(repo: Repo) -> None:
-    _index(repo).write_bytes(_index(repo).read_bytes()[:-20] + bytes(20))
+    _index(repo).write_bytes(_index(repo).read_bytes()[:-20] + bytes(19) + b"1")
 
 
 @pytest.mark.parametrize(
@@ -115,8 +127,16 @@ def test_an_index_that_git_is_writing_is_left_alone(repo):
     _fill(repo)
     of, lock = _replace(repo), _index(repo).with_name("index.lock")
     lock.write_bytes(b"git's")
-    assert record(_index(repo), {NAME: of}) == set()
+    assert index_file.edit(_index(repo), {NAME: lambda _: of.status}, patience=0) == set()
     assert lock.read_bytes() == b"git's"
+
+
+def test_an_index_that_another_command_writes_is_waited_for(repo):
+    _fill(repo)
+    of, lock = _replace(repo), _index(repo).with_name("index.lock")
+    lock.write_bytes(b"git's")
+    Timer(0.1, lock.unlink).start()
+    assert record(_index(repo), {NAME: of}) == {NAME}
 
 
 def test_a_full_disk_leaves_the_index_and_no_lock(repo, monkeypatch):
