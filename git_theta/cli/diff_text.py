@@ -34,10 +34,11 @@ def _counts(diff: CheckpointDiff) -> str:
         return total
     counts = [(diff.counts[kind], kind) for kind in _KINDS if kind in diff.counts]
     if not counts:
-        return f"no tensor changed, of {total}"
-    (number, kind), *others = counts
+        others = ": only other bytes of the file did" if diff.state == "modified" else ""
+        return f"no tensor changed, of {total}{others}"
+    (number, kind), *further = counts
     first = f"{number:,} of {total} {kind}"
-    return ", ".join([first, *(f"{number:,} {kind}" for number, kind in others)])
+    return ", ".join([first, *(f"{number:,} {kind}" for number, kind in further)])
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -56,7 +56,10 @@ def tensor_changes(state: str, difference: Difference) -> str:
     counts = [f"{difference.changed:,} of {total} changed"] if difference.changed else []
     counts += [f"{difference.added:,} added"] if difference.added else []
     counts += [f"{difference.removed:,} removed"] if difference.removed else []
-    return ", ".join([*(counts or ["no tensor changed"]), stored])
+    if not counts:
+        other = ", only other bytes of the file" if state == "modified" else ""
+        counts = [f"no tensor changed{other}"]
+    return ", ".join([*counts, stored])
 
 
 def flat(row: Any) -> dict[str, Any]:

@@ -74,8 +74,8 @@ class Layout:
     """Where the tensors of a file lie: spans ordered by start, disjoint, unique in name.
 
     The bytes in no span are the file's skeleton. ``remark`` says, in one line, what other readers
-    of the format may find wrong with the file. ``hides`` is whether tensors lie in the skeleton, as
-    those that are compressed: a merge must not take them from one side.
+    of the format may find wrong with the file. ``hides`` is whether numbers may lie in the
+    skeleton, as compressed ones do: where both sides changed it, a merge must not choose one.
     """
 
     format: str

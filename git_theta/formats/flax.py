@@ -17,6 +17,7 @@ from git_theta.formats.names import ROOT, Names, Trail
 
 _ARRAY_TYPES = (1, 3)
 _DEEPEST = 256
+_LONG = 64
 _DTYPES = {numpy: ours for ours, numpy in FRAMEWORK_NAMES.items()}
 
 
@@ -40,7 +41,8 @@ class _Flax(FixedStructure):
         """Return where the arrays lie. Raises ``FormatError``."""
         if not self.matches(source):
             raise FormatError("it does not begin as a map with a text for a key")
-        return Layout(self.name, tuple(_spans(Reader(source), source.size)))
+        spans = _spans(Reader(source), source.size)
+        return Layout(self.name, tuple(filter(None, spans)), hides=None in spans)
 
 
 FORMAT = _Flax()
@@ -50,9 +52,18 @@ def _is_array(item: Item) -> bool:
     return item.kind == EXTENSION and item.extension in _ARRAY_TYPES
 
 
-def _spans(reader: Reader, size: int) -> list[TensorSpan]:
-    """Return every array below the map that the file is, in order."""
-    names, spans, position = Names(), [], 0
+def _is_apart(item: Item) -> bool:
+    """Return whether an item holds bytes that may be numbers, as another library writes them."""
+    return item.kind in (BINARY, EXTENSION) and item.stop - item.start >= _LONG
+
+
+def _spans(reader: Reader, size: int) -> list[TensorSpan | None]:
+    """Return every array below the map that the file is, in order.
+
+    ``None`` stands for long bytes that are no array of Flax.
+    """
+    names, position = Names(), 0
+    spans: list[TensorSpan | None] = []
     # How many values a map or list has left, whether they have keys, and the way to it.
     open_: list[tuple[int, bool, Trail]] = [(1, False, ROOT)]
     while open_:
@@ -74,6 +85,8 @@ def _spans(reader: Reader, size: int) -> list[TensorSpan]:
             continue
         if _is_array(item):
             spans += _array(reader, item, here, names)
+        elif _is_apart(item):
+            spans.append(None)
         position = reader.end(item)
     if position != size:
         raise FormatError(f"{size - position} bytes follow its end")

@@ -24,6 +24,9 @@ from git_theta.formats.hdf5_headers import (
     Message,
     contiguous,
     dtype_of,
+    is_absent,
+    is_dense,
+    is_text,
     link_of,
     messages,
     root_address,
@@ -32,8 +35,15 @@ from git_theta.formats.hdf5_headers import (
 from git_theta.formats.names import ROOT, Names, Trail
 from git_theta.formats.parts import Metered, Window
 
-_SPACE, _TYPE, _LINK, _LAYOUT, _FILTERS, _TABLE = 0x01, 0x03, 0x06, 0x08, 0x0B, 0x11
-_IN_ONE_PIECE = 1
+_SPACE, _LINK_INFO, _TYPE, _LINK, _LAYOUT, _FILTERS, _TABLE = (
+    0x01,
+    0x02,
+    0x03,
+    0x06,
+    0x08,
+    0x0B,
+    0x11,
+)
 _LEAST_CHUNK = 4 << 10
 _DEEPEST = 64
 # A dataset takes 500 bytes in 5 reads: room for 20,000. All of it read takes 5 s at the worst.
@@ -98,8 +108,12 @@ def _datasets(source: Source, names: Names) -> Iterator[TensorSpan | None]:
         found = list(messages(source, address))
         for span in _spans(source, found, trail):
             yield span and replace(span, name=names.unique(span.name))
+        if any(message.kind == _LINK_INFO and is_dense(message.data) for message in found):
+            yield None
         for name, target in _links(source, found):
-            if target not in seen and trail.depth < _DEEPEST:
+            if trail.depth >= _DEEPEST:
+                yield None
+            elif target not in seen:
                 seen.add(target)
                 waiting.append((target, trail.below(name)))
             if len(seen) > MAX_TENSORS:
@@ -118,22 +132,26 @@ def _links(source: Source, found: Sequence[Message]) -> Iterator[tuple[str, int]
 def _spans(source: Source, found: Sequence[Message], trail: Trail) -> Iterator[TensorSpan | None]:
     """Yield the dataset that an object header describes, or its chunks; nothing for a group."""
     data = {message.kind: message.data for message in found if len(message.data) >= 4}
-    if not {_SPACE, _TYPE, _LAYOUT} <= data.keys() or len(data[_TYPE]) < 8:
+    if not {_SPACE, _LAYOUT} <= data.keys():
         return
-    shape, kind, place = shape_of(data[_SPACE]), dtype_of(data[_TYPE]), contiguous(data[_LAYOUT])
-    if shape is None or kind is None:
+    shape, place = shape_of(data[_SPACE]), contiguous(data[_LAYOUT])
+    if shape is None or not element_count(shape) or (place is None and is_absent(data[_LAYOUT])):
         return
-    if place is None:
+    kind = dtype_of(data[_TYPE]) if len(data.get(_TYPE, b"")) >= 8 else None
+    if kind is None:
+        # Of a type that is defined elsewhere in the file, or none of numbers.
+        if _TYPE not in data or not is_text(data[_TYPE]):
+            yield None
+    elif place is None:
         is_plain = _FILTERS not in data
-        chunks = list(_chunks(source, data[_LAYOUT], shape, kind, trail)) if is_plain else []
-        is_hidden = not chunks and data[_LAYOUT][1] != _IN_ONE_PIECE and element_count(shape)
-        yield from [None] if is_hidden else chunks
-        return
-    (dtype, size), (start, length) = kind, place
-    if length and element_count(shape) * size != length:
-        raise FormatError("a dataset does not have as many bytes as its shape needs")
-    if length:
-        yield TensorSpan(trail.name("/"), dtype, shape, start, length)
+        chunks = _chunks(source, data[_LAYOUT], shape, kind, trail) if is_plain else ()
+        yield from list(chunks) or (None,)
+    else:
+        (dtype, size), (start, length) = kind, place
+        if length and element_count(shape) * size != length:
+            raise FormatError("a dataset does not have as many bytes as its shape needs")
+        if length:
+            yield TensorSpan(trail.name("/"), dtype, shape, start, length)
 
 
 def _chunks(

@@ -135,6 +135,23 @@ def dtype_of(data: bytes) -> tuple[str, int] | None:
     return None if kind in (3, 7, 9) or not size else (name, size)
 
 
+def is_text(data: bytes) -> bool:
+    """Return whether a datatype message is one of texts, or of references within the file."""
+    kind = data[0] & 15
+    return kind in (3, 7) or (kind == 9 and data[1] & 15 == 1)
+
+
+def is_absent(data: bytes) -> bool:
+    """Return whether a layout message is of a dataset in one piece that was never written."""
+    return data[0] in (3, 4) and data[1] == 1
+
+
+def is_dense(data: bytes) -> bool:
+    """Return whether a link info message (IV.A.2.c) says that links are kept in a fractal heap."""
+    at = 2 + 8 * (data[1] & 1) if len(data) > 1 else 0
+    return len(data) >= at + 8 and int.from_bytes(data[at : at + 8], "little") != UNDEFINED
+
+
 def contiguous(data: bytes) -> tuple[int, int] | None:
     """Return place and bytes of a dataset in one piece, by a layout message (IV.A.2.i)."""
     if len(data) < 18 or data[0] not in (3, 4) or data[1] != 1:

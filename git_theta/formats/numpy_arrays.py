@@ -9,9 +9,8 @@ records, and Python objects, which are a pickle that is never read. Format of th
 
 from __future__ import annotations
 
-import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from git_theta.core.dtypes import DEFLATED, DTYPES
@@ -20,10 +19,10 @@ from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.checks import MAX_INT
 from git_theta.formats.npy_header import MAGIC, read_header, write_header
+from git_theta.formats.skeleton import blocks, range_digest
 from git_theta.formats.zip_directory import Record
 
 _MEMBER = b".npy"
-_BLOCK = 1 << 20
 # Bytes of a deflated array that are inflated to read its header, and what they may become.
 _HEAD, _HEADER = 4 << 10, 1 << 16
 # What is larger is cut into chunks, which cannot be inflated.
@@ -44,19 +43,23 @@ class _NumPy:
     def scan(self, source: Source) -> Layout:
         """Return where the arrays lie, from headers alone. Raises ``FormatError``."""
         if _is_single(source):
-            return Layout(self.name, (_array(source),))
+            array = _array(source)
+            # np.save appends where it is given an open file: further arrays may follow.
+            return Layout(self.name, (array,), hides=array.start + array.length < source.size)
         records = _records(source)
-        found = (_member(source, record) for record in records)
-        spans = sorted((s for s in found if s), key=lambda span: (span.start, span.length))
-        remark = _remark(records)
-        return Layout(self.name, tuple(spans), remark=remark, hides=remark is not None)
+        found = {record: _member(source, record) for record in records}
+        spans = sorted((s for s in found.values() if s), key=lambda span: (span.start, span.length))
+        hides = any(_hides(source, record) for record, span in found.items() if span is None)
+        return Layout(self.name, tuple(spans), remark=_remark(records), hides=hides)
 
     def extras(self, source: Source) -> bytes:
         """Return digests of what is no span: other records, and bytes after a single array."""
         if _is_single(source):
             array = _array(source)
-            return _digest(source, array.start + array.length, source.size)
-        return b"".join(sorted(_extra(source, record) for record in _others(source)))
+            return range_digest(source, array.start + array.length, source.size)
+        others = _others(source)
+        _check_apart(source, others)
+        return b"".join(sorted(_extra(source, record) for record in others))
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """Return the zip file's, each of a header and its array; a single array has none."""
@@ -79,9 +82,7 @@ class _NumPy:
             )
         if not tensors:
             raise FormatError("no array is left in it", hint="remove the file on one side")
-        if sum(record.length for record in others) > source.size:
-            # Written one after another, they could be a thousand times as large.
-            raise FormatError("its records overlap", hint="save it again with numpy.savez")
+        _check_apart(source, others)
         # Imported here: a merge writes files, and every scan of a file without a name would pay.
         from git_theta.formats.npz_writer import rebuild_npz
 
@@ -89,6 +90,12 @@ class _NumPy:
 
 
 FORMAT = _NumPy()
+
+
+def _check_apart(source: Source, records: Sequence[Record]) -> None:
+    if sum(record.length for record in records) > source.size:
+        # Read or written one after another, they could be a thousand times as large.
+        raise FormatError("its records overlap", hint="save it again with numpy.savez")
 
 
 def _is_single(source: Source) -> bool:
@@ -135,12 +142,17 @@ def _others(source: Source) -> list[Record]:
     ]
 
 
+def _hides(source: Source, record: Record) -> bool:
+    """Return whether a record that is no span is an array nevertheless."""
+    return record.name.endswith(_MEMBER) and not _is_left_out(source, record)
+
+
 def _is_left_out(source: Source, record: Record) -> bool:
     """Return whether a deflated array is zeros: no stream of DEFLATE begins with six of them."""
     if not record.deflated or not record.name.endswith(_MEMBER) or record.length > _MOST:
         return False
     start = zip_directory.place(source, record)
-    return not any(block.strip(b"\0") for block in _blocks(source, start, start + record.length))
+    return not any(block.strip(b"\0") for block in blocks(source, start, start + record.length))
 
 
 def _member(source: Source, record: Record) -> TensorSpan | None:
@@ -198,16 +210,4 @@ def _remark(records: Sequence[Record]) -> str | None:
 
 def _extra(source: Source, record: Record) -> bytes:
     start = zip_directory.place(source, record)
-    return record.name + _digest(source, start, start + record.length)
-
-
-def _digest(source: Source, start: int, stop: int) -> bytes:
-    digest = hashlib.sha256()
-    for block in _blocks(source, start, stop):
-        digest.update(block)
-    return digest.digest()
-
-
-def _blocks(source: Source, start: int, stop: int) -> Iterator[bytes]:
-    for offset in range(start, stop, _BLOCK):
-        yield source.read(offset, min(_BLOCK, stop - offset))
+    return record.name + range_digest(source, start, start + record.length)

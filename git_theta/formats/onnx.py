@@ -7,6 +7,7 @@ beside the model are that file's. Source: https://github.com/onnx/onnx/blob/main
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from git_theta.core.dtypes import dtype, element_count
@@ -19,12 +20,17 @@ from git_theta.formats.protobuf import BYTES, VARINT, Field, Messages
 
 # The fields of ModelProto by number, with their wire types.
 _MODEL = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
-_IR_VERSION, _GRAPH, _OPSETS = 1, 7, 8
+_IR_VERSION, _GRAPH, _OPSETS, _TRAINING, _FUNCTIONS = 1, 7, 8, 20, 25
 _NEWEST_IR = 64
-_INITIALIZER = 5  # of GraphProto
+_NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of GraphProto
 # Of TensorProto.
 _DIMS, _DATA_TYPE, _FLOAT_DATA, _NAME, _RAW_DATA, _DOUBLE_DATA = 1, 2, 4, 8, 9, 10
 _DATA = (_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA)
+_NUMBERS = (*_DATA, 5, 7, 11)  # int32_data, in which there are 16-bit floats too, and so on
+# AttributeProto.type: a tensor, a graph, several of them, sparse ones.
+_ATTRIBUTES = re.compile(rb"\xa0\x01[\x04\x05\x09-\x0c]")
+# A node of fewer bytes has no tensor of any size, and one of more has nothing else.
+_LONG, _LONGEST = 64, 64 << 10
 _FIRST = b"\x08"  # ir_version: protobuf writes fields in the order of their numbers
 # TensorProto.DataType; those below 8 bits are packed, texts are none.
 _DTYPES = {
@@ -61,20 +67,23 @@ class _Onnx(FixedStructure):
     def matches(self, source: Source) -> bool:
         """Return whether it is a message with the fields of a model, from its first byte on."""
         try:
-            return source.size > 1 and source.read(0, 1) == _FIRST and bool(_graphs(source))
+            return source.size > 1 and source.read(0, 1) == _FIRST and bool(_model(source))
         except FormatError:
             return False
 
     def scan(self, source: Source) -> Layout:
         """Return where the initializers lie. Raises ``FormatError``."""
-        graphs, names, spans = _graphs(source), Names(), []
-        messages = Messages(source)
-        for graph in graphs:
-            for part in messages.fields(graph.start, graph.stop):
-                if part.number == _INITIALIZER and part.wire == BYTES:
-                    spans += _read(messages, part).spans(names)
-        spans.sort(key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(spans))
+        names, messages = Names(), Messages(source)
+        spans: list[TensorSpan | None] = []
+        model = _model(source)
+        for part in messages.fields(model[_GRAPH][0].start, model[_GRAPH][0].stop):
+            if part.number == _INITIALIZER and part.wire == BYTES:
+                spans += _read(messages, part).spans(names)
+            elif part.number == _SPARSE or (part.number == _NODE and _keeps(source, part)):
+                spans.append(None)
+        hides = None in spans or any(_keeps(source, part) for part in model.get(_FUNCTIONS, ()))
+        found = sorted(filter(None, spans), key=lambda span: (span.start, span.length))
+        return Layout(self.name, tuple(found), hides=hides or _TRAINING in model)
 
 
 FORMAT = _Onnx()
@@ -87,11 +96,13 @@ class _Tensor:
     dims: list[int] = field(default_factory=list)
     data: list[Field] = field(default_factory=list)
 
-    def spans(self, names: Names) -> list[TensorSpan]:
-        """Return its one span; none where its numbers are not in one place, or empty."""
-        if len(self.data) != 1 or self.data[0].stop == self.data[0].start:
+    def spans(self, names: Names) -> list[TensorSpan | None]:
+        """Return its one span, ``None`` where its numbers are listed otherwise; none of none."""
+        if all(part.stop == part.start for part in self.data):
             return []
-        number, _, _, start, stop = self.data[0]
+        number, wire, _, start, stop = self.data[0]
+        if len(self.data) > 1 or number not in _DATA or wire != BYTES:
+            return [None]
         known = {_FLOAT_DATA: {1: "F32"}, _DOUBLE_DATA: {11: "F64"}}.get(number, _DTYPES)
         kind, name, shape = known.get(self.kind), names.unique(self.name), tuple(self.dims)
         length = stop - start
@@ -100,8 +111,8 @@ class _Tensor:
         return [TensorSpan(name, kind, shape, start, length)]
 
 
-def _graphs(source: Source) -> list[Field]:
-    """Return the graph of a model; ``FormatError`` where that is something else."""
+def _model(source: Source) -> dict[int, list[Field]]:
+    """Return the fields of a model of one graph; ``FormatError`` where it is something else."""
     found: dict[int, list[Field]] = {}
     for part in Messages(source).fields(0, source.size):
         if _MODEL.get(part.number) != part.wire:
@@ -112,7 +123,18 @@ def _graphs(source: Source) -> list[Field]:
         raise FormatError("it does not say which version of ONNX it is")
     if len(found.get(_GRAPH, ())) != 1:
         raise FormatError("it does not have exactly one graph")
-    return found[_GRAPH]
+    return found
+
+
+def _keeps(source: Source, node: Field) -> bool:
+    """Return whether there may be a tensor or a graph among the attributes of a node.
+
+    It is looked for by the bytes that say so, as each field takes 5 us to read.
+    """
+    length = node.stop - node.start
+    if not _LONG <= length < _LONGEST:
+        return length >= _LONGEST
+    return _ATTRIBUTES.search(source.read(node.start, length)) is not None
 
 
 def _read(messages: Messages, place: Field) -> _Tensor:
@@ -124,7 +146,7 @@ def _read(messages: Messages, place: Field) -> _Tensor:
             tensor.kind = part.value
         elif part.number == _NAME:
             tensor.name = messages.text(part, MAX_NAME)
-        elif part.number in _DATA and part.wire == BYTES:
+        elif part.number in _NUMBERS:
             tensor.data.append(part)
         # Products of a hostile shape have no end.
         if len(tensor.dims) > MAX_DIMENSIONS or max(tensor.dims, default=0) >= MAX_INT:

@@ -2,14 +2,14 @@
 
 Nothing is unpickled: the bytes of an array are where the pickle has them. Protocols 3 to 5; before
 them bytes are written as text. An array is a call of ``_reconstruct`` with a state or, since
-protocol 5, of ``_frombuffer``; a storage is a whole file of ``torch.save`` in bytes. Source:
-``array_reduce`` in https://github.com/numpy/numpy/blob/main/numpy/_core/src/multiarray/methods.c.
+protocol 5, of ``_frombuffer``; a storage is a whole file of ``torch.save`` in bytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,20 +17,23 @@ from git_theta.core.layout import Layout, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import MAX_DIMENSIONS, MAX_INT
 from git_theta.formats.fixed import FixedStructure
-from git_theta.formats.names import ROOT, Names, Trail
+from git_theta.formats.names import Names, Trail
 from git_theta.formats.npy_header import NpyHeader, element_name
 from git_theta.formats.parts import Window
 from git_theta.formats.pickle_machine import Global, Object, Raw
 from git_theta.formats.pickle_reader import read_source
+from git_theta.formats.pickled_arrays import (
+    PickledArray,
+    array_of,
+    is_empty,
+    is_too_deep,
+    walk,
+)
 from git_theta.formats.torch_probes import is_legacy
-from git_theta.formats.torch_tensors import children
 
 _PROTOCOLS = (3, 4, 5)
-_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric")
-_NUMPY = {*_MODULES, "numpy._core.numeric"}
 _STORAGE = Global("torch.storage", "_load_from_bytes")
 _CODE = re.compile(r"([a-zA-Z])([0-9]{1,4})")
-_DEEPEST = 256
 
 
 class _Pickle(FixedStructure):
@@ -49,59 +52,51 @@ class _Pickle(FixedStructure):
         """Return where the arrays lie. Raises ``FormatError``."""
         if not self.matches(source):
             raise FormatError("it is not a pickle of protocol 3, 4 or 5")
-        names = Names()
-        spans = [
-            replace(span, name=names.unique(span.name))
-            for node, trail in _walk(read_source(source))
-            for span in _spans(source, node, trail)
-        ]
+        names, hides = Names(), False
+        spans: list[TensorSpan] = []
+        raws: list[Raw] = []
+        for node, trail in walk(read_source(source)):
+            if type(node) is Object and not is_too_deep(trail):
+                found = _spans(source, node, trail)
+                spans += (replace(span, name=names.unique(span.name)) for span in found or ())
+                hides |= found is None
+            elif type(node) is Raw:
+                raws.append(node)
+            else:
+                hides = True
         spans.sort(key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(spans))
+        hides |= any(_is_apart(raw, spans) for raw in raws)
+        return Layout(self.name, tuple(spans), hides=hides)
 
 
 FORMAT = _Pickle()
 
 
-def _walk(root: Any) -> Iterator[tuple[Object, Trail]]:
-    """Yield every object below ``root`` once, with the way to it, in the pickle's order."""
-    waiting, entered = [(root, ROOT)], set()
-    while waiting:
-        node, trail = waiting.pop()
-        if id(node) in entered or trail.depth > _DEEPEST:
-            continue
-        entered.add(id(node))
-        if type(node) is Object:
-            yield node, trail
-        below = [(child, trail.below(segment)) for segment, child in children(node)]
-        waiting += reversed(below)
+def _is_apart(raw: Raw, spans: Sequence[TensorSpan]) -> bool:
+    """Return whether no span begins in these bytes: they are some other library's."""
+    at = bisect_left(spans, raw.start, key=lambda span: span.start)
+    return at == len(spans) or spans[at].start > raw.start + raw.length
 
 
-def _spans(source: Source, node: Object, trail: Trail) -> list[TensorSpan]:
-    call, args, state = node.call, node.args, node.state
-    if type(call) is not Global or type(args) is not tuple:
+def _spans(source: Source, node: Object, trail: Trail) -> list[TensorSpan] | None:
+    """Return the spans of an object; ``None`` for an array whose elements are no span."""
+    if node.call == _STORAGE and type(node.args) is tuple and node.args:
+        raw = node.args[0]
+        return _torch(source, raw, trail) if type(raw) is Raw else []
+    array = array_of(node)
+    if array is None or is_empty(array):
         return []
-    if call == _STORAGE and args and type(args[0]) is Raw:
-        return _torch(source, args[0], trail)
-    if call.module not in _NUMPY:
-        return []
-    if call.name == "_reconstruct" and type(state) is tuple and len(state) == 5:
-        return _array(trail, state[4], state[2], state[1], state[3] is True)
-    if call.name == "_frombuffer" and len(args) == 4:
-        return _array(trail, args[0], args[1], args[2], args[3] == "F")
-    return []
+    return [_array(trail, array, array.raw)] if type(array.raw) is Raw else None
 
 
-def _array(trail: Trail, raw: Any, kind: Any, shape: Any, is_fortran: bool) -> list[TensorSpan]:
-    if type(raw) is Object and type(raw.args) is tuple and raw.args:
-        raw = raw.args[0]  # bytearray(b"...")
-    if type(raw) is not Raw:
-        return []
-    dtype, size = _dtype(kind)
-    if dtype is not None and _is_shape(shape):
-        span = NpyHeader(dtype, size, shape, is_fortran, raw.start).span(trail.name())
+def _array(trail: Trail, array: PickledArray, raw: Raw) -> TensorSpan:
+    dtype, size = _dtype(array.kind)
+    if dtype is not None and _is_shape(array.shape):
+        header = NpyHeader(dtype, size, array.shape, array.is_fortran, raw.start)
+        span = header.span(trail.name())
         if span is not None and span.length == raw.length:
-            return [span]
-    return [TensorSpan(trail.name(), "U8", (raw.length,), raw.start, raw.length)]
+            return span
+    return TensorSpan(trail.name(), "U8", (raw.length,), raw.start, raw.length)
 
 
 def _is_shape(shape: Any) -> bool:

@@ -23,6 +23,7 @@ from git_theta.core.dtypes import dtype
 from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
 from git_theta.errors import FormatError
 from git_theta.formats.checks import quote
+from git_theta.formats.skeleton import skeleton_digest
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -55,11 +56,17 @@ class _Safetensors:
         # An empty tensor may stand anywhere among the others' edges: before the one that it
         # shares its start with, it overlaps nothing.
         spans.sort(key=lambda span: (span.start, span.length))
-        return Layout(self.name, tuple(spans), remark=_remark(spans, start, source.size))
+        remark = _remark(spans, start, source.size)
+        return Layout(self.name, tuple(spans), remark=remark, hides=remark is not None)
 
     def extras(self, source: Source) -> bytes:
-        """Return the metadata."""
-        return json.dumps(_metadata(source), sort_keys=True).encode()
+        """Return the metadata, and a digest of bytes that are in no tensor."""
+        layout = self.scan(source)
+        said = json.dumps(_metadata(source), sort_keys=True).encode()
+        if not layout.hides:
+            return said
+        head = TensorSpan("", "", (), 0, _LENGTH_BYTES + len(_read_header(source)))
+        return said + skeleton_digest(source, (head, *layout.spans))
 
     def checksums(self, source: Source) -> Sequence[Checksum]:
         """None: the format has no checksums."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from git_theta.formats.pickle_machine import Global, Object, Pairs, Persistent
 from git_theta.formats.pickle_reader import read_pickle
-from git_theta.formats.torch_tensors import STRIDED
+from git_theta.formats.torch_tensors import QUANTIZED, STRIDED
 
 _GRADIENT = 4  # of the arguments of a tensor: whether it requires one
 
@@ -56,7 +56,9 @@ def _parts(node: Any) -> Iterator[Any]:
 
 
 def _is_tensor(node: Any) -> bool:
-    return type(node) is Object and type(node.call) is Global and node.call in STRIDED
+    """Return whether all that is said of a tensor is in the layout: of quantized ones it is not."""
+    is_strided = type(node) is Object and type(node.call) is Global and node.call in STRIDED
+    return is_strided and node.call != QUANTIZED
 
 
 def _needs_gradient(tensor: Object) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from git_theta.core.layout import MAX_TENSORS, Checksum, Layout, Rebuilt, Source, TensorSpan
@@ -20,6 +21,7 @@ from git_theta.formats.checks import quote
 from git_theta.formats.names import Names
 from git_theta.formats.pickle_machine import Pairs
 from git_theta.formats.pickle_reader import PickleStream
+from git_theta.formats.pickled_arrays import keeps_numbers
 from git_theta.formats.torch_spans import StorageSpans
 from git_theta.formats.torch_tensors import Storage, find_views
 
@@ -53,11 +55,10 @@ class LegacyFile:
         for view in views:
             key = view.storage.key
             spans.add(view, key.encode("utf-8", "replace"), *places[key])
-        return spans.layout(name)
+        return replace(spans.layout(name), hides=keeps_numbers(self._pickled(), self._root))
 
     def extras(self) -> bytes:
         """Return the object's pickle, its storages numbered as they come instead of by address."""
-        pickled = self._source.read(self._first, self._stop - self._first)
         keys = {key.encode("utf-8", "replace") for key in self._keys}
         numbers: dict[bytes, bytes] = {}
 
@@ -65,7 +66,10 @@ class LegacyFile:
             key = found[0]
             return numbers.setdefault(key, b"#%d" % len(numbers)) if key in keys else key
 
-        return _ADDRESS.sub(number, pickled)
+        return _ADDRESS.sub(number, self._pickled())
+
+    def _pickled(self) -> bytes:
+        return self._source.read(self._first, self._stop - self._first)
 
     def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
         """Raise ``FormatError``: such files are not written here."""

@@ -27,8 +27,10 @@ class ArchiveSeries:
         """Return where the storages of all items lie."""
         spans: list[TensorSpan] = []
         aliases: list[Alias] = []
+        hides = False
         for number, window in enumerate(self._windows):
             found = Archive(window).layout(name)
+            hides |= found.hides
             spans += (
                 replace(span, name=_name(number, span.name), start=window.start + span.start)
                 for span in found.spans
@@ -37,7 +39,7 @@ class ArchiveSeries:
                 replace(alias, name=_name(number, alias.name), of=_name(number, alias.of))
                 for alias in found.aliases
             )
-        return Layout(name, tuple(spans), tuple(aliases))
+        return Layout(name, tuple(spans), tuple(aliases), hides=hides)
 
     def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
         """Raise ``FormatError``: such files are not written here."""

@@ -30,12 +30,14 @@ _TYPED = {
     Global("torch._tensor", "_rebuild_from_type"),
     Global("torch._tensor", "_rebuild_from_type_v2"),
 }
+# Of the same as strided ones, where scales and zero points follow.
+QUANTIZED = Global("torch._utils", "_rebuild_qtensor")
 # Of (storage, offset, size, stride, ...)
 STRIDED = {
     Global("torch._utils", "_rebuild_tensor"),
     Global("torch._utils", "_rebuild_tensor_v2"),
     Global("torch._utils", "_rebuild_tensor_v3"),
-    Global("torch._utils", "_rebuild_qtensor"),
+    QUANTIZED,
 }
 _V3 = Global("torch._utils", "_rebuild_tensor_v3")
 # Where they say what more there is to a tensor: that it is conjugated or negated when it is used.

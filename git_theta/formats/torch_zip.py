@@ -20,14 +20,18 @@ from git_theta.errors import FormatError
 from git_theta.formats import zip_directory
 from git_theta.formats.names import Names
 from git_theta.formats.pickle_reader import MAX_BYTES, read_pickle
+from git_theta.formats.pickled_arrays import keeps_numbers
+from git_theta.formats.skeleton import range_digest
 from git_theta.formats.torch_probes import PICKLE, root
 from git_theta.formats.torch_spans import StorageSpans
 from git_theta.formats.torch_tensors import find_views
 from git_theta.formats.zip_directory import Record, place
 
+_OVERLAP = "its records overlap"
 _STORAGES = b"data/"
 # A hash that torch.save makes of the checksums of all records.
 _SERIALIZATION = b".data/serialization_id"
+_DEBUG = b".debug_pkl"
 _ALIGNMENT = b".storage_alignment"
 # TorchScript keeps the tensors of its code apart, under numbers of their own.
 _FURTHER = (_STORAGES, b"constants/")
@@ -46,34 +50,50 @@ class Archive:
 
     def layout(self, name: str) -> Layout:
         """Return where the storages lie."""
-        pickled = read_pickle(self._read(PICKLE, MAX_BYTES))
+        pickled = self._read(PICKLE, MAX_BYTES)
+        root = read_pickle(pickled)
         is_little = not self._has(b"byteorder") or self._read(b"byteorder", 16) == b"little"
         names, spans = Names(), StorageSpans(is_little)
-        for view in find_views(pickled, names):
+        for view in find_views(root, names):
             # A pickle's text may hold lone surrogates, which no record's name does.
             record = self._record(_STORAGES + view.storage.key.encode("utf-8", "replace"))
             spans.add(view, record.name, place(self._source, record), record.length)
         self._add_unnamed(spans, names)
-        return spans.layout(name)
+        # Code is compressed where there is more than a little of it.
+        hides = keeps_numbers(pickled, root) or not all(each.plain for each in self._beside())
+        return replace(spans.layout(name), hides=hides)
 
     def checksums(self) -> list[Checksum]:
         """Return the zip file's."""
         return zip_directory.checksums(self._source)
 
     def extras(self) -> bytes:
-        """Return the plain records that hold no storage, ordered by name, with their names.
+        """Return the records that hold no storage, ordered by name, with their names.
 
         Of the pickle, what it says beside its tensors.
         """
-        storages = tuple(self._root + folder for folder in _FURTHER)
-        names = (
-            name.removeprefix(self._root)
-            for name, record in self._records.items()
-            if record.plain and not name.startswith(storages)
-        )
-        chosen = sorted(name for name in names if name != _SERIALIZATION)
-        parts = [part for name in chosen for part in (name, self._extra(name))]
+        if self._overlaps():
+            raise FormatError(_OVERLAP, hint="load it and torch.save it again")
+        said = sorted(self._beside(), key=lambda record: record.name)
+        parts = [part for record in said for part in (record.name, self._extra(record))]
         return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+    def _overlaps(self) -> bool:
+        """Return whether records overlap: read in turn, they could have no end."""
+        return sum(record.length for record in self._records.values()) > self._source.size
+
+    def _beside(self) -> list[Record]:
+        """Return the records that say something beside the storages.
+
+        Neither the identity of the file nor where the lines of TorchScript's code came from do.
+        """
+        storages = tuple(self._root + folder for folder in _FURTHER)
+        identity = self._root + _SERIALIZATION
+        return [
+            record
+            for name, record in self._records.items()
+            if name != identity and not name.startswith(storages) and not name.endswith(_DEBUG)
+        ]
 
     def rebuild(self, name: str, tensors: Sequence[TensorSpan]) -> Rebuilt:
         """Return the file with these tensors, laid out as ``torch.save`` does.
@@ -113,8 +133,8 @@ class Archive:
         records = self._records.values()
         if not all(record.plain for record in records):
             return "its records are compressed"
-        if sum(record.length for record in records) > self._source.size:
-            return "its records overlap"
+        if self._overlaps():
+            return _OVERLAP
         if self._has(b"constants.pkl") or not all(r.name.startswith(self._root) for r in records):
             return "it holds a program of TorchScript"
         if self._has(b"byteorder") and self._content(b"byteorder") != b"little":
@@ -137,11 +157,13 @@ class Archive:
     def _content(self, name: bytes) -> bytes:
         return self._read(name, MAX_BYTES)
 
-    def _extra(self, name: bytes) -> bytes:
+    def _extra(self, record: Record) -> bytes:
         from git_theta.formats.torch_facts import facts
 
-        content = self._content(name)
-        return facts(content) if name == PICKLE else content
+        if record.plain and record.name == self._root + PICKLE:
+            return facts(self._content(PICKLE))
+        start = place(self._source, record)
+        return range_digest(self._source, start, start + record.length)
 
     def _has(self, name: bytes) -> bool:
         return self._root + name in self._records

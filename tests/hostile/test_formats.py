@@ -364,7 +364,7 @@ def test_any_text_as_the_header_of_an_array(parts: list[str], version: int, leng
 def test_arrays_that_ask_for_much(descr: str, shape: str):
     data = npy(descr, shape, bytes(8))
     assert scanned(data) == Layout("opaque")
-    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy")
+    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy", hides=True)
 
 
 def test_python_objects_in_an_array_are_not_run(tmp_path: Path):
@@ -372,7 +372,7 @@ def test_python_objects_in_an_array_are_not_run(tmp_path: Path):
     run = pickled(call("os", "system", text(f"touch {marker}")))
     data = npy("|O", "(1,)", run)
     assert scanned(data) == Layout("opaque")
-    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy")
+    assert scanned(zip_file([Record("w.npy", data)])) == Layout("numpy", hides=True)
     assert not marker.exists()
 
 

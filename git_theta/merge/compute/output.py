@@ -14,6 +14,7 @@ from git_theta.core.layout import Alias, Checksum, Layout, Rebuilt, TensorSpan
 from git_theta.errors import FormatError, MergeError
 from git_theta.manifest import Manifest, TensorEntry
 from git_theta.merge.planning.actions import Plan
+from git_theta.merge.planning.conflicts import taking
 from git_theta.merge.planning.versions import BASE, Entry
 
 Signature = tuple[object, ...]
@@ -21,8 +22,8 @@ Signature = tuple[object, ...]
 # A tensor waits for the checksum before it, but a file of many tensors does not.
 _TOO_EARLY = "its checksums are of more than a tensor each, and a merge cannot renew them"
 _DEFLATED = "its arrays are compressed, and a merge cannot renew their checksums and sizes"
-_HIDDEN = "several sides changed it, and it has arrays in a form that no merge can read"
-_HIDDEN_HINT = "save all sides without compression, or as safetensors"
+_HIDDEN = "several sides changed it, and parts of it are in a form that no merge can read"
+_HIDDEN_HINT = "(or --ours), after git merge; or save all sides as safetensors"
 _DEFLATED_HINT = "save all sides with numpy.savez, or as safetensors"
 _TIED_HINT = "tie or untie it on all sides"
 _TOO_EARLY_HINT = "save all sides as safetensors, or load PyTorch files and torch.save them again"
@@ -141,7 +142,8 @@ class _Choice:
     def _note(self, side: int) -> str:
         """Return what is lost for the user; ``MergeError`` where tensors would be."""
         if any(version.hides for version in self._sides):
-            raise MergeError(_HIDDEN, hint=_HIDDEN_HINT)
+            command = taking(self._plan.versions.path, "theirs")
+            raise MergeError(_HIDDEN, hint=f"{command} {_HIDDEN_HINT}")
         name = self._plan.versions.names[side]
         return f"what the file says beside its tensors differs on the sides; it is as in {name}"
 
