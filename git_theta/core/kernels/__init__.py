@@ -27,6 +27,7 @@ from git_theta.core.kernels.arrays import (
     Words,
     look_up,
 )
+from git_theta.core.kernels.merging import RANDOM_RUN
 
 __all__ = [
     "LEAST",
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_CONTEXTS",
     "MAX_LANES",
     "PRECISION",
+    "RANDOM_RUN",
     "TOKENS",
     "TOTAL",
     "Coded",
@@ -41,6 +43,8 @@ __all__ = [
     "Literals",
     "Model",
     "Tables",
+    "active_counts",
+    "active_mean",
     "agreeing_mean",
     "between",
     "compare",
@@ -60,6 +64,7 @@ __all__ = [
     "tables",
     "tally",
     "thin",
+    "thin_ranked",
     "uniform",
 ]
 
@@ -143,9 +148,10 @@ def compare(old: Words, model: Model, slots: Words, coded: Coded, expected: Word
 
 
 def tally(words: Words, room: int) -> tuple[Words, Words, Words | None]:
-    """Return the high halves of 32-bit words, ascending, and how often each occurs: int64.
+    """Return the high halves of magnitudes, ascending, and how often each occurs: int64.
 
-    And the words with a low half, in their order; ``None`` where there are more than ``room``.
+    ``words`` are the bits of float32. And the magnitudes with a low half, in their order; ``None``
+    where there are more than ``room``.
     """
     return (_native or merging).tally(words, room)
 
@@ -201,6 +207,30 @@ def thin(delta: Words, random: Words, probability: Words, divides: bool) -> Word
     With ``divides``, over the probability, or over 1 where that is 0.
     """
     return (_native or merging).thin(delta, random, probability, divides)
+
+
+def thin_ranked(
+    delta: Words, probabilities: Words, first: int, keys: Words, divides: bool
+) -> Words:
+    """Return ``thin`` by probabilities of ranks in rows (rows, width), and ``uniform`` numbers.
+
+    ``probabilities`` are as the values of ``spread``. ``keys``, uint32 (runs, 2), are those of each
+    ``RANDOM_RUN`` random numbers, of which that of the first element is number ``first``.
+    """
+    return (_native or merging).thin_ranked(delta, probabilities, first, keys, divides)
+
+
+def active_mean(deltas: Sequence[Words], threshold: float, gains: Sequence[float]) -> Words:
+    """Return the mean of those float32 numbers, by element, that are above ``threshold``, or 0.
+
+    Where there is one it is multiplied by its gain.
+    """
+    return (_native or merging).active_mean(deltas, threshold, gains)
+
+
+def active_counts(deltas: Sequence[Words], threshold: float) -> Words:
+    """Return how many numbers of each array are above ``threshold``, and how many alone: (N, 2)."""
+    return (_native or merging).active_counts(deltas, threshold)
 
 
 def row_dots(left: Words, right: Words) -> Words:

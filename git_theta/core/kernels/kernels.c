@@ -856,60 +856,87 @@ CODER(uint64_t, 64, 8)
 
 typedef float f32 __attribute__((aligned(4), may_alias));
 
-/* Writes those words whose low half is not 0, and returns how many more there are now than `found`:
- * sixteen at a time are passed over where none is, as of differences of bf16 numbers few are. */
+static INLINE uint32_t unsigned_size(uint32_t word)
+{
+    return word & 0x7fffffff;
+}
+
+/* The least and the most high half of the magnitudes, but for 0, which is turned to the largest. */
+VECTORISED static void find_range(const u32 *restrict words, size_t count, uint32_t *least,
+                                  uint32_t *most)
+{
+    uint32_t low = UINT32_MAX, high = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t half = unsigned_size(words[i]) >> 16, other = half - 1;
+        low = other < low ? other : low;
+        high = half > high ? half : high;
+    }
+    *least = low + 1;
+    *most = high;
+}
+
+VECTORISED static void flag_low_halves(const u32 *restrict words, size_t count, u8 *restrict flags)
+{
+    for (size_t i = 0; i < count; i++)
+        flags[i] = (words[i] & 0xffff) != 0;
+}
+
+/* Writes those magnitudes whose low half is not 0, and returns how many there are now. Eight at a
+ * time are passed over where none is, as of differences of bf16 numbers few are. */
 static size_t find_exact(const u32 *words, size_t count, size_t found, size_t room, uint32_t *exact)
 {
-    for (size_t start = 0; start < count && found <= room; start += 16) {
-        size_t stop = count - start < 16 ? count : start + 16;
-        uint32_t any = 0;
-        for (size_t i = start; i < stop; i++)
-            any |= words[i];
-        if (!(any & 0xffff))
-            continue;
-        for (size_t i = start; i < stop; i++)
-            if (words[i] & 0xffff) {
-                if (found < room)
-                    exact[found] = words[i];
-                found++;
-            }
+    u8 flags[BLOCK] = {0};
+    flag_low_halves(words, count, flags);
+    for (size_t start = 0; start < count && found <= room; start += 8) {
+        uint64_t eight;
+        memcpy(&eight, flags + start, sizeof eight);
+        for (; eight; eight &= eight - 1) {
+            if (found < room)
+                exact[found] = unsigned_size(words[start + (size_t)__builtin_ctzll(eight) / 8]);
+            found++;
+        }
     }
     return found;
 }
 
-/* Writes which bins are not empty, and their counts; returns the number of bins. */
-static size_t find_counts(uint32_t tables[2][1 << 16], int64_t *keys, int64_t *counts)
+static INLINE void count_bins(const u32 *words, size_t count, uint32_t tables[4][1 << 15])
 {
-    size_t found = 0;
-    for (size_t start = 0; start < 1 << 16; start += 16) {
-        uint32_t any = 0;
-        for (size_t bin = start; bin < start + 16; bin++)
-            any |= tables[0][bin] | tables[1][bin];
-        for (size_t bin = start; any && bin < start + 16; bin++)
-            if (tables[0][bin] | tables[1][bin]) {
-                keys[found] = (int64_t)bin;
-                counts[found++] = (int64_t)tables[0][bin] + tables[1][bin];
-            }
-    }
-    return found;
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (size_t t = 0; t < 4; t++)
+            tables[t][unsigned_size(words[i + t]) >> 16]++;
+    for (; i < count; i++)
+        tables[0][unsigned_size(words[i]) >> 16]++;
 }
 
-/* Counts the high halves: writes those that occur, in ascending order, how often, and their number;
- * and writes the words whose low half is not 0. Returns the number of these words, or more than
- * `room` where they may not fit. Neighbours often fall into one bin: in two tables, a count does not
- * wait for the one before. */
-EXPORT size_t theta_tally(const u32 *words, size_t count, size_t room, uint32_t tables[2][1 << 16],
+/* Counts the high halves of magnitudes: writes those that occur, in ascending order, how often, and
+ * their number; and writes the magnitudes whose low half is not 0. Returns the number of these, or
+ * more than `room` where they may not fit. Neighbours often fall into one bin: in four tables, a count
+ * does not wait for the one before. Of the tables, which do not fit the caches beside the words, only
+ * the bins between the least and the most are cleared and looked at. */
+EXPORT size_t theta_tally(const u32 *words, size_t count, size_t room, uint32_t tables[4][1 << 15],
                           uint32_t *exact, int64_t *keys, int64_t *counts, size_t *bins)
 {
-    size_t found = 0;
-    memset(tables, 0, 2 * sizeof *tables);
+    size_t found = 0, used = 0;
+    uint32_t least, most;
+    find_range(words, count, &least, &most);
+    for (int t = 0; t < 4; t++) {
+        tables[t][0] = 0;
+        memset(tables[t] + least, 0, (most - least + 1) * sizeof **tables);
+    }
     for (size_t start = 0; start < count; start += BLOCK) {
         size_t stop = count - start < BLOCK ? count : start + BLOCK;
-        for (size_t i = start; i < stop; i++)
-            tables[i & 1][words[i] >> 16]++;
+        count_bins(words + start, stop - start, tables);
         found = find_exact(words + start, stop - start, found, room, exact);
     }
-    *bins = find_counts(tables, keys, counts);
+    for (uint32_t bin = 0; bin <= most; bin = bin ? bin + 1 : least ? least : 1) {
+        int64_t number = 0;
+        for (int t = 0; t < 4; t++)
+            number += tables[t][bin];
+        keys[used] = (int64_t)bin, counts[used] = number;
+        used += number > 0;
+    }
+    *bins = used;
     return found;
 }
 
@@ -1054,6 +1081,83 @@ EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t c
     }
     return 1;
 }
+
+/* ---- Elements that one contributor changed alone, or with others ---- */
+
+VECTORISED static void count_active(const f32 *restrict delta, size_t length, float threshold,
+                                    float *restrict counts)
+{
+    for (size_t j = 0; j < length; j++)
+        counts[j] += masked(1.0f, __builtin_fabsf(delta[j]) > threshold);
+}
+
+/* What is active, times `gain` more where it is alone. */
+VECTORISED static void add_active(const f32 *restrict delta, size_t length, float threshold,
+                                  float gain, const float *restrict counts, float *restrict sums)
+{
+    for (size_t j = 0; j < length; j++) {
+        float kept = delta[j] * masked(1.0f, __builtin_fabsf(delta[j]) > threshold);
+        sums[j] += kept * (1.0f + masked(gain, counts[j] == 1.0f));
+    }
+}
+
+VECTORISED static void divide_by_counts(const float *restrict sums, const float *restrict counts,
+                                        size_t length, f32 *restrict out)
+{
+    for (size_t j = 0; j < length; j++)
+        out[j] = sums[j] / (counts[j] + masked(1.0f, counts[j] == 0));
+}
+
+VECTORISED static void tally_active(const f32 *restrict delta, size_t length, float threshold,
+                                    const float *restrict counts, int64_t totals[2])
+{
+    uint32_t every = 0, alone = 0;
+    for (size_t j = 0; j < length; j++) {
+        uint32_t is_active = __builtin_fabsf(delta[j]) > threshold;
+        every += is_active;
+        alone += is_active & (counts[j] == 1.0f);
+    }
+    totals[0] += every;
+    totals[1] += alone;
+}
+
+static void count_all(const f32 *const *deltas, size_t number, size_t start, size_t length,
+                      float threshold, float *counts)
+{
+    memset(counts, 0, length * sizeof *counts);
+    for (size_t i = 0; i < number; i++)
+        count_active(deltas[i] + start, length, threshold, counts);
+}
+
+EXPORT void theta_active_mean(const f32 *const *deltas, size_t number, size_t count,
+                              float threshold, const float *gains, f32 *out)
+{
+    float counts[RUN], sums[RUN];
+    for (size_t start = 0; start < count; start += RUN) {
+        size_t length = count - start < RUN ? count - start : RUN;
+        count_all(deltas, number, start, length, threshold, counts);
+        for (size_t j = 0; j < length; j++)
+            sums[j] = -0.0f; /* to which the first is added as it is */
+        for (size_t i = 0; i < number; i++)
+            add_active(deltas[i] + start, length, threshold, gains[i], counts, sums);
+        divide_by_counts(sums, counts, length, out + start);
+    }
+}
+
+/* Adds the numbers of elements that each contributor changed, and that it changed alone. */
+EXPORT void theta_active_counts(const f32 *const *deltas, size_t number, size_t count,
+                                float threshold, int64_t totals[][2])
+{
+    float counts[RUN];
+    for (size_t start = 0; start < count; start += RUN) {
+        size_t length = count - start < RUN ? count - start : RUN;
+        count_all(deltas, number, start, length, threshold, counts);
+        for (size_t i = 0; i < number; i++)
+            tally_active(deltas[i] + start, length, threshold, counts, totals[i]);
+    }
+}
+
+/* ---- Masks ---- */
 
 /* Numbers times 1 where they are above the lower limit (and equal it, with `low_ties`), less 1 where
  * they are above the higher one. */
@@ -1217,10 +1321,9 @@ static INLINE uint64_t *sorted(const u32 *numbers, size_t width, uint32_t larges
     return from;
 }
 
-/* Sorts numbers of which few are out of place; returns 0 where that takes too many steps. */
-static int insert(uint64_t *keys, size_t width)
+/* Sorts numbers of which few are out of place; returns 0 where that takes more than `left` steps. */
+static int insert(uint64_t *keys, size_t width, size_t left)
 {
-    size_t left = 4 * width;
     for (size_t i = 1; i < width; i++) {
         uint64_t key = keys[i];
         size_t at = i;
@@ -1233,36 +1336,120 @@ static int insert(uint64_t *keys, size_t width)
     return 1;
 }
 
-VECTORISED static size_t count_exact(const u32 *numbers, size_t width)
+enum { NEAR = 2047, CODES = 2 * NEAR + 2 };
+
+/* Codes of magnitudes, the larger the magnitude the smaller: twice how far the high half is below
+ * `top`, and 1 more without a low half. What is `far` or more below shares a code, but 0 has its own.
+ * Numbers with an odd code are equal; returns how many have an even one. */
+VECTORISED static size_t find_codes(const u32 *restrict numbers, size_t width, uint32_t top,
+                                    uint32_t far, u16 *restrict codes)
 {
-    uint32_t found = 0;
-    for (size_t i = 0; i < width; i++)
-        found += (numbers[i] & 0xffff) != 0;
-    return found;
+    uint32_t even = 0;
+    for (size_t i = 0; i < width; i++) {
+        uint32_t size = magnitude(numbers[i]), below = top - (size >> 16);
+        uint32_t is_near = below < far, is_whole = is_near ? !(size & 0xffff) : !size;
+        codes[i] = (u16)(2 * (is_near ? below : far) + is_whole);
+        even += !is_whole;
+    }
+    return even;
 }
 
-/* Gives the largest number of each row the first of `values`, and so on; of equals the first comes
- * first. Sorted are the upper bits of 16 octaves below the largest, fewer of them where most numbers
- * have no low half, as differences of bf16 numbers; then what is out of place. Where that is too
- * much, all bits are sorted. `scratch` has two rows. */
+/* Turns counts into the sums of those before, four at a time; all of them are below 1 << 16. */
+static void add_up(uint16_t *counts, size_t number)
+{
+    uint64_t before = 0;
+    for (size_t at = 0; at < number; at += 4) {
+        uint64_t four;
+        memcpy(&four, counts + at, sizeof four);
+        four += four << 16;
+        four += four << 32;
+        uint64_t starts = (four << 16) + before * 0x0001000100010001u;
+        before += four >> 48;
+        memcpy(counts + at, &starts, sizeof starts);
+    }
+}
+
+/* As `theta_spread`, for one row, by counting: few of its numbers have a low half, as differences of
+ * bf16 numbers; these are sorted. Returns 0 where they are too many for that. */
+static int spread_counted(const u32 *numbers, size_t width, uint32_t largest, const f32 *values,
+                          uint64_t *keys, u16 *codes, f32 *out)
+{
+    uint16_t counts[CODES];
+    uint32_t least, most;
+    find_range(numbers, width, &least, &most);
+    uint32_t top = largest >> 16, far = top < least ? 0 : top - least + 1, even = 0;
+    far = far < NEAR ? far : NEAR;
+    size_t bad = find_codes(numbers, width, top, far, codes), found = 0;
+    if (width >> 16 || bad * bad > 16 * width)
+        return 0;
+    memset(counts, 0, (2 * far + 2 + 3) / 4 * 4 * sizeof *counts);
+    for (size_t i = 0; i < width; i++)
+        counts[codes[i]]++;
+    add_up(counts, 2 * far + 2);
+    for (size_t i = 0; i < width; i++) {
+        even = !(codes[i] & 1);
+        out[i] = values[counts[codes[i]]];
+        counts[codes[i]] += !even;
+        keys[found] = i;
+        found += even;
+    }
+    for (size_t n = 0; n < found; n++)
+        keys[n] |= (uint64_t)(largest - magnitude(numbers[keys[n]])) << 32;
+    insert(keys, found, SIZE_MAX);
+    for (size_t n = 0; n < found; n++) {
+        uint32_t place = (uint32_t)keys[n];
+        out[place] = values[counts[codes[place]]++];
+    }
+    return 1;
+}
+
+/* The first of `values` for the largest number of a row, and so on; of equals the first comes first.
+ * Counted where that is possible, as sorting takes twice the time. Else sorted are the upper bits of
+ * 16 octaves below the largest; then what is out of place. Where that is too much, all bits are
+ * sorted. `scratch` has two rows. */
+static void spread_row(const u32 *numbers, size_t width, const f32 *values, uint64_t *scratch,
+                       f32 *out)
+{
+    uint32_t largest = largest_magnitude(numbers, width);
+    uint64_t *others = scratch + width, *keys;
+    if (spread_counted(numbers, width, largest, values, scratch, (u16 *)others, out))
+        return;
+    keys = sorted(numbers, width, largest, (1 << 27) - 1, 5, 2, scratch, others);
+    if (!insert(keys, width, 4 * width))
+        keys = sorted(numbers, width, largest, UINT32_MAX, 0, DIGITS, scratch, others);
+    for (size_t i = 0; i < width; i++)
+        out[(uint32_t)keys[i]] = values[i];
+}
+
 EXPORT void theta_spread(const u32 *numbers, size_t rows, size_t width, const f32 *values,
                          uint64_t *scratch, f32 *out)
 {
-    for (size_t row = 0; width && row < rows; row++, numbers += width, out += width) {
-        uint32_t largest = largest_magnitude(numbers, width), least = (1 << 27) - 1;
-        uint64_t *keys, *others = scratch + width;
-        if (8 * count_exact(numbers, width) <= width)
-            keys = sorted(numbers, width, largest, least, 16, 1, scratch, others);
-        else
-            keys = sorted(numbers, width, largest, least, 5, 2, scratch, others);
-        if (!insert(keys, width))
-            keys = sorted(numbers, width, largest, UINT32_MAX, 0, DIGITS, scratch, others);
-        for (size_t i = 0; i < width; i++)
-            out[(uint32_t)keys[i]] = values[i];
+    for (size_t row = 0; width && row < rows; row++, numbers += width, out += width)
+        spread_row(numbers, width, values, scratch, out);
+}
+
+/* `thin` by probabilities that belong to ranks in a row. `keys` are two for every RANDOM_RUN random
+ * numbers, of which that of the first element is number `first`. `scratch` has three rows. */
+enum { RANDOM_RUN = 1 << 20 };
+
+EXPORT void theta_thin_ranked(const f32 *delta, size_t rows, size_t width, const f32 *values,
+                              size_t first, const uint32_t *keys, int divides, uint64_t *scratch,
+                              f32 *out)
+{
+    f32 *probability = (f32 *)(scratch + 2 * width), *random = probability + width;
+    for (size_t row = 0; width && row < rows; row++, delta += width, out += width) {
+        spread_row((const u32 *)delta, width, values, scratch, probability);
+        for (size_t i = 0, length; i < width; i += length, first += length) {
+            const uint32_t *pair = keys + 2 * (first / RANDOM_RUN);
+            length = RANDOM_RUN - first % RANDOM_RUN;
+            length = length < width - i ? length : width - i;
+            mix((uint32_t)(first % RANDOM_RUN), length, pair[0], pair[1], random + i);
+        }
+        theta_thin(delta, random, probability, width, divides, out);
     }
 }
 
 EXPORT int theta_abi(void)
 {
-    return 5;
+    return 6;
 }

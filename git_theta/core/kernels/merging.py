@@ -14,15 +14,20 @@ Floats = NDArray[np.float32]
 Limit = tuple[float, int]
 """Magnitude, and the index of the last element that may equal it: -1 for none."""
 
+RANDOM_RUN = 1 << 20
+"""Random numbers that come from one pair of keys."""
+
 
 def tally(words: Words, room: int) -> tuple[Counts, Counts, Words | None]:
-    """Return the high halves of 32-bit words, ascending, and how often each occurs.
+    """Return the high halves of magnitudes, ascending, and how often each occurs.
 
-    And the words with a low half, in their order; ``None`` where there are more than ``room``.
+    ``words`` are the bits of float32. And the magnitudes with a low half, in their order; ``None``
+    where there are more than ``room``.
     """
-    counts = np.bincount(words >> np.uint32(16), minlength=1 << 16)
+    sizes = words & np.uint32(0x7FFFFFFF)
+    counts = np.bincount(sizes >> np.uint32(16), minlength=1 << 15)
     keys = np.flatnonzero(counts)
-    exact = words[(words & np.uint32(0xFFFF)) != 0]
+    exact = sizes[(sizes & np.uint32(0xFFFF)) != 0]
     return keys, counts[keys], None if exact.size > room else exact
 
 
@@ -105,6 +110,45 @@ def thin(delta: Floats, random: Floats, probability: Floats, divides: bool) -> F
     if divides:
         kept /= np.where(probability == 0, np.float32(1), probability)
     return kept
+
+
+def thin_ranked(
+    delta: Floats, probabilities: Floats, first: int, keys: Words, divides: bool
+) -> Floats:
+    """Return ``thin`` by probabilities of ranks in rows (rows, width), and ``uniform`` numbers.
+
+    ``probabilities`` are as the values of ``spread``. ``keys`` (runs, 2) are those of each
+    ``RANDOM_RUN`` random numbers, of which that of the first element is number ``first``.
+    """
+    stop, numbers = first + delta.size, []
+    for run, pair in enumerate(keys.tolist()):
+        begin, end = max(0, first - run * RANDOM_RUN), min(RANDOM_RUN, stop - run * RANDOM_RUN)
+        numbers.append(uniform(begin, end - begin, (pair[0], pair[1])))
+    random = np.concatenate(numbers).reshape(delta.shape)
+    return thin(delta, random, spread(delta.view(np.uint32), probabilities), divides)
+
+
+def active_mean(deltas: Sequence[Floats], threshold: float, gains: Sequence[float]) -> Floats:
+    """Return the mean of those numbers, by element, that are above ``threshold``; 0 without any.
+
+    Where there is one it is multiplied by its gain. Additions are from the first to the last.
+    """
+    active = [(np.abs(delta) > np.float32(threshold)).astype(np.float32) for delta in deltas]
+    count: Floats = np.add.reduce(active)
+    alone = (count == 1).astype(np.float32)
+    kept = [
+        delta * mask * (np.float32(1) + alone * np.float32(gain - 1))
+        for delta, mask, gain in zip(deltas, active, gains, strict=True)
+    ]
+    mean: Floats = _total(kept, [np.float32(1)] * len(kept)) / (count + (count == 0))
+    return mean.astype(np.float32)
+
+
+def active_counts(deltas: Sequence[Floats], threshold: float) -> Counts:
+    """Return how many numbers of each array are above ``threshold``, and how many alone: (N, 2)."""
+    active = np.array([np.abs(delta) > np.float32(threshold) for delta in deltas])
+    alone = active & (active.sum(0) == 1)
+    return np.stack([active.sum(1), alone.sum(1)], axis=1)
 
 
 def row_dots(left: Floats, right: Floats) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ from git_theta.core.kernels.merging import Limit
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 # As in kernels.c, raised with each change there: an older library is not used.
-_ABI = 5
+_ABI = 6
 _P, _N = c_void_p, c_size_t
 MOST_DELTAS = 16
 """As in kernels.c."""
@@ -71,6 +71,11 @@ class Native:
         self._agreeing_mean = _declared(library, "theta_agreeing_mean", c_int, arguments)
         self._largest = _declared(library, "theta_largest", None, [_P, _N, _N, _P])
         self._thin = _declared(library, "theta_thin", None, [_P, _P, _P, _N, c_int, _P])
+        ranked = [_P, _N, _N, _P, _N, _P, c_int, _P, _P]
+        self._thin_ranked = _declared(library, "theta_thin_ranked", None, ranked)
+        active = [_P, _N, _N, c_float, _P]
+        self._active_counts = _declared(library, "theta_active_counts", None, active)
+        self._active_mean = _declared(library, "theta_active_mean", None, [*active, _P])
         self._row_dots = _declared(library, "theta_row_dots", None, [_P, _P, _N, _N, _P, _P])
 
     def split(self, words: Words, exponent: int, planes: Bytes) -> None:
@@ -151,8 +156,8 @@ class Native:
 
     def tally(self, words: Words, room: int) -> tuple[Words, Words, Words | None]:
         """As the reference."""
-        tables, exact = np.empty((2, 1 << 16), np.uint32), np.empty(room, np.uint32)
-        keys, counts = np.empty((2, min(words.size, 1 << 16)), np.int64)
+        tables, exact = np.empty((4, 1 << 15), np.uint32), np.empty(room, np.uint32)
+        keys, counts = np.empty((2, min(words.size, 1 << 15) + 1), np.int64)
         bins = c_size_t()
         found = self._tally(
             *(_address(words), words.size, room, _address(tables), _address(exact)),
@@ -195,6 +200,35 @@ class Native:
         inputs = map(_address, (delta, random, probability))
         self._thin(*inputs, out.size, divides, _address(out))
         return out
+
+    def thin_ranked(
+        self, delta: Words, probabilities: Words, first: int, keys: Words, divides: bool
+    ) -> Words:
+        """As the reference."""
+        rows, width = delta.shape
+        scratch, out = np.empty((3, width), np.uint64), np.empty((rows, width), np.float32)
+        self._thin_ranked(
+            *(_address(delta), rows, width, _address(probabilities), first, _address(keys)),
+            *(divides, _address(scratch), _address(out)),
+        )
+        return out
+
+    def active_mean(
+        self, deltas: Sequence[Words], threshold: float, gains: Sequence[float]
+    ) -> Words:
+        """As the reference."""
+        number, out = len(deltas), np.empty(deltas[0].size, np.float32)
+        more = np.array([gain - 1 for gain in gains], np.float32)
+        places = (c_void_p * number)(*map(_address, deltas))
+        self._active_mean(places, number, out.size, threshold, _address(more), _address(out))
+        return out
+
+    def active_counts(self, deltas: Sequence[Words], threshold: float) -> Words:
+        """As the reference."""
+        number, totals = len(deltas), np.zeros((len(deltas), 2), np.int64)
+        places = (c_void_p * number)(*map(_address, deltas))
+        self._active_counts(places, number, deltas[0].size, threshold, _address(totals))
+        return totals
 
     def row_dots(self, left: Words, right: Words) -> Words:
         """As the reference."""

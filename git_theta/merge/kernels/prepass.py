@@ -7,7 +7,7 @@ order of parameters, slicing, thread count or machine changes a bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from git_theta.core.parallel import batches
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import dots, row_dots
-from git_theta.merge.kernels.slices import Inputs, Slice, Slicing, each
+from git_theta.merge.kernels.slices import Inputs, Piece, Slice, Slicing, each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,23 +101,27 @@ def each_slice(
     work: Callable[[Slice], R],
     names: Iterable[str] | None = None,
     slicing: Slicing = "element",
+    starts: Container[int] | None = None,
 ) -> Iterator[R]:
     """Yield ``work(slice)`` for every slice of the parameters ``names``, by default of all.
 
-    In the order of the names and slices, on the model's threads.
+    In the order of the names and slices, on the model's threads. With ``starts``, only for the
+    slices that start there.
     """
     chosen = model.stream(model.names if names is None else names)
     # Small parameters are worked on together; a large one is let go of before the next is loaded.
     for batch in batches(chosen, lambda inputs: inputs.count, _BATCH):
-        pieces = chain.from_iterable(inputs.pieces(slicing) for inputs in batch)
+        pieces: Iterator[Piece] = chain.from_iterable(inputs.pieces(slicing) for inputs in batch)
+        if starts is not None:
+            pieces = (piece for piece in pieces if piece.start in starts)
         yield from each(pieces, work, model.threads)
         del pieces
         batch.clear()
 
 
-def magnitudes(piece: Slice) -> list[Tensor]:
-    """Return the absolute values of the task vectors."""
-    return [delta.abs() for delta in piece.deltas]
+def task_vectors(piece: Slice) -> list[Tensor]:
+    """Return a slice's part of the task vectors."""
+    return piece.deltas
 
 
 def gram(model: Model, vectors: Vectors) -> Tensor:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
@@ -21,7 +23,7 @@ from git_theta.merge.kernels.lazy_torch import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUN = 1 << 20
+_RUN = kernels.RANDOM_RUN
 _MASK = (1 << 32) - 1
 
 
@@ -41,6 +43,16 @@ def uniform(
         pieces.append(_numbers(first, last, keys, device))
         start += last - first
     return torch.cat(pieces) if pieces else torch.empty(0, device=device)
+
+
+def run_keys(
+    seed: int, name: str, content: str, start: int, count: int
+) -> tuple[int, NDArray[np.uint32]]:
+    """Return the keys (runs, 2) that ``uniform`` takes, and where in the first run it starts."""
+    run, first = divmod(start, _RUN)
+    runs = range(run, run + -(-(first + count) // _RUN))
+    keys = np.array([_keys(seed, name, content, each) for each in runs], np.int32)
+    return first, keys.reshape(-1, 2).view(np.uint32)
 
 
 def _numbers(first: int, last: int, keys: tuple[int, int], device: torch.device) -> Tensor:

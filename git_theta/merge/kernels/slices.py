@@ -133,13 +133,15 @@ class Inputs:
         if not self.count:
             return
         if slicing == "tensor":
-            yield Piece(self.device, partial(self._load, None, self.device))
+            yield Piece(0, self.device, partial(self._load, None, self.device))
             return
         shape = (self.count,) if slicing == "element" else rows(self.shape)
-        views, step = self._reshaped(shape), self._step(math.prod(shape[1:]))
+        width = math.prod(shape[1:])
+        views, step = self._reshaped(shape), self._step(width)
         devices = cycle((self.device, *self.others))
         for first, device in zip(range(0, shape[0], step), devices, strict=False):
-            yield Piece(device, partial(views._load, slice(first, first + step), device))
+            load = partial(views._load, slice(first, first + step), device)
+            yield Piece(first * width, device, load)
 
     def _step(self, width: int) -> int:
         """Return how many rows of ``width`` elements a slice takes."""
@@ -181,8 +183,12 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Piece:
-    """A slice that is yet to be loaded, in the thread that works on it."""
+    """A slice that is yet to be loaded, in the thread that works on it.
 
+    ``start`` is the flat index of its first element.
+    """
+
+    start: int
     device: torch.device | None
     load: Callable[[], Slice]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
 
@@ -58,27 +61,32 @@ Found = tuple[Counts, "Tensor | None"]
 
 @dataclass
 class Tallies:
-    """Of 32-bit numbers: the counts of the high halves, and of the few whose low half is not 0.
+    """Of magnitudes: the counts of the high halves, and of the few whose low half is not 0.
 
-    By vector and parameter; all slices of a parameter are added before those of the next.
+    By vector and parameter; all slices of a parameter are added before those of the next. With
+    ``by_slice``, which takes 30 KB for each, the counts of slices are kept too.
     """
 
+    by_slice: bool = False
     _known: dict[int, dict[str, tuple[Counts, Counts]]] = field(default_factory=dict)
     _open: dict[int, tuple[str, Tensor, list[Tensor]]] = field(default_factory=dict)
     _size: dict[int, int] = field(default_factory=dict)
     _many: set[int] = field(default_factory=set)
+    _slices: dict[int, list[tuple[int, Counts, Tensor]]] = field(default_factory=dict)
 
-    def count(self, vector: int, bits: Tensor) -> Found:
-        """Count a slice's numbers, on the CPU; may run in any thread."""
-        return _tally(bits, 0 if vector in self._many else bits.numel() // _SHARE + 1)
+    def count(self, vector: int, numbers: Tensor) -> Found:
+        """Count the magnitudes of a slice's float32 numbers; may run in any thread."""
+        return _tally(numbers, 0 if vector in self._many else numbers.numel() // _SHARE + 1)
 
-    def add(self, name: str, vector: int, high: Counts, exact: Tensor | None) -> None:
-        """Add the next slice of a parameter."""
+    def add(self, name: str, start: int, vector: int, found: Found) -> None:
+        """Add the next slice of a parameter, which starts at this flat index."""
+        high, exact = found
         if exact is None or self._size.get(vector, 0) > _MOST:
             self._many.add(vector)
         if vector in self._many:
             self._known.pop(vector, None)
             self._open.pop(vector, None)
+            self._slices.pop(vector, None)
             return
         assert exact is not None
         if vector not in self._open or self._open[vector][0] != name:
@@ -88,19 +96,35 @@ class Tallies:
         high.add_to(total)
         every.append(exact)
         self._size[vector] = self._size.get(vector, 0) + len(exact)
+        if self.by_slice:
+            self._slices.setdefault(vector, []).append((start, high, exact))
 
     def _close(self, vector: int) -> None:
         """Put the counts of the last parameter into a form that takes less memory."""
         if vector not in self._open:
             return
         name, total, every = self._open.pop(vector)
-        exact = Counts(*torch.unique(torch.cat(every).long(), return_counts=True))
+        exact = Counts(*map(torch.from_numpy, _unique(torch.cat(every))))
         self._size[vector] += len(exact.keys) - sum(map(len, every))
         self._known.setdefault(vector, {})[name] = (Counts.of(total), exact)
 
     def knows(self, vector: int) -> bool:
         """Return whether all numbers of a vector are known."""
         return vector not in self._many
+
+    def slice_of(self, vector: int, bits: int, number: int) -> tuple[int, int] | None:
+        """Return where the slice with a number of these bits starts, and which it is of them there.
+
+        Its first is ``number`` 1. ``None`` where slices are not known.
+        """
+        low, high = bits & (_BINS - 1), bits >> _HALF
+        for start, counts, exact in self._slices.get(vector, ()):
+            here = int((exact == bits if low else exact >> _HALF == high).sum())
+            here = here if low else counts.get(high) - here
+            if number <= here:
+                return start, number
+            number -= here
+        return None
 
     def below(self, vector: int, prefix: int) -> dict[str, Counts]:
         """Return the counts of the low halves of numbers with this high half, by parameter."""
@@ -116,11 +140,19 @@ class Tallies:
         return found
 
 
-def _tally(bits: Tensor, room: int) -> Found:
-    if bits.device.type == "cpu":
-        keys, counts, exact = kernels.tally(bits.contiguous().numpy().view("uint32"), room)
+def _unique(numbers: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which numbers occur, and how often; numpy sorts 32 bits five times as fast."""
+    keys, counts = np.unique(numbers.numpy(), return_counts=True)
+    return keys.astype(np.int64), counts
+
+
+def _tally(numbers: Tensor, room: int) -> Found:
+    if numbers.device.type == "cpu":
+        words = numbers.contiguous().numpy().reshape(-1).view("uint32")
+        keys, counts, exact = kernels.tally(words, room)
         found = None if exact is None else torch.from_numpy(exact.view("int32"))
         return Counts(torch.from_numpy(keys), torch.from_numpy(counts)), found
+    bits = numbers.abs().view(torch.int32)
     high = Counts.of(count_digits(bits >> _HALF, 0, _HALF).cpu())
     others = bits[(bits & (_BINS - 1)) != 0] if room else bits
     return high, None if len(others) > room else others.cpu()

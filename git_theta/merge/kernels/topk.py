@@ -38,21 +38,23 @@ Ranks = Callable[[int, int], Sequence[int]]
 
 def select(
     model: Model,
-    magnitudes: Vectors,
+    vectors: Vectors,
     ranks: Ranks,
     wide: bool | None = None,
 ) -> dict[str, list[tuple[MagnitudeThreshold, ...]]]:
-    """Return the thresholds that keep exactly the largest numbers of model-long vectors.
+    """Return the thresholds that keep exactly the largest magnitudes of model-long vectors.
 
-    ``magnitudes`` returns a slice's part of each vector, not negative. ``ranks`` maps the number
+    ``vectors`` returns a slice's part of each; signs do not count. ``ranks`` maps the number
     of a vector and its length to one or several numbers of elements to keep. They are float64
     where ``wide`` is true, by default where the model is. The result has, by parameter name and
     for each vector, a threshold per rank.
     """
     wide = model.wide if wide is None else wide
-    searches, ends = _search(model, magnitudes, ranks, wide)
+    # Of a single tensor it takes little memory to know in which slice a number is.
+    tallies = Tallies(len(model.names) == 1)
+    searches, ends = _search(model, vectors, ranks, wide, tallies)
     surplus = [search for row in searches for search in row if search.surplus]
-    _find_ends(model, magnitudes, surplus, ends, wide)
+    _find_ends(model, vectors, surplus, ends, wide, tallies)
     return {
         name: [tuple(s.threshold(name, wide) for s in row) for row in searches]
         for name in model.names
@@ -105,14 +107,14 @@ Place = tuple[int, int]
 
 
 def _search(
-    model: Model, magnitudes: Vectors, ranks: Ranks, wide: bool
+    model: Model, vectors: Vectors, ranks: Ranks, wide: bool, kept: Tallies
 ) -> tuple[list[list[_Search]], Mapping[Place, Mapping[str, int]]]:
     """Return the searches of each vector, and how many numbers tie at them in each parameter."""
     digit = 8 if model.count <= _FEW else 16
     first, *rest = range((64 if wide else 32) - digit, -1, -digit)
-    tallies = Tallies() if (wide, digit) == (False, 16) else None
+    tallies = kept if (wide, digit) == (False, 16) else None
     searches: list[list[_Search]] = []
-    for vector, histogram in _first(model, magnitudes, wide, first, digit, tallies):
+    for vector, histogram in _first(model, vectors, wide, first, digit, tallies):
         count = int(histogram.sum())
         searches.append([_Search(vector, rank, count) for rank in ranks(vector, count)])
         for search in (search for search in searches[-1] if not search.fixed):
@@ -121,7 +123,7 @@ def _search(
     ends: dict[Place, dict[str, int]] = {}
     for shift in rest if going else ():
         wanted = {(search.vector, search.prefix) for search in going}
-        counts = _next(model, magnitudes, wide, (shift, digit), wanted, tallies)
+        counts = _next(model, vectors, wide, (shift, digit), wanted, tallies)
         for search in going:
             place = search.vector, search.prefix
             histogram = _dense(counts[place].values(), digit)
@@ -135,7 +137,7 @@ def _search(
 
 def _first(
     model: Model,
-    magnitudes: Vectors,
+    vectors: Vectors,
     wide: bool,
     shift: int,
     digit: int,
@@ -143,19 +145,20 @@ def _first(
 ) -> list[tuple[int, Tensor]]:
     """Return the histogram of the highest bits of each vector; ``tallies`` keep more."""
 
-    def work(piece: Slice) -> tuple[str, list[Found]]:
-        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+    def work(piece: Slice) -> tuple[str, int, list[Found]]:
+        name, start, every = piece.name, piece.start, vectors(piece)
         if tallies is not None:
-            return piece.name, [tallies.count(at, bits) for at, bits in enumerate(every)]
-        counts = (count_digits(bits >> shift, 0, digit).cpu() for bits in every)
-        return piece.name, [(Counts.of(each), None) for each in counts]
+            return name, start, [tallies.count(at, numbers) for at, numbers in enumerate(every)]
+        bits = (_bits(numbers, wide) >> shift for numbers in every)
+        counts = (count_digits(each, 0, digit).cpu() for each in bits)
+        return name, start, [(Counts.of(each), None) for each in counts]
 
     totals: dict[int, Tensor] = {}
-    for name, found in each_slice(model, work):
-        for vector, (high, exact) in enumerate(found):
-            high.add_to(totals.setdefault(vector, torch.zeros(1 << digit, dtype=torch.int64)))
+    for name, start, found in each_slice(model, work):
+        for vector, each in enumerate(found):
+            each[0].add_to(totals.setdefault(vector, torch.zeros(1 << digit, dtype=torch.int64)))
             if tallies is not None:
-                tallies.add(name, vector, high, exact)
+                tallies.add(name, start, vector, each)
     for histogram in totals.values():
         histogram[0] += model.unchanged
     return sorted(totals.items())
@@ -163,7 +166,7 @@ def _first(
 
 def _next(
     model: Model,
-    magnitudes: Vectors,
+    vectors: Vectors,
     wide: bool,
     bits: tuple[int, int],
     wanted: set[Place],
@@ -180,7 +183,7 @@ def _next(
     missing = [place for place in wanted if place not in known]
 
     def work(piece: Slice) -> tuple[str, dict[Place, Counts]]:
-        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+        every = [_bits(numbers, wide) for numbers in vectors(piece)]
         return piece.name, {
             (vector, prefix): Counts.of(count_digits(every[vector] >> shift, prefix, digit).cpu())
             for vector, prefix in missing
@@ -203,10 +206,11 @@ def _dense(counts: Iterable[Counts], digit: int) -> Tensor:
 
 def _find_ends(
     model: Model,
-    magnitudes: Vectors,
+    vectors: Vectors,
     searches: Sequence[_Search],
     ties: Mapping[Place, Mapping[str, int]],
     wide: bool,
+    tallies: Tallies,
 ) -> None:
     """Give each search the flat index, by parameter, of the last number that ties and is kept."""
     sought: dict[str, list[tuple[_Search, int]]] = {}
@@ -220,12 +224,36 @@ def _find_ends(
             left -= known[name]
         # Those that are left are of parameters that did not change, which no threshold is for.
     for name, numbers in sought.items():
-        _find_places(model, magnitudes, name, numbers, wide)
+        slices = {s: tallies.slice_of(s.vector, s.prefix, number) for s, number in numbers}
+        if located := {search: place for search, place in slices.items() if place}:
+            _read_places(model, vectors, name, located, wide)
+        if rest := [(search, number) for search, number in numbers if search not in located]:
+            _find_places(model, vectors, name, rest, wide)
+
+
+def _read_places(
+    model: Model,
+    vectors: Vectors,
+    name: str,
+    known: Mapping[_Search, tuple[int, int]],
+    wide: bool,
+) -> None:
+    """Give each search the flat index of a tie, known by its slice and its number there."""
+
+    def work(piece: Slice) -> None:
+        every = [_bits(numbers, wide) for numbers in vectors(piece)]
+        for search, (start, number) in known.items():
+            if start == piece.start:
+                places = _places(every[search.vector], search.prefix)
+                search.ends[name] = start + int(places[number - 1])
+
+    for _ in each_slice(model, work, [name], starts={start for start, _ in known.values()}):
+        pass
 
 
 def _find_places(
     model: Model,
-    magnitudes: Vectors,
+    vectors: Vectors,
     name: str,
     sought: Sequence[tuple[_Search, int]],
     wide: bool,
@@ -234,7 +262,7 @@ def _find_places(
     left = dict(sought)
 
     def work(piece: Slice) -> tuple[int, dict[_Search, Tensor]]:
-        every = [_bits(numbers, wide) for numbers in magnitudes(piece)]
+        every = [_bits(numbers, wide) for numbers in vectors(piece)]
         return piece.start, {s: _places(every[s.vector], s.prefix) for s, _ in sought}
 
     for start, places in each_slice(model, work, [name]):
@@ -257,7 +285,7 @@ def _places(bits: Tensor, wanted: int) -> Tensor:
 
 
 def _bits(numbers: Tensor, wide: bool) -> Tensor:
-    return numbers.double().view(torch.int64) if wide else numbers.view(torch.int32)
+    return (numbers.double() if wide else numbers).abs().view(torch.int64 if wide else torch.int32)
 
 
 def _number(bits: int, wide: bool) -> float:

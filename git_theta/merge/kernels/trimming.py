@@ -9,6 +9,7 @@ import numpy as np
 
 from git_theta.core import kernels
 from git_theta.merge.kernels.lazy_torch import torch
+from git_theta.merge.kernels.randomness import run_keys, uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, are_compiled, below, limited_mean
 from git_theta.merge.kernels.thresholds import MagnitudeThreshold, is_float32
 
@@ -58,6 +59,22 @@ def thin(delta: Tensor, random: Tensor, probability: Tensor, divides: bool) -> T
         return torch.from_numpy(kept).view(delta.shape)
     survivors = delta * below(random, probability).to(delta.dtype)
     return survivors / probability.masked_fill(probability == 0, 1) if divides else survivors
+
+
+def thin_ranked(
+    delta: Tensor, probabilities: Tensor, divides: bool, random: tuple[int, str, str, int]
+) -> Tensor:
+    """Return ``thin`` where each row's largest magnitude has the first of the ``probabilities``.
+
+    And so on: ``[rows, width]``; of equals the first comes first. ``random`` are the first
+    arguments of ``uniform``.
+    """
+    if are_compiled([delta, probabilities]):
+        first, keys = run_keys(*random, delta.numel())
+        given = delta.numpy(), probabilities.numpy(), first, keys, divides
+        return torch.from_numpy(kernels.thin_ranked(*given))
+    numbers = uniform(*random, delta.numel(), delta.device).view_as(delta)
+    return thin(delta, numbers, spread_by_rank(delta.abs(), probabilities), divides)
 
 
 def spread_by_rank(magnitudes: Tensor, values: Tensor) -> Tensor:

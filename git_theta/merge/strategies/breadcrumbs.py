@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from git_theta.merge.kernels.prepass import Model, magnitudes
+from git_theta.merge.kernels.prepass import Model, task_vectors
 from git_theta.merge.kernels.reductions import agreeing_mean, floor_of, kept, weighted_sum
 from git_theta.merge.kernels.thresholds import MagnitudeThreshold
 from git_theta.merge.kernels.topk import select
@@ -39,7 +39,7 @@ def between(
         top = min(floor_of(values["gamma"][side], count), count - 1)
         return top, top + kept(values["density"][side], count)
 
-    return select(model, magnitudes, ranks)
+    return select(model, task_vectors, ranks)
 
 
 _SURVEY = Prepass(between, lambda _: "tensor")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+from git_theta.merge.kernels.active_elements import active_counts, active_mean
 from git_theta.merge.kernels.prepass import Model, each_slice
-from git_theta.merge.kernels.reductions import above, below, weighted_sum
+from git_theta.merge.kernels.reductions import above, weighted_sum
 from git_theta.merge.kernels.slices import Slice
 from git_theta.merge.rules.hyperparameters import Range, Scale
 from git_theta.merge.rules.strategy import Prepass, strategy
@@ -48,19 +49,14 @@ def ram(
     θ0 + λ Σ τi / k over the k contributors with |τi| > threshold: what one alone changed is kept as
     it is, where a mean over all would halve it.
     """
-    return base + lambda_ * _mean_of_active(deltas, threshold, [1.0] * len(deltas))
+    return base + lambda_ * active_mean(deltas, threshold, [1.0] * len(deltas))
 
 
 def gains(model: Model, values: Mapping[str, Any]) -> dict[str, list[float]]:
     """Return, by parameter and contributor, the factor of what that one alone changed."""
 
     def work(piece: Slice) -> list[tuple[int, int]]:
-        active, count = _active(piece.deltas, values["threshold"])
-        alone = below(count, 1.5)
-        # A slice has less than 2^24 elements: float32 counts them exactly.
-        every = [int(mask.sum()) for mask in active]
-        unique = [int((mask * alone).sum()) for mask in active]
-        return list(zip(every, unique, strict=True))
+        return active_counts(piece.deltas, values["threshold"])
 
     totals: list[tuple[int, int]] = []
     for found in each_slice(model, work):
@@ -97,22 +93,4 @@ def ram_plus(
     1 + r min(shared / unique, alpha): shared and unique are the numbers of elements of the whole
     model that it changed with others and alone. It makes good for what is averaged away.
     """
-    return base + lambda_ * _mean_of_active(deltas, threshold, prepass)
-
-
-def _mean_of_active(deltas: Sequence[Tensor], threshold: float, gains: Sequence[float]) -> Tensor:
-    """Return the mean over those that changed an element, times a gain where one alone did."""
-    active, count = _active(deltas, threshold)
-    alone = above(count, 0.5) * below(count, 1.5)
-    # 1 where nobody is active.
-    count += below(count, 0.5)
-    kept = [delta * mask for delta, mask in zip(deltas, active, strict=True)]
-    if all(gain == 1 for gain in gains):
-        return weighted_sum(kept, [1.0] * len(kept)) / count
-    return weighted_sum(kept, [1 + alone * (gain - 1) for gain in gains]) / count
-
-
-def _active(deltas: Sequence[Tensor], threshold: float) -> tuple[list[Tensor], Tensor]:
-    """Return 1.0 where each contributor changed an element, and how many did."""
-    active = [above(delta.abs(), threshold) for delta in deltas]
-    return active, weighted_sum(active, [1.0] * len(active))
+    return base + lambda_ * active_mean(deltas, threshold, prepass)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from git_theta.errors import MergeError
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.prepass import Model
-from git_theta.merge.kernels.randomness import uniform
 from git_theta.merge.kernels.reductions import agreeing_mean, quotient, weighted_sum
-from git_theta.merge.kernels.trimming import spread_by_rank, thin
+from git_theta.merge.kernels.trimming import thin_ranked
 from git_theta.merge.rules.hyperparameters import (
     Density,
     Normalize,
@@ -141,25 +140,21 @@ def _thin(
 ) -> list[Tensor]:
     thinned = []
     for delta, content, *share in zip(deltas, context.contents, density, epsilon, strict=True):
-        probability = keep_probability(delta.abs(), *share)
-        random = uniform(
-            seed, context.name, content, context.start, delta.numel(), delta.device
-        ).view_as(delta)
-        thinned.append(thin(delta, random, probability, rescale == "probability"))
+        probabilities = keep_probabilities(delta.shape[1], *share).to(delta)
+        random = (seed, context.name, content, context.start)
+        thinned.append(thin_ranked(delta, probabilities, rescale == "probability", random))
     return thinned if factors is None else scaled(thinned, factors)
 
 
-def keep_probability(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:
-    """Return the keep probability of each element, by its rank in its row: ``[rows, width]``.
+def keep_probabilities(width: int, density: float, epsilon: float) -> Tensor:
+    """Return the keep probability of each element of a row, of the largest magnitude first.
 
     A row of one element has probability ``density``. Bounds are taken as the decimal numbers that
     they are written as: at density = epsilon the least is 0, where float32 said 3e-8 and an element
     that survived was multiplied by 3.4e7.
     """
-    width = magnitudes.shape[1]
     middle, half = Fraction(repr(density)), Fraction(repr(epsilon))
     low, spread = (middle - half, 2 * half) if width > 1 else (middle, Fraction(0))
-    steps = torch.arange(width - 1, -1, -1, dtype=torch.float64, device=magnitudes.device)
+    steps = torch.arange(width - 1, -1, -1, dtype=torch.float64)
     rising = quotient(steps, max(1, width - 1)) * float(spread) + float(low)
-    falling = rising.clamp(0, 1).to(magnitudes.dtype)
-    return spread_by_rank(magnitudes, falling)
+    return rising.clamp(0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from git_theta.merge.kernels.prepass import Model, magnitudes
+from git_theta.merge.kernels.prepass import Model, task_vectors
 from git_theta.merge.kernels.reductions import kept
 from git_theta.merge.kernels.thresholds import MagnitudeThreshold
 from git_theta.merge.kernels.topk import select
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def largest(model: Model, values: Mapping[str, Any]) -> dict[str, list[MagnitudeThreshold]]:
     """Return, by parameter and contributor, the threshold that keeps ``density`` of elements."""
     shares = values["density"]
-    thresholds = select(model, magnitudes, lambda side, count: [kept(shares[side], count)])
+    thresholds = select(model, task_vectors, lambda side, count: [kept(shares[side], count)])
     return {name: [threshold for (threshold,) in row] for name, row in thresholds.items()}
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -242,13 +243,24 @@ def test_tally_counts_high_halves_and_finds_words_with_a_low_one(by, count):
     numbers = words(4, count) & np.where(words(1, count, 1) < 40, 0xFFFFFFFF, 0xFFFF0000)
     numbers = numbers.astype("<u4")
     keys, counts, exact = by.tally(numbers, count)
-    every = np.bincount(numbers >> 16, minlength=1 << 16)
+    sizes = numbers & 0x7FFFFFFF
+    every = np.bincount(sizes >> 16, minlength=1 << 15)
     assert np.array_equal(keys, np.flatnonzero(every))
     assert np.array_equal(counts, every[keys])
-    wanted = numbers[(numbers & 0xFFFF) != 0]
+    wanted = sizes[(sizes & 0xFFFF) != 0]
     assert np.array_equal(exact, wanted)
     assert np.array_equal(by.tally(numbers, wanted.size)[2], wanted)
     assert not wanted.size or by.tally(numbers, wanted.size - 1)[2] is None
+
+
+@pytest.mark.parametrize("by", [merging, pytest.param(COMPILED, marks=needs_compiler)])
+def test_tally_of_a_few_bins_wherever_they_are(by):
+    bits = [0, 1 << 31, 0x7F80, 0xFFFF_0000, 0x3F80_0000, 0xBF80_0001, 0x3F80_0000]
+    for numbers in (bits, bits[:2], bits[2:3], bits[3:4], bits[4:], bits * 9):
+        sizes = np.array(numbers, np.uint32) & 0x7FFFFFFF
+        keys, counts, exact = by.tally(np.array(numbers, np.uint32), len(numbers))
+        assert dict(zip(keys.tolist(), counts.tolist(), strict=True)) == Counter(sizes >> 16)
+        assert exact.tolist() == [size for size in sizes if size & 0xFFFF]
 
 
 @needs_compiler
@@ -298,8 +310,11 @@ def same_numbers(one, other):
 def test_ranks_in_rows_are_those_of_a_stable_sort(width):
     """Rows of bf16 numbers, of float32 numbers, of both, and of many that share their high half."""
     rng = np.random.default_rng(width)
-    numbers = rng.standard_normal((6, width)).astype(np.float32)
+    numbers = rng.standard_normal((9, width)).astype(np.float32)
     bits = numbers.view(np.uint32)
+    bits[6] = (bits[6] & 0xFFFF0000) >> rng.choice([0, 8], width)
+    bits[7], bits[8] = 0, 0x7FC00001
+    bits[8, ::5] = 0x3F800000
     bits[0] &= 0xFFFF0000
     bits[1, rng.random(width) < 0.9] &= 0xFFFF0000
     bits[2] = 0x3F800000 | rng.integers(0, 1 << 16, width)
@@ -308,6 +323,41 @@ def test_ranks_in_rows_are_those_of_a_stable_sort(width):
     numbers[5, ::2] = 0
     values = np.arange(width, dtype=np.float32)
     assert np.array_equal(COMPILED.spread(bits, values), merging.spread(bits, values))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("rows", "width", "first"), [(3, 100, 7), (2, 70_000, 3), (5, 2048, -5000)]
+)
+def test_thinning_by_rank_has_the_bits_of_the_reference(rows, width, first):
+    """A row longer than 65,535 is sorted, and one lies over the end of a run of random numbers."""
+    rng = np.random.default_rng(width)
+    delta = rng.standard_normal((rows, width)).astype(np.float32)
+    delta.view(np.uint32)[:] &= 0xFFFF0000
+    keys = rng.integers(0, 1 << 32, (2, 2), np.uint32)
+    chance = np.linspace(0.9, 0, width, dtype=np.float32)
+    first %= kernels.RANDOM_RUN
+    keys = keys[: -(-(first + delta.size) // kernels.RANDOM_RUN)]
+    for divides in (False, True):
+        made = COMPILED.thin_ranked(delta, chance, first, keys, divides)
+        assert same_numbers(made, merging.thin_ranked(delta, chance, first, keys, divides))
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", [1, 1023, 1024, 5000])
+@pytest.mark.parametrize("number", [1, 2, 5, 17])
+def test_active_elements_have_the_bits_of_the_reference(count, number):
+    rng = np.random.default_rng(count)
+    deltas = list((rng.integers(-2, 3, (number, count)) / 8).astype(np.float32))
+    deltas[0][::7], deltas[-1][::5] = -0.0, np.inf
+    gains = rng.random(number).tolist()
+    for threshold in (0.0, 0.125, 1e-5):
+        made = COMPILED.active_counts(deltas, threshold)
+        assert np.array_equal(made, merging.active_counts(deltas, threshold))
+        assert made[:, 0].max() > 0
+        with np.errstate(invalid="ignore"):
+            wanted = merging.active_mean(deltas, threshold, gains)
+        assert same_numbers(COMPILED.active_mean(deltas, threshold, gains), wanted)
 
 
 @needs_compiler

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.memory_model import MemoryModel
 from git_theta.merge.kernels import topk, trimming
-from git_theta.merge.kernels.prepass import magnitudes
+from git_theta.merge.kernels.prepass import task_vectors
 from git_theta.merge.kernels.slices import Inputs
 from git_theta.merge.kernels.thresholds import ALL, NONE, MagnitudeThreshold
 from git_theta.merge.kernels.topk import select
@@ -34,7 +34,7 @@ def model(tensors: Sequence[torch.Tensor], slice_elements: int = 0) -> MemoryMod
 
 
 def kept(tensors: Sequence[torch.Tensor], count: int, **options: int) -> list[torch.Tensor]:
-    found = select(model(tensors, **options), magnitudes, lambda *_: [count])
+    found = select(model(tensors, **options), task_vectors, lambda *_: [count])
     return [
         found[f"p{n:02}"][0][0].keeps(tensor.abs().flatten(), 0).bool()
         for n, tensor in enumerate(tensors)
@@ -95,7 +95,7 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
     assert len(delta.abs().unique()) < 1000, "or this tests no ties"
     count = 13_107
 
-    threshold = select(MemoryModel([inputs]), magnitudes, lambda *_: [count])["w"][0][0]
+    threshold = select(MemoryModel([inputs]), task_vectors, lambda *_: [count])["w"][0][0]
 
     assert int(threshold.keeps(delta.abs().flatten(), 0).sum()) == count
     at_least = int((delta.abs() >= threshold.magnitude).sum())
@@ -105,7 +105,7 @@ def test_bf16_deltas_full_of_ties_keep_exactly_k() -> None:
 def test_ties_are_cut_within_a_parameter_over_slices() -> None:
     """Slices hold 65536 elements; it is cut in the second slice of the second parameter."""
     ones = [torch.ones(100_000), torch.ones(200_000), torch.ones(100_000)]
-    found = select(model(ones, 1 << 16), magnitudes, lambda *_: [180_000])
+    found = select(model(ones, 1 << 16), task_vectors, lambda *_: [180_000])
     assert [found[f"p{n:02}"][0][0].last for n in range(3)][1:] == [79_999, -1]
     assert [int(mask.sum()) for mask in kept(ones, 180_000)] == [100_000, 80_000, 0]
     assert int(kept(ones, 300_000)[1].sum()) == 200_000
@@ -129,13 +129,13 @@ def test_all_and_none() -> None:
 
 def test_several_ranks_are_found_at_once() -> None:
     tensors = grid(3, (50,), 1)
-    found = select(model(tensors), magnitudes, lambda _, count: [0, 5, count])["p00"][0]
+    found = select(model(tensors), task_vectors, lambda _, count: [0, 5, count])["p00"][0]
     assert (found[0], found[2]) == (NONE, ALL)
     assert int(found[1].keeps(tensors[0].abs(), 0).sum()) == 5
 
 
 def test_a_model_without_elements_has_no_cuts() -> None:
-    assert select(model([torch.empty(0)]), magnitudes, lambda *_: [1]) == {"p00": []}
+    assert select(model([torch.empty(0)]), task_vectors, lambda *_: [1]) == {"p00": []}
 
 
 class Counted:
@@ -174,7 +174,7 @@ def test_bf16_changes_are_read_once_and_where_ties_end_again(
     tensors = bf16_changes(1, [700, 900, 500])
     counted = Counted(model(tensors))
     count = math.floor(share * 2100)
-    found = select(counted, magnitudes, lambda *_: [count])
+    found = select(counted, task_vectors, lambda *_: [count])
     masks = [
         found[f"p{n:02}"][0][0].keeps(tensor.abs(), 0).bool() for n, tensor in enumerate(tensors)
     ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from git_theta.merge.kernels.slices import Inputs
-from git_theta.merge.strategies.della import keep_probability
+from git_theta.merge.strategies.della import keep_probabilities
 from git_theta.merge.strategies.sce import variance
 from tests.support.merging import merge
 
@@ -17,12 +17,11 @@ from tests.support.merging import merge
 @pytest.mark.parametrize("width", [2, 3, 256, 2048, 3072])
 @pytest.mark.parametrize("epsilon", [0.1, 0.15, 0.3])
 def test_della_never_keeps_the_smallest_where_density_is_epsilon(width, epsilon):
-    sizes = torch.arange(width, 0, -1.0)[None]
-    (falling,) = keep_probability(sizes, epsilon, epsilon).tolist()
+    falling = keep_probabilities(width, epsilon, epsilon).float().tolist()
     assert falling[-1] == 0
     assert falling[0] == pytest.approx(2 * epsilon)
     assert falling[-2] == pytest.approx(2 * epsilon / (width - 1))
-    (rising,) = keep_probability(sizes, 1 - epsilon, epsilon).tolist()
+    rising = keep_probabilities(width, 1 - epsilon, epsilon).float().tolist()
     assert rising[0] == 1
 
 
