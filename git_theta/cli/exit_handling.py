@@ -14,6 +14,7 @@ from typing import NoReturn
 from git_theta import __version__
 from git_theta.cli.terminal import protect
 from git_theta.cli.text import printable
+from git_theta.core.files import of_the_system
 from git_theta.errors import ThetaError
 
 DEFECT = 3
@@ -67,6 +68,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, ThetaError):
         complain(error)
         return error.exit_code
+    if isinstance(error, OSError) and (told := of_the_system(error)):
+        return report(told)
     # Imported here: a filter starts without.
     import click
 

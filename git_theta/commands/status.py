@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -204,8 +205,12 @@ def _contested(versions: Sequence[Manifest | None]) -> int:
 
 
 def _is_manifest(file: Path) -> bool:
-    """Return whether a manifest lies where its checkpoint should; a link is never followed."""
+    """Return whether a manifest lies where its checkpoint should; a link is never followed.
+
+    Git takes a file that may not be read for modified.
+    """
     if file.is_symlink() or not file.is_file():
         return False
-    with file.open("rb") as reader:
+    with suppress(PermissionError), file.open("rb") as reader:
         return manifest.is_manifest(reader.read(16))
+    return False

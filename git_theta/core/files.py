@@ -32,7 +32,10 @@ _GATHERED = 1024
 # A new file: never one that is there already.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
-_FULL = ("no space left on the disk", "free some space, then run the command again")
+AGAIN = "run the command again"
+"""What a hint says where that is what helps."""
+
+_FULL = ("no space left on the disk", f"free some space, then {AGAIN}")
 _DENIED = ("permission denied", "check its owner and permissions: ls -ld")
 _MEANING: dict[int, tuple[str, str | None]] = {
     errno.ENOSPC: _FULL,
@@ -45,7 +48,7 @@ _MEANING: dict[int, tuple[str, str | None]] = {
 
 
 class FileSource:
-    """A file read by position, safe for use by several threads.
+    """A regular file read by position, safe for use by several threads.
 
     Positioned reads rather than a memory map: a file that is truncated while it is mapped kills
     the process, here it is a ``ChangedError``.
@@ -53,6 +56,7 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        _check_ends(path)
         self._file: BinaryIO = path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -63,7 +67,7 @@ class FileSource:
             raise ChangedError(
                 "the file became shorter while it was read",
                 path=str(self._path),
-                hint="run the command again when nothing writes to it",
+                hint=f"{AGAIN} when nothing writes to it",
             )
         return data
 
@@ -91,6 +95,13 @@ class FileSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_ends(path: Path) -> None:
+    """Raise ``StoreError`` for a pipe or a device: opening it, or reading it, may never end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise StoreError("it is not a regular file", path=str(path))
 
 
 def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -291,3 +302,11 @@ def store_error(error: OSError, path: Path) -> StoreError:
     """Return what an ``OSError`` while writing means to the user."""
     message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
     return StoreError(message, path=str(path), hint=hint)
+
+
+def of_the_system(error: OSError) -> StoreError | None:
+    """Return what an error means to the user that is no defect: of disks and permissions."""
+    if error.errno not in (*_MEANING, errno.EIO):
+        return None
+    name = error.filename
+    return store_error(error, Path(os.fsdecode(name) if isinstance(name, (str, bytes)) else "."))

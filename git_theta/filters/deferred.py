@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from git_theta import manifest
 from git_theta.checkpoint.smudge import smudge_to
-from git_theta.core.files import atomic_file
+from git_theta.core.files import AGAIN, atomic_file, store_error
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.git import hooks, index_memory, index_stats, worktree
 from git_theta.git.index_stats import Written
@@ -44,15 +44,14 @@ def stubs(
     """
     for path in paths:
         file = _file(workspace, path)
-        text = _read_manifest(file) if _is_inside(workspace, file) else None
-        if text is None:
-            continue
         try:
-            described = manifest.parse(text)
+            text = _read_manifest(file) if _is_inside(workspace, file) else None
+            described = manifest.parse(text) if text is not None else None
         except ThetaError as error:
             complain(error.at(path))
             continue
-        yield Stub(path, text, described)
+        if text is not None and described is not None:
+            yield Stub(path, text, described)
 
 
 def checkout_deferred(workspace: Workspace, paths: Iterable[str]) -> list[str]:
@@ -108,8 +107,12 @@ def _gathering(problems: list[ThetaError], path: str | None = None) -> Iterator[
 
 def defer(workspace: Workspace, path: str) -> None:
     """Note that ``path`` is checked out as a manifest, for the hook that runs when git is done."""
-    with _pending(workspace).open("ab") as file:
-        file.write(os.fsencode(path) + b"\0")
+    pending = _pending(workspace)
+    try:
+        with pending.open("ab") as file:
+            file.write(os.fsencode(path) + b"\0")
+    except OSError as error:
+        raise store_error(error, pending) from error
 
 
 def checkout_pending(workspace: Workspace) -> None:
@@ -122,6 +125,10 @@ def checkout_pending(workspace: Workspace) -> None:
     before = index_memory.restore(note, writer, repo.index_file, repo.work_tree or Path())
     try:
         checkout_deferred(workspace, pending)
+    except ThetaError as error:
+        # Git's command would not run us again: it has what it asked for.
+        error.hint = error.hint and error.hint.replace(AGAIN, "git theta checkout")
+        raise
     finally:
         if pending:
             index_memory.keep(note, writer, repo.index_file, {*before, *pending})
@@ -158,7 +165,10 @@ def _record(workspace: Workspace, written: Mapping[str, Written]) -> set[str]:
 def _write(workspace: Workspace, stub: Stub, began: int) -> os.stat_result | None:
     """Put the file in the stub's place; return its status if nobody has changed it already."""
     file = _file(workspace, stub.path)
-    mode = file.stat().st_mode & 0o7777
+    try:
+        mode = file.stat().st_mode & 0o7777
+    except FileNotFoundError as error:
+        raise ChangedError("the file is gone meanwhile") from error
     # Not synced, as Git does not sync what it checks out: it can be checked out again.
     with atomic_file(file, mode, sync_content=False, sync_name=False) as output:
         smudge_to(stub.described, workspace.storage, output, stub.path)
@@ -174,14 +184,20 @@ def _file(workspace: Workspace, path: str) -> Path:
 
 def _is_inside(workspace: Workspace, file: Path) -> bool:
     """Return whether no folder on the way is a link that leads out of the work tree."""
-    top = (workspace.repo.work_tree or Path()).resolve()
-    return file.parent.resolve().is_relative_to(top)
+    top = os.path.realpath(workspace.repo.work_tree or Path())
+    # Path.resolve raises RuntimeError for a link to itself.
+    return Path(os.path.realpath(file.parent)).is_relative_to(top)
 
 
 def _read_manifest(file: Path) -> bytes | None:
     """Return the manifest that ``file`` is; a link to it is not followed."""
-    if file.is_symlink() or not file.is_file() or file.stat().st_size > manifest.MAX_BYTES:
+    try:
+        if file.is_symlink() or not file.is_file() or file.stat().st_size > manifest.MAX_BYTES:
+            return None
+        with file.open("rb") as reader:
+            head = reader.read(16)
+            return head + reader.read() if manifest.is_manifest(head) else None
+    except FileNotFoundError:
         return None
-    with file.open("rb") as reader:
-        head = reader.read(16)
-        return head + reader.read() if manifest.is_manifest(head) else None
+    except OSError as error:
+        raise store_error(error, file) from error

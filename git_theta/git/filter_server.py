@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import IO, NamedTuple, Protocol
 
+from git_theta.core.files import of_the_system
 from git_theta.core.layout import Buffer
 from git_theta.errors import GitError, ThetaError
 from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
@@ -146,10 +147,16 @@ class _Server:
         except ThetaError as error:
             self._report(path, error)
             answer.fail()
-        except Exception:
+        except Exception as error:
             # A defect of ours fails this file; git may have others, which are none the worse.
-            _print_defect()
+            self._report_other(path, error)
             answer.fail()
+
+    def _report_other(self, path: str, error: Exception) -> None:
+        if isinstance(error, OSError) and (told := of_the_system(error)):
+            self._report(path, told)
+        else:
+            _print_defect()
 
     def _list_available(self) -> None:
         paths: list[str] = []
@@ -159,8 +166,8 @@ class _Server:
         except ThetaError as error:
             self._report("", error)
             status = "error"
-        except Exception:
-            _print_defect()
+        except Exception as error:
+            self._report_other("", error)
             status = "error"
         self._writer.lines(*(f"pathname={path}" for path in paths))
         self._writer.lines(f"status={status}")

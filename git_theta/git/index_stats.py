@@ -52,7 +52,10 @@ def placed(file: Path, before: os.stat_result) -> os.stat_result | None:
 
     ``None`` where it is not that file any more, or was written to.
     """
-    now = file.lstat()
+    try:
+        now = file.lstat()
+    except FileNotFoundError:
+        return None
     same = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
     return now if all(getattr(now, name) == getattr(before, name) for name in same) else None
 

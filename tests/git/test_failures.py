@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,11 +12,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from git_theta import manifest
-from git_theta.errors import ManifestError
+from git_theta.errors import ManifestError, StoreError
+from git_theta.filters import deferred
+from git_theta.workspace import open_workspace
 from tests.support import checkpoints
 from tests.support.failures import start
 from tests.support.repo import Repo
@@ -302,6 +306,50 @@ def test_a_broken_manifest_in_the_work_tree_is_named_and_the_others_are_restored
     assert done.stderr.count("a.safetensors") == 1
     assert model.read("a.safetensors") == broken
     assert model.read("b.safetensors") == FIRST
+
+
+def test_one_that_may_not_be_read_is_named_and_the_others_are_restored(model, monkeypatch):
+    model.commit_files({"a.safetensors": FIRST, "b.safetensors": FIRST})
+    for name in ("a.safetensors", "b.safetensors"):
+        model.write(name, model.git("show", f":{name}").encode() + b"\n")
+    whole = Path.open
+
+    def refuse(file: Path, *args: object, **options: object) -> object:
+        if file.name == "a.safetensors":  # root, who may run this, may read everything
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return whole(file, *args, **options)
+
+    monkeypatch.chdir(model.path)
+    monkeypatch.setattr(Path, "open", refuse)
+    with open_workspace() as workspace, pytest.raises(StoreError, match="permission denied"):
+        deferred.checkout_deferred(workspace, ["a.safetensors", "b.safetensors"])
+    assert model.read("b.safetensors") == FIRST
+
+
+def test_a_checkout_that_cannot_be_noted_for_the_hook_fails_with_words(model):
+    model.git("config", "theta.directAbove", "0")
+    model.commit_files({"model.safetensors": FIRST})
+    model.commit_files({"model.safetensors": SECOND})
+    (model.path / ".git/theta-pending").mkdir()
+    done = model.process("checkout", "-q", "HEAD~1")
+    assert done.returncode != 0
+    assert b"Traceback" not in done.stderr
+    assert b"git-theta: " in done.stderr
+    assert b"theta-pending: Is a directory" in done.stderr
+
+
+def test_a_full_disk_in_the_hook_names_what_writes_the_file(model, monkeypatch):
+    model.git("config", "theta.directAbove", "0")
+    model.commit_files({"model.safetensors": FIRST})
+    model.write("model.safetensors", model.git("show", ":model.safetensors").encode() + b"\n")
+    monkeypatch.chdir(model.path)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(deferred, "smudge_to", Mock(side_effect=full))
+    with open_workspace() as workspace:
+        deferred.defer(workspace, "model.safetensors")
+        with pytest.raises(StoreError) as caught:
+            deferred.checkout_pending(workspace)
+    assert caught.value.hint == "free some space, then git theta checkout"
 
 
 SAVER = """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import pytest
 
 from git_theta import errors
-from git_theta.errors import MissingObjectError, ThetaError, naming
+from git_theta.cli.exit_handling import report
+from git_theta.errors import MissingObjectError, StoreError, ThetaError, naming
 
 
 def family(kind: type[ThetaError]) -> list[type[ThetaError]]:
@@ -62,3 +65,9 @@ def test_an_error_names_the_innermost_path() -> None:
     with pytest.raises(ThetaError) as found, naming("outer"):
         raise ThetaError("broken", path="own")
     assert found.value.path == "own"
+
+
+def test_what_the_system_forbids_is_no_defect(capsys) -> None:
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "model.pt")
+    assert report(error) == StoreError.exit_code
+    assert capsys.readouterr().err.startswith("git-theta: model.pt: permission denied\n  hint: ")

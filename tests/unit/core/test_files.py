@@ -278,3 +278,16 @@ def test_errors_say_what_they_mean(number: int, words: str) -> None:
     assert words in error.message
     assert error.path == "place"
     assert (error.hint is None) == (number == errno.EIO)
+
+
+def test_only_errors_of_the_system_are_told_as_such() -> None:
+    told = files.of_the_system(PermissionError(errno.EACCES, "Permission denied", "place"))
+    assert told is not None
+    assert (told.message, told.path) == ("permission denied", "place")
+    assert files.of_the_system(FileNotFoundError(errno.ENOENT, "No such file", "place")) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="not a regular file"):
+        files.FileSource(tmp_path / "pipe")

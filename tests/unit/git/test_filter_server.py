@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -27,6 +28,8 @@ class Shouting:
             raise ThetaError("no", hint="never mind")
         if path == "defect":
             raise ZeroDivisionError("a defect")
+        if path == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
         if path == "unread":
             return [b"short"]
         return self._pieces(path, content)
@@ -179,6 +182,14 @@ def test_an_error_before_any_output_fails_the_file_and_not_the_next(path, capfd)
     assert answered(heard) == (SUCCESS, b"X", [])
     assert talk.reports == ([("at once", "no")] if path == "at once" else [])
     assert ("a defect" in capfd.readouterr().err) == (path == "defect")
+
+
+def test_a_full_disk_is_no_defect(capfd):
+    talk = Conversation()
+    talk.ask("clean", "disk", b"x")
+    assert list(talk.run().lines()) == ERROR
+    assert talk.reports == [("disk", "no space left on the disk")]
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("path", ["late", "late defect"])
