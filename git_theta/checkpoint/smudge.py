@@ -11,6 +11,7 @@ from typing import BinaryIO
 from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
+from git_theta.checkpoint.decode_ahead import DecodeAhead
 from git_theta.checkpoint.limits import is_paid_in_any_order
 from git_theta.core.files import write_at
 from git_theta.core.hashes import Ref
@@ -29,11 +30,24 @@ def smudge(manifest: Manifest, storage: StorageContext, name: str = "") -> Itera
     """
     reader = _ChunkReader(storage, manifest, name)
     groups = batches(placements(manifest), _length, BATCH)
-    for pieces in in_order(reader.read, groups, storage.settings.workers):
+    workers = storage.settings.workers
+    if reader.is_arriving:
+        decoded = _as_objects_come(reader, list(groups), workers)
+    else:
+        decoded = in_order(reader.read, groups, workers)
+    for pieces in decoded:
         for piece in pieces:
             reader.progress.advance(piece.nbytes)
             yield piece
     reader.finish()
+
+
+def _as_objects_come(
+    reader: _ChunkReader, groups: Sequence[list[Placement]], workers: int
+) -> Iterator[list[memoryview]]:
+    """Yield the bytes of groups of placements, in order; those whose objects are here wait."""
+    with DecodeAhead(reader.read, groups, reader.in_turn(groups), _bytes) as ahead:
+        yield from in_order(ahead.take, range(len(groups)), workers)
 
 
 def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name: str = "") -> None:
@@ -52,7 +66,7 @@ def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name:
 
     groups = list(batches(_with_offsets(manifest), lambda item: _length(item[1]), BATCH))
     # The largest first: a large one begun last would keep one worker busy and the others idle.
-    groups.sort(key=lambda group: -sum(_length(place) for _, place in group))
+    groups.sort(key=lambda group: -_bytes([place for _, place in group]))
     # Of those that can be decoded: objects may be on their way still.
     turns = reader.in_turn([[place for _, place in group] for group in groups])
     for written in in_order(write, (groups[turn] for turn in turns), storage.settings.workers):
@@ -62,6 +76,10 @@ def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name:
 
 def _length(place: Placement) -> int:
     return place.stop - place.start
+
+
+def _bytes(group: Sequence[Placement]) -> int:
+    return sum(map(_length, group))
 
 
 def _with_offsets(manifest: Manifest) -> Iterator[tuple[int, Placement]]:

@@ -24,7 +24,6 @@ _DECODING = (
     "switch",
     "restore",
     "reset",
-    "clone",
     "pull",
     "merge",
     "rebase",
@@ -69,7 +68,10 @@ def serve_git() -> None:
 
 def _import_for(command: str | None) -> None:
     importlib.import_module("git_theta.filters.session")
-    if command in _DECODING:
+    if command == "clone":
+        # What decodes is imported when the download has begun, which would have to wait for it.
+        importlib.import_module("git_theta.transfer")
+    elif command in _DECODING:
         # With numpy: begun before git asks for it. Others seldom need that, and import it then.
         importlib.import_module("git_theta.checkpoint.smudge")
 

@@ -195,7 +195,6 @@ class Lfs:
         """
         if not objects:
             return
-        self.require()
         meter = progress or NullProgress()
         meter.start("Downloading", sum(objects.values()))
         with self._lock():
@@ -214,7 +213,6 @@ class Lfs:
 
         They stay there. Raises ``TransferError`` as ``download`` does.
         """
-        self.require()
         meter = progress or NullProgress()
         meter.start("Downloading", sum(objects.values()))
         with self._lock():
@@ -227,17 +225,21 @@ class Lfs:
         options, name = _named(remote)
         waiting = dict(objects)
         environment = self._repo.environment()
-        with Download(self._repo.top, environment, options, name) as download:
-            for oid in download.fetch(objects):
-                if oid in waiting and has_size(self.media_path(oid), objects[oid]):
-                    if deliver:
-                        self._hand_over(oid, deliver)
-                    meter.advance(waiting.pop(oid))
-            if waiting:
-                oid, size = next(iter(waiting.items()))
-                words = download.explain(oid, size)
-                count = plural(len(waiting), "object")
-                raise _failed(f"download {count} from", remote, words)
+        try:
+            with Download(self._repo.top, environment, options, name) as download:
+                for oid in download.fetch(objects):
+                    if oid in waiting and has_size(self.media_path(oid), objects[oid]):
+                        if deliver:
+                            self._hand_over(oid, deliver)
+                        meter.advance(waiting.pop(oid))
+                if waiting:
+                    oid, size = next(iter(waiting.items()))
+                    words = download.explain(oid, size)
+                    count = plural(len(waiting), "object")
+                    raise _failed(f"download {count} from", remote, words)
+        except TransferError:
+            self.require()  # as above
+            raise
 
     def _hand_over(self, oid: str, deliver: Deliver) -> None:
         file = self.media_path(oid)

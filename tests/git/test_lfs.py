@@ -118,6 +118,14 @@ def test_an_absent_or_old_git_lfs_is_named(script, message, tmp_path, monkeypatc
     assert "install git-lfs" in caught.value.hint
 
 
+def test_a_download_without_git_lfs_says_so(here, remote, objects, tmp_path, monkeypatch):
+    (tmp_path / "git-lfs").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "git-lfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(MissingToolError, match="not installed"):
+        Lfs(here).download(sizes(objects), find_remote(here, str(remote.path)), Receiver())
+
+
 @pytest.mark.parametrize("form", ["name", "path", "url"])
 def test_objects_travel_through_a_folder(form, repo, here, elsewhere, remote, objects):
     for each in (here, elsewhere):

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_theta.checkpoint import smudge
+from git_theta.checkpoint import chunk_decoder, smudge
+from git_theta.checkpoint.chunk_decoder import DecodedChunk, Frames
+from git_theta.checkpoint.chunking import placements
 from git_theta.checkpoint.clean import clean
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.limits import is_paid_in_any_order
 from git_theta.core.settings import Settings
 from git_theta.errors import MissingObjectError
-from git_theta.manifest import Manifest
+from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Index, ObjectStore
 from git_theta.testing.formats import MemorySource
 from tests.support import checkpoints
@@ -92,6 +94,32 @@ def test_what_has_come_is_given_in_order(described, whole, arriving):
         reading.result(timeout=SECONDS)
     assert got == DATA
     assert not arriving.store.arrivals.pending
+
+
+def test_a_file_is_decoded_before_what_it_begins_with(described, whole, arriving, monkeypatch):
+    """And each chunk once."""
+    begins = next(placements(described)).chunk.chain[0].oid
+    rest = described.objects().keys() - {begins}
+    later = {
+        chunk.hash for chunk in described.chunks() if begins not in {ref.oid for ref in chunk.chain}
+    }
+    decoded, decode = list[str](), chunk_decoder.decode
+
+    def noted(frames: Frames, chunk: Chunk) -> DecodedChunk:
+        decoded.append(chunk.hash)
+        return decode(frames, chunk)
+
+    monkeypatch.setattr(chunk_decoder, "decode", noted)
+    assert len(later) > 3
+    with beside(arriving) as pool:
+        reading = pool.submit(lambda: b"".join(smudge.smudge(described, arriving)))
+        for oid in rest:
+            send(oid, whole, arriving)
+        until(lambda: len(decoded) >= len(later))
+        assert {*decoded} == later
+        send(begins, whole, arriving)
+        assert reading.result(timeout=SECONDS) == DATA
+    assert len(decoded) == len({*decoded})
 
 
 def test_a_file_is_written_where_chunks_can_be_decoded(described, whole, arriving, tmp_path):
