@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 import threading
@@ -38,9 +37,6 @@ def run_filter() -> NoReturn:
 
 def serve_git() -> None:
     """Clean and smudge files until Git hangs up."""
-    # A manifest of 90,000 tensors is a million objects that live as long as it does; collecting
-    # among them every 700 allocations took a third of the time of reading it.
-    gc.set_threshold(100_000)
     above = list(ancestors())
     command = running_command(above)
     # Meanwhile git is asked where we are, what is configured and which hooks there are: 10 ms.
