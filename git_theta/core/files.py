@@ -244,6 +244,11 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_data(file: BinaryIO) -> None:
+    """Make bytes durable that were written over others: a file's length and blocks are the same."""
+    getattr(os, "fdatasync", os.fsync)(file.fileno())  # macOS has the one only
+
+
 def link_or_copy(source: Path, target: Path, mode: int = 0o666) -> None:
     """Make ``target`` a hard link to ``source``, replacing what is there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
@@ -27,6 +28,8 @@ from git_theta.manifest import Manifest
 from git_theta.workspace import Workspace
 
 _MARKER = b"<<<<<<< "
+# Encodes chunks that are not stored yet.
+_ENCODER = "git_theta.checkpoint.chunk_encoder"
 # Enough of a file to tell a pointer, a manifest, or one with conflict markers.
 _HEAD = 256
 
@@ -114,9 +117,9 @@ class Session:
 
     def _cleaned(self, path: str, content: Packets) -> bytes:
         texts = list(dict.fromkeys(self._texts(path)))
-        if not texts:
-            # What encodes new chunks, and numpy, is imported while the first ones come.
-            Thread(target=import_module, args=["git_theta.checkpoint.chunk_encoder"]).start()
+        if not texts and _ENCODER not in sys.modules:
+            # With numpy; imported while the first chunks come.
+            Thread(target=import_module, args=[_ENCODER]).start()
         file, storage = self._file(path), self._workspace.storage
         parents, since = self._known.parents(path, texts), self._since(path)
         result = clean_incoming(content, file, path, storage, parents, since, self._only_compares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,7 +21,8 @@ from git_theta.core.files import (
 from git_theta.core.hashes import is_hex256
 from git_theta.core.layout import Buffer
 from git_theta.core.sharing import make_folder
-from git_theta.errors import MissingObjectError
+from git_theta.errors import CorruptObjectError, MissingObjectError
+from git_theta.store.soundness import check
 from git_theta.store.trash import Trash, entries, object_path
 
 # Read-only, as Git's own: an object may be one file with another by a hard link, and an editor
@@ -31,9 +32,6 @@ _STALE_SECONDS = 24 * 3600
 # Calls of fsync at once: the file system makes one write to its journal of many. 16 folders took
 # 56 ms one after another, 2 ms so.
 _SYNCING = 16
-# New folders that are synced one after another before all are made: of 400 small files each second
-# one needs one. Making one takes up to 0.5 ms (ext4 looks for a group of blocks), syncing 1 to 4.
-_ENLARGEMENTS = 32
 # Files that wait for their sync are open; a process may often have 1,024 open files.
 _WAITING = 4 * _SYNCING
 
@@ -62,7 +60,6 @@ class ObjectFiles:
         # Folders whose names are durable.
         self._durable: set[str] = set()
         self._started = False
-        self._enlargements = 0
 
     def path(self, oid: str) -> Path:
         """Return where object ``oid`` lies, or would."""
@@ -108,25 +105,21 @@ class ObjectFiles:
     def sync(self) -> None:
         """Make all objects written so far durable, and their names; raise what writing one raised.
 
-        One ``fsync`` per folder instead of one per object: 2,000 objects touch 256 folders. Of
-        400 files that are added each has its own, as git is given each manifest before it sends the
-        next file; only the names of folders, which seldom are new, are not synced each time.
+        One ``fsync`` per folder instead of one per object: 2,000 objects touch 256 folders. The
+        names of folders, which seldom are new, are not synced each time.
         """
         with self._lock:
             behind, self._behind = self._behind, []
         _finish(behind)
         with self._lock:
             folders, self._unsynced = self._unsynced, set()
+        self._sync_names(folders)
+
+    def _sync_names(self, folders: set[Path]) -> None:
+        self._sync_all(folders)
+        with self._lock:
             is_new = not {folder.name for folder in folders} <= self._durable
-        if len(folders) > 1:
-            _finish([self._pool().submit(_sync_folder, folder) for folder in folders])
-        else:
-            for folder in folders:
-                _sync_folder(folder)
         if is_new:
-            self._enlargements += 1
-            if self._enlargements == _ENLARGEMENTS:
-                self._make_folders()
             with suppress(FileNotFoundError):
                 # Listed before: those are durable afterwards. Paths of 256 took 4 ms.
                 there = os.listdir(self._objects)  # noqa: PTH208
@@ -134,10 +127,17 @@ class ObjectFiles:
                 with self._lock:
                     self._durable.update(there)
 
-    def _make_folders(self) -> None:
-        with suppress(OSError):  # the one that is needed is there
-            for number in range(256):
-                make_folder(self._objects / f"{number:02x}")
+    def _sync_files(self, files: Sequence[Path]) -> None:
+        """Make files of objects and their names durable; one that is gone need not be."""
+        self._sync_all(files)
+        self._sync_names({file.parent for file in files})
+
+    def _sync_all(self, paths: Collection[Path]) -> None:
+        if len(paths) > 1:
+            _finish([self._pool().submit(_sync, path) for path in paths])
+        else:
+            for path in paths:
+                _sync(path)
 
     def _status(self, oid: str) -> os.stat_result | None:
         path = self.path(oid)
@@ -159,19 +159,25 @@ class ObjectFiles:
 
     def _awaits_sync(self, oid: str) -> Path:
         """Return the path of an object to be written, whose name ``sync`` makes durable."""
+        path = self._prepared(oid)
+        with self._lock:
+            self._unsynced.add(path.parent)
+        return path
+
+    def _prepared(self, oid: str) -> Path:
+        """Return the path of an object to be written."""
         path = self.path(oid)
         is_new = not path.parent.is_dir()
         with self._lock:
             first, self._started = not self._started, True
-            self._unsynced.add(path.parent)
             if is_new:
                 self._durable.discard(path.parent.name)
         if first:
             remove_stale(self._scratch, _STALE_SECONDS)
         return path
 
-    def _create(self, target: Path, pieces: Iterable[Buffer]) -> None:
-        self._start(target, pieces).close()
+    def _create(self, target: Path, pieces: Iterable[Buffer], sync: bool = True) -> None:
+        self._start(target, pieces, sync).close()
 
     def _create_behind(
         self, target: Path, pieces: Iterable[Buffer], done: Callable[[], None]
@@ -197,11 +203,11 @@ class ObjectFiles:
         with self._lock:
             self._behind.append(behind)
 
-    def _start(self, target: Path, pieces: Iterable[Buffer]) -> ExitStack:
+    def _start(self, target: Path, pieces: Iterable[Buffer], sync: bool = True) -> ExitStack:
         """Write an object's bytes; closing what is returned syncs and names them."""
         with ExitStack() as stack:
             file = stack.enter_context(
-                atomic_file(target, MODE, scratch=self._scratch, sync_name=False)
+                atomic_file(target, MODE, scratch=self._scratch, sync_content=sync, sync_name=False)
             )
             if isinstance(pieces, list):
                 write_all(file, pieces)  # a dozen small frames in one call
@@ -209,6 +215,17 @@ class ObjectFiles:
                 for piece in pieces:
                     file.write(piece)
             return stack.pop_all()
+
+    def _restore(self, oid: str, content: bytes) -> None:
+        """Make an object durable that a process noted in its journal before it died."""
+        path = self.path(oid)
+        try:
+            check(path, oid, len(content))
+            sync_path(path)
+        except (CorruptObjectError, FileNotFoundError):
+            self._create(path, [content])
+        sync_path(path.parent)
+        sync_path(path.parent.parent)
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -232,9 +249,9 @@ def _finish(running: Sequence[Future[None]]) -> None:
         each.result()
 
 
-def _sync_folder(folder: Path) -> None:
-    with suppress(FileNotFoundError):  # emptied and removed since
-        sync_path(folder)
+def _sync(path: Path) -> None:
+    with suppress(FileNotFoundError):  # removed since: a collection, an empty folder
+        sync_path(path)
 
 
 def missing(path: Path) -> MissingObjectError:

@@ -16,10 +16,16 @@ from git_theta.core.files import (
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Buffer
 from git_theta.core.sharing import adjust
-from git_theta.errors import ChangedError, MissingObjectError, StoreError, ThetaError
+from git_theta.errors import (
+    ChangedError,
+    MissingObjectError,
+    StoreError,
+    ThetaError,
+)
 from git_theta.store.activity import Activity
 from git_theta.store.arrivals import Arrivals
 from git_theta.store.files import MODE, ObjectFiles, missing
+from git_theta.store.journal import Journal, recover
 from git_theta.store.rows import Stamp
 from git_theta.store.shared import SharedStore
 from git_theta.store.soundness import Soundness, check, corrupt
@@ -41,9 +47,12 @@ class ObjectStore(ObjectFiles):
         self._soundness = Soundness()
         self._activity = Activity(root)
         self._used: set[str] = set()
+        self._journal = Journal(root, self._sync_files)
+        recover(root, self._restore)
 
     def close(self) -> None:
         """Let collections have what this process used; git knows of it by now."""
+        self._journal.close()
         self._settle()
         self._activity.end()
         self._used.clear()
@@ -80,9 +89,9 @@ class ObjectStore(ObjectFiles):
             raise ValueError("git-lfs skips empty objects, so there are none")
         oid = digest.hexdigest()
         self._activity.begin()
-        # Of an object that is here too: another process may have written it and not synced yet.
-        self._awaits_sync(oid)
-        if not self.use(oid, size) and not self.take(oid, size):
+        if self.use(oid, size):
+            self._awaits_sync(oid)  # another process may have written it and not synced its name
+        elif not self.take(oid, size):
             try:
                 create(oid, pieces)
             except StoreError:
@@ -91,11 +100,17 @@ class ObjectStore(ObjectFiles):
         return Ref(oid, size, 0, size)
 
     def _create_now(self, oid: str, buffers: Iterable[Buffer]) -> None:
-        self._create(self.path(oid), buffers)
+        # Other clones take what is in a shared store: they do not know this one's journal.
+        if isinstance(buffers, list) and self.shared is None:
+            path = self._prepared(oid)
+            with self._journal.holding(oid, buffers, path) as held:
+                self._create(path if held else self._awaits_sync(oid), buffers, sync=not held)
+        else:
+            self._create(self._awaits_sync(oid), buffers)
         self._stored(oid)
 
     def _create_soon(self, oid: str, buffers: Iterable[Buffer]) -> None:
-        self._create_behind(self.path(oid), buffers, lambda: self._stored(oid))
+        self._create_behind(self._awaits_sync(oid), buffers, lambda: self._stored(oid))
 
     def _is_unwritable(self) -> bool:
         """Return whether git cannot write any object either, so that nothing can refer to ours.

@@ -122,17 +122,6 @@ class TestWrite:
         store.sync()
         assert synced == [target.parent, target.parent.parent]
 
-    def test_many_new_folders_are_made_at_once(self, store: ObjectStore, monkeypatch) -> None:
-        monkeypatch.setattr(object_files, "_ENLARGEMENTS", 2)
-        synced: list[Path] = []
-        monkeypatch.setattr(object_files, "sync_path", synced.append)
-        for number in range(40):  # in some 37 folders
-            store.write([bytes([number])])
-            store.sync()
-        folders = store.root / "objects"
-        assert len(list(folders.iterdir())) == 256
-        assert synced.count(folders) == 2
-
     def test_one_written_behind_is_whole_after_sync(self, store: ObjectStore) -> None:
         refs = [store.write_behind([bytes([number]) * 9]) for number in range(40)]
         store.sync()
