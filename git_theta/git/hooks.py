@@ -117,7 +117,7 @@ def install(repo: Repository, program: Path) -> list[str]:
     """Put our hooks where git looks for them; return the names of those that changed.
 
     A hook that is there is kept beside ours and run first. Raises ``HookError`` when one was
-    kept before and there is another one now.
+    kept before and there is another one now, and where git cannot execute any.
     """
     return _install_all(repo, program, [hook.name for hook in _HOOKS])
 
@@ -146,7 +146,16 @@ def _install_all(repo: Repository, program: Path, names: Sequence[str]) -> list[
     chosen = [hook for hook in _HOOKS if hook.name in names]
     # Of two filters that start at once, the second would take our new hook for the user's.
     with exclusive_lock(repo.theta_dir / "hooks.lock"):
-        return [hook.name for hook in chosen if _install(hook, folder, program)]
+        changed = [hook.name for hook in chosen if _install(hook, folder, program)]
+    for name in names:
+        if not os.access(folder / name, os.X_OK):  # git passes over it, and pushes
+            raise HookError(
+                f"{name} cannot be executed here: a push would lose objects",
+                path=str(folder),
+                hint="is its file system mounted noexec? git config core.hooksPath FOLDER, with "
+                "one that is elsewhere, then: git theta install --local",
+            )
+    return changed
 
 
 def missing(repo: Repository) -> list[str]:

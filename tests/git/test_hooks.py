@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 
 from git_theta.errors import HookError, ThetaError
 from git_theta.git import Repository, hooks
+from tests.support.failures import on_tmpfs
 from tests.support.repo import Repo
 
 USER_HOOK = """#!/bin/sh
@@ -455,6 +457,31 @@ def test_a_repository_without_a_hooks_folder(found, program, hook):
     hook.parent.rmdir()
     assert hooks.install_missing(found, program) == ALL
     assert hook.is_file()
+
+
+_INSTALL = """
+import sys
+from pathlib import Path
+from git_theta.errors import HookError
+from git_theta.git import Repository, hooks
+with Repository.discover(Path(sys.argv[1]).parents[1]) as repo:
+    for install in (hooks.install, hooks.install_missing):
+        try:
+            install(repo, Path(sys.executable))
+        except HookError as error:
+            print(error.message, error.hint)
+"""
+
+
+def test_where_no_hook_can_be_executed_it_is_said(repo):
+    """Git passed over all of ours, and a push succeeded without the objects."""
+    folder = repo.path / ".git/hooks"
+    shutil.rmtree(folder)
+    said = on_tmpfs("noexec,size=1m", _INSTALL, folder).splitlines()
+    assert len(said) == 2
+    for line in said:
+        assert "pre-push cannot be executed" in line
+        assert "core.hooksPath" in line
 
 
 def test_installing_at_once_never_chains_us_to_ourselves(repo, program, log, hook, push):
