@@ -191,27 +191,31 @@ def atomic_file(
     mode: int = 0o666,
     *,
     scratch: Path | None = None,
+    aside: Path | None = None,
     sync_content: bool = True,
     sync_name: bool = True,
 ) -> Iterator[BinaryIO]:
     """Write a file that appears whole, synced and under its name, or not at all.
 
     The temporary file lies in ``scratch`` (on the same file system; the target's folder by
-    default) and is removed on any failure. The process's umask is taken from ``mode``, as for any
-    new file. With ``sync_name=False`` the caller makes the name durable by ``sync_path``, once
-    for many files; with ``sync_content=False`` a power cut may leave it empty, which is for files
-    that can be made again. ``OSError`` becomes a ``StoreError`` that says what to do.
+    default) and is removed on any failure. It is moved to ``aside`` at once where it can be: what
+    a killed process leaves in the work tree, `git add .` would add. The process's umask is taken
+    from ``mode``, as for any new file. With ``sync_name=False`` the caller makes the name durable
+    by ``sync_path``, once for many files; with ``sync_content=False`` a power cut may leave it
+    empty, which is for files that can be made again. ``OSError`` becomes a ``StoreError`` that
+    says what to do.
     """
     temporary = (scratch or target.parent) / f".tmp-{os.getpid()}-{os.urandom(8).hex()}"
     try:
         for folder in {temporary.parent, target.parent}:
             make_folder(folder)
         with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as file:
+            adjust(temporary)
+            temporary = _moved(temporary, aside) if aside else temporary
             yield file
             file.flush()
             if sync_content:
                 os.fsync(file.fileno())
-        adjust(temporary)
         temporary.replace(target)
         if sync_name:
             sync_path(target.parent)
@@ -220,6 +224,20 @@ def atomic_file(
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _moved(file: Path, folder: Path) -> Path:
+    """Move a file to ``folder`` and return where it is: where it was, on another file system.
+
+    Only moving tells: two mounts may be of one device.
+    """
+    target = folder / file.name
+    try:
+        make_folder(folder)
+        file.rename(target)
+    except OSError:
+        return file
+    return target
 
 
 def remove_stale(folder: Path, age: float) -> None:

@@ -170,7 +170,8 @@ def _write(workspace: Workspace, stub: Stub, began: int) -> os.stat_result | Non
     except FileNotFoundError as error:
         raise ChangedError("the file is gone meanwhile") from error
     # Not synced, as Git does not sync what it checks out: it can be checked out again.
-    with atomic_file(file, mode, sync_content=False, sync_name=False) as output:
+    aside = workspace.store.root / "tmp"
+    with atomic_file(file, mode, aside=aside, sync_content=False, sync_name=False) as output:
         smudge_to(stub.described, workspace.storage, output, stub.path)
         if _read_manifest(file) != stub.text:
             raise ChangedError("the file changed meanwhile and was left as it is")

@@ -352,6 +352,25 @@ def test_a_full_disk_in_the_hook_names_what_writes_the_file(model, monkeypatch):
     assert caught.value.hint == "free some space, then git theta checkout"
 
 
+def test_half_a_file_never_lies_in_the_work_tree(model, monkeypatch):
+    """Where the hook was killed, `git add .` added it as it was."""
+    model.commit_files({"model.safetensors": FIRST})
+    model.write("model.safetensors", model.git("show", ":model.safetensors").encode() + b"\n")
+    monkeypatch.chdir(model.path)
+    seen = list[str]()
+
+    def look(*args: object) -> None:
+        smudge_to(*args)
+        seen.append(model.git("ls-files", "--others"))
+
+    smudge_to = deferred.smudge_to
+    monkeypatch.setattr(deferred, "smudge_to", look)
+    with open_workspace() as workspace:
+        deferred.checkout_deferred(workspace, ["model.safetensors"])
+    assert model.read("model.safetensors") == FIRST
+    assert seen == [""]
+
+
 SAVER = """
 import sys
 import numpy as np

@@ -90,7 +90,8 @@ def _apply(
             after = _store(workspace, path, result, base, updates)
         # Copied, not renamed: the work tree may be on another file system than .git.
         updated.seek(0)
-        with atomic_file(file, mode=file.stat().st_mode & 0o7777) as output:
+        mode = file.stat().st_mode & 0o7777
+        with atomic_file(file, mode, aside=scratch) as output:
             shutil.copyfileobj(updated, output, _COPY)
     return after
 

@@ -280,6 +280,18 @@ def test_errors_say_what_they_mean(number: int, words: str) -> None:
     assert (error.hint is None) == (number == errno.EIO)
 
 
+@pytest.mark.parametrize("possible", [True, False])
+def test_a_file_is_written_aside_where_it_can_be(possible: bool, tmp_path: Path) -> None:
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    if not possible:
+        aside.write_bytes(b"")
+    with atomic_file(folder / "file", aside=aside) as output:
+        output.write(b"content")
+        assert list(folder.iterdir()) == [] or not possible
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("file", b"content")]
+    assert not possible or list(aside.iterdir()) == []
+
+
 def test_only_errors_of_the_system_are_told_as_such() -> None:
     told = files.of_the_system(PermissionError(errno.EACCES, "Permission denied", "place"))
     assert told is not None
