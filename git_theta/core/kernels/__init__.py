@@ -47,6 +47,7 @@ __all__ = [
     "active_mean",
     "agreeing_mean",
     "between",
+    "bf16_difference",
     "compare",
     "count_changed",
     "decode",
@@ -207,6 +208,11 @@ def thin(delta: Words, random: Words, probability: Words, divides: bool) -> Word
     With ``divides``, over the probability, or over 1 where that is 0.
     """
     return (_native or merging).thin(delta, random, probability, divides)
+
+
+def bf16_difference(left: Words, right: Words) -> Words:
+    """Return the differences of bf16 numbers, given by their bits: float32."""
+    return (_native or merging).bf16_difference(left, right)
 
 
 def thin_ranked(

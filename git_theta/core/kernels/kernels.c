@@ -1082,6 +1082,26 @@ EXPORT int theta_agreeing_mean(const f32 *const *deltas, size_t number, size_t c
     return 1;
 }
 
+static INLINE float widened(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+VECTORISED static void subtract(const u16 *restrict left, const u16 *restrict right, size_t count,
+                                f32 *restrict out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = widened(left[i]) - widened(right[i]);
+}
+
+EXPORT void theta_bf16_difference(const u16 *left, const u16 *right, size_t count, f32 *out)
+{
+    subtract(left, right, count, out);
+}
+
 /* ---- Elements that one contributor changed alone, or with others ---- */
 
 VECTORISED static void count_active(const f32 *restrict delta, size_t length, float threshold,
@@ -1451,5 +1471,5 @@ EXPORT void theta_thin_ranked(const f32 *delta, size_t rows, size_t width, const
 
 EXPORT int theta_abi(void)
 {
-    return 6;
+    return 7;
 }

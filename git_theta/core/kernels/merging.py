@@ -112,6 +112,13 @@ def thin(delta: Floats, random: Floats, probability: Floats, divides: bool) -> F
     return kept
 
 
+def bf16_difference(left: Words, right: Words) -> Floats:
+    """Return the differences of bf16 numbers, given by their bits: float32."""
+    wide = [(words.astype(np.uint32) << np.uint32(16)).view(np.float32) for words in (left, right)]
+    found: Floats = wide[0] - wide[1]
+    return found
+
+
 def thin_ranked(
     delta: Floats, probabilities: Floats, first: int, keys: Words, divides: bool
 ) -> Floats:

@@ -33,7 +33,7 @@ from git_theta.core.kernels.merging import Limit
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 # As in kernels.c, raised with each change there: an older library is not used.
-_ABI = 6
+_ABI = 7
 _P, _N = c_void_p, c_size_t
 MOST_DELTAS = 16
 """As in kernels.c."""
@@ -73,6 +73,7 @@ class Native:
         self._thin = _declared(library, "theta_thin", None, [_P, _P, _P, _N, c_int, _P])
         ranked = [_P, _N, _N, _P, _N, _P, c_int, _P, _P]
         self._thin_ranked = _declared(library, "theta_thin_ranked", None, ranked)
+        self._bf16_difference = _declared(library, "theta_bf16_difference", None, [_P, _P, _N, _P])
         active = [_P, _N, _N, c_float, _P]
         self._active_counts = _declared(library, "theta_active_counts", None, active)
         self._active_mean = _declared(library, "theta_active_mean", None, [*active, _P])
@@ -211,6 +212,12 @@ class Native:
             *(_address(delta), rows, width, _address(probabilities), first, _address(keys)),
             *(divides, _address(scratch), _address(out)),
         )
+        return out
+
+    def bf16_difference(self, left: Words, right: Words) -> Words:
+        """As the reference."""
+        out = np.empty(left.size, np.float32)
+        self._bf16_difference(_address(left), _address(right), left.size, _address(out))
         return out
 
     def active_mean(

@@ -216,8 +216,8 @@ def _available(
 ) -> dict[str, Any]:
     statistics = piece.statistics or None
     return {
-        "models": piece.models,
-        "base": piece.base,
+        "models": piece.models if "models" in strategy.inputs else None,
+        "base": piece.base if "base" in strategy.inputs else None,
         "deltas": piece.deltas if "deltas" in strategy.inputs else None,
         "fisher": statistics,
         "gram": statistics,

@@ -98,12 +98,27 @@ def agreeing_mean(
     return weighted_sum([(delta * sign).clamp_(min=0) for delta in deltas], weights).mul_(sign)
 
 
-def are_compiled(tensors: Sequence[Tensor]) -> bool:
-    """Return whether compiled kernels can work on these tensors, where they lie."""
+def are_compiled(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> bool:
+    """Return whether compiled kernels can work on these tensors, where they lie.
+
+    They are of this dtype, by default float32.
+    """
+    wanted = dtype or torch.float32
     return kernels.name() == "compiled" and all(
-        tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+        tensor.dtype == wanted and tensor.device.type == "cpu" and tensor.is_contiguous()
         for tensor in tensors
     )
+
+
+def difference(model: Tensor, base: Tensor) -> Tensor:
+    """Return the difference of two bf16 tensors in float32; see ``are_compiled``.
+
+    Widened first, each was written to memory and read again: 0.6 ns of 0.8 an element.
+    """
+    words = [
+        tensor.reshape(-1).view(torch.int16).numpy().view("uint16") for tensor in (model, base)
+    ]
+    return torch.from_numpy(kernels.bf16_difference(*words)).view(model.shape)
 
 
 def limited_mean(

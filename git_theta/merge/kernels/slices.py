@@ -18,7 +18,7 @@ from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
 from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, Devices, lane, sent
 from git_theta.merge.kernels.lazy_torch import torch
-from git_theta.merge.kernels.reductions import BLOCK, is_finite
+from git_theta.merge.kernels.reductions import BLOCK, are_compiled, difference, is_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,25 +34,56 @@ class Slice:
     """The elements of parameter ``name`` from flat index ``start``, in the dtype to compute in.
 
     Tensors are flat, or ``[rows, elements of a row]`` where they were sliced by rows, or of the
-    parameter's shape where they were not sliced. They may share memory with the stored ones.
+    parameter's shape where they were not sliced. They may share memory with the ``stored`` ones,
+    the last of which is the base if there ``has_base``; ``widened`` converts and checks one.
     """
 
     name: str
     start: int
-    models: list[Tensor]
-    base: Tensor | None
+    stored: list[Tensor]
+    has_base: bool
     statistics: list[Tensor]
+    widened: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def models(self) -> list[Tensor]:
+        """The contributors."""
+        return [self.widened(tensor) for tensor in self.stored[: -1 if self.has_base else None]]
+
+    @cached_property
+    def base(self) -> Tensor | None:
+        """The base, if there is one."""
+        return self.widened(self.stored[-1]) if self.has_base else None
 
     @cached_property
     def deltas(self) -> list[Tensor]:
         """Contributors minus base."""
-        assert self.base is not None, "checked before any slice is taken"
+        assert self.has_base, "checked before any slice is taken"
+        if found := self._differences():
+            return found
+        assert self.base is not None
         return [model - self.base for model in self.models]
+
+    def _differences(self) -> list[Tensor] | None:
+        """Return the differences of bf16 tensors, which are not widened for them.
+
+        ``None`` where there may be NaN: where they are finite, so are the tensors.
+        """
+        *models, base = self.stored
+        if not are_compiled(self.stored, torch.bfloat16):
+            return None
+        found = [difference(model, base) for model in models]
+        return found if all(map(is_finite, found)) else None
+
+    def check(self) -> None:
+        """Raise ``MergeError`` for NaN in what nobody looked at."""
+        if "deltas" not in self.__dict__:
+            _ = self.models, self.base
 
     @property
     def stop(self) -> int:
         """The flat index after the last element."""
-        return self.start + self.models[0].numel()
+        return self.start + self.stored[0].numel()
 
 
 @dataclass(frozen=True)
@@ -158,18 +189,25 @@ class Inputs:
         )
 
     def _load(self, part: slice | None, device: torch.device | None) -> Slice:
-        """Load ``part`` of the first axis, or all; raise ``MergeError`` for NaN, unless allowed."""
+        """Load ``part`` of the first axis, or all.
+
+        What the slice then converts raises ``MergeError`` for NaN, unless that is allowed.
+        """
 
         def load(stored: Tensor) -> Tensor:
-            tensor = stored if part is None else stored[part]
-            return self._checked(sent(tensor, device).to(self.dtype))
+            return sent(stored if part is None else stored[part], device)
 
+        def widened(tensor: Tensor) -> Tensor:
+            return self._checked(tensor.to(self.dtype))
+
+        bases = [] if self.base is None else [self.base]
         return Slice(
             self.name,
             0 if part is None else int(part.start) * math.prod(self.shape[1:]),
-            [load(tensor) for tensor in self.contributors],
-            None if self.base is None else load(self.base),
-            [load(tensor) for tensor in self.statistics],
+            [load(tensor) for tensor in (*self.contributors, *bases)],
+            self.base is not None,
+            [widened(load(tensor)) for tensor in self.statistics],
+            widened,
         )
 
     def _checked(self, tensor: Tensor) -> Tensor:
@@ -198,7 +236,10 @@ def each(pieces: Iterable[Piece], work: Callable[[Slice], R], threads: int) -> I
 
     def run(piece: Piece) -> R:
         with lane(piece.device):
-            return work(piece.load())
+            loaded = piece.load()
+            found = work(loaded)
+            loaded.check()
+            return found
 
     return map(run, pieces) if threads == 1 else in_order(run, pieces, threads)
 

@@ -361,6 +361,16 @@ def test_active_elements_have_the_bits_of_the_reference(count, number):
 
 
 @needs_compiler
+def test_differences_of_bf16_numbers_have_the_bits_of_the_reference():
+    every = np.arange(1 << 16, dtype=np.uint16)
+    for other in (every[::-1].copy(), np.roll(every, 1), np.full_like(every, 0x3F80)):
+        with np.errstate(invalid="ignore", over="ignore"):
+            wanted = merging.bf16_difference(every, other)
+        assert same_numbers(COMPILED.bf16_difference(every, other), wanted)
+    assert merging.bf16_difference(every[0x3F80:0x3F81], every[0x4000:0x4001]).tolist() == [-1.0]
+
+
+@needs_compiler
 @pytest.mark.parametrize("width", [0, 1, 2, 7, 4096, 5001])
 def test_dot_products_of_rows_have_the_bits_of_the_reference(width):
     rng = np.random.default_rng(width)

@@ -73,9 +73,10 @@ def test_opposite_task_vectors_give_something_finite(name: str) -> None:
     assert bool(merge(name, [delta, -delta], torch.zeros_like(delta)).isfinite().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [*STRATEGIES, "fisher"])
-def test_nan_in_an_input_is_refused_by_name(name: str) -> None:
-    first, second, base = grid(1, (4, 3), 3)
+def test_nan_in_an_input_is_refused_by_name(name: str, dtype: torch.dtype) -> None:
+    first, second, base = (tensor.to(dtype) for tensor in grid(1, (4, 3), 3))
     first[2, 1] = math.nan
     statistics = [second, second] if name == "fisher" else []
     inputs = Inputs.of("layer.7", [first, second], base, statistics)
@@ -91,11 +92,13 @@ def test_nan_passes_where_it_is_allowed() -> None:
     assert merged.isnan().tolist() == [[False, True], [False, False]]
 
 
-def test_a_nan_in_base_or_statistic_is_refused_too() -> None:
-    first, second, bad = grid(1, (4,), 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_nan_in_base_or_statistic_is_refused_too(dtype: torch.dtype) -> None:
+    first, second, bad = (tensor.to(dtype) for tensor in grid(1, (4,), 3))
     bad[0] = math.nan
-    with pytest.raises(MergeError, match="NaN"):
-        merge("task_arithmetic", [first, second], bad)
+    for name in ("task_arithmetic", "average", "ties"):
+        with pytest.raises(MergeError, match="NaN"):
+            merge(name, [first, second], bad)
     with pytest.raises(MergeError, match="NaN"):
         merge("fisher:normalize=false", [first, second], None, [first.abs(), bad])
 
