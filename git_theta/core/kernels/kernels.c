@@ -15,7 +15,11 @@
 #include <immintrin.h>
 #define WIDE 1
 /* The loader picks the widest version that the processor has. */
+#if defined(__clang__) || __GNUC__ < 12 || defined(KERNELS_NO_AVX512)
 #define VECTORISED __attribute__((target_clones("avx2", "default")))
+#else
+#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#endif
 #else
 #define WIDE 0
 #define VECTORISED
@@ -38,6 +42,20 @@ enum {
     TOTAL = 1 << PRECISION,
     LEAST = 1 << 16  /* a state is at least this between two symbols */
 };
+
+/* The block of words that comes next, in two arrays. Asked for a line at a time, between work that
+ * does without memory: of a chunk that is in no cache, coding took a third less. All at once, it took
+ * as long as without. */
+typedef struct {
+    const u8 *new, *old;
+    size_t word;
+} next_block;
+
+static INLINE void ask_for(const next_block *block, size_t place)
+{
+    __builtin_prefetch(block->new + place * block->word, 0, 2);
+    __builtin_prefetch(block->old + place * block->word, 0, 2);
+}
 
 /* ---- Planes ---- */
 
@@ -199,8 +217,25 @@ static INLINE unsigned raw_bits(uint8_t token)
     return token < LITERALS + 4 ? 0 : (unsigned)(token - LITERALS) / 2 - 1;
 }
 
+/* Whether most tokens of a block have raw bits. In 16 bits, which is vectorised best. */
+static INLINE int is_dense(const uint8_t *tokens, size_t count)
+{
+    uint16_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found = (uint16_t)(found + (tokens[i] >= LITERALS + 4));
+    return found > count / 2;
+}
+
+static INLINE uint32_t sum(const uint8_t *lengths, size_t count)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found += lengths[i];
+    return found;
+}
+
 /* Where tokens from `least` on are; without a branch, which would often be mispredicted. */
-static size_t find_tokens_each(const uint8_t *restrict tokens, size_t count, uint8_t least,
+static size_t find_tokens(const uint8_t *restrict tokens, size_t count, uint8_t least,
                                uint16_t *restrict places)
 {
     size_t found = 0;
@@ -222,21 +257,6 @@ static void invert(const uint8_t *contexts, const uint32_t *ranges, uint64_t *in
     count = count < MAX_CONTEXTS ? count : MAX_CONTEXTS;
     for (size_t i = 0; i < count * TOKENS; i++)
         inverses[i] = ranges[i] >> 16 ? ((uint64_t)1 << 44) / (ranges[i] >> 16) + 1 : 0;
-}
-
-/* The contexts of keys. Contexts ascend with their keys: a vectorised comparison for each of the
- * few bounds takes a third of the time of a look-up for each key. */
-static INLINE void to_contexts(const uint8_t *contexts, const uint8_t *restrict keys,
-                               size_t count, uint8_t *restrict found)
-{
-    memset(found, contexts[0], count);
-    for (unsigned key = 1; key < 256; key++) {
-        uint8_t step = (uint8_t)(contexts[key] - contexts[key - 1]);
-        uint8_t bound = (uint8_t)key;
-        if (step)
-            for (size_t i = 0; i < count; i++)
-                found[i] = (uint8_t)(found[i] + (keys[i] >= bound ? step : 0));
-    }
 }
 
 static INLINE uint64_t read_bits(const u8 *bits, size_t length, uint64_t position, unsigned count)
@@ -266,21 +286,20 @@ static INLINE bit_writer begin_bits(u8 *bits, uint64_t position, uint64_t end)
     return writer;
 }
 
-/* Up to 63 bits. */
+/* Up to 56 bits, without a branch. */
 static INLINE void write_bits(bit_writer *writer, uint64_t value, unsigned count)
 {
     uint64_t held = writer->held | value << writer->count;
-    unsigned filled = writer->count + count, is_full = filled >> 6;
+    unsigned filled = writer->count + count;
     *(u64 *)writer->at = held;
-    writer->at += 8 * is_full;
-    writer->held = is_full ? value >> 1 >> (63 - writer->count) : held;
-    writer->count = filled & 63;
+    writer->at += filled >> 3;
+    writer->held = held >> (filled & 56);
+    writer->count = filled & 7;
 }
 
 static INLINE void end_bits(const bit_writer *writer)
 {
-    *(u64 *)writer->at = writer->held;
-    *(u64 *)writer->end = writer->kept | writer->held >> (8 * (writer->end - writer->at));
+    *(u64 *)writer->end = writer->kept | writer->held;
 }
 
 /* One token, and its lane's state after it, which may be too low. */
@@ -352,10 +371,39 @@ static int encode_tokens_each(const uint32_t *restrict ranges, const uint64_t *r
 }
 
 #if WIDE
-/* 16 lanes at a time: 0.7 ns for a token, where decode_tokens takes 1.4. */
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) static size_t
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vbmi,avx512vbmi2")))
+#define AVX2 __attribute__((target("avx2")))
+
+static int has_avx2, has_avx512;
+
+__attribute__((constructor)) static void find_vectors(void)
+{
+    __builtin_cpu_init();
+    has_avx2 = __builtin_cpu_supports("avx2");
+#ifndef KERNELS_NO_AVX512
+    has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                 __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vbmi") &&
+                 __builtin_cpu_supports("avx512vbmi2");
+#endif
+}
+
+/* Four or eight entries of a table. The instructions that gather them take longer: 16 tokens were
+ * coded and decoded in 0.7 ns each with them, and in 0.35 without. */
+#define FOUR(TABLE, AT)                                                                           \
+    _mm_insert_epi32(_mm_insert_epi32(_mm_insert_epi32(_mm_cvtsi32_si128((int)(TABLE)[(AT)[0]]),  \
+                                                       (int)(TABLE)[(AT)[1]], 1),                 \
+                                      (int)(TABLE)[(AT)[2]], 2),                                  \
+                     (int)(TABLE)[(AT)[3]], 3)
+#define EIGHT(TABLE, AT) _mm256_set_m128i(FOUR(TABLE, (AT) + 4), FOUR(TABLE, AT))
+#define SIXTEEN(TABLE, AT)                                                                        \
+    _mm512_inserti64x4(_mm512_castsi256_si512(EIGHT(TABLE, AT)), EIGHT(TABLE, (AT) + 8), 1)
+
+/* 16 lanes at a time: 0.37 ns for a token, where decode_tokens takes 1.4. */
+AVX512 static size_t
 decode_tokens_wide(const uint32_t *slots, const uint8_t *contexts, uint8_t *tokens, size_t count,
-                   size_t lanes, uint32_t *states, const u16 *words, size_t word_count, size_t *used)
+                   size_t lanes, uint32_t *states, const u16 *words, size_t word_count, size_t *used,
+                   const next_block *ahead)
 {
     const u16 *next = words + *used, *end = words + word_count;
     const __m512i mask = _mm512_set1_epi32(TOTAL - 1), one = _mm512_set1_epi32(1);
@@ -363,12 +411,14 @@ decode_tokens_wide(const uint32_t *slots, const uint8_t *contexts, uint8_t *toke
     size_t start = 0;
     for (; count - start >= lanes && (size_t)(end - next) >= lanes + 16; start += lanes) {
         for (size_t j = 0; j < lanes; j += 16) {
+            ask_for(ahead, start + j);
             __m512i state = _mm512_loadu_si512(states + j);
             __m512i context = _mm512_cvtepu8_epi32(
                 _mm_loadu_si128((const __m128i *)(contexts + start + j)));
-            __m512i index = _mm512_or_si512(_mm512_slli_epi32(context, PRECISION),
-                                            _mm512_and_si512(state, mask));
-            __m512i slot = _mm512_i32gather_epi32(index, slots, 4);
+            uint32_t at[16] __attribute__((aligned(64)));
+            _mm512_store_si512(at, _mm512_or_si512(_mm512_slli_epi32(context, PRECISION),
+                                                   _mm512_and_si512(state, mask)));
+            __m512i slot = SIXTEEN(slots, at);
             __m512i frequency = _mm512_add_epi32(_mm512_srli_epi32(slot, 20), one);
             __m512i bias = _mm512_and_si512(_mm512_srli_epi32(slot, 8), mask);
             state = _mm512_add_epi32(
@@ -387,17 +437,18 @@ decode_tokens_wide(const uint32_t *slots, const uint8_t *contexts, uint8_t *toke
 }
 
 /* 16 lanes at a time, of whole steps only; how many tokens are left. */
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) static size_t
+AVX512 static size_t
 encode_tokens_wide(const uint32_t *ranges, const uint16_t *ats, size_t count, size_t lanes,
-                   uint32_t *states, const u16 *words, u16 **end)
+                   uint32_t *states, const u16 *words, u16 **end, const next_block *ahead)
 {
     u16 *next = *end;
     const __m512i low = _mm512_set1_epi32(0xffff), one = _mm512_set1_epi32(1);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (; count > 0 && (size_t)(next - words) > lanes; count -= lanes) {
         for (size_t j = lanes; j > 0; j -= 16) {
-            __m512i at = _mm512_cvtepu16_epi32(
-                _mm256_loadu_si256((const __m256i *)(ats + count - lanes + j - 16)));
-            __m512i range = _mm512_i32gather_epi32(at, ranges, 4);
+            const uint16_t *at = ats + count - lanes + j - 16;
+            ask_for(ahead, count - lanes + j - 16);
+            __m512i range = SIXTEEN(ranges, at);
             __m512i frequency = _mm512_srli_epi32(range, 16);
             if (_mm512_test_epi32_mask(frequency, frequency) != 0xffff)
                 return count; /* a token without a frequency, which the other loop refuses */
@@ -405,10 +456,13 @@ encode_tokens_wide(const uint32_t *ranges, const uint16_t *ats, size_t count, si
             __mmask16 full = _mm512_cmpge_epu32_mask(
                 _mm512_srli_epi32(state, 32 - PRECISION), frequency);
             unsigned more = (unsigned)__builtin_popcount(full);
+            /* Turned, so that those that are full are the last of 16 words: a store of some of them
+             * takes longer than of all. */
+            __m512i out = _mm512_permutexvar_epi32(
+                _mm512_add_epi32(lane, _mm512_set1_epi32((int)more)),
+                _mm512_maskz_compress_epi32(full, state));
+            _mm256_storeu_si256((__m256i *)(next - 16), _mm512_cvtepi32_epi16(out));
             next -= more;
-            _mm256_mask_storeu_epi16(
-                next, (__mmask16)((1u << more) - 1),
-                _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, state)));
             state = _mm512_mask_srli_epi32(state, full, state, 16);
             /* The quotient has 20 bits: in floats it is right, or one more or less. */
             __m512i quotient = _mm512_cvttps_epu32(
@@ -430,19 +484,120 @@ encode_tokens_wide(const uint32_t *ranges, const uint16_t *ats, size_t count, si
     return count;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) static size_t
-find_tokens_wide(const uint8_t *tokens, size_t count, uint8_t least, uint16_t *places)
+/* The contexts of whole runs of 64 keys; how many that are. */
+AVX512 static size_t to_contexts_wide(const uint8_t *contexts, const uint8_t *keys, size_t count,
+                                      uint8_t *found)
+{
+    __m512i a = _mm512_loadu_si512(contexts), b = _mm512_loadu_si512(contexts + 64);
+    __m512i c = _mm512_loadu_si512(contexts + 128), d = _mm512_loadu_si512(contexts + 192);
+    size_t i = 0;
+    for (; count - i >= 64; i += 64) {
+        __m512i key = _mm512_loadu_si512(keys + i);
+        __m512i low = _mm512_permutex2var_epi8(a, key, b);
+        __m512i high = _mm512_permutex2var_epi8(c, key, d);
+        _mm512_storeu_si512(found + i, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(key), high));
+    }
+    return i;
+}
+
+/* The token of each difference; with its highest bit shifted to the top, the next one follows. */
+AVX512 static INLINE __m128i tokens_of_16(__m512i z, __m512i few, __m512i first)
+{
+    __m512i above = _mm512_lzcnt_epi32(z);
+    __m512i head = _mm512_srli_epi32(_mm512_sllv_epi32(z, above), 30);
+    __m512i token = _mm512_sub_epi32(_mm512_add_epi32(head, _mm512_set1_epi32(LITERALS + 60)),
+                                     _mm512_slli_epi32(above, 1));
+    __mmask16 is_few = _mm512_cmplt_epu32_mask(z, few);
+    return _mm512_cvtepi32_epi8(_mm512_mask_add_epi32(token, is_few, z, first));
+}
+
+/* Differences and tokens of whole runs of 32 words of 16 bits; how many that are. */
+AVX512 static size_t tokens_wide_16(const u16 *new, const u16 *old, size_t count, unsigned few,
+                                    unsigned first, uint16_t *z, uint8_t *tokens)
+{
+    const __m512i few_ = _mm512_set1_epi32((int)few), first_ = _mm512_set1_epi32((int)first);
+    size_t i = 0;
+    for (; count - i >= 32; i += 32) {
+        __m512i delta = _mm512_sub_epi16(_mm512_loadu_si512(new + i), _mm512_loadu_si512(old + i));
+        delta = _mm512_xor_si512(_mm512_slli_epi16(delta, 1), _mm512_srai_epi16(delta, 15));
+        _mm512_storeu_si512(z + i, delta);
+        for (int half = 0; half < 2; half++) {
+            __m256i words = half ? _mm512_extracti64x4_epi64(delta, 1) : _mm512_castsi512_si256(delta);
+            _mm_storeu_si128((__m128i *)(tokens + i + 16 * half),
+                             tokens_of_16(_mm512_cvtepu16_epi32(words), few_, first_));
+        }
+    }
+    return i;
+}
+
+AVX512 static size_t tokens_wide_32(const u32 *new, const u32 *old, size_t count, unsigned few,
+                                    unsigned first, uint32_t *z, uint8_t *tokens)
+{
+    const __m512i few_ = _mm512_set1_epi32((int)few), first_ = _mm512_set1_epi32((int)first);
+    size_t i = 0;
+    for (; count - i >= 16; i += 16) {
+        __m512i delta = _mm512_sub_epi32(_mm512_loadu_si512(new + i), _mm512_loadu_si512(old + i));
+        delta = _mm512_xor_si512(_mm512_slli_epi32(delta, 1), _mm512_srai_epi32(delta, 31));
+        _mm512_storeu_si512(z + i, delta);
+        _mm_storeu_si128((__m128i *)(tokens + i), tokens_of_16(delta, few_, first_));
+    }
+    return i;
+}
+
+AVX512 static INLINE __mmask64 at_least(const uint8_t *tokens, size_t count, uint8_t least)
+{
+    __mmask64 here = count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
+    return _mm512_mask_cmpge_epu8_mask(here, _mm512_maskz_loadu_epi8(here, tokens),
+                                       _mm512_set1_epi8((char)least));
+}
+
+/* Tokens from `least` on, in a row; how many these are. `kept`, and `values` below, have room for 64
+ * more. */
+AVX512 static size_t keep_tokens_wide(const uint8_t *tokens, size_t count, uint8_t least,
+                                      uint8_t *kept)
 {
     size_t found = 0;
     for (size_t i = 0; i < count; i += 64) {
-        __mmask64 here = count - i < 64 ? ((__mmask64)1 << (count - i)) - 1 : ~(__mmask64)0;
-        __mmask64 mask = _mm512_mask_cmpge_epu8_mask(
-            here, _mm512_maskz_loadu_epi8(here, tokens + i), _mm512_set1_epi8((char)least));
-        for (; mask; mask &= mask - 1)
-            places[found++] = (uint16_t)(i + (size_t)__builtin_ctzll(mask));
+        __mmask64 mask = at_least(tokens + i, count - i, least);
+        __m512i here = _mm512_maskz_loadu_epi8(mask, tokens + i);
+        _mm512_storeu_si512(kept + found, _mm512_maskz_compress_epi8(mask, here));
+        found += (size_t)__builtin_popcountll(mask);
     }
     return found;
 }
+
+/* Differences with such tokens, in a row, and back. `z` is a whole block. */
+#define PLACES_WIDE(T, BITS)                                                                      \
+    AVX512 static void keep_wide_##BITS(const uint8_t *tokens, size_t count, uint8_t least,       \
+                                        const T *z, T *values)                                    \
+    {                                                                                             \
+        for (size_t i = 0; i < count; i += 64) {                                                  \
+            __mmask64 mask = at_least(tokens + i, count - i, least);                              \
+            for (size_t j = 0; j < 64 && mask >> j; j += 512 / BITS) {                            \
+                __mmask64 part = mask >> j & (~(__mmask64)0 >> (64 - 512 / BITS));                \
+                _mm512_storeu_si512(values, _mm512_maskz_compress_epi##BITS(                      \
+                    (MASK_##BITS)part, _mm512_loadu_si512(z + i + j)));                           \
+                values += __builtin_popcountll(part);                                             \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+    AVX512 static void spread_wide_##BITS(const uint8_t *tokens, size_t count, uint8_t least,     \
+                                          const T *values, T *z)                                  \
+    {                                                                                             \
+        for (size_t i = 0; i < count; i += 64) {                                                  \
+            __mmask64 mask = at_least(tokens + i, count - i, least);                              \
+            for (size_t j = 0; j < 64 && mask >> j; j += 512 / BITS) {                            \
+                __mmask64 part = mask >> j & (~(__mmask64)0 >> (64 - 512 / BITS));                \
+                _mm512_storeu_si512(z + i + j, _mm512_mask_expand_epi##BITS(                      \
+                    _mm512_loadu_si512(z + i + j), (MASK_##BITS)part, _mm512_loadu_si512(values)));\
+                values += __builtin_popcountll(part);                                             \
+            }                                                                                     \
+        }                                                                                         \
+    }
+#define MASK_16 __mmask32
+#define MASK_32 __mmask16
+PLACES_WIDE(uint16_t, 16)
+PLACES_WIDE(uint32_t, 32)
 
 /* For each mask of 8 lanes: which of the values in a row each lane takes, and the lanes of the mask
  * in a row that ends at the last. */
@@ -460,8 +615,6 @@ __attribute__((constructor)) static void fill_lanes(void)
     }
 }
 
-#define AVX2 __attribute__((target("avx2")))
-
 AVX2 static INLINE __m256i lanes_of(const uint64_t *lanes, unsigned mask)
 {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(lanes + mask)));
@@ -471,7 +624,7 @@ AVX2 static INLINE __m256i lanes_of(const uint64_t *lanes, unsigned mask)
 AVX2 static size_t decode_tokens_avx2(const uint32_t *slots, const uint8_t *contexts,
                                       uint8_t *tokens, size_t count, size_t lanes,
                                       uint32_t *states, const u16 *words, size_t word_count,
-                                      size_t *used)
+                                      size_t *used, const next_block *ahead)
 {
     const u16 *next = words + *used, *end = words + word_count;
     const __m256i mask = _mm256_set1_epi32(TOTAL - 1), one = _mm256_set1_epi32(1);
@@ -479,12 +632,15 @@ AVX2 static size_t decode_tokens_avx2(const uint32_t *slots, const uint8_t *cont
     size_t start = 0;
     for (; count - start >= lanes && (size_t)(end - next) >= lanes + 8; start += lanes) {
         for (size_t j = 0; j < lanes; j += 8) {
+            ask_for(ahead, start + j);
             __m256i state = _mm256_loadu_si256((const __m256i *)(states + j));
             __m256i context = _mm256_cvtepu8_epi32(
                 _mm_loadl_epi64((const __m128i *)(contexts + start + j)));
-            __m256i index = _mm256_or_si256(_mm256_slli_epi32(context, PRECISION),
-                                            _mm256_and_si256(state, mask));
-            __m256i slot = _mm256_i32gather_epi32((const int *)slots, index, 4);
+            uint32_t at[8] __attribute__((aligned(32)));
+            _mm256_store_si256((__m256i *)at,
+                               _mm256_or_si256(_mm256_slli_epi32(context, PRECISION),
+                                               _mm256_and_si256(state, mask)));
+            __m256i slot = EIGHT(slots, at);
             __m256i frequency = _mm256_add_epi32(_mm256_srli_epi32(slot, 20), one);
             __m256i bias = _mm256_and_si256(_mm256_srli_epi32(slot, 8), mask);
             state = _mm256_add_epi32(
@@ -518,7 +674,8 @@ AVX2 static INLINE __m256 to_floats(__m256i words)
 
 /* 8 lanes at a time, of whole steps only; how many tokens are left. As encode_tokens_wide. */
 AVX2 static size_t encode_tokens_avx2(const uint32_t *ranges, const uint16_t *ats, size_t count,
-                                      size_t lanes, uint32_t *states, const u16 *words, u16 **end)
+                                      size_t lanes, uint32_t *states, const u16 *words, u16 **end,
+                                      const next_block *ahead)
 {
     u16 *next = *end;
     const __m256i low = _mm256_set1_epi32(0xffff), one = _mm256_set1_epi32(1);
@@ -526,9 +683,9 @@ AVX2 static size_t encode_tokens_avx2(const uint32_t *ranges, const uint16_t *at
     const __m256i halves = _mm256_set1_epi64x(0x0d0c090805040100);
     for (; count > 0 && (size_t)(next - words) > lanes; count -= lanes) {
         for (size_t j = lanes; j > 0; j -= 8) {
-            __m256i at = _mm256_cvtepu16_epi32(
-                _mm_loadu_si128((const __m128i *)(ats + count - lanes + j - 8)));
-            __m256i range = _mm256_i32gather_epi32((const int *)ranges, at, 4);
+            const uint16_t *at = ats + count - lanes + j - 8;
+            ask_for(ahead, count - lanes + j - 8);
+            __m256i range = EIGHT(ranges, at);
             __m256i frequency = _mm256_srli_epi32(range, 16);
             if (!_mm256_testz_si256(_mm256_cmpeq_epi32(frequency, zero), low))
                 return count; /* a token without a frequency, which the other loop refuses */
@@ -560,57 +717,100 @@ AVX2 static size_t encode_tokens_avx2(const uint32_t *ranges, const uint16_t *at
     *end = next;
     return count;
 }
-
-static int has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2");
-}
-
-static int has_wide(void)
-{
-#ifdef KERNELS_NO_AVX512
-    return 0;
 #endif
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-#endif
-
-static size_t find_tokens(const uint8_t *tokens, size_t count, uint8_t least, uint16_t *places)
-{
-#if WIDE
-    if (has_wide())
-        return find_tokens_wide(tokens, count, least, places);
-#endif
-    return find_tokens_each(tokens, count, least, places);
-}
 
 static int encode_tokens(const uint32_t *ranges, const uint64_t *inverses, const uint16_t *ats,
-                         size_t count, size_t lanes, uint32_t *states, const u16 *words, u16 **next)
+                         size_t count, size_t lanes, uint32_t *states, const u16 *words, u16 **next,
+                         const next_block *ahead)
 {
 #if WIDE
-    if (lanes >= 16 && has_avx2()) {
+    if (lanes >= 16 && has_avx2) {
         size_t whole = count & ~(lanes - 1);
         if (!encode_tokens_each(ranges, inverses, ats, count, whole, lanes, states, words, next))
             return 0;
-        count = has_wide() ? encode_tokens_wide(ranges, ats, whole, lanes, states, words, next)
-                           : encode_tokens_avx2(ranges, ats, whole, lanes, states, words, next);
+        count = (has_avx512 ? encode_tokens_wide : encode_tokens_avx2)(
+            ranges, ats, whole, lanes, states, words, next, ahead);
     }
+#else
+    (void)ahead;
 #endif
     return encode_tokens_each(ranges, inverses, ats, count, 0, lanes, states, words, next);
 }
+
+/* The contexts of keys. Contexts ascend with their keys: a vectorised comparison for each of the
+ * few bounds takes a third of the time of a look-up for each key. */
+static INLINE void to_contexts(const uint8_t *contexts, const uint8_t *restrict keys,
+                               size_t count, uint8_t *restrict found)
+{
+    size_t done = 0;
+#if WIDE
+    if (has_avx512)
+        done = to_contexts_wide(contexts, keys, count, found);
+#endif
+    memset(found + done, contexts[0], count - done);
+    for (unsigned key = 1; done < count && key < 256; key++) {
+        uint8_t step = (uint8_t)(contexts[key] - contexts[key - 1]);
+        uint8_t bound = (uint8_t)key;
+        if (step)
+            for (size_t i = done; i < count; i++)
+                found[i] = (uint8_t)(found[i] + (keys[i] >= bound ? step : 0));
+    }
+}
+
+/* Widths of words for which there are functions as above, and stand-ins for those for which not. */
+#define WIDE_8 0
+#define WIDE_64 0
+#if WIDE
+#define WIDE_16 has_avx512
+#define WIDE_32 has_avx512
+#else
+#define WIDE_16 0
+#define WIDE_32 0
+static INLINE size_t keep_tokens_wide(const uint8_t *tokens, size_t count, uint8_t least,
+                                      uint8_t *kept)
+{
+    (void)tokens, (void)count, (void)least, (void)kept;
+    return 0;
+}
+#endif
+#define NOT_WIDE(T, BITS)                                                                         \
+    static INLINE size_t tokens_wide_##BITS(const u##BITS *new, const u##BITS *old, size_t count, \
+                                            unsigned few, unsigned first, T *z, uint8_t *tokens)  \
+    {                                                                                             \
+        (void)new, (void)old, (void)count, (void)few, (void)first, (void)z, (void)tokens;         \
+        return 0;                                                                                 \
+    }                                                                                             \
+    static INLINE void keep_wide_##BITS(const uint8_t *tokens, size_t count, uint8_t least,       \
+                                        const T *z, T *values)                                    \
+    {                                                                                             \
+        (void)tokens, (void)count, (void)least, (void)z, (void)values;                            \
+    }                                                                                             \
+    static INLINE void spread_wide_##BITS(const uint8_t *tokens, size_t count, uint8_t least,     \
+                                          const T *values, T *z)                                  \
+    {                                                                                             \
+        (void)tokens, (void)count, (void)least, (void)values, (void)z;                            \
+    }
+NOT_WIDE(uint8_t, 8)
+NOT_WIDE(uint64_t, 64)
+#if !WIDE
+NOT_WIDE(uint16_t, 16)
+NOT_WIDE(uint32_t, 32)
+#endif
 
 enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
 
 /* `literals` are the differences of tokens 0 to 15; `lookup`, if any, has the token of each
  * difference below 1 << 16, 255 where that is no literal. Without one, literals are 0 to 15. */
 #define CODER(T, BITS, WORD)                                                                      \
-    static INLINE void tokens_##BITS(const u##BITS *new, const u##BITS *old, size_t count,        \
+    static INLINE void tokens_##BITS(const u##BITS *new, const u##BITS *old, size_t count,            \
                                      const uint8_t *lookup, T *z, uint8_t *tokens)                \
     {                                                                                             \
         /* Below `few`, a difference is its own token, or the length that it has. */              \
         unsigned few = lookup ? 2 : LITERALS, first = lookup ? LITERALS : 0;                      \
-        difference_##BITS(new, old, count, (u##BITS *)z);                                         \
+        size_t done = 0;                                                                          \
+        if (WIDE_##BITS)                                                                          \
+            done = tokens_wide_##BITS(new, old, count, few, first, z, tokens);                    \
+        difference_##BITS(new + done, old + done, count - done, (u##BITS *)z + done);             \
         if (BITS <= 32) {                                                                         \
             /* Vectorised: a float has the length and the second bit on top. Of words of more than\
              * 24 bits, without those that rounding could carry from. */                          \
@@ -618,18 +818,18 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
                 float values[BLOCK];                                                              \
                 uint32_t bits[BLOCK];                                                             \
             } floats;                                                                             \
-            for (size_t i = 0; i < count; i++) {                                                  \
+            for (size_t i = done; i < count; i++) {                                               \
                 uint32_t word = (uint32_t)z[i];                                                   \
                 floats.values[i] = (float)(int32_t)(word >> 24 ? word >> 8 : word);               \
             }                                                                                     \
-            for (size_t i = 0; i < count; i++) {                                                  \
+            for (size_t i = done; i < count; i++) {                                               \
                 uint32_t word = (uint32_t)z[i];                                                   \
                 uint32_t token = (floats.bits[i] >> 22) - 2 * 127 + LITERALS;                     \
                 token += BITS > 24 && word >> 24 ? 16 : 0;                                        \
                 tokens[i] = (uint8_t)(word < few ? word + first : token);                         \
             }                                                                                     \
         } else                                                                                    \
-            for (size_t i = 0; i < count; i++)                                                    \
+            for (size_t i = done; i < count; i++)                                                 \
                 tokens[i] = z[i] < few ? (uint8_t)(z[i] + first) : long_token(z[i]);              \
         if (lookup)                                                                               \
             for (size_t i = 0; i < count; i++) {                                                  \
@@ -658,7 +858,11 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
             keys_##BITS(old + start, length, shift, keys);                                        \
             for (size_t i = 0; i < length; i++)                                                   \
                 ats[i] = (uint16_t)(keys[i] * WIDTH + tokens[i]);                                 \
+            size_t after = count - start > BLOCK ? start + BLOCK : start;                         \
+            const next_block ahead = {(const u8 *)(new + after), (const u8 *)(old + after), WORD};\
             for (size_t i = 0; i + 1 < length; i += 2) {                                          \
+                if (i % 16 == 0)                                                                  \
+                    ask_for(&ahead, i);                                                           \
                 counts[ats[i]]++;                                                                 \
                 others[ats[i + 1]]++;                                                             \
             }                                                                                     \
@@ -668,30 +872,53 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
         for (size_t i = 0; i < 256 * WIDTH; i++)                                                  \
             counts[i] += others[i];                                                               \
     }                                                                                             \
-    /* The raw bits of words in a row, and how many each has; how many words these are. Where most\
-     * have some, all words, to do without branches and places. */                                \
-    static INLINE size_t raw_values_##BITS(const uint8_t *tokens, const T *z, size_t count,       \
-                                           T *restrict values, uint8_t *restrict lengths)         \
+    /* Tokens and differences of words with raw bits, in a row; how many words these are. */      \
+    static INLINE size_t keep_##BITS(const uint8_t *tokens, const T *z, size_t count,             \
+                                     uint8_t *restrict kept, T *restrict values)                  \
     {                                                                                             \
         uint16_t places[BLOCK];                                                                   \
-        size_t count_raw = 0;                                                                     \
-        for (size_t i = 0; i < count; i++)                                                        \
-            count_raw += tokens[i] >= LITERALS + 4;                                               \
-        if (count_raw > count / 2) {                                                              \
-            for (size_t i = 0; i < count; i++) {                                                  \
-                unsigned raw = raw_bits(tokens[i]);                                               \
-                values[i] = (T)(z[i] & (T)(((T)1 << raw) - 1));                                   \
-                lengths[i] = (uint8_t)raw;                                                        \
-            }                                                                                     \
-            return count;                                                                         \
+        if (WIDE_##BITS) {                                                                        \
+            keep_wide_##BITS(tokens, count, LITERALS + 4, z, values);                             \
+            return keep_tokens_wide(tokens, count, LITERALS + 4, kept);                           \
         }                                                                                         \
-        count_raw = find_tokens(tokens, count, LITERALS + 4, places);                             \
-        for (size_t k = 0; k < count_raw; k++) {                                                  \
-            unsigned raw = raw_bits(tokens[places[k]]);                                           \
-            values[k] = (T)(z[places[k]] & (T)(((T)1 << raw) - 1));                               \
+        size_t found = find_tokens(tokens, count, LITERALS + 4, places);                          \
+        for (size_t k = 0; k < found; k++) {                                                      \
+            kept[k] = tokens[places[k]];                                                          \
+            values[k] = z[places[k]];                                                             \
+        }                                                                                         \
+        return found;                                                                             \
+    }                                                                                             \
+    /* The raw bits of words, and how many each has. */                                           \
+    static INLINE void cut_raw_##BITS(const uint8_t *restrict tokens, size_t count,               \
+                                      T *restrict values, uint8_t *restrict lengths)              \
+    {                                                                                             \
+        for (size_t k = 0; k < count; k++) {                                                      \
+            unsigned raw = raw_bits(tokens[k]);                                                   \
+            values[k] = (T)(values[k] & (T)(((T)1 << raw) - 1));                                  \
             lengths[k] = (uint8_t)raw;                                                            \
         }                                                                                         \
-        return count_raw;                                                                         \
+    }                                                                                             \
+    static INLINE void write_raw_##BITS(const T *values, const uint8_t *lengths, size_t count,    \
+                                        u8 *bits, uint64_t position, uint64_t end)                \
+    {                                                                                             \
+        bit_writer writer = begin_bits(bits, position, end);                                      \
+        size_t k = 0;                                                                             \
+        if (BITS <= 32) /* two together mostly have 56 bits at most */                            \
+            for (; k + 1 < count; k += 2) {                                                       \
+                unsigned both = (unsigned)lengths[k] + lengths[k + 1];                            \
+                if (both > 56) {                                                                  \
+                    write_bits(&writer, values[k], lengths[k]);                                   \
+                    write_bits(&writer, values[k + 1], lengths[k + 1]);                           \
+                } else                                                                            \
+                    write_bits(&writer, values[k] | (uint64_t)values[k + 1] << lengths[k], both); \
+            }                                                                                     \
+        for (; k < count; k++) {                                                                  \
+            unsigned low = lengths[k] < 32 ? lengths[k] : 32;                                     \
+            write_bits(&writer, (uint32_t)values[k], low);                                        \
+            if (BITS > 32)                                                                        \
+                write_bits(&writer, (uint64_t)values[k] >> 32, lengths[k] - low);                 \
+        }                                                                                         \
+        end_bits(&writer);                                                                        \
     }                                                                                             \
     /* Backwards, from the end of `words`, whose room is `room`; `bit_count` raw bits, to `bits`, \
      * which is 16 bytes longer and ends in 17 zeros. The number of words, or SIZE_MAX where they \
@@ -703,8 +930,8 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     {                                                                                             \
         T z[BLOCK];                                                                               \
         uint8_t tokens[BLOCK], keys[BLOCK];                                                       \
-        uint8_t found[BLOCK], lengths[BLOCK];                                                     \
-        T values[BLOCK];                                                                          \
+        uint8_t found[BLOCK], lengths[BLOCK], kept[BLOCK + 64];                                   \
+        T values[BLOCK + 64];                                                                     \
         uint16_t ats[BLOCK];                                                                      \
         u16 *next = words + room;                                                                 \
         uint64_t inverses[MAX_CONTEXTS * TOKENS];                                                 \
@@ -718,34 +945,73 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
             to_contexts(contexts, keys, length, found);                                           \
             for (size_t i = 0; i < length; i++)                                                   \
                 ats[i] = (uint16_t)(found[i] * TOKENS + tokens[i]);                               \
-            if (!encode_tokens(ranges, inverses, ats, length, lanes, states, words, &next))       \
+            size_t after = start ? start - BLOCK : 0;                                             \
+            const next_block ahead = {(const u8 *)(new + after), (const u8 *)(old + after), WORD};\
+            if (!encode_tokens(ranges, inverses, ats, length, lanes, states, words, &next, &ahead))\
                 return SIZE_MAX;                                                                  \
-            size_t count_raw = raw_values_##BITS(tokens, z, length, values, lengths);             \
+            /* Where most words have raw bits, all of them, to do without places. */              \
+            size_t count_raw = length;                                                            \
+            T *raw = z;                                                                           \
+            const uint8_t *raw_tokens = tokens;                                                   \
+            if (!is_dense(tokens, length)) {                                                      \
+                count_raw = keep_##BITS(tokens, z, length, kept, values);                         \
+                raw = values, raw_tokens = kept;                                                  \
+            }                                                                                     \
+            cut_raw_##BITS(raw_tokens, count_raw, raw, lengths);                                  \
             uint64_t end = bit_count;                                                             \
-            for (size_t k = 0; k < count_raw; k++)                                                \
-                bit_count -= lengths[k];                                                          \
+            bit_count -= sum(lengths, count_raw);                                                 \
             if (bit_count > end)                                                                  \
                 return SIZE_MAX;                                                                  \
-            bit_writer writer = begin_bits(bits, bit_count, end);                                 \
-            size_t k = 0;                                                                         \
-            if (BITS <= 32) /* two together have 60 bits at most */                               \
-                for (; k + 1 < count_raw; k += 2)                                                 \
-                    write_bits(&writer, values[k] | (uint64_t)values[k + 1] << lengths[k],        \
-                               (unsigned)lengths[k] + lengths[k + 1]);                            \
-            for (; k < count_raw; k++)                                                            \
-                write_bits(&writer, values[k], lengths[k]);                                       \
-            end_bits(&writer);                                                                    \
+            write_raw_##BITS(raw, lengths, count_raw, bits, bit_count, end);                      \
             if (start == 0)                                                                       \
                 return bit_count ? SIZE_MAX : (size_t)(words + room - next);                      \
         }                                                                                         \
     }                                                                                             \
-    /* The differences of tokens, of which few have raw bits, or of which most have some. */      \
+    /* The differences of tokens, of which most have raw bits, or of which few have some. */      \
+    static INLINE int dense_##BITS(const uint8_t *tokens, size_t count, const u8 *bits,           \
+                                   size_t bit_bytes, uint64_t *position, T *restrict z)           \
+    {                                                                                             \
+        uint8_t heads[BLOCK], lengths[BLOCK], largest = 0;                                        \
+        for (size_t i = 0; i < count; i++) {                                                      \
+            uint8_t token = tokens[i], rest = (uint8_t)(token - LITERALS);                        \
+            heads[i] = token < LITERALS ? token : rest < 2 ? rest : (uint8_t)(2 | (token & 1));   \
+            lengths[i] = token < LITERALS + 4 ? 0 : (uint8_t)((rest >> 1) - 1);                   \
+            largest = token > largest ? token : largest;                                          \
+        }                                                                                         \
+        uint32_t needed = sum(lengths, count);                                                    \
+        if (largest >= LITERALS + 2 * BITS)                                                       \
+            return TOO_LARGE;                                                                     \
+        if ((uint64_t)bit_bytes * 8 - *position < needed)                                         \
+            return CUT_OFF;                                                                       \
+        uint64_t at = *position;                                                                  \
+        size_t i = 0;                                                                             \
+        if ((at + needed) / 8 + 8 <= bit_bytes)                                                   \
+            for (; i < count; at += lengths[i++])                                                 \
+                z[i] = (T)(*(const u64 *)(bits + (at >> 3)) >> (at & 7));                         \
+        for (; i < count; at += lengths[i++])                                                     \
+            z[i] = (T)read_bits(bits, bit_bytes, at, lengths[i]);                                 \
+        for (i = 0; i < count; i++) {                                                             \
+            unsigned length = lengths[i] % BITS;                                                  \
+            z[i] = (T)((T)heads[i] << length | (z[i] & (T)(((T)1 << length) - 1)));               \
+        }                                                                                         \
+        *position = at;                                                                           \
+        return DECODED;                                                                           \
+    }                                                                                             \
     static INLINE int sparse_##BITS(const uint8_t *tokens, size_t count, const u8 *bits,          \
                                     size_t bit_bytes, uint64_t *position, T *restrict z)          \
     {                                                                                             \
         uint16_t places[BLOCK];                                                                   \
+        uint8_t kept[BLOCK + 64];                                                                 \
+        T values[BLOCK + 64];                                                                     \
         for (size_t i = 0; i < count; i++)                                                        \
             z[i] = tokens[i];                                                                     \
+        if (WIDE_##BITS) {                                                                        \
+            size_t long_ones = keep_tokens_wide(tokens, count, LITERALS, kept);                   \
+            int flaw = dense_##BITS(kept, long_ones, bits, bit_bytes, position, values);          \
+            if (!flaw)                                                                            \
+                spread_wide_##BITS(tokens, count, LITERALS, values, z);                           \
+            return flaw;                                                                          \
+        }                                                                                         \
         size_t found = find_tokens(tokens, count, LITERALS, places);                              \
         for (size_t k = 0; k < found; k++) {                                                      \
             unsigned token = tokens[places[k]] - LITERALS, raw = raw_bits(tokens[places[k]]);     \
@@ -762,36 +1028,6 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
             *position += raw;                                                                     \
             z[places[k]] = (T)value;                                                              \
         }                                                                                         \
-        return DECODED;                                                                           \
-    }                                                                                             \
-    static INLINE int dense_##BITS(const uint8_t *tokens, size_t count, const u8 *bits,           \
-                                   size_t bit_bytes, uint64_t *position, T *restrict z)           \
-    {                                                                                             \
-        uint8_t heads[BLOCK], lengths[BLOCK], largest = 0;                                        \
-        uint32_t needed = 0;                                                                      \
-        for (size_t i = 0; i < count; i++) {                                                      \
-            uint8_t token = tokens[i], rest = (uint8_t)(token - LITERALS);                        \
-            heads[i] = token < LITERALS ? token : rest < 2 ? rest : (uint8_t)(2 | (token & 1));   \
-            lengths[i] = token < LITERALS + 4 ? 0 : (uint8_t)((rest >> 1) - 1);                   \
-            largest = token > largest ? token : largest;                                          \
-        }                                                                                         \
-        for (size_t i = 0; i < count; i++)                                                        \
-            needed += lengths[i];                                                                 \
-        if (largest >= LITERALS + 2 * BITS)                                                       \
-            return TOO_LARGE;                                                                     \
-        if ((uint64_t)bit_bytes * 8 - *position < needed)                                         \
-            return CUT_OFF;                                                                       \
-        for (size_t i = 0; i < count; i++)                                                        \
-            z[i] = (T)((T)heads[i] << (lengths[i] % BITS));                                       \
-        uint64_t at = *position;                                                                  \
-        size_t i = 0;                                                                             \
-        if ((at + needed) / 8 + 8 <= bit_bytes)                                                   \
-            for (; i < count; at += lengths[i++])                                                 \
-                z[i] |= (T)(*(const u64 *)(bits + (at >> 3)) >> (at & 7) &                        \
-                            (((uint64_t)1 << lengths[i]) - 1));                                   \
-        for (; i < count; at += lengths[i++])                                                     \
-            z[i] |= (T)read_bits(bits, bit_bytes, at, lengths[i]);                                \
-        *position = at;                                                                           \
         return DECODED;                                                                           \
     }                                                                                             \
     /* To `out`, or, where that is NULL, compared with `expected`. */                             \
@@ -812,14 +1048,15 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
             size_t length = count - start < BLOCK ? count - start : BLOCK, done = 0;              \
             keys_##BITS(old + start, length, shift, tokens);                                      \
             to_contexts(contexts, tokens, length, keys);                                          \
+            size_t after = count - start > BLOCK ? start + BLOCK : start;                         \
+            const next_block ahead = {(const u8 *)((out ? out : expected) + after),               \
+                                      (const u8 *)(old + after), WORD};                           \
+            (void)ahead;                                                                          \
             DECODE_WIDE                                                                           \
             if (!decode_tokens(slots, keys + done, tokens + done, length - done, lanes, states,   \
                                words, word_count, &used))                                         \
                 return CUT_OFF;                                                                   \
-            size_t count_raw = 0;                                                                 \
-            for (size_t i = 0; i < length; i++)                                                   \
-                count_raw += tokens[i] >= LITERALS + 4;                                           \
-            int flaw = BITS <= 32 && count_raw > length / 2                                       \
+            int flaw = BITS <= 32 && is_dense(tokens, length)                                     \
                            ? dense_##BITS(tokens, length, bits, bit_bytes, &position, z)          \
                            : sparse_##BITS(tokens, length, bits, bit_bytes, &position, z);        \
             if (flaw)                                                                             \
@@ -841,9 +1078,9 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
     }
 #if WIDE
 #define DECODE_WIDE                                                                               \
-    if (lanes >= 16 && has_avx2())                                                                \
-        done = (has_wide() ? decode_tokens_wide : decode_tokens_avx2)(                            \
-            slots, keys, tokens, length, lanes, states, words, word_count, &used);
+    if (lanes >= 16 && has_avx2)                                                                \
+        done = (has_avx512 ? decode_tokens_wide : decode_tokens_avx2)(                            \
+            slots, keys, tokens, length, lanes, states, words, word_count, &used, &ahead);
 #else
 #define DECODE_WIDE
 #endif
