@@ -97,7 +97,7 @@ def predict(sample: Bytes) -> float:
     """Return the share of its size to which ``pack`` brings a plane, from a sample of it."""
     if sample.size == 0 or _is_constant(sample):
         return 0.0
-    return min(1.0, _trial(sample)[0])
+    return min(1.0, _trial(sample, _WORTH)[0])
 
 
 def _is_constant(plane: Bytes) -> bool:
@@ -113,18 +113,23 @@ def _compress(plane: Bytes) -> bytes | None:
     return compressor.compress(plane.data) if share < _WORTH else None
 
 
-def _trial(sample: Bytes) -> tuple[float, zstandard.ZstdCompressor]:
+def _trial(sample: Bytes, enough: float = 2.0) -> tuple[float, zstandard.ZstdCompressor]:
     """Return the better compressor, and the share of its size to which it brings the sample.
 
     Block by block, as zstd too compresses each neighbourhood with statistics of its own. A part of
-    the blocks tells which compressor is the better one.
+    the blocks tells which compressor is the better one, and, where they shrink to no less than
+    ``enough``, the share: three planes of four in float32 are noise.
     """
     blocks = [
         sample[start : start + planes.SAMPLE_WORDS].data
         for start in range(0, sample.size, planes.SAMPLE_WORDS)
     ]
-    best = min(_contexts.compressors, key=lambda each: _compressed(each, blocks[::_SPARSELY]))
-    return _compressed(best, blocks) / sample.size, best
+    few = blocks[::_SPARSELY]
+    least, best = min(
+        ((_compressed(each, few), each) for each in _contexts.compressors), key=lambda each: each[0]
+    )
+    share = least / sum(map(len, few))
+    return (share if share >= enough else _compressed(best, blocks) / sample.size), best
 
 
 def _compressed(compressor: zstandard.ZstdCompressor, blocks: Iterable[memoryview]) -> int:

@@ -85,18 +85,21 @@ def _common(new: Words, old: Words) -> Literals | None:
     here = _sample(new), _sample(old)
     found = np.empty_like(here[0])
     kernels.difference(*here, found)
-    counts = np.bincount(found[found < 1 << 16].astype(np.intp), minlength=2 * LITERALS)
-    smallest, least = counts[:LITERALS].sum(), _LITERALS_GAIN * found.size
-    # First a bound: to look for the most common took a third of the time of coding small tensors.
-    if LITERALS * counts.max() - smallest < least:
+    small = np.sort(found[found < 1 << 16])
+    if not small.size:
         return None
-    common = counts[counts > 0]
-    if common.size > LITERALS:
-        common = np.partition(common, -LITERALS)[-LITERALS:]
-    if common.sum() - smallest < least:
+    edges = np.flatnonzero(np.concatenate([[True], small[1:] != small[:-1]]))
+    values, counts = small[edges], np.diff(edges, append=small.size)
+    smallest, least = int(np.searchsorted(small, LITERALS)), _LITERALS_GAIN * found.size
+    # First a bound: most often it tells that no others are common.
+    if LITERALS * int(counts.max()) - smallest < least:
         return None
     # Of those that are as common, the smallest.
-    return Literals(np.sort(np.argsort(-counts, kind="stable")[:LITERALS]).astype(np.uint64))
+    best = np.argsort(-counts, kind="stable")[:LITERALS]
+    if int(counts[best].sum()) - smallest < least:
+        return None
+    others = np.setdiff1d(np.arange(2 * LITERALS), values)[: LITERALS - best.size]
+    return Literals(np.sort(np.concatenate([values[best], others])).astype(np.uint64))
 
 
 def _sample(words: Words) -> Words:
@@ -134,30 +137,27 @@ def _frequencies(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
     rows, best = np.arange(len(counts)), counts.argmax(axis=1)
     sums = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     exact = counts * TOTAL // sums
-    found = _expand(_shorten(np.where(counts > 0, np.maximum(exact, 1), 0)))
+    found = _EXPANDED[_CODES[np.where(counts > 0, np.maximum(exact, 1), 0)]]
     found[rows, best] = 0
     over = found.sum(axis=1) >= TOTAL
     if over.any():  # many tokens, most of them rare: leave room for a frequency of 1 for each
         spare = TOTAL - 1 - (counts > 0).sum(axis=1, keepdims=True)
         less = np.where(counts > 0, np.maximum(counts * spare // sums, 1), 0)
-        found[over] = _expand(_shorten(less))[over]
+        found[over] = _EXPANDED[_CODES[less]][over]
         found[rows, best] = 0
     found[rows, best] = TOTAL - found.sum(axis=1)
     return found.astype(np.uint16)
 
 
-def _shorten(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the largest of 256 numbers that is at most each frequency: 0 to 15, then floats."""
-    lengths = np.frexp(np.maximum(frequencies, 1).astype(np.float64))[1].astype(np.int64)
-    exponents = np.maximum(lengths - 4, 0)
-    floats = (exponents << 4) + (frequencies >> np.maximum(exponents - 1, 0)) - _FINE
-    return np.where(frequencies < _FINE, frequencies, floats)
+def _expand_code(code: int) -> int:
+    exponent = code >> 4
+    return (code & 15 | _FINE) << exponent - 1 if exponent else code
 
 
-def _expand(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    exponents = codes >> 4
-    floats = (codes & 15 | _FINE) << np.maximum(exponents - 1, 0)
-    return np.where(exponents == 0, codes, floats)
+# The frequency that each code stands for: 0 to 15, then floats; and the code of the largest that is
+# at most each frequency.
+_EXPANDED = np.array([_expand_code(code) for code in range(_REST)], np.int64)
+_CODES = (np.searchsorted(_EXPANDED, np.arange(TOTAL + 1), side="right") - 1).astype(np.uint8)
 
 
 def to_bytes(model: Model) -> bytes:
@@ -165,7 +165,7 @@ def to_bytes(model: Model) -> bytes:
     literals = b"" if model.literals is None else model.literals.values.astype("<u2").tobytes()
     bounds = np.flatnonzero(np.diff(model.contexts)) + 1
     head = bytes([model.shift, model.lanes.bit_length() - 1, bool(literals), bounds.size])
-    codes = _shorten(model.frequencies.astype(np.int64)).astype(np.uint8)
+    codes = _CODES[model.frequencies]
     codes[np.arange(len(codes)), model.frequencies.argmax(axis=1)] = _REST
     rows = (row.tobytes().rstrip(b"\0") for row in codes)
     return head + literals + bytes(bounds.tolist()) + b"".join(bytes([len(r)]) + r for r in rows)
@@ -215,7 +215,7 @@ def _read_frequencies(codes: NDArray[np.uint8]) -> NDArray[np.uint16]:
     largest = codes == _REST
     if (largest.sum(axis=1) != 1).any():
         raise ValueError("its frequencies")
-    found = _expand(np.where(largest, 0, codes).astype(np.int64))
+    found = _EXPANDED[np.where(largest, 0, codes)]
     rest = TOTAL - found.sum(axis=1)
     if (rest < 1).any():
         raise ValueError("its frequencies are too large")

@@ -45,12 +45,28 @@ def find_scales(base: Words, actual: Words, form: FloatFormat) -> tuple[int, Dou
 
 def _explains(base: Words, actual: Words, form: FloatFormat, axis: int) -> bool:
     changed = np.count_nonzero(base != actual)
-    if changed <= _FEW * base.size:
+    if changed <= _FEW * base.size or _varies(base, actual, form, axis):
         return False
     factors = np.expand_dims(_middle(*_limits(base, actual, form, axis)), 1 - axis)
     with np.errstate(all="ignore"):
         predicted = narrow(widen(base, form) * factors, form)
     return bool(np.count_nonzero(predicted != actual) <= _MISSED * changed)
+
+
+def _varies(base: Words, actual: Words, form: FloatFormat, axis: int) -> bool:
+    """Return whether too many pairs of neighbours along a line cannot have one factor.
+
+    Then no factors explain enough elements. Takes a tenth of the time of the bounds.
+    """
+    lines, old = (actual, base) if axis == ROWS else (actual.T, base.T)
+    even = lines.shape[1] & ~1
+    with np.errstate(all="ignore"):
+        before, after = widen(old[:, :even], form), widen(lines[:, :even], form)
+        ratio = after / before
+        # Twice as much as rounding may make of it, as these are rounded too.
+        room = np.maximum(np.abs(after), 2.0**form.minimum) / np.abs(before) * 2.0**-form.fraction
+        differ = np.abs(ratio[:, ::2] - ratio[:, 1::2]) > room[:, ::2] + room[:, 1::2]
+    return bool(np.count_nonzero(differ) > _MISSED * base.size)
 
 
 def _limits(base: Words, actual: Words, form: FloatFormat, axis: int) -> tuple[Doubles, Doubles]:

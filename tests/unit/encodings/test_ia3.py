@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from git_theta.core.dtypes import dtype
 from git_theta.core.hashes import content_hash
 from git_theta.core.layout import Encoded, Geometry, Part
+from git_theta.encodings import scaling
 from git_theta.encodings.float_formats import FORMATS
 from git_theta.encodings.ia3 import COLUMNS, ENCODING, ROWS, Scales, encode_with_scales, scale
 from git_theta.errors import CorruptObjectError
@@ -58,6 +59,21 @@ def test_finds_the_scaling_of_every_float(name, axis):
     check(encoded, actual, base, name)
     assert encoded.params[0] == axis
     assert encoded.parts[1].nbytes < 0.01 * base.size
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_neighbours_tell_a_scaling_from_noise(name, size):
+    form = FORMATS[name]
+    # The smaller ones are denormal in F16.
+    base = (gaussian((16, 65), name, 0).astype(np.float64) * size).astype(NUMPY[name])
+    for axis in (ROWS, COLUMNS):
+        actual = scaled(base, vector(base.shape[axis]), axis)
+        noisy = (base * (1 + vector(base.size, 1).reshape(base.shape))).astype(base.dtype)
+        words = [each.view(form.unsigned) for each in (base, actual, noisy)]
+        assert not scaling._varies(words[0], words[1], form, axis)
+        if size == 1:
+            assert scaling._varies(words[0], words[2], form, axis)
 
 
 def test_a_scaling_by_one_number():

@@ -67,9 +67,9 @@ def test_many_equal_tokens_leave_room_for_rare_ones() -> None:
 
 def test_every_code_of_a_frequency_is_read_as_it_is_written() -> None:
     codes = np.arange(145)
-    np.testing.assert_array_equal(models._shorten(models._expand(codes)), codes)
+    np.testing.assert_array_equal(models._CODES[models._EXPANDED[codes]], codes)
     exact = np.arange(TOTAL + 1)
-    short = models._expand(models._shorten(exact))
+    short = models._EXPANDED[models._CODES[exact]]
     assert (short <= exact).all()
     assert (exact - short <= exact / 16).all()
 
@@ -96,3 +96,21 @@ def test_what_is_no_model_is_refused() -> None:
     for length in range(len(stored)):
         with pytest.raises(CorruptObjectError, match="malformed model"):
             models.from_bytes(stored[:length], 2)
+
+
+@pytest.mark.parametrize("steps", [(5, 1), (9, 3), (300, 7), (70_000, 1)])
+@pytest.mark.parametrize("count", [1, 40, 3000])
+def test_literals_are_the_most_common_differences(steps: tuple[int, int], count: int) -> None:
+    rng = np.random.default_rng(count)
+    old = rng.integers(0, 1 << 31, count).astype("<u4")
+    new = old + (rng.integers(0, steps[0], count) ** 2 // steps[1]).astype("<u4")
+    found = models._common(new, old)
+    differences = 2 * (new - old).astype(np.int64)
+    counts = np.bincount(differences[differences < 1 << 16], minlength=1 << 16)
+    best = np.sort(np.argsort(-counts, kind="stable")[:16])
+    gain = counts[best].sum() - counts[:16].sum()
+    if gain < count / 64:
+        assert found is None
+    else:
+        assert found is not None
+        np.testing.assert_array_equal(found.values, best)
