@@ -81,6 +81,7 @@ def store(
         chunks.store,
         batches(raw, lambda item: len(item.data), BATCH),
         storage.settings.workers,
+        small_results=True,
     ):
         for outcome in outcomes:
             recorder.record(outcome)

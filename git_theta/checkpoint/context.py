@@ -46,7 +46,7 @@ class StorageContext:
         known = self.index.stamps(objects)
         self.store.trust(known)
         groups = batches(objects.items(), lambda item: item[1], _BATCH)
-        checked = in_order(self._unsound, groups, self.settings.workers)
+        checked = in_order(self._unsound, groups, self.settings.workers, small_results=True)
         found = {oid: size for group in checked for oid, size in group}
         now = self.store.stamps(objects)
         self.index.add([], {oid: stamp for oid, stamp in now.items() if known.get(oid) != stamp})

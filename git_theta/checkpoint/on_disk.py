@@ -39,9 +39,8 @@ class FileContent:
         raw = raw_chunks(SourceStream(self._source), layout, settings.chunk_size)
         groups = batches(raw, lambda item: len(item.data), BATCH)
         ends = [span.start for span in layout.spans]
-        for owner, length, hash_ in (
-            row for rows in in_order(_hashed, groups, settings.workers) for row in rows
-        ):
+        hashed = in_order(_hashed, groups, settings.workers, small_results=True)
+        for owner, length, hash_ in (row for rows in hashed for row in rows):
             found[owner].append(Chunk(length, hash_, ()))
             if owner >= 0:  # nothing asks for the skeleton's bytes
                 self._places.setdefault(hash_, ends[owner])

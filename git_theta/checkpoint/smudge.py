@@ -69,7 +69,8 @@ def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name:
     groups.sort(key=lambda group: -_bytes([place for _, place in group]))
     # Of those that can be decoded: objects may be on their way still.
     turns = reader.in_turn([[place for _, place in group] for group in groups])
-    for written in in_order(write, (groups[turn] for turn in turns), storage.settings.workers):
+    ordered, workers = (groups[turn] for turn in turns), storage.settings.workers
+    for written in in_order(write, ordered, workers, small_results=True):
         reader.progress.advance(written)
     reader.finish()
 

@@ -20,7 +20,7 @@ def is_file_of(manifest: Manifest, stream: Stream, workers: int) -> bool:
     ``stream`` raises passes through.
     """
     groups = batches(_expected(manifest, stream), lambda item: len(item[1]), BATCH)
-    return all(in_order(_agree, groups, workers)) and not len(stream.take(1))
+    return all(in_order(_agree, groups, workers, small_results=True)) and not len(stream.take(1))
 
 
 def _agree(group: list[_Expected]) -> bool:

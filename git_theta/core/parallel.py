@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -12,12 +12,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+# Small results that wait for the one before theirs. While the factors of a merged LoRA's matrix are
+# found, 30 chunks of 16 MB are read and found to be stored already.
+_WAITING = 32
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], workers: int, *, small_results: bool = False
+) -> Iterator[R]:
     """``map(work, items)`` on ``workers`` threads, results in the order of the items.
 
     At most ``workers + 1`` items are in flight: memory is bounded by them. Items are drawn, and
     results handed over, on the calling thread, which also does the work of an only item. The
     first exception stops the rest; closing the iterator early does too.
+
+    With ``small_results``, which may wait for the one before theirs, an item that takes long holds
+    up no other: only items whose work is not done count as in flight.
     """
     drawn = iter(items)
     begun = deque(islice(drawn, 2))
@@ -29,12 +39,25 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
     try:
         for item in chain(_drained(begun), drawn):
             running.append(pool.submit(work, item))
-            if len(running) > workers:
+            if small_results:
+                yield from _finished(running, workers)
+            elif len(running) > workers:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(running: deque[Future[R]], workers: int) -> Iterator[R]:
+    """Yield results whose turn has come, and wait until at most ``workers`` items are not done."""
+    while True:
+        while running and (running[0].done() or len(running) > workers + _WAITING):
+            yield running.popleft().result()
+        busy = [each for each in running if not each.done()]
+        if len(busy) <= workers:
+            return
+        wait(busy, return_when=FIRST_COMPLETED)
 
 
 def _drained(items: deque[T]) -> Iterator[T]:
