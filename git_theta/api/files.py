@@ -13,6 +13,7 @@ import numpy as np
 
 from git_theta import formats, manifest, transfer
 from git_theta.checkpoint import chunk_decoder
+from git_theta.checkpoint.chunk_decoder import all_bases
 from git_theta.checkpoint.limits import Allowance
 from git_theta.checkpoint.reader import SkeletonSource
 from git_theta.commands.listing import read_checkpoint
@@ -147,7 +148,7 @@ class StoredFile:
     def _fill(self, pieces: Sequence[_Piece]) -> None:
         for piece in pieces:
             try:
-                decoded = chunk_decoder.decode(self._frames, piece.chunk)
+                decoded = chunk_decoder.decode(self._frames, piece.chunk, all_bases)
             except CorruptObjectError:
                 # Whatever was verified once: adding the content again must mend it.
                 self._workspace.storage.index.forget(ref.oid for ref in piece.chunk.chain)

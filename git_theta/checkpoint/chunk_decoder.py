@@ -1,9 +1,15 @@
-"""From frames back to the exact bytes of a chunk: chains of frames, each verified."""
+"""From frames back to the exact bytes of a chunk, each verified by its hash.
+
+A hash is a tenth of decoding a chain. That of a base proves nothing that the chunk's own does not,
+so who knows the base already leaves it out. It tells which object is at fault where the chunk is
+wrong: the chain is decoded again then. And it is needed where something else will rely on the
+base, such as the index, or a chunk that is encoded against it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -24,15 +30,34 @@ from git_theta.store import Location
 # Bytes of a frame: its parts as they are, and headers.
 _LONGEST = parts_limit(MAX_RAW) + (1 << 20)
 
+# Bytes of a base whose hash, 0.14 ms, takes longer than to look up whether it is needed.
+_LARGE = 1 << 20
+
 Chain = tuple[Ref, ...]
+
+Known = Callable[[str, Ref], bool]
+"""Whether a base, by its content hash and its frame's place, need not be verified once more."""
+
+
+def _nothing(content: str, ref: Ref) -> bool:
+    return False
+
+
+def all_bases(content: str, ref: Ref) -> bool:
+    """Verify the chunk alone: for who keeps nothing of its bases."""
+    return True
 
 
 class Link(NamedTuple):
-    """A frame of a chain: its content, where it is, and how its base is turned."""
+    """A frame of a chain: its content, where it is, and how its base is turned.
+
+    The content has the hash that ``location`` says only where it ``is_verified``.
+    """
 
     data: Bytes
     location: Location
     transposition: Transposition | None
+    is_verified: bool
 
 
 class Frames(Protocol):
@@ -72,19 +97,29 @@ def turned(base: Base, geometry: Geometry, length: int) -> Base | None:
 
 
 class DecodedChunk(NamedTuple):
-    """A chunk's raw bytes, and where each link of its chain was found to be what it claims."""
+    """A chunk's raw bytes, and where links of its chain were found to be what they claim.
+
+    ``expanded`` is how many raw bytes all links have.
+    """
 
     data: Bytes
     locations: tuple[Location, ...]
+    expanded: int
 
 
-def decode(store: Frames, chunk: Chunk) -> DecodedChunk:
-    """Rebuild a chunk from its chain, verifying every link.
+def decode(store: Frames, chunk: Chunk, known: Known = _nothing) -> DecodedChunk:
+    """Rebuild a chunk from its chain, verifying it, and each base that is not ``known``.
 
     Raises ``MissingObjectError``, ``CorruptObjectError`` (naming the object at fault) or
     ``UnsupportedVersionError``.
     """
-    return _decode(store, chunk, {}, set())
+    try:
+        return _decode(store, chunk, {}, set(), known)
+    except CorruptObjectError:
+        if known is _nothing or len(chunk.chain) == 1:
+            raise
+    # Not in the handler: the traceback holds the memory of the first attempt.
+    return _decode(store, chunk, {}, set(), _nothing)
 
 
 def decode_each(store: Frames, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk]:
@@ -94,8 +129,8 @@ def decode_each(store: Frames, wanted: Sequence[Chunk]) -> Iterator[DecodedChunk
     """
     counts = Counter(rest for chunk in wanted for rest in _lower_parts(chunk.chain))
     shared = {rest for rest, count in counts.items() if count > 1}
-    known: dict[Chain, Link] = {}
-    return (_decode(store, chunk, known, shared) for chunk in wanted)
+    found: dict[Chain, Link] = {}
+    return (_decode(store, chunk, found, shared, _nothing) for chunk in wanted)
 
 
 def _lower_parts(chain: Chain) -> Iterator[Chain]:
@@ -103,28 +138,31 @@ def _lower_parts(chain: Chain) -> Iterator[Chain]:
 
 
 def _decode(
-    store: Frames, chunk: Chunk, known: dict[Chain, Link], shared: Set[Chain]
+    store: Frames, chunk: Chunk, found: dict[Chain, Link], shared: Set[Chain], known: Known
 ) -> DecodedChunk:
-    locations = []
-    for link in _links(store, chunk.chain, known, shared):
-        locations.append(link.location)
+    locations, expanded = [], 0
+    for link in _links(store, chunk.chain, found, shared, known):
+        expanded += link.data.size
+        if link.is_verified:
+            locations.append(link.location)
     if link.location.hash != chunk.hash or link.data.size != chunk.length:
         raise _corrupt(chunk.chain[0], "it holds other content than the manifest names")
-    return DecodedChunk(link.data, tuple(locations))
+    return DecodedChunk(link.data, tuple(locations), expanded)
 
 
 def decode_links(store: Frames, chain: Chain) -> Iterator[Link]:
     """Yield the content of each link of ``chain``, from the bottom up, verified."""
-    return _links(store, chain, {}, set())
+    return _links(store, chain, {}, set(), _nothing)
 
 
 def decode_bases(store: Frames, chain: Chain) -> tuple[Base, Base]:
     """Return what lies at the bottom and at the top of ``chain``, to encode against.
 
-    The bottom is turned as the top is.
+    The bottom is turned as the top is. Both are verified: what is encoded against other bytes can
+    be decoded with these alone.
     """
     bottom = top = None
-    for data, location, turned in _links(store, chain, {}, set()):
+    for data, location, turned, _ in decode_links(store, chain):
         top = Base(location.hash, data, chain[-1 - location.depth :])
         if bottom and turned:
             bottom = bottom.transposed(turned)
@@ -135,37 +173,42 @@ def decode_bases(store: Frames, chain: Chain) -> tuple[Base, Base]:
 
 
 def _links(
-    store: Frames, chain: Chain, known: dict[Chain, Link], shared: Set[Chain]
+    store: Frames, chain: Chain, found: dict[Chain, Link], shared: Set[Chain], known: Known
 ) -> Iterator[Link]:
-    """Yield the content of each link of a chain, from the bottom up, verified.
+    """Yield the content of each link of a chain, from the bottom up; the last one is verified.
 
-    Those of ``shared`` parts of chains are looked up in ``known``, and kept there.
+    Those of ``shared`` parts of chains are looked up in ``found``, and kept there.
     """
     link: Link | None = None
     for depth, ref in enumerate(reversed(chain)):
         rest = chain[len(chain) - 1 - depth :]
-        link = known.get(rest) or _link(store, ref, link, depth)
+        # A shared part may be another chunk's whole chain.
+        needless = known if len(rest) < len(chain) and rest not in shared else _nothing
+        link = found.get(rest) or _link(store, ref, link, depth, needless)
         if rest in shared:
-            known[rest] = link
+            found[rest] = link
         yield link
 
 
-def _link(store: Frames, ref: Ref, below: Link | None, depth: int) -> Link:
+def _link(store: Frames, ref: Ref, below: Link | None, depth: int, known: Known) -> Link:
     data, location = (below.data, below.location) if below else (None, None)
     try:
         if ref.length > _LONGEST:
             raise CorruptObjectError(f"a frame has {_LONGEST:,} bytes at most")
         frame = decode_frame(store.read(ref))
         decoded = _decode_frame(frame, data, location.hash if location else None, ref.length)
+        needs_check = frame.raw_length < _LARGE or not known(frame.content, ref)
+        if needs_check and content_hash(decoded.data) != frame.content:
+            raise CorruptObjectError("its content does not have the hash that it claims")
     except CorruptObjectError as error:
         raise _corrupt(ref, error.message) from error
     except MissingObjectError as error:
         raise MissingObjectError(
             f"object {short_id(ref.oid)} is missing locally", hint=error.hint
         ) from error
-    similar = sketch(decoded.data, dtype(frame.dtype))
+    similar = sketch(decoded.data, dtype(frame.dtype)) if needs_check else ()
     location = Location(frame.content, frame.raw_length, ref, frame.base, depth, sketch=similar)
-    return Link(decoded, location, frame.transposition)
+    return Link(decoded, location, frame.transposition, needs_check)
 
 
 def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, stored: int) -> Bytes:
@@ -184,10 +227,7 @@ def _decode_frame(frame: Frame, base: Bytes | None, base_hash: str | None, store
     if not is_affordable(encoding, frame.encoded, frame.raw_length, stored):
         raise CorruptObjectError(f"{stored} bytes do not pay for the work that it asks for")
     geometry = Geometry(dtype(frame.dtype))
-    data = encoding.decode(frame.encoded, base, geometry, frame.raw_length)
-    if content_hash(data.data) != frame.content:
-        raise CorruptObjectError("its content does not have the hash that it claims")
-    return data
+    return encoding.decode(frame.encoded, base, geometry, frame.raw_length)
 
 
 def _corrupt(ref: Ref, why: str) -> CorruptObjectError:

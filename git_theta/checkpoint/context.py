@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from git_theta.checkpoint.limits import Allowance
@@ -10,7 +10,7 @@ from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress, Progress
 from git_theta.core.settings import Settings
 from git_theta.manifest import Chunk
-from git_theta.store import Index, Location, ObjectStore
+from git_theta.store import Index, ObjectStore
 
 _BATCH = 32 << 20
 
@@ -32,9 +32,12 @@ class StorageContext:
         """
         self.allowance.charge(chunks, self.store.size, self.settings.expand_limit, times)
 
-    def charge_bases(self, chunk: Chunk, locations: Sequence[Location]) -> None:
-        """Account for bases that were longer than their chunk, which no manifest tells."""
-        longer = sum(row.raw_length for row in locations) - chunk.length * len(locations)
+    def charge_bases(self, chunk: Chunk, expanded: int) -> None:
+        """Account for bases that were longer than their chunk, which no manifest tells.
+
+        ``expanded`` is how many raw bytes all links of the chunk's chain have.
+        """
+        longer = expanded - chunk.length * len(chunk.chain)
         if longer > 0:
             self.allowance.spend(longer, self.settings.expand_limit)
 

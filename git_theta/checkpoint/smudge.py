@@ -123,14 +123,14 @@ class _ChunkReader:
         if self.is_arriving:
             self._await(chunk)
         try:
-            decoded = chunk_decoder.decode(self._frames, chunk)
+            decoded = chunk_decoder.decode(self._frames, chunk, self._storage.index.knows)
         except CorruptObjectError:
             # Whatever was verified once: adding the content again must mend it.
             self._storage.index.forget(ref.oid for ref in chunk.chain)
             raise
         data = decoded.data.data
         with self._lock:
-            self._storage.charge_bases(chunk, decoded.locations)
+            self._storage.charge_bases(chunk, decoded.expanded)
             self._locations.update({(row.hash, row.ref): row for row in decoded.locations})
             if chunk.hash in self._skeleton:
                 self._kept[chunk.hash] = data

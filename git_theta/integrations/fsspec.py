@@ -17,6 +17,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from git_theta import manifest, transfer
 from git_theta.api.checkpoint import StrPath
 from git_theta.checkpoint import chunk_decoder
+from git_theta.checkpoint.chunk_decoder import all_bases
 from git_theta.checkpoint.chunking import placements
 from git_theta.checkpoint.limits import Allowance
 from git_theta.core.layout import Source
@@ -148,7 +149,7 @@ class ManifestSource:
         transfer.fetch(self._workspace, {ref.oid: ref.size for ref in chunk.chain})
         # Each chunk is a command of its own: a file may be read any number of times.
         replace(self._workspace.storage, allowance=Allowance()).charge([chunk])
-        return chunk_decoder.decode(self._frames, chunk).data.data
+        return chunk_decoder.decode(self._frames, chunk, all_bases).data.data
 
 
 class _File(AbstractBufferedFile):

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TypeVar
 
 from git_theta.core.files import store_error
+from git_theta.core.hashes import Ref
 from git_theta.core.locks import exclusive_lock
 from git_theta.core.sharing import adjust
 from git_theta.errors import LockedError, StoreError
@@ -73,6 +74,10 @@ class Index:
         if keys:
             found = self._read(lambda of: rows.select(of, keys), found)
         return found | waiting
+
+    def knows(self, content: str, ref: Ref) -> bool:
+        """Return whether the frame at ``ref`` was verified to hold ``content``."""
+        return any(row.ref == ref for row in self.find(content))
 
     def similar(self, sketch: Sequence[int], most: int) -> list[str]:
         """Return the hashes of up to ``most`` contents noted with numbers of ``sketch``."""

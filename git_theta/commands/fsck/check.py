@@ -160,7 +160,7 @@ class _Checker:
         for results in in_order(self._decode, groups, self._workshop.settings.workers):
             for chunk, locations, problem in results:
                 self._frames.update((location.ref, location) for location in locations)
-                self._workshop.charge_bases(chunk, locations)
+                self._workshop.charge_bases(chunk, sum(row.raw_length for row in locations))
                 if problem is not None:
                     self._bad_chunks[chunk] = _Case(problem)
                 self._workshop.progress.advance(chunk.length)
