@@ -17,6 +17,7 @@ from git_theta.core.files import write_at
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress
+from git_theta.core.system import begin_writeback
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import Location, ReadAhead
@@ -61,8 +62,11 @@ def smudge_to(manifest: Manifest, storage: StorageContext, file: BinaryIO, name:
 
     def write(group: list[tuple[int, Placement]]) -> int:
         pieces = reader.read([place for _, place in group])
+        length = sum(piece.nbytes for piece in pieces)
         write_at(file, group[0][0], pieces)
-        return sum(piece.nbytes for piece in pieces)
+        # While others are decoded.
+        begin_writeback(file, group[0][0], length)
+        return length
 
     groups = list(batches(_with_offsets(manifest), lambda item: _length(item[1]), BATCH))
     # The largest first: a large one begun last would keep one worker busy and the others idle.

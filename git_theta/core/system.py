@@ -1,17 +1,22 @@
-"""The machine and its processes: processors, GPUs, memory, the commands that started this one."""
+"""The machine and its processes: processors, GPUs, memory, disks, and what started this one."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from git_theta.core import buffers
 
 # NVIDIA's, AMD's, and those of either under Windows' Linux.
 _GPU_DEVICES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
+
+# SYNC_FILE_RANGE_WRITE
+_WRITEBACK = 2
 
 # A file system in memory, where a sync costs nothing.
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - files in it get names that nobody can guess
@@ -48,6 +53,28 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def begin_writeback(file: BinaryIO, offset: int, length: int) -> None:
+    """Let the system begin to bring bytes that were written to the disk, without waiting for it.
+
+    ext4 does so for all of a file that is renamed over another one, and the rename waits until the
+    last is on its way: 0.36 s for 1 GB, in which nothing else happens. Does nothing where that
+    cannot be asked for.
+    """
+    if begin := _sync_file_range():
+        begin(file.fileno(), offset, length, _WRITEBACK)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    # Imported here: it takes 2 ms, which commands that write no checkpoint need not pay.
+    from ctypes import CDLL, c_int, c_int64, c_uint
+
+    found = getattr(CDLL(None), "sync_file_range", None)
+    if found is not None:  # of Linux
+        found.argtypes, found.restype = [c_int, c_int64, c_int64, c_uint], c_int
+    return found
 
 
 def ancestors() -> Iterator[list[str]]:

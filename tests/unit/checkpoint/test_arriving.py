@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from git_theta.checkpoint import chunk_decoder, smudge
-from git_theta.checkpoint.chunk_decoder import DecodedChunk, Frames
+from git_theta.checkpoint.chunk_decoder import DecodedChunk, Frames, Known
 from git_theta.checkpoint.chunking import placements
 from git_theta.checkpoint.clean import clean
 from git_theta.checkpoint.context import StorageContext
@@ -105,9 +105,9 @@ def test_a_file_is_decoded_before_what_it_begins_with(described, whole, arriving
     }
     decoded, decode = list[str](), chunk_decoder.decode
 
-    def noted(frames: Frames, chunk: Chunk) -> DecodedChunk:
+    def noted(frames: Frames, chunk: Chunk, known: Known) -> DecodedChunk:
         decoded.append(chunk.hash)
-        return decode(frames, chunk)
+        return decode(frames, chunk, known)
 
     monkeypatch.setattr(chunk_decoder, "decode", noted)
     assert len(later) > 3

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from git_theta import manifest
+from git_theta.checkpoint import smudge as smudging
 from git_theta.checkpoint.clean import clean
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.smudge import smudge, smudge_to
@@ -53,6 +55,19 @@ def test_a_checkpoint_comes_back_byte_for_byte(storage, seed, tmp_path):
     with (tmp_path / "file").open("w+b") as file:
         smudge_to(described, storage, file)
         assert file.read() == data
+
+
+def test_all_of_a_file_is_written_back_while_it_is_decoded(storage, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(smudging, "begin_writeback", lambda file, *place: begun.append(place))
+    data = checkpoints.safetensors(checkpoints.tensors(0, rows=60_000))
+    described = _clean(storage, data)
+    with (tmp_path / "file").open("w+b") as file:
+        smudge_to(described, storage, file)
+    begun.sort()
+    assert len(begun) > 1
+    assert [start for start, _ in begun] == [0, *accumulate(length for _, length in begun)][:-1]
+    assert sum(length for _, length in begun) == len(data)
 
 
 @pytest.mark.parametrize(
