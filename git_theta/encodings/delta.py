@@ -45,7 +45,7 @@ class Delta:
         found = models.fit(new, old, models.key_shift(geometry.dtype, word))
         ranges = kernels.tables(found.model.frequencies).ranges
         room = min(raw.size // 2 + _ROOM, found.room)
-        coded = kernels.encode(new, old, found.model, ranges, room, found.raw_bits)
+        coded = kernels.encode(found.tokens, found.model, ranges, room, found.raw_bits)
         if coded is None:
             return None
         stream = np.concatenate([coded.states.view("<u2"), coded.words])

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from git_theta.core import kernels
 from git_theta.core.dtypes import DType
-from git_theta.core.kernels import LITERALS, MAX_CONTEXTS, MAX_LANES, TOKENS, TOTAL, Literals, Model
+from git_theta.core.kernels import (
+    LITERALS,
+    MAX_CONTEXTS,
+    MAX_LANES,
+    TOKENS,
+    TOTAL,
+    Literals,
+    Model,
+    Tokens,
+)
 from git_theta.encodings.zigzag import Words
 from git_theta.errors import CorruptObjectError
 
@@ -37,12 +46,13 @@ _LITERALS_GAIN = 1 / 64
 
 @dataclass(frozen=True)
 class Fit:
-    """A model for some words, how many raw bits they have, and room for their coded tokens.
+    """A model for some words, these as tokens, their number of raw bits, and room for them coded.
 
     ``room`` is in words of 16 bits, 2 % and a little more than what the frequencies say.
     """
 
     model: Model
+    tokens: Tokens
     raw_bits: int
     room: int
 
@@ -57,7 +67,8 @@ def key_shift(dtype: DType, word: int) -> int:
 def fit(new: Words, old: Words, shift: int) -> Fit:
     """Return the model that suits these words, by what all of them look like."""
     literals = _common(new, old) if new.itemsize > 2 else None
-    by_key = kernels.histogram(new, old, shift, literals)
+    tokens = kernels.tokenize(new, old, shift, literals)
+    by_key = tokens.counts
     bounds = _bounds(by_key.sum(axis=1, dtype=np.int64))
     counts = np.zeros((bounds.size, TOKENS), np.int64)
     counts[:, : by_key.shape[1]] = np.add.reduceat(by_key, bounds, axis=0, dtype=np.int64)
@@ -68,7 +79,7 @@ def fit(new: Words, old: Words, shift: int) -> Fit:
     size = int(bits + raw) // 8
     lanes = 1 << min(MAX_LANES, max(1, size // _BYTES_PER_LANE)).bit_length() - 1
     model = Model(shift, _contexts(bounds), frequencies, lanes, literals)
-    return Fit(model, raw, int(bits * 1.02) // 16 + lanes + _ROOM)
+    return Fit(model, tokens, raw, int(bits * 1.02) // 16 + lanes + _ROOM)
 
 
 _LONG = np.arange(TOKENS) - LITERALS

@@ -24,6 +24,7 @@ from git_theta.core.kernels.arrays import (
     Literals,
     Model,
     Tables,
+    Tokens,
     Words,
     look_up,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Literals",
     "Model",
     "Tables",
+    "Tokens",
     "active_counts",
     "active_mean",
     "agreeing_mean",
@@ -53,7 +55,6 @@ __all__ = [
     "decode",
     "difference",
     "encode",
-    "histogram",
     "join",
     "largest",
     "look_up",
@@ -66,6 +67,7 @@ __all__ = [
     "tally",
     "thin",
     "thin_ranked",
+    "tokenize",
     "uniform",
 ]
 
@@ -109,12 +111,12 @@ def count_changed(new: Words, old: Words, limit: int) -> int:
     return (_native or reference).count_changed(new, old, limit)
 
 
-def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
-    """Count the tokens of the differences by the base's key: (256, tokens), uint32.
+def tokenize(new: Words, old: Words, shift: int, literals: Literals | None) -> Tokens:
+    """Return the differences as tokens, counted by the base's key.
 
     Of tokens there are as many as words of that size may have: 16 and two for each bit.
     """
-    return (_native or reference).histogram(new, old, shift, literals)
+    return (_native or reference).tokenize(new, old, shift, literals)
 
 
 def tables(frequencies: Words) -> Tables:
@@ -125,14 +127,13 @@ def tables(frequencies: Words) -> Tables:
     return (_native or reference).tables(frequencies)
 
 
-def encode(
-    new: Words, old: Words, model: Model, ranges: Words, room: int, bit_count: int
-) -> Coded | None:
-    """Code the differences; ``None`` where they do not fit ``room`` words of 16 bits.
+def encode(tokens: Tokens, model: Model, ranges: Words, room: int, bit_count: int) -> Coded | None:
+    """Code tokens; ``None`` where they do not fit ``room`` words of 16 bits.
 
-    Every token must have a frequency in its context; ``bit_count`` is the sum of the raw bits.
+    They are those of the model's ``shift`` and ``literals``, and every one must have a frequency in
+    its context; ``bit_count`` is the sum of the raw bits.
     """
-    return (_native or reference).encode(new, old, model, ranges, room, bit_count)
+    return (_native or reference).encode(tokens, model, ranges, room, bit_count)
 
 
 def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:

@@ -27,6 +27,7 @@ from git_theta.core.kernels.arrays import (
     Literals,
     Model,
     Tables,
+    Tokens,
     Words,
 )
 from git_theta.core.kernels.merging import Limit
@@ -105,14 +106,13 @@ class Native:
         function = self._functions["changed", new.itemsize]
         return int(function(_address(new), _address(old), new.size, limit))
 
-    def histogram(self, new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
+    def tokenize(self, new: Words, old: Words, shift: int, literals: Literals | None) -> Tokens:
         """As the reference."""
         counts = np.zeros((2, 256, LITERALS + 16 * new.itemsize), np.uint32)
         self._functions["histogram", new.itemsize](
             _address(new), _address(old), new.size, shift, _lookup(literals), _address(counts)
         )
-        found: Words = counts[0]
-        return found
+        return Tokens(new, old, counts[0])
 
     def tables(self, frequencies: Words) -> Tables:
         """As the reference."""
@@ -126,9 +126,10 @@ class Native:
         return tables
 
     def encode(
-        self, new: Words, old: Words, model: Model, ranges: Words, room: int, bit_count: int
+        self, tokens: Tokens, model: Model, ranges: Words, room: int, bit_count: int
     ) -> Coded | None:
         """As the reference."""
+        new, old = tokens.new, tokens.old
         # One more, as a place is needed before it is known whether it is filled.
         states, words = np.empty(model.lanes, np.uint32), new_array(2 * room + 2).view(np.uint16)
         length = (bit_count + 7) // 8

@@ -1,6 +1,6 @@
 """What every kernel computes, in numpy: the specification of ``kernels.c``, and its fallback.
 
-The work is done in blocks that stay in the L2 cache. Words are flat little-endian arrays of
+The work is done in blocks. Words are flat little-endian arrays of
 unsigned integers of 1, 2, 4 or 8 bytes, and lie at any address.
 """
 
@@ -23,11 +23,14 @@ from git_theta.core.kernels.arrays import (
     Literals,
     Model,
     Tables,
+    Tokens,
     Words,
     look_up,
 )
 
-_BLOCK = 1 << 16
+# What is computed next mostly is in the L2 cache. Half as many words take a twentieth longer, as
+# there are more calls.
+_BLOCK = 1 << 17
 
 
 def keep_freed_memory() -> None:
@@ -93,7 +96,9 @@ def restore(differences: Words, old: Words, out: Words) -> None:
     """Write the words whose differences from ``old`` these are."""
     for block in _blocks(old.size):
         steps: Words = differences[block] >> 1
-        np.bitwise_xor(steps, np.negative(differences[block] & 1), out=steps)
+        sign = differences[block] & 1
+        np.negative(sign, out=sign)
+        np.bitwise_xor(steps, sign, out=steps)
         np.add(steps, old[block], out=out[block])
 
 
@@ -107,15 +112,22 @@ def count_changed(new: Words, old: Words, limit: int) -> int:
     return changed
 
 
-def histogram(new: Words, old: Words, shift: int, literals: Literals | None) -> Words:
-    """Count the tokens of the differences by the base's key: (256, tokens), uint32."""
-    width = LITERALS + 2 * _bits(new)
-    counts = np.zeros(256 * width, np.uint32)
+def tokenize(new: Words, old: Words, shift: int, literals: Literals | None) -> Tokens:
+    """Return the differences as tokens, counted by the base's key."""
+    places, bits = np.empty(new.size, np.uint16), bit_stream.Writer(8 * new.nbytes)
+    counts = np.zeros(256 * TOKENS, np.uint32)
     for block in _blocks(new.size):
-        found = tokens.of(_differences(new[block], old[block]), literals)
-        places = _places(_keys(old[block], shift), width, found)
-        counts += np.bincount(places, minlength=counts.size).astype(np.uint32)
-    return counts.reshape(256, width)
+        differences = _differences(new[block], old[block])
+        found = tokens.of(differences, literals)
+        bits.add(*tokens.raw(differences, found))
+        # In 16 bits, which suffice and are fastest to compute with.
+        at = np.multiply(_keys(old[block], shift), TOKENS, dtype=np.uint16)
+        np.add(at, found, out=places[block])
+        here = np.bincount(places[block])
+        counts[: here.size] += here.astype(np.uint32)
+    width = LITERALS + 2 * _bits(new)
+    by_key = counts.reshape(256, TOKENS)[:, :width]
+    return Tokens(new, old, by_key, places, bits.stream())
 
 
 def tables(frequencies: Words) -> Tables:
@@ -130,29 +142,20 @@ def tables(frequencies: Words) -> Tables:
     return Tables(slots.astype(np.uint32), ranges.astype(np.uint32).reshape(-1))
 
 
-def encode(
-    new: Words, old: Words, model: Model, ranges: Words, room: int, bit_count: int
-) -> Coded | None:
-    """Code the differences; ``None`` where they take more than ``room`` words of 16 bits."""
+def encode(found: Tokens, model: Model, ranges: Words, room: int, bit_count: int) -> Coded | None:
+    """Code tokens; ``None`` where they take more than ``room`` words of 16 bits."""
+    assert found.places is not None
+    assert found.bits is not None
+    assert found.bits.size == (bit_count + 7) // 8
     states: Words = np.full(model.lanes, LEAST, np.uint32)
     by_key = rans.Ranges.of(ranges.reshape(-1, TOKENS)[model.contexts].reshape(-1))
-    masks = bit_stream.MASKS.astype(new.dtype)
     pieces: list[Words] = []
-    bits, position = bit_stream.room(bit_count), bit_count
-    for block in reversed(list(_blocks(new.size))):
-        differences = _differences(new[block], old[block])
-        found = tokens.of(differences, model.literals)
-        places = _places(_keys(old[block], model.shift), TOKENS, found)
-        rans.encode(by_key, places.astype(np.intp), states, pieces)
-        raw = tokens.long(found)
-        lengths = look_up(tokens.RAW_BITS, found[raw])
-        position -= int(lengths.sum())
-        bit_stream.add(differences[raw] & look_up(masks, lengths), lengths, bits, position)
-    assert position == 0
+    for block in reversed(list(_blocks(found.places.size))):
+        rans.encode(by_key, found.places[block].astype(np.intp), states, pieces)
     words = np.concatenate([np.zeros(0, np.uint16), *reversed(pieces)])
     if words.size > room:
         return None
-    return Coded(states.astype("<u4"), words.astype("<u2"), bit_stream.stream(bits, bit_count))
+    return Coded(states.astype("<u4"), words.astype("<u2", copy=False), found.bits)
 
 
 def decode(old: Words, model: Model, slots: Words, coded: Coded, out: Words) -> Flaw | None:
@@ -181,13 +184,12 @@ def _decode(
     room: Callable[[slice], Words],
     is_right: Callable[[slice, Words], bool],
 ) -> Flaw | None:
-    states, used, position = coded.states.astype(np.uint32), 0, 0
+    decoder, position = rans.Decoder(slots, coded.states, np.require(coded.words, None, "A")), 0
     known = tokens.known(model).astype(old.dtype)
-    rows = np.left_shift(model.contexts, PRECISION, dtype=np.intp)
+    rows = np.left_shift(model.contexts, PRECISION, dtype=decoder.kind)
     for block in _blocks(old.size):
-        places = look_up(rows, _keys(old[block], model.shift))
-        found, used = rans.decode(slots, places, states, coded.words, used)
-        if used > coded.words.size:
+        found = decoder.decode(look_up(rows, _keys(old[block], model.shift)))
+        if decoder.used > coded.words.size:
             return Flaw.CUT_OFF
         if found.size and int(found.max()) - LITERALS >= 2 * _bits(old):
             return Flaw.TOO_LARGE
@@ -200,8 +202,8 @@ def _decode(
         restore(differences, old[block], words)
         if not is_right(block, words):
             return Flaw.DIFFERENT
-    is_whole = used == coded.words.size and 8 * coded.bits.size - position < 8
-    return None if is_whole and (states == LEAST).all() else Flaw.LEFT_OVER
+    is_whole = decoder.used == coded.words.size and 8 * coded.bits.size - position < 8
+    return None if is_whole and (decoder.states == LEAST).all() else Flaw.LEFT_OVER
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -215,16 +217,6 @@ def _bits(words: Words) -> int:
 def _keys(old: Words, shift: int) -> Bytes:
     keys: Bytes = (old >> shift).astype(np.uint8)
     return keys
-
-
-def _places(keys: Bytes, width: int, found: Bytes) -> Words:
-    """Return where tokens stand in a table with a row of ``width`` for each key.
-
-    As integers of 16 bits, which suffice and are fastest to compute with.
-    """
-    places: Words = np.multiply(keys, width, dtype=np.uint16)
-    places += found
-    return places
 
 
 def _differences(new: Words, old: Words) -> Words:

@@ -12,22 +12,23 @@ from git_theta.core.kernels.arrays import (
     TOKENS,
     Bytes,
     Literals,
+    Mask,
     Model,
     Words,
     look_up,
 )
 
-RAW_BITS = np.maximum((np.arange(256) - LITERALS) // 2 - 1, 0)
-"""Of a difference with each token: how many bits follow as they are."""
+# The first token that says the two highest bits of its difference.
+_FIRST_LONG = LITERALS + 2
 
 
-def of(differences: Words, literals: Literals | None) -> Bytes:
-    """Return each difference's token: a literal's number, or length and second highest bit."""
+def of(differences: Words, literals: Literals | None) -> Words:
+    """Return each difference's token (uint16): a literal's, or length and second highest bit."""
     if literals is None and differences.itemsize <= 2:
         return look_up(_short_tokens(), differences)
     few, first = (LITERALS, 0) if literals is None else (2, LITERALS)
     tokens = _long_tokens(differences)
-    np.copyto(tokens, (differences + first).astype(np.uint8), where=differences < few)
+    np.copyto(tokens, (differences + first).astype(np.uint16), where=differences < few)
     if literals is not None:
         largest = min(0xFFFF, np.iinfo(differences.dtype).max)
         found = look_up(literals.lookup, np.minimum(differences, largest))
@@ -35,25 +36,21 @@ def of(differences: Words, literals: Literals | None) -> Bytes:
     return tokens
 
 
-def _long_tokens(differences: Words) -> Bytes:
+def _long_tokens(differences: Words) -> Words:
     """Return the tokens of differences from 2 on that are no literals."""
     if differences.itemsize <= 4:
-        # A float has the length and the second bit on top; the lowest of more than 24 bits are
-        # left out, as rounding could carry from them.
-        is_large = differences > 0xFFFFFF
-        floats = (differences >> (is_large * differences.dtype.type(8))).astype(np.float32)
-        tokens: Bytes = (floats.view(np.uint32) >> 22).astype(np.uint8)
-        tokens += is_large * np.uint8(16)
-        tokens += np.uint8((LITERALS - 2 * 127) % 256)
+        # A float has the length and the second bit on top.
+        tokens = (differences.astype(np.float64).view(np.uint64) >> 51).astype(np.uint16)
+        tokens += np.uint16((LITERALS - 2 * 1023) % (1 << 16))
         return tokens
     length = _lengths(differences)
     second = (differences >> np.maximum(length - 1, 0).astype(np.uint64)).astype(np.int64) & 1
-    found: Bytes = (LITERALS + 2 * length + second).astype(np.uint8)
+    found: Words = (LITERALS + 2 * length + second).astype(np.uint16)
     return found
 
 
 @cache
-def _short_tokens() -> Bytes:
+def _short_tokens() -> Words:
     """Return the token of every word of 16 bits where there are no literals."""
     words = np.arange(1 << 16, dtype=np.uint32)
     return of(words, None)
@@ -73,15 +70,19 @@ def known(model: Model) -> Words:
     found = np.zeros(256, np.uint64)
     found[:LITERALS] = model.literal_values
     found[LITERALS + 1] = 1
-    rest = np.arange(LITERALS + 2, TOKENS)
-    found[rest] = (2 | rest & 1).astype(np.uint64) << RAW_BITS[rest].astype(np.uint64)
+    rest = np.arange(_FIRST_LONG, TOKENS)
+    found[rest] = (2 | rest & 1).astype(np.uint64) << _raw_bits(rest).astype(np.uint64)
     return found
 
 
-def long(tokens: Bytes) -> Words | slice:
-    """Return where tokens are that may have raw bits; all places, where most are such."""
-    is_long = tokens >= LITERALS
-    return slice(None) if 2 * np.count_nonzero(is_long) > tokens.size else is_long.nonzero()[0]
+def raw(differences: Words, tokens: Words) -> tuple[Words, Words]:
+    """Return the raw bits of differences that may have some, and how many each has."""
+    places = _long(tokens)
+    kind = _kind(differences)
+    lengths = _raw_bits(tokens[places]).astype(kind)
+    values = differences[places].astype(kind)
+    values &= bit_stream.masks(lengths)
+    return values, lengths
 
 
 def differences(
@@ -92,13 +93,36 @@ def differences(
     ``known`` is what tokens say of them; without ``are_literals`` short tokens say themselves.
     """
     words = look_up(known, found) if are_literals else found.astype(known.dtype)
-    places = long(found)
+    places = _long(found)
     tokens = found[places]
     if not tokens.size:
         return words, position
-    counts, rest = look_up(RAW_BITS, tokens), look_up(known, tokens)
-    ends = position + np.cumsum(counts)
-    if ends[-1] <= 8 * bits.size:
-        rest |= bit_stream.unpack(bits, ends - counts, counts).astype(known.dtype)
-    words[places] = rest
-    return words, int(ends[-1])
+    lengths = _raw_bits(tokens).astype(_kind(words))
+    values, position = bit_stream.read(bits, position, lengths)
+    values |= (tokens & np.uint8(1) | np.uint8(2)).astype(values.dtype) << lengths
+    few = (tokens < _FIRST_LONG).nonzero()[0]
+    values[few] = known[tokens[few]]
+    words[places] = values
+    return words, position
+
+
+def _long(tokens: Words) -> Words | slice:
+    """Return where tokens are that may have raw bits; all places, where most are such."""
+    is_long = Mask(tokens.size)
+    np.greater_equal(tokens, tokens.dtype.type(LITERALS), out=is_long.bits)
+    if 2 * np.count_nonzero(is_long.bits) > tokens.size:
+        return slice(None)
+    return is_long.places()
+
+
+def _kind(words: Words) -> type[np.unsignedinteger]:
+    """Return the type of raw bits of such words."""
+    return np.uint64 if words.itemsize == 8 else np.uint32
+
+
+def _raw_bits(tokens: Words) -> Words:
+    """Return how many bits follow tokens as they are: computed in a fifth of a look-up's time."""
+    found = tokens >> 1
+    found -= tokens.dtype.type(_FIRST_LONG // 2)
+    found *= tokens >= _FIRST_LONG
+    return found

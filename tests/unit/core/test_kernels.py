@@ -38,7 +38,7 @@ def moved(old: np.ndarray, bits: int) -> np.ndarray:
 def model(new: np.ndarray, old: np.ndarray, lanes: int, literals: Literals | None) -> Model:
     """Four contexts by the highest bits, with frequencies of what is there."""
     shift, contexts = 8 * (old.itemsize - 1), np.repeat(np.arange(4, dtype=np.uint8), 64)
-    found = reference.histogram(new, old, shift, literals).reshape(4, 64, -1).sum(axis=1)
+    found = reference.tokenize(new, old, shift, literals).counts.reshape(4, 64, -1).sum(axis=1)
     counts = np.zeros((4, kernels.TOKENS), np.int64)
     counts[:, : found.shape[1]] = found
     frequencies = np.where(counts > 0, np.maximum(counts * 3000 // max(1, counts.max()), 1), 0)
@@ -48,15 +48,16 @@ def model(new: np.ndarray, old: np.ndarray, lanes: int, literals: Literals | Non
 
 
 def raw_bits(new: np.ndarray, old: np.ndarray, literals: Literals | None) -> int:
-    tokens = reference.histogram(new, old, 0, literals).sum(axis=0)
-    return sum(int(n) * max(0, (t - 16) // 2 - 1) for t, n in enumerate(tokens))
+    counts = reference.tokenize(new, old, 0, literals).counts.sum(axis=0)
+    return sum(int(n) * max(0, (t - 16) // 2 - 1) for t, n in enumerate(counts))
 
 
 def code(by, new, old, lanes, literals=None) -> tuple[Model, np.ndarray, Coded]:
     chosen = model(new, old, lanes, literals)
     tables = by.tables(chosen.frequencies)
     bits = raw_bits(new, old, literals)
-    coded = by.encode(new, old, chosen, tables.ranges, new.size + 1, bits)
+    tokens = by.tokenize(new, old, chosen.shift, literals)
+    coded = by.encode(tokens, chosen, tables.ranges, new.size + 1, bits)
     assert coded is not None
     return chosen, tables.slots, coded
 
@@ -100,8 +101,8 @@ def test_coded_differences_are_the_references(size: int, count: int, lanes: int)
         for literals in (None, Literals(np.arange(3, 35, 2, np.uint64))):
             for shift in (0, 8 * size - 8):
                 np.testing.assert_array_equal(
-                    COMPILED.histogram(new, old, shift, literals),
-                    reference.histogram(new, old, shift, literals),
+                    COMPILED.tokenize(new, old, shift, literals).counts,
+                    reference.tokenize(new, old, shift, literals).counts,
                 )
             ours = code(COMPILED, new, old, lanes, literals)
             theirs = code(reference, new, old, lanes, literals)
@@ -130,13 +131,14 @@ def test_what_does_not_fit_is_declined_by_both() -> None:
     new = moved(old, 16)
     chosen = model(new, old, 16, None)
     ranges, bits = reference.tables(chosen.frequencies).ranges, raw_bits(new, old, None)
-    whole = reference.encode(new, old, chosen, ranges, 5000, bits)
+    tokens = reference.tokenize(new, old, chosen.shift, None)
+    whole = reference.encode(tokens, chosen, ranges, 5000, bits)
     assert whole is not None
     for by in (COMPILED, reference):
-        assert by.encode(new, old, chosen, ranges, whole.words.size - 1, bits) is None
+        assert by.encode(tokens, chosen, ranges, whole.words.size - 1, bits) is None
     # Never more bits, and never a token without a frequency.
-    assert COMPILED.encode(new, old, chosen, ranges, 6000, bits - 1) is None
-    assert COMPILED.encode(new, old, chosen, np.zeros_like(ranges), 6000, bits) is None
+    assert COMPILED.encode(tokens, chosen, ranges, 6000, bits - 1) is None
+    assert COMPILED.encode(tokens, chosen, np.zeros_like(ranges), 6000, bits) is None
 
 
 def hostile(coded: Coded) -> list[Coded]:
