@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from numpy.typing import NDArray
 
-from git_theta.api.files import CheckpointFile, Range, metadata_of, open_file
+from git_theta.api.files import CheckpointFile, Range, metadata_of
 from git_theta.api.frameworks import Framework, T, View, framework_named
+from git_theta.api.opening import open_file
 from git_theta.api.slices import TensorSlice, place_of
 from git_theta.core.arrays import Bytes
 from git_theta.core.layout import TensorSpan

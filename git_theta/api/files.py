@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from git_theta import formats, manifest, transfer
+from git_theta import formats, transfer
 from git_theta.checkpoint import chunk_decoder
 from git_theta.checkpoint.chunk_decoder import all_bases
 from git_theta.checkpoint.limits import Allowance
 from git_theta.checkpoint.reader import SkeletonSource
-from git_theta.commands.listing import read_checkpoint
-from git_theta.core import registry
 from git_theta.core.arrays import Bytes
 from git_theta.core.files import FileSource
 from git_theta.core.layout import Layout, Source, TensorSpan
@@ -27,10 +23,8 @@ from git_theta.errors import (
     FormatError,
     ManifestError,
     StoreError,
-    UsageError,
-    naming,
 )
-from git_theta.git import Repository, revisions
+from git_theta.formats import safetensors
 from git_theta.manifest import Chunk, Manifest
 from git_theta.store import ReadAhead
 from git_theta.workspace import Workspace
@@ -63,34 +57,6 @@ class CheckpointFile(Protocol):
     def source(self) -> Source:
         """Return the file, in which the bytes of tensors may be zeros."""
         ...
-
-
-def open_file(stack: ExitStack, workspace: Workspace, path: str, rev: str | None) -> CheckpointFile:
-    """Open ``path``, relative to the workspace's folder, at ``rev`` or (``None``) in the work tree.
-
-    ``stack`` closes what was opened. Raises ``UsageError`` for a revision or a file that is not
-    there, ``ManifestError`` for a file that git-theta does not store.
-    """
-    if rev is not None:
-        return StoredFile(read_version(workspace.repo, rev, path), workspace)
-    file = workspace.repo.folder / path
-    with naming(path):
-        try:
-            source = stack.enter_context(FileSource(file))
-        except OSError as error:
-            hint = "git theta ls-files lists the checkpoints"
-            raise UsageError(f"cannot be read: {error.strerror}", hint=hint) from error
-        head = source.read(0, min(source.size, len(manifest.PREFIX)))
-        if not manifest.is_manifest(head):
-            return WorkTreeFile(source, path)
-        # A large checkpoint whose checkout was deferred, or one without the filter.
-        length = min(source.size, manifest.MAX_BYTES + 1)
-        return StoredFile(manifest.parse(source.read(0, length)), workspace)
-
-
-def read_version(repo: Repository, rev: str, path: str) -> Manifest:
-    """Return the manifest of ``path`` (relative to the repository's folder) at ``rev``."""
-    return read_checkpoint(repo, f"{rev}:{revisions.path_in(repo, path)}")
 
 
 class StoredFile:
@@ -220,8 +186,7 @@ def metadata_of(file: CheckpointFile) -> dict[str, str] | None:
     """Return the ``__metadata__`` of a safetensors file, ``None`` where there is none."""
     if file.layout.format != "safetensors":
         return None
-    extras = registry.format_named("safetensors").extras(file.source())
-    found: Any = json.loads(extras)
+    found = safetensors.metadata_of(file.source())
     if found is None:
         return None
     if not isinstance(found, Mapping) or not all(isinstance(it, str) for it in found.values()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from git_theta import transfer
 from git_theta.api.checkpoint import StrPath
-from git_theta.api.files import read_version
+from git_theta.api.opening import read_version
 from git_theta.checkpoint.smudge import smudge_to
 from git_theta.commands.log import Commit, history
 from git_theta.core.files import atomic_file

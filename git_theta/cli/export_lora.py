@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from git_theta.cli.arguments import PathsAfterDashes
-from git_theta.cli.text import print_json, printable, table
+from git_theta.cli.text import human, print_json, printable, table
 from git_theta.commands.lora_export import Export, LeftOut, ModuleUpdate, Options, export
 from git_theta.core.grouping import by_pattern
 from git_theta.core.messages import plural
@@ -116,7 +116,7 @@ def _lines(done: Export, output: Path) -> list[str]:
         *rows.splitlines(),
         *(printable(_left_out(*group)) for group in others),
         printable(
-            f"{output}: {plural(len(done.modules), 'module')}, {size / 1e6:.3g} MB, "
+            f"{output}: {plural(len(done.modules), 'module')}, {human(size)}, "
             f"residual {done.residual:.3g} of all changes"
         ),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -12,9 +12,11 @@ from git_theta.cli.merge_options import request_of, strategy_options
 from git_theta.cli.plan_view import plan_lines, warn_of_unmatched
 from git_theta.cli.progress import Meter
 from git_theta.cli.text import printable
+from git_theta.core.models import INDEX, in_one_file
 from git_theta.errors import UsageError
 from git_theta.git import Repository, config, revisions
 from git_theta.git.config import MERGETOOL
+from git_theta.git.tracked import TrackedPaths
 from git_theta.merge.planning.actions import Plan
 from git_theta.merge.planning.summary import summarise
 from git_theta.merge.resolve import resolve
@@ -35,8 +37,9 @@ def command(
     """Resolve checkpoints that a merge left in conflict.
 
     Tensors that only one side changed are taken from it; the strategy merges those that both
-    changed (git theta strategies lists strategies). The result is staged. --interactive asks for
-    each kind of tensor, and shows how far and in which direction each side moved it.
+    changed (git theta strategies lists strategies). The result is staged. A folder stands for all
+    checkpoints in it. --interactive asks for each kind of tensor, and shows how far and in which
+    direction each side moved it.
 
     \b
     Examples:
@@ -44,6 +47,7 @@ def command(
       git theta resolve model.safetensors --strategy take -p side=theirs
       git theta resolve model.safetensors --rule '*.bias=take:side=ours' --strategy average
       git theta resolve model.safetensors --interactive
+      git theta resolve folder --strategy average
     """
     request = request_of(**options)
     with open_workspace(progress=Meter()) as workspace:
@@ -74,15 +78,29 @@ def _keeps_backups(repo: Repository) -> bool:
 def _in_conflict(repo: Repository, paths: Sequence[str]) -> list[str]:
     """Return those of several paths (``*.safetensors`` in a shell) that are in conflict.
 
-    All of them where none is: the first then says so. Raises ``UsageError`` for one that is not
-    in the index.
+    A folder stands for the checkpoints in it, and the name of a model for its files. All paths are
+    returned where none is in conflict: the first then says so. Raises ``UsageError`` for one that
+    is not in the index.
     """
     index = repo.index()
     known = {entry.path for entry in index}
-    contested = {entry.path for entry in index if entry.stage}
-    typed = {revisions.path_in(repo, path): path for path in paths}
-    for inside, path in typed.items():
-        if inside not in known:
+    contested = sorted({entry.path for entry in index if entry.stage})
+    found: dict[str, None] = {}
+    for path in paths:
+        inside = revisions.path_in(repo, path)
+        is_file = inside in known and not inside.endswith(INDEX)
+        below = [inside] if is_file else _below(repo, inside, known)
+        if not below:
             hint = "git theta status lists what is in conflict"
             raise UsageError(f"{path}: no such file in the index", hint=hint)
-    return [inside for inside in typed if inside in contested] or list(typed)
+        found |= dict.fromkeys(below)
+    return [path for path in found if path in contested] or list(found)
+
+
+def _below(repo: Repository, inside: str, known: Collection[str]) -> list[str]:
+    """Return the checkpoints of the index in a folder, or of a model in several files."""
+    folder = "" if inside in ("", ".") else f"{inside}/"
+    model = inside.removesuffix(INDEX)
+    named = [path for path in known if path.startswith(folder) or in_one_file(path) == model]
+    with TrackedPaths(repo) as tracked:
+        return sorted(path for path in named if tracked.covers_now(path))

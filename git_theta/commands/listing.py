@@ -119,7 +119,13 @@ def _nothing(repo: Repository, spec: str) -> ThetaError:
     """Return the error for what is no checkpoint, with what was probably meant."""
     if ":" in spec:
         rev = spec.partition(":")[0]
-        hint = f"git theta ls-files {rev and shlex.quote(rev)}".rstrip() + " lists the checkpoints"
+        path = spec.partition(":")[2]
+        if revisions.blob_of(repo, f"{rev}:./{path}"):
+            # As to git: paths of a revision begin at the top.
+            hint = f"git theta show {shlex.quote(f'{rev}:./{path}')}"
+        else:
+            listed = f"git theta ls-files {rev and shlex.quote(rev)}".rstrip()
+            hint = f"{listed} lists the checkpoints"
         return ManifestError("no such file", path=spec, hint=hint)
     path = revisions.path_in(repo, spec)
     stages = [entry.stage for entry in repo.index() if entry.path == path]

@@ -62,7 +62,7 @@ class _Safetensors:
     def extras(self, source: Source) -> bytes:
         """Return the metadata, and a digest of bytes that are in no tensor."""
         layout = self.scan(source)
-        said = json.dumps(_metadata(source), sort_keys=True).encode()
+        said = json.dumps(metadata_of(source), sort_keys=True).encode()
         if not layout.hides:
             return said
         head = TensorSpan("", "", (), 0, _LENGTH_BYTES + len(_read_header(source)))
@@ -79,7 +79,7 @@ class _Safetensors:
         among equals in the given order.
         """
         ordered = sorted(tensors, key=lambda span: -dtype(span.dtype).word)
-        head = header(_metadata(source), ordered)
+        head = header(metadata_of(source), ordered)
         start = len(head)
         spans = []
         for span in ordered:
@@ -124,7 +124,8 @@ def _parse(header: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _metadata(source: Source) -> Any:
+def metadata_of(source: Source) -> Any:
+    """Return the ``__metadata__`` of a file, ``None`` where there is none: it may be anything."""
     return _parse(_read_header(source)).get("__metadata__")
 
 

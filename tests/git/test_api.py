@@ -52,6 +52,14 @@ def test_a_version_is_a_mapping_with_the_methods_of_safe_open(model: Repo, commi
         np.testing.assert_array_equal(checkpoint["layer.1.weight"], expected)
 
 
+def test_metadata_of_a_file_that_the_library_does_not_load(model: Repo) -> None:
+    """Bytes behind the tensors are no part of it."""
+    data = checkpoints.safetensors(checkpoints.tensors(), step="1") + b"behind"
+    model.commit("One", **{PATH: data})
+    with git_theta.open(PATH, repo=model.path) as checkpoint:
+        assert checkpoint.metadata() == {"step": "1"}
+
+
 def test_a_tensor_may_be_written_to_and_outlives_the_checkpoint(model: Repo, committed) -> None:
     with git_theta.open(PATH, rev="v1", repo=model.path) as checkpoint:
         array = checkpoint["layer.0.weight"]

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+import git_theta
+from git_theta.errors import UsageError
 from tests.support import checkpoints
 from tests.support.repo import Repo
 
@@ -87,3 +89,48 @@ def test_a_model_that_is_not_there(sharded, theta_here):
     assert done.returncode == 22
     done = theta_here(sharded, "show", f"HEAD:{INDEX}", "no.such.tensor")
     assert "has no tensor called no.such.tensor" in done.stderr
+
+
+@pytest.mark.parametrize("rev", ["HEAD", "", None])
+@pytest.mark.parametrize("name", [MODEL, INDEX])
+def test_python_reads_the_model_as_one(sharded, name, rev):
+    state = git_theta.load_state_dict(name, rev, sharded.path, framework="np")
+    assert state.keys() == BASE.keys()
+    for tensor, array in BASE.items():
+        np.testing.assert_array_equal(state[tensor], array, strict=True)
+    with git_theta.open(name, rev, sharded.path) as opened:
+        assert len(opened) == len(BASE)
+        np.testing.assert_array_equal(
+            opened.get_slice("layer.5.weight")[3:5], BASE["layer.5.weight"][3:5], strict=True
+        )
+
+
+def test_a_name_in_two_files_of_a_model_is_refused(sharded):
+    first, second, _ = files(BASE, 2)
+    sharded.commit_files({second: sharded.read(first)}, "the same tensors twice")
+    with pytest.raises(UsageError, match="several files of the model have a tensor"):
+        git_theta.open(MODEL, repo=sharded.path)
+
+
+@pytest.mark.parametrize("named", ["m", "m/", ".", MODEL, INDEX])
+def test_a_folder_or_a_model_in_conflict_is_resolved_by_its_name(sharded, theta_here, named):
+    """Of what else is in conflict there, nothing is touched."""
+    for branch, shift in (("one", 1), ("two", 3)):
+        sharded.git("checkout", "-q", "-B", branch, "main")
+        moved = {name: array + np.float32(shift) for name, array in BASE.items()}
+        sharded.commit_files({**files(moved, 2), "m/notes.txt": branch.encode()}, branch)
+    assert sharded.process("merge", "one").returncode == 1
+    done = theta_here(sharded, "resolve", named, "--strategy", "average")
+    assert done.returncode == 0, done.stderr
+    assert sharded.git("diff", "--name-only", "--diff-filter=U") == "m/notes.txt"
+    merged = git_theta.load_state_dict(MODEL, None, sharded.path, framework="np")
+    np.testing.assert_allclose(merged["layer.5.bias"], BASE["layer.5.bias"] + 2, rtol=1e-6)
+
+
+def test_a_path_from_the_folder_in_which_it_was_typed(sharded, theta_here):
+    """As in git, REV:PATH begins at the top: the error names what was meant."""
+    here, name = Repo(sharded.path / "m"), "model-00001-of-00002.safetensors"
+    done = theta_here(here, "show", f"HEAD:{name}")
+    assert done.returncode
+    assert done.stderr.endswith(f"hint: git theta show HEAD:./{name}")
+    assert theta_here(here, "show", f"HEAD:./{name}").returncode == 0
