@@ -96,39 +96,72 @@ def is_lower_case(name: str) -> bool:
     return f"{_MARK}a" in name
 
 
-# Words for the two factors of a product, where no known program gave the names.
+# Words for the two factors of a product, where no known program gave the names. The first are those
+# of layers, too: of an MLP, which contract over a quarter of its width.
 _WORDS = (
-    *(("down", "up"), ("in", "out"), ("left", "right")),
-    *(("a", "b"), ("A", "B"), ("u", "v"), ("U", "V")),
+    *(("down", "up"), ("in", "out")),
+    *(("left", "right"), ("a", "b"), ("A", "B"), ("u", "v"), ("U", "V")),
 )
+_LAYERS = {word for pair in _WORDS[:2] for word in pair}
 _OTHER = {one: two for pair in _WORDS for one, two in (pair, pair[::-1])}
 _FACTOR = re.compile(rf"((?:.*(?:[._]|(?i:lora)))?)({'|'.join(_OTHER)})((?:\.weight)?)")
+# What says by itself that a product is meant; then a word or number may tell the factors apart.
+_LOW_RANK = re.compile(r"lora|loha|lokr|low_?rank|factor|svd", re.IGNORECASE)
+_TOKEN = re.compile(r"[A-Za-z]+|\d+")
 
 
 def partners(parameters: Mapping[str, ParameterVersions]) -> dict[str, str]:
     """Return, for tensors that look like factors of a product, the other factor's name.
 
-    By their names and by their shapes, which contract over an axis at most an eighth as long as
-    the others (of an MLP's layers it is a quarter). A layer with a bias is none.
+    By their names and by their shapes, which contract over an axis at most half as long as the
+    others. Where the names are those of layers too, it is at most an eighth as long, and none has
+    a bias.
     """
-    found = {}
-    for name, parameter in parameters.items():
+    shapes = {name: shape for name, each in parameters.items() if (shape := _matrix(each))}
+    found = _of_low_rank_names(shapes)
+    for name in shapes.keys() - found.keys():
         parts = _FACTOR.fullmatch(name)
         other = f"{parts[1]}{_OTHER[parts[2]]}{parts[3]}" if parts else ""
-        if other in parameters and _contract(parameter, parameters[other]):
+        share = 8 if parts and parts[2] in _LAYERS else 2
+        if other in shapes and _contract(shapes[name], shapes[other], share):
             biases = {f"{n.removesuffix('.weight')}.bias" for n in (name, other)}
             if not biases & parameters.keys():
                 found[name] = other
     return found
 
 
-def _contract(one: ParameterVersions, other: ParameterVersions) -> bool:
-    shapes = [
-        entry.shape
-        for each in (one, other)
-        if isinstance(entry := next(filter(None, each.entries), None), TensorEntry)
-    ]
-    if [len(shape) for shape in shapes] != [2, 2]:
-        return False
-    (a, b), (c, d) = shapes
-    return (b == c and 8 * b <= min(a, d)) or (a == d and 8 * a <= min(b, c))
+Shape = tuple[int, ...]
+
+
+def _of_low_rank_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Return the partners of those whose name says that it is of a product.
+
+    The names of two factors are the same but for one word or number.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name in filter(_LOW_RANK.search, shapes):
+        for token in _TOKEN.finditer(name):
+            alike.setdefault((name[: token.start()], name[token.end() :]), []).append(name)
+    found: dict[str, str] = {}
+    for names in alike.values():
+        # Of each length of an axis the matrix that is longest along the other: no pair is tried.
+        tall = {shapes[name][1]: name for name in sorted(names, key=lambda n: shapes[n][0])}
+        wide = {shapes[name][0]: name for name in sorted(names, key=lambda n: shapes[n][1])}
+        for name in names:
+            rows, columns = shapes[name]
+            for other in (wide.get(columns, name), tall.get(rows, name)):
+                if _contract(shapes[name], shapes[other], 2):
+                    found.setdefault(name, other)
+    return found
+
+
+def _matrix(parameter: ParameterVersions) -> Shape | None:
+    """Return the shape of a parameter that is a matrix."""
+    entry = next(filter(None, parameter.entries), None)
+    return entry.shape if isinstance(entry, TensorEntry) and len(entry.shape) == 2 else None
+
+
+def _contract(one: Shape, other: Shape, share: int) -> bool:
+    """Return whether the matrices have a product over an axis that is so much the shortest."""
+    (a, b), (c, d) = one, other
+    return (b == c and 0 < share * b <= min(a, d)) or (a == d and 0 < share * a <= min(b, c))

@@ -112,11 +112,38 @@ def test_what_looks_like_factors_is_a_conflict_that_says_so(names, shapes):
 @pytest.mark.parametrize(
     ("names", "shapes"),
     [
+        (("q.factor1", "q.factor2"), (DOWN, UP)),
+        (("q.factors.0.weight", "q.factors.1.weight"), (DOWN, UP)),
+        (("lora1.q.weight", "lora2.q.weight"), ((8, 32), (48, 8))),
+        (("q.loraP.weight", "q.loraQ.weight"), ((32, 16), (16, 32))),
+        (("q.reduce_lowrank.weight", "q.expand_lowrank.weight"), (DOWN, UP)),
+        (("l.left", "l.right"), ((32, 8), (8, 32))),
+        (("q.svd_u", "q.svd_v"), ((8, 16), (32, 8))),
+    ],
+)
+def test_names_and_shapes_of_a_product_are_a_conflict(names, shapes):
+    """At any rank that is worth it, and whatever words or numbers tell the factors apart."""
+    names = sorted(names)
+    found = sides([*names, "q.svd_s"], shapes=[*shapes, (5, 7)])
+    conflicts = decide(found, "*=average").conflicts
+    assert [conflict.name for conflict in conflicts] == names
+    assert f"with {names[1]} it looks like factors" in conflicts[0].reason
+
+
+@pytest.mark.parametrize(
+    ("names", "shapes"),
+    [
         (("mlp.down_proj.weight", "mlp.up_proj.weight"), ((8, 32), (32, 8))),
         (("mlp.down.weight", "mlp.up.weight"), ((8, 32), (32, 8))),
         (("q_a_proj.weight", "q_b_proj.weight"), ((4, 16), (32, 4))),
         (("l.A", "l.B"), ((2, 50), (30, 3))),
         (("l.u", "l.w"), ((2, 50), (30, 2))),
+        (("rnn.U", "rnn.V"), ((8, 8), (50, 8))),
+        (("experts.0.w1", "experts.0.w2"), ((32, 8), (8, 32))),
+        (("moe.gate.weight", "moe.experts.1.weight"), ((2, 32), (32, 2))),
+        (("embeddings.weight", "embedding_hidden_mapping_in.weight"), ((300, 8), (64, 8))),
+        (("flora.0.weight", "flora.1.weight"), ((32, 32), (32, 32))),
+        (("att.w1", "att.w2"), ((64, 4), (4, 64))),
     ],
 )
 def test_layers_are_no_factors(names, shapes):
