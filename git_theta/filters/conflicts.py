@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from git_theta import manifest
 from git_theta.core.messages import as_typed
 from git_theta.errors import ManifestError, MergeError
 from git_theta.git import Repository, conflict, operation
 from git_theta.git.conflict import OURS, THEIRS
+from git_theta.git.operation import HEAD_VARIABLE
 
 # These hand us the file and store nothing.
 _LOOKING = ("diff", "status", "difftool", "diff-files", "diff-index", "blame")
@@ -51,12 +54,17 @@ def _warning(repo: Repository, path: str, command: str | None) -> MergeError:
     )
 
 
-def octopus_error(path: str) -> MergeError:
-    """Return the warning for a manifest that git is about to merge as text."""
+def octopus_error(path: str, environ: Mapping[str, str]) -> MergeError:
+    """Return the warning for a manifest that git is about to merge as text.
+
+    The hint does what `git merge --abort` does, which fails where git itself gave up before it
+    recorded what it merges.
+    """
+    names = [as_typed(name) for key, name in environ.items() if key.startswith(HEAD_VARIABLE)]
     return MergeError(
         "git merges several branches at once, and -s resolve, as lines of text",
         path=path,
-        hint="git merge --abort, then git theta merge BRANCH...",
+        hint=f"git reset --merge && git theta merge {' '.join(names) or 'BRANCH...'}",
     )
 
 

@@ -187,7 +187,7 @@ class Session:
             # `git am` and `git merge -s recursive` read what they merged before the index has it.
             self._given[request.path] = text
         if self._as_text:
-            self._warn(octopus_error(request.path))
+            self._warn(octopus_error(request.path, os.environ))
             return [text]  # git puts its merge, conflict markers and all, in the file's place
         if not self._workspace.storage.settings.smudge or self._is_for_our_driver(request.path):
             return [text]

@@ -22,6 +22,9 @@ Operation = Literal["merge", "replay", "ancestor"]
 # checks ours out, then writes the merge of the lines of what is stored in its place.
 _SCRIPT = "git-merge-one-file"
 _MARKER_SIZE = 7
+HEAD_VARIABLE = "GITHEAD_"
+"""With a commit's id behind it, git's variable with the name of what it merges."""
+
 _COMMANDS: dict[str, Operation] = {
     "merge": "merge",
     "merge-tree": "merge",
@@ -77,7 +80,7 @@ def operation(
     if named in _COMMANDS:
         return _COMMANDS[named]
     # Only `git merge` says what it merges (and an alias may hide its name).
-    return "merge" if any(name.startswith("GITHEAD_") for name in environ) else "replay"
+    return "merge" if any(name.startswith(HEAD_VARIABLE) for name in environ) else "replay"
 
 
 def under_way(repo: Repository) -> Operation:

@@ -13,7 +13,7 @@ from git_theta.filters.stored_anew import as_manifests, has_left
 from git_theta.git import Repository
 from git_theta.git.merge_heads import common_commit, current_branch
 from git_theta.git.merge_tree import note
-from git_theta.git.operation import Operation, operation
+from git_theta.git.operation import HEAD_VARIABLE, Operation, operation
 from git_theta.manifest import is_manifest
 from git_theta.merge.adapter_config.merged import as_git_merges
 from git_theta.merge.compute import handover
@@ -38,7 +38,6 @@ from git_theta.merge.planning.versions import UNKNOWN, Versions
 from git_theta.merge.rules.request import all_rules, from_environment, with_team
 from git_theta.workspace import Workspace
 
-_HEAD = "GITHEAD_"
 _HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -135,7 +134,7 @@ def _check_config(plan: Plan) -> None:
 
 def _theirs(doing: Operation, environ: Mapping[str, str]) -> str | None:
     """Return the commit that is merged, if it is known."""
-    heads = [name.removeprefix(_HEAD) for name in environ if name.startswith(_HEAD)]
+    heads = [name.removeprefix(HEAD_VARIABLE) for name in environ if name.startswith(HEAD_VARIABLE)]
     # A merge of several heads runs the driver for each in turn, and does not say for which.
     return heads[0] if len(heads) == 1 and doing == "merge" else None
 
@@ -153,7 +152,7 @@ def _versions(
     theirs: str | None,
     base: str | None,
 ) -> Versions:
-    names = ("ours", _short(environ[_HEAD + theirs]) if theirs else "theirs")
+    names = ("ours", _short(environ[HEAD_VARIABLE + theirs]) if theirs else "theirs")
     if theirs:
         names = (current_branch(repo), names[1])
     if names[0] == names[1]:

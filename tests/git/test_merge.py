@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import zipfile
 
 import numpy as np
@@ -307,7 +309,7 @@ def test_octopus_stops_in_conflict_and_its_markers_are_not_added(model, theta):
     assert done.returncode == 1
     words = done.stderr.decode()
     assert f"{PATH}: git merges several branches at once" in words
-    assert "hint: git merge --abort, then git theta merge BRANCH..." in words
+    assert "hint: git reset --merge && git theta merge one two\n" in words
     assert model.read(PATH).startswith(b"<<<<<<<")
     done = model.process("add", PATH)
     assert done.returncode
@@ -319,16 +321,19 @@ def test_octopus_stops_in_conflict_and_its_markers_are_not_added(model, theta):
     assert is_settled(model)
 
 
-def test_octopus_that_fails_early_leaves_everything(model):
+def test_octopus_that_fails_early_leaves_everything_and_its_hint_merges(model):
     commit(model, file(), "base")
-    for number, name in enumerate(("one", "two", "three"), 1):
-        branch(model, name, file(w0=number))
+    for name, place in (("one", "w0"), ("two", "w1"), ("three", "b1")):
+        branch(model, name, file(**{place: 1}))
     model.commit_files({"other": b"x"})
     done = model.process("merge", "one", "two", "three")
     assert done.returncode == 2
-    assert "git theta merge BRANCH..." in done.stderr.decode()
     assert model.read(PATH) == file()
     assert is_settled(model)
+    (hint,) = set(re.findall("hint: (git reset.*)", done.stderr.decode()))
+    assert hint.endswith("git theta merge one two three")
+    subprocess.run(hint, shell=True, cwd=model.path, check=True)
+    assert model.read(PATH) == file(w0=1, w1=1, b1=1)
 
 
 def test_missing_objects_are_fetched(apart, remote, tmp_path):
