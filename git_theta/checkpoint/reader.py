@@ -15,7 +15,7 @@ from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
 from git_theta.core.system import release_memory
 from git_theta.manifest import Chunk, Manifest, TensorEntry
-from git_theta.store import Location
+from git_theta.store import Location, ReadAhead
 
 BUDGET = 512 << 20
 """Bytes of parameters that a merge has in memory at a time, unless one alone is larger."""
@@ -32,6 +32,7 @@ class Reader:
 
     def __init__(self, storage: StorageContext) -> None:
         self._storage = storage
+        self._frames = ReadAhead(storage.store)
 
     @property
     def workers(self) -> int:
@@ -40,7 +41,7 @@ class Reader:
 
     def read(self, wanted: Sequence[Chunk]) -> list[Bytes]:
         """Return the raw bytes of each chunk; not to be written to."""
-        decoded = [*chunk_decoder.decode_each(self._storage.store, wanted)]
+        decoded = [*chunk_decoder.decode_each(self._frames, wanted)]
         self._note(row for each in decoded for row in each.locations)
         return [each.data for each in decoded]
 
@@ -70,7 +71,7 @@ class Reader:
 
     def _fill(self, parts: Sequence[tuple[Chunk, Bytes]]) -> None:
         """Decode chunks, each into its place, before the next one is decoded."""
-        decoded = chunk_decoder.decode_each(self._storage.store, [chunk for chunk, _ in parts])
+        decoded = chunk_decoder.decode_each(self._frames, [chunk for chunk, _ in parts])
         verified: list[Location] = []
         for _, place in parts:
             found = next(decoded)

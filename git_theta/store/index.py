@@ -59,7 +59,7 @@ class Index:
 
         This process finds it at once. One that is killed loses some: its objects are made anew.
         """
-        self._gathered = GatheredRows()
+        self._gathered = self._gathered or GatheredRows()
 
     def find(self, content: str) -> list[Location]:
         """Return where content ``content`` is stored: shortest chain first, then smallest frame."""

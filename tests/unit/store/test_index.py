@@ -140,6 +140,12 @@ class TestGathered:
             assert other.find(name(1)) == [near, far]
             assert other.stamps([near.ref.oid]) == {near.ref.oid: stamp}
 
+    def test_gathering_twice_loses_nothing(self, index: Index):
+        index.add([place(1)])
+        index.gather()
+        index.close()
+        assert index.find(name(1)) == [place(1)]
+
     def test_beside_what_is_written(self, index: Index):
         index.add([place(1)])
         index.close()
