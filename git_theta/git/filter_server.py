@@ -188,7 +188,7 @@ class _Answer:
 
     def send(self, output: Iterable[Buffer]) -> None:
         """Pass on the whole content."""
-        pieces = iter(output)
+        pieces = _joined(output)
         first = next(pieces, b"")  # of most files, all of it
         with ExitStack() as stack:
             waiting = () if self._content.done else self._until_read(pieces, stack)
@@ -224,6 +224,22 @@ class _Answer:
         if self._begun:
             self._writer.end()
         self._writer.lines("status=error")
+
+
+def _joined(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Yield pieces, small ones together: git reads twice for each packet, and is woken by each."""
+    held = bytearray()
+    for piece in pieces:
+        size = memoryview(piece).nbytes
+        if size < _SMALL:
+            held += piece
+        if held and (size >= _SMALL or len(held) >= _SMALL):
+            yield held
+            held = bytearray()
+        if size >= _SMALL:
+            yield piece
+    if held:
+        yield held
 
 
 def _print_defect() -> None:
