@@ -8,7 +8,8 @@ by the clock), as a multiple of that strategy's. Strategies that need a tensor w
 1024 x 1024. Beside it stand the memory-bandwidth floor, which is a plain copy of as many bytes in
 the device's memory, and the strategy "nothing", which reads and widens every input and rounds one
 of them. On a GPU the tensors start and end in the CPU's memory, so the floor is the speed at which
-bytes reach it, and results must agree with the CPU's within one bf16 unit in the last place.
+bytes reach it, and results must agree with the CPU's within one bf16 unit in the last place, but for one element in
+10,000.
 
 As a whole, with --command, `git theta merge` merges branches of a repository in a scratch folder:
 start-up, reading, decoding, merging, storing, the commit and the checkout. With --mergekit,
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -47,8 +49,8 @@ from benchmarks.merge_speed import (
     Model,
     Speed,
     devices,
+    differences,
     fewest,
-    furthest,
     known,
     make_model,
     measure,
@@ -61,8 +63,10 @@ from benchmarks.sandbox import Sandbox
 from benchmarks.table import size
 
 _PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
-_FURTHEST = 1.0
-"""bf16 units in the last place by which a GPU's result may differ from the CPU's."""
+_APART = 1e-4
+"""The share of elements that may be more than one bf16 unit from the CPU's: at a threshold of
+`arcee_fusion`, which lies among sums of float32, they fall on either side.
+"""
 
 
 def main(arguments: list[str]) -> None:
@@ -81,7 +85,7 @@ def main(arguments: list[str]) -> None:
             figures = {"machine": machine(Sandbox(Path(scratch))), **figures}
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if figures.get("astray"):
-        sys.exit(f"further than {_FURTHEST} from the CPU's result: {', '.join(figures['astray'])}")
+        sys.exit(f"not the CPU's result: {', '.join(figures['astray'])}")
 
 
 def _show(texts: list[str], text: str) -> None:
@@ -118,13 +122,14 @@ def _on(device: str, model: Model, options: argparse.Namespace) -> Iterator[Spee
         speed, merged = measure(name, fitting, options.contributors, device, runs)
         if device != "cpu":
             _, expected = measure(name, fitting, options.contributors, "cpu", 1)
-            speed.furthest = furthest(merged, expected, fitting)
+            speed.furthest, speed.apart = differences(merged, expected, fitting)
         yield speed
 
 
 def _is_astray(speed: Speed) -> bool:
-    # NaN is no smaller than anything.
-    return speed.furthest is not None and not speed.furthest <= _FURTHEST
+    if speed.furthest is None or speed.apart is None:
+        return False
+    return math.isnan(speed.furthest) or speed.apart > _APART
 
 
 def _runs(options: argparse.Namespace, default: int) -> int:

@@ -43,12 +43,18 @@ def speed_table(speeds: Sequence[Speed], floors: Floors) -> str:
         for speed, cost in zip(speeds, costs, strict=True)
     ]
     if any(speed.furthest is not None for speed in speeds):
-        head.append("bf16 units from the CPU")
-        rows = [
-            [*row, "-" if speed.furthest is None else f"{speed.furthest:.2f}"]
-            for row, speed in zip(rows, speeds, strict=True)
-        ]
+        head += ["bf16 units from the CPU", "more than one"]
+        rows = [[*row, *_distance(speed)] for row, speed in zip(rows, speeds, strict=True)]
     return table(head, rows)
+
+
+def _distance(speed: Speed) -> list[str]:
+    if speed.furthest is None or speed.apart is None:
+        return ["-", "-"]
+    return [
+        f"{speed.furthest:.2f}",
+        f"{1e6 * speed.apart:.0f} of a million" if speed.apart else "none",
+    ]
 
 
 def floors_text(floors: Floors) -> str:

@@ -41,8 +41,9 @@ def nothing(models: Sequence[Tensor], base: Tensor) -> Tensor:
 class Speed:
     """Of one strategy on one device: seconds of each run, and the bytes read and written.
 
-    ``processor`` are seconds of processor time, ``elements`` those of the result, and ``furthest``
-    is the largest difference from the CPU's result (see ``furthest`` below).
+    ``processor`` are seconds of processor time, and ``elements`` those of the result. ``furthest``
+    is the largest difference from the CPU's result, in bf16 units in the last place, and ``apart``
+    the share of the elements that are more than one away.
     """
 
     strategy: str
@@ -52,6 +53,7 @@ class Speed:
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     furthest: float | None = None
+    apart: float | None = None
 
     @property
     def median(self) -> float:
@@ -183,14 +185,19 @@ def _bytes(inputs: Inputs) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def furthest(merged: Sequence[Tensor], expected: Sequence[Tensor], model: Model) -> float:
-    """The largest difference, in bf16 units in the last place of the magnitude at that element.
+def differences(
+    merged: Sequence[Tensor], expected: Sequence[Tensor], model: Model
+) -> tuple[float, float]:
+    """The largest difference, and the share of elements that are more than one unit apart.
 
-    That is the largest of the inputs and results there: float32 rounds in proportion to what goes
-    in, so where large numbers cancel, what is left of them may differ by many of its own units.
+    In bf16 units in the last place of the magnitude at that element: the largest of the inputs and
+    results there. float32 rounds in proportion to what goes in, so where large numbers cancel,
+    what is left of them may differ by many of its own units.
     """
     triples = zip(merged, expected, model, strict=True)
-    return max(float(_units(*triple).max()) for triple in triples)
+    units = torch.cat([_units(*triple).reshape(-1) for triple in triples])
+    # NaN is not within one unit.
+    return float(units.max()), 1 - float((units <= 1).double().mean())
 
 
 def _units(merged: Tensor, expected: Tensor, inputs: Inputs) -> Tensor:

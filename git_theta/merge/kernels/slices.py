@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from git_theta.core.hashes import content_hash
 from git_theta.core.parallel import in_order
 from git_theta.errors import MergeError
-from git_theta.merge.kernels.device import CPU_SLICE, GPU_SLICE, Devices, lane, sent
+from git_theta.merge.kernels.device import Devices, lane, sent, usual_slice
 from git_theta.merge.kernels.lazy_torch import torch
 from git_theta.merge.kernels.reductions import BLOCK, are_compiled, difference, is_finite
 
@@ -157,7 +157,7 @@ class Inputs:
     @property
     def _slice(self) -> int:
         device = self.device or self.contributors[0].device
-        return self.slice_elements or (CPU_SLICE if device.type == "cpu" else GPU_SLICE)
+        return self.slice_elements or usual_slice(device, self.threads)
 
     def pieces(self, slicing: Slicing = "element") -> Iterator[Piece]:
         """Yield the parameter in pieces to be loaded, in ascending order; none if it is empty."""

@@ -63,7 +63,7 @@ def _quartiles(numbers: Tensor) -> list[Tensor]:
     """Return the numbers below which a quarter, a half and three quarters are, without sorting."""
     low, middle, high = (int(share * (len(numbers) - 1)) for share in (0.25, 0.5, 0.75))
     if numbers.device.type != "cpu":
-        return [numbers.kthvalue(rank + 1).values for rank in (low, middle, high)]
+        return list(numbers.sort().values[[low, middle, high]])
     # One rank at a time is vectorised: 1.6 ns an element for three, and 13.5 in one call.
     halves = np.partition(numbers.numpy(), middle)
     lower = np.partition(halves[: middle + 1], low)

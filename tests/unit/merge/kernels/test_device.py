@@ -10,6 +10,7 @@ from git_theta.merge.kernels.device import (
     devices_named,
     slice_elements,
     threads_on,
+    usual_slice,
 )
 
 
@@ -43,7 +44,13 @@ def test_slices_fit_what_is_free(monkeypatch):
 
 def test_a_cpu_works_on_as_many_slices_as_it_has_threads():
     assert threads_on(torch.device("cpu"), 5) == 5
+    assert threads_on(torch.device("cpu"), 64) == 8
     assert threads_on(torch.device("mps"), 5) == 1
+
+
+def test_slices_of_many_threads_are_larger():
+    assert usual_slice(torch.device("cpu"), 2) < usual_slice(torch.device("cpu"), 3)
+    assert usual_slice(torch.device("cuda"), 2) == GPU_SLICE
 
 
 def test_a_device_that_is_here(monkeypatch):
