@@ -9,6 +9,10 @@ from typing import NoReturn
 # them made a decomposition of 3 ms take 320 ms on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Git before 2.41 sets it for the work on a submodule (`git checkout --recurse-submodules`), and
+# whatever git we start then, to ask where we are, refuses to run.
+os.environ.pop("GIT_INTERNAL_SUPER_PREFIX", None)
+
 
 def main() -> NoReturn:
     """Run the command line."""

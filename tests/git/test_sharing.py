@@ -219,11 +219,15 @@ def test_a_submodule(shared, remote, make_repo, tmp_path):
     outer = make_repo("outer")
     outer.git("submodule", "add", "-q", str(remote.path), "inner")
     assert outer.read("inner/model.safetensors") == SECOND
+    outer.commit("second")
     inner = Repo(outer.path / "inner")
     inner.commit_files({"model.safetensors": THIRD})
     inner.git("push", "-q", "origin", "HEAD:main")
     outer.git("add", "inner")
-    outer.commit("outer")
+    outer.commit("third")
+    for commit, content in (("HEAD~1", SECOND), ("main", THIRD)):
+        outer.git("checkout", "-q", "--recurse-submodules", commit)
+        assert outer.read("inner/model.safetensors") == content
     clone = _clone(outer.path.as_posix(), tmp_path / "clone", "--recurse-submodules")
     assert clone.read("inner/model.safetensors") == THIRD
     assert clone.git("status", "--porcelain") == ""
