@@ -14,7 +14,7 @@ from typing import NoReturn
 from git_theta import __version__
 from git_theta.cli.terminal import protect
 from git_theta.cli.text import printable
-from git_theta.core.files import of_the_system
+from git_theta.core.os_errors import of_the_system
 from git_theta.errors import ThetaError
 
 DEFECT = 3

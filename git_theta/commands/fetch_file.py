@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 from git_theta import manifest, transfer
 from git_theta.checkpoint.smudge import smudge_to
-from git_theta.core.files import atomic_file, store_error
+from git_theta.core.files import atomic_file
+from git_theta.core.os_errors import store_error
 from git_theta.core.progress import Progress
 from git_theta.errors import GitError, MissingObjectError, UsageError, naming
 from git_theta.filters.lfs_content import content_of

@@ -6,7 +6,6 @@ like) is called here, in ``locks``, ``file_watch`` and ``system`` alone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import io
 import os
@@ -23,6 +22,7 @@ from typing import IO, BinaryIO
 from git_theta.core.buffers import new_buffer
 from git_theta.core.file_watch import FileWatch
 from git_theta.core.layout import Buffer
+from git_theta.core.os_errors import AGAIN, store_error
 from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import ChangedError, StoreError
 
@@ -31,20 +31,6 @@ _GATHERED = 1024
 
 # A new file: never one that is there already.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-
-AGAIN = "run the command again"
-"""What a hint says where that is what helps."""
-
-_FULL = ("no space left on the disk", f"free some space, then {AGAIN}")
-_DENIED = ("permission denied", "check its owner and permissions: ls -ld")
-_MEANING: dict[int, tuple[str, str | None]] = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: ("the file would be larger than is allowed", "check: ulimit -f"),
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-    errno.EROFS: ("the file system is read-only", "remount it writable, or use another clone"),
-}
 
 
 class FileSource:
@@ -56,7 +42,9 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        _check_ends(path)
+        # Opening a pipe may never end, and reading a device neither.
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise StoreError("it is not a regular file", path=str(path))
         self._file: BinaryIO = path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -95,13 +83,6 @@ class FileSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _check_ends(path: Path) -> None:
-    """Raise ``StoreError`` for a pipe or a device: opening it, or reading it, may never end."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise StoreError("it is not a regular file", path=str(path))
 
 
 def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -227,10 +208,7 @@ def atomic_file(
 
 
 def _moved(file: Path, folder: Path) -> Path:
-    """Move a file to ``folder`` and return where it is: where it was, on another file system.
-
-    Only moving tells: two mounts may be of one device.
-    """
+    """Move a file to ``folder`` and return where it is: there, if both are on one file system."""
     target = folder / file.name
     try:
         make_folder(folder)
@@ -319,17 +297,3 @@ def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
     if len(data) > limit:
         raise ValueError(f"it is larger than {limit:,} bytes")
     return data
-
-
-def store_error(error: OSError, path: Path) -> StoreError:
-    """Return what an ``OSError`` while writing means to the user."""
-    message, hint = _MEANING.get(error.errno or 0, (error.strerror or str(error), None))
-    return StoreError(message, path=str(path), hint=hint)
-
-
-def of_the_system(error: OSError) -> StoreError | None:
-    """Return what an error means to the user that is no defect: of disks and permissions."""
-    if error.errno not in (*_MEANING, errno.EIO):
-        return None
-    name = error.filename
-    return store_error(error, Path(os.fsdecode(name) if isinstance(name, (str, bytes)) else "."))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from git_theta.core.files import store_error
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import LockedError
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from git_theta import manifest
 from git_theta.checkpoint.smudge import smudge_to
-from git_theta.core.files import AGAIN, atomic_file, store_error
+from git_theta.core.files import atomic_file
+from git_theta.core.os_errors import AGAIN, store_error
 from git_theta.errors import ChangedError, ThetaError
 from git_theta.git import hooks, index_memory, index_stats, worktree
 from git_theta.git.index_stats import Written

@@ -22,8 +22,9 @@ from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.parents import Parent
 from git_theta.checkpoint.verify import is_file_of
 from git_theta.core.buffers import new_buffer
-from git_theta.core.files import FileSource, store_error
+from git_theta.core.files import FileSource
 from git_theta.core.layout import Buffer, Layout, Source
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import make_folder
 from git_theta.errors import ChangedError
 from git_theta.git.pktline import Content

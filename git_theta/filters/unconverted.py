@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from git_theta import manifest
-from git_theta.core.files import store_error
 from git_theta.core.layout import Buffer
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import make_folder
 from git_theta.filters.incoming import Packets
 from git_theta.git import Repository

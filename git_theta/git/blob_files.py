@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta.core.files import store_error
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import make_folder
 from git_theta.errors import GitError
 from git_theta.git import command

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import IO, NamedTuple, Protocol
 
-from git_theta.core.files import of_the_system
 from git_theta.core.layout import Buffer
+from git_theta.core.os_errors import of_the_system
 from git_theta.errors import GitError, ThetaError
 from git_theta.git.pktline import Content, DisconnectedError, PacketReader, PacketWriter
 

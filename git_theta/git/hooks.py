@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from git_theta.core.files import atomic_file, store_error
+from git_theta.core.files import atomic_file
 from git_theta.core.locks import exclusive_lock
+from git_theta.core.os_errors import store_error
 from git_theta.errors import HookError
 from git_theta.git import launcher
 from git_theta.git.command import decode

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
-from git_theta.core.files import store_error
+from git_theta.core.os_errors import store_error
 from git_theta.errors import GitError
 from git_theta.git import command
 from git_theta.git.command import decode, encode

@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from git_theta.core.files import store_error
 from git_theta.core.hashes import Ref
 from git_theta.core.locks import exclusive_lock
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import adjust
 from git_theta.errors import LockedError, StoreError
 from git_theta.store import rows

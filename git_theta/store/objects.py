@@ -10,11 +10,11 @@ from pathlib import Path
 
 from git_theta.core.files import (
     link_or_copy,
-    store_error,
     sync_path,
 )
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Buffer
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import adjust
 from git_theta.errors import (
     ChangedError,

@@ -13,9 +13,9 @@ from threading import Lock
 from types import TracebackType
 from typing import IO
 
-from git_theta.core.files import store_error
 from git_theta.core.hashes import Ref
 from git_theta.core.layout import Buffer
+from git_theta.core.os_errors import store_error
 from git_theta.store.objects import ObjectStore
 
 IN_MEMORY = 64 << 20

@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from git_theta.core.files import store_error
 from git_theta.core.hashes import is_hex256
+from git_theta.core.os_errors import store_error
 
 # Beside the object, in its own folder: a full disk may have no room for another.
 _SUFFIX = ".trash"

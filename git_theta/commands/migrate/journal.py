@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from git_theta.core.files import store_error
+from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import make_folder
 
 _LINE = re.compile(rb"([0-9a-f]{40,64}) ([0-9a-f]{40,64})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import io
 import os
@@ -263,23 +262,6 @@ def test_stale_files_are_removed_and_young_ones_spared(tmp_path: Path) -> None:
     files.remove_stale(tmp_path / "absent", 50)
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.ENOSPC, "no space left"),
-        (errno.EDQUOT, "no space left"),
-        (errno.EROFS, "read-only"),
-        (errno.EACCES, "permission denied"),
-        (errno.EIO, "Input/output error"),
-    ],
-)
-def test_errors_say_what_they_mean(number: int, words: str) -> None:
-    error = files.store_error(OSError(number, os.strerror(number)), Path("place"))
-    assert words in error.message
-    assert error.path == "place"
-    assert (error.hint is None) == (number == errno.EIO)
-
-
 @pytest.mark.parametrize("possible", [True, False])
 def test_a_file_is_written_aside_where_it_can_be(possible: bool, tmp_path: Path) -> None:
     folder, aside = tmp_path / "folder", tmp_path / "aside"
@@ -290,13 +272,6 @@ def test_a_file_is_written_aside_where_it_can_be(possible: bool, tmp_path: Path)
         assert list(folder.iterdir()) == [] or not possible
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("file", b"content")]
     assert not possible or list(aside.iterdir()) == []
-
-
-def test_only_errors_of_the_system_are_told_as_such() -> None:
-    told = files.of_the_system(PermissionError(errno.EACCES, "Permission denied", "place"))
-    assert told is not None
-    assert (told.message, told.path) == ("permission denied", "place")
-    assert files.of_the_system(FileNotFoundError(errno.ENOENT, "No such file", "place")) is None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
