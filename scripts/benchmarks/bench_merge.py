@@ -8,8 +8,8 @@ by the clock), as a multiple of that strategy's. Strategies that need a tensor w
 1024 x 1024. Beside it stand the memory-bandwidth floor, which is a plain copy of as many bytes in
 the device's memory, and the strategy "nothing", which reads and widens every input and rounds one
 of them. On a GPU the tensors start and end in the CPU's memory, so the floor is the speed at which
-bytes reach it, and results must agree with the CPU's within one bf16 unit in the last place, but for one element in
-10,000.
+bytes reach it, and results must agree with the CPU's within one bf16 unit in the last place, but
+for one element in 10,000.
 
 As a whole, with --command, `git theta merge` merges branches of a repository in a scratch folder:
 start-up, reading, decoding, merging, storing, the commit and the checkout. With --mergekit,
