@@ -13,6 +13,7 @@ from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
 from git_theta.filters.deferred import checkout_deferred
 from git_theta.git import Repository, config, revisions
+from git_theta.git.worktree import require_work_tree
 from git_theta.workspace import open_workspace
 
 
@@ -31,6 +32,7 @@ def command(paths: tuple[str, ...]) -> None:
     """
     with open_workspace(progress=Meter(), complain=complain) as workspace:
         repo = workspace.repo
+        require_work_tree(repo, "checkout")
         config.require_filter(repo.git_dir)
         tracked = dict.fromkeys(entry.path for entry, _ in repo.manifests(repo.index()))
         chosen = [name for path in paths for name in _below(repo, tracked, path)] or list(tracked)

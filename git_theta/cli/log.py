@@ -10,7 +10,6 @@ from git_theta.cli.arguments import PathsAfterDashes
 from git_theta.cli.text import flat, print_json, printable, shortened, tensor_changes
 from git_theta.commands.log import Commit, Revision, history
 from git_theta.core.messages import plural, short_id
-from git_theta.errors import UsageError
 from git_theta.git import Repository, revisions
 
 # Not --all: our own refs name objects, and stashes are nobody's history.
@@ -56,7 +55,7 @@ def command(
             return
         chosen, inside = revisions.split(repo, words, paths)
         chosen += _EVERYTHING if everything else ()
-        commits = list(history(repo, chosen or [_head(repo)], inside, limit))
+        commits = list(history(repo, chosen or [revisions.head(repo)], inside, limit))
     if as_json:
         print_json([_document(commit) for commit in commits])
     for commit in () if as_json else commits:
@@ -65,12 +64,6 @@ def command(
     if not commits:
         where = " ".join([*words, *(("--", *paths) if paths else ())])
         click.echo(printable(f"no commit changed a checkpoint{where and f': {where}'}"), err=True)
-
-
-def _head(repo: Repository) -> str:
-    if repo.resolve("HEAD") is None:
-        raise UsageError("the current branch has no commit yet")
-    return "HEAD"
 
 
 def _document(commit: Commit) -> dict[str, object]:

@@ -12,6 +12,7 @@ from git_theta.commands import whole_files
 from git_theta.core.messages import as_typed, plural
 from git_theta.errors import UsageError
 from git_theta.git import Repository, attributes, config
+from git_theta.git.worktree import require_work_tree
 
 
 @click.command("track")
@@ -40,6 +41,7 @@ def command(patterns: tuple[str, ...], suggest: bool, as_json: bool) -> None:
         return
     folder = Path()
     with Repository.discover() as repo:
+        require_work_tree(repo, "track")
         added = attributes.track(folder, patterns)
         held = whole_files.in_index(repo) if added else []
         installed = config.state(repo.git_dir).runnable
@@ -59,14 +61,17 @@ def command(patterns: tuple[str, ...], suggest: bool, as_json: bool) -> None:
         first = "" if installed else "git theta install, then "
         rest = " && git add --renormalize ." if held else ", then the files"
         click.echo(f"Next: {first}git add .gitattributes{rest}")
+    elif listed := attributes.patterns(folder):
+        click.echo("\n".join(listed))
     else:
-        click.echo("\n".join(attributes.patterns(folder)))
+        click.echo("no pattern is tracked by the .gitattributes of this folder", err=True)
 
 
 def _suggest(as_json: bool) -> None:
     from git_theta.commands.suggestions import suggestions  # with numpy, 0.1 s
 
     with Repository.discover() as repo:
+        require_work_tree(repo, "track")
         rows = suggestions(repo)
     if as_json:
         print_json({"suggestions": [asdict(row) for row in rows]})

@@ -8,6 +8,7 @@ import click
 
 from git_theta.errors import UsageError
 from git_theta.git import Repository, attributes
+from git_theta.git.worktree import require_work_tree
 
 
 @click.command("untrack")
@@ -23,7 +24,8 @@ def command(patterns: tuple[str, ...]) -> None:
       git theta untrack "*.bin"
       git add --renormalize .       restage the files as plain Git files
     """
-    Repository.discover().close()
+    with Repository.discover() as repo:
+        require_work_tree(repo, "untrack")
     removed = attributes.untrack(Path(), patterns)
     for pattern in removed:
         click.echo(f"No longer tracking {pattern}")

@@ -50,8 +50,9 @@ def examine(program: Path) -> list[Finding]:
     with repo:
         findings += attempt("configuration", lambda: _configuration(repo, program))
         findings += attempt("hooks", lambda: hook_findings(repo))
-        findings += attempt(".gitattributes", lambda: _attributes(repo))
-        findings += attempt("whole files", lambda: _whole_files(repo))
+        if repo.work_tree:
+            findings += attempt(".gitattributes", lambda: _attributes(repo))
+            findings += attempt("whole files", lambda: _whole_files(repo))
         findings += attempt("settings", lambda: _settings(repo))
     return [*findings, *attempt("checkpoints", _checkpoints)]
 

@@ -12,9 +12,8 @@ from git_theta import manifest
 from git_theta.commands.comparison import Difference, State, compare, contents, state_of, there
 from git_theta.commands.readable import Tell, readable
 from git_theta.core.models import models
-from git_theta.errors import UsageError
 from git_theta.git import Entry, Repository, conflict, worktree
-from git_theta.git.worktree import FileStatus
+from git_theta.git.worktree import FileStatus, require_work_tree
 from git_theta.manifest import Manifest
 from git_theta.store import ObjectStore
 
@@ -77,9 +76,8 @@ def changes(repo: Repository, tell: Tell) -> tuple[list[Change], list[ModelChang
     ``tell`` gets the error of each manifest that cannot be read. Raises ``UsageError`` where there
     is no work tree.
     """
-    if repo.work_tree is None:
-        raise UsageError("status needs a work tree", hint="git theta ls-files HEAD")
-    status = _Status(repo, repo.work_tree, tell)
+    top = require_work_tree(repo, "status", "git theta ls-files HEAD")
+    status = _Status(repo, top, tell)
     rows = sorted(status.rows(), key=lambda row: row.path)
     return rows, list(status.models(rows))
 

@@ -47,6 +47,7 @@ def check_ready(repo: Repository) -> None:
     if repo.work_tree is None:
         raise MergeError("a merge needs a work tree", hint="git worktree add, then merge there")
     check_idle(repo)
+    revisions.head(repo)
     if decode(repo.git("diff-index", "--cached", "--name-only", "HEAD")):
         raise MergeError("changes are staged", hint="git commit, or git stash")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from git_theta.errors import UsageError
-from git_theta.git import command
+from git_theta.git import command, revisions
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
 
@@ -80,15 +80,8 @@ def _command(repo: Repository, commits: Sequence[str], staged: bool) -> list[str
             raise UsageError("--staged compares one commit with the index")
         return ["diff-tree", "-r", "-M", *ends]
     if staged:
-        return ["diff-index", "--cached", "-M", *(ends or [_head(repo)])]
+        return ["diff-index", "--cached", "-M", *(ends or [revisions.head(repo)])]
     return ["diff-index", *ends] if ends else ["diff-files"]
-
-
-def _head(repo: Repository) -> str:
-    found = repo.resolve("HEAD")
-    if found is None:
-        raise UsageError("the current branch has no commit yet")
-    return found
 
 
 def _records(fields: list[str], in_work_tree: bool) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from git_theta.git.repository import Repository
 
 _ID = re.compile(r"\^?[0-9a-f]{40,64}")
 _GLOB = re.compile(r"[*?\[\\]")
+_FIRST = 'git theta track "*.safetensors", then git add and git commit'
 _LISTED = "git log --all --oneline lists the commits"
 
 
@@ -38,7 +39,7 @@ def split(
             )
         commits += _checked(repo, rest.pop(0), ids)
     if rest and paths is not None:
-        raise _unknown(rest[0], reason)
+        raise _unknown(repo, rest[0], reason)
     for word in rest:
         if not (word.startswith(":") or _GLOB.search(word) or _is_file(repo, word)):
             hint = f"for a file that is gone: git theta log -- {as_typed(word)}"
@@ -69,7 +70,7 @@ def blob_of(repo: Repository, spec: str) -> str | None:
         return _one(ids, spec)
     rev = spec.partition(":")[0]
     if rev and _parse(repo, rev)[0] is None:
-        raise _unknown(rev, reason)
+        raise _unknown(repo, rev, reason)
     return None
 
 
@@ -81,6 +82,14 @@ def path_in(repo: Repository, path: str) -> str:
     return inside.as_posix()
 
 
+def head(repo: Repository) -> str:
+    """Return the id of the current commit; ``UsageError`` where there is none yet."""
+    found = repo.resolve("HEAD")
+    if found is None:
+        raise UsageError("the current branch has no commit yet", hint=_FIRST)
+    return found
+
+
 def is_revision(repo: Repository, word: str) -> bool:
     """Tell whether Git takes ``word`` for a revision or a range."""
     return _parse(repo, word)[0] is not None
@@ -89,7 +98,7 @@ def is_revision(repo: Repository, word: str) -> bool:
 def _object(repo: Repository, rev: str, kind: str, what: str) -> str:
     ids, reason = _parse(repo, rev)
     if ids is None:
-        raise _unknown(rev, reason)
+        raise _unknown(repo, rev, reason)
     found = repo.resolve(f"{_one(ids, rev)}^{{{kind}}}")
     if found is None:
         raise UsageError(f"{rev} is not {what}", hint=_LISTED)
@@ -122,7 +131,9 @@ def _parse(repo: Repository, word: str) -> tuple[list[str] | None, str]:
     return lines, ""
 
 
-def _unknown(rev: str, reason: str) -> UsageError:
+def _unknown(repo: Repository, rev: str, reason: str) -> UsageError:
+    if rev in ("HEAD", "@"):
+        head(repo)  # says that there is no commit yet
     # Git says more of what exists in part, such as a branch without an upstream.
     said = "no such revision" if rev in reason or not reason else reason
     return UsageError(f"{rev}: {said}", hint=_LISTED)

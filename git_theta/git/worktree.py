@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_theta.core.messages import as_typed, plural
-from git_theta.errors import GitError, LockedError
+from git_theta.errors import GitError, LockedError, UsageError
 from git_theta.git import index_file
 from git_theta.git.command import decode
 from git_theta.git.repository import Repository
@@ -17,6 +17,7 @@ from git_theta.git.repository import Repository
 _UNREAD = os.stat_result([0] * os.stat_result.n_fields)
 """What git, too, writes for a file that it has not looked at (`git read-tree`)."""
 
+_ELSEWHERE = "git worktree add FOLDER, then run it there"
 _PAUSE = 0.05
 
 
@@ -35,6 +36,13 @@ class FileStatus(NamedTuple):
     work_tree: str
     in_conflict: bool
     blobs: tuple[str | None, ...]
+
+
+def require_work_tree(repo: Repository, command: str, hint: str | None = None) -> Path:
+    """Return the root of the work tree; ``UsageError`` where ``command`` has none to work on."""
+    if repo.work_tree is None:
+        raise UsageError(f"{command} needs a work tree", hint=hint or _ELSEWHERE)
+    return repo.work_tree
 
 
 def status(repo: Repository) -> list[FileStatus]:

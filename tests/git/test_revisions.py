@@ -196,3 +196,25 @@ def test_no_command_passes_over_what_is_not_there(history, theta):
         assert done.returncode not in (0, 3), args
         assert "nosuch" in done.stderr, args
     assert history.git("status", "--porcelain") == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("log",),
+        ("diff", "--staged"),
+        ("du",),
+        ("blame", "x.safetensors"),
+        ("similar", "HEAD"),
+        ("show", "HEAD:x.safetensors"),
+        ("replay", "HEAD"),
+        ("merge", "other", "--strategy", "average"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_branch_without_a_commit_is_called_that(make_repo, theta_here, words):
+    """Of HEAD they said that there is no such revision, and a merge printed git's usage."""
+    done = theta_here(make_repo("unborn"), *words)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "the current branch has no commit yet"
+    assert "hint: git theta track" in done.stderr

@@ -112,6 +112,23 @@ def test_a_bare_repository_has_no_status(remote, theta):
     assert "git theta ls-files HEAD" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("track", "*.pt"), ("track", "--suggest"), ("untrack", "*.pt"), ("checkout",)]
+)
+def test_what_works_on_files_refuses_a_bare_repository(remote, theta_here, words):
+    """`track` wrote .gitattributes among Git's own files, where nothing reads it."""
+    done = theta_here(remote, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{words[0]} needs a work tree\n  hint: git worktree add")
+    assert not (remote.path / ".gitattributes").exists()
+
+
+def test_doctor_looks_for_no_files_in_a_bare_repository(remote, theta_here):
+    told = theta_here(remote, "doctor").stdout
+    assert ".gitattributes" not in told
+    assert "hooks" in told
+
+
 def test_adding_ours_in_a_conflict_warns_and_says_how_to_mean_it(contest, theta):
     assert "dropped" not in contest.process("diff").stderr.decode()
     done = contest.process("add", PATH)
