@@ -497,3 +497,38 @@ def test_installing_at_once_never_chains_us_to_ourselves(repo, program, log, hoo
     assert push().returncode == 0
     assert log.read_text().count("theta hook pre-push") == 1
     assert not [path for path in hook.parent.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_hooks_know_the_git_directory_as_git_does(repo, tmp_path):
+    """Without asking git, which takes 3 ms at each change of the index."""
+    repo.commit()
+    told = tmp_path / "told"
+    awaits = hooks.script("post-index-change", Path("/bin/true")).partition('[ -s "$state')[0]
+    state = awaits[awaits.index("state=") :]
+    hook = repo.path / ".git/hooks/post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        f"#!/bin/sh\n{state}asked=$(git rev-parse --git-dir)\n"
+        f'[ "$state" -ef "$asked" ] && echo same >>{told} || echo "$state $asked" >>{told}\n'
+    )
+    hook.chmod(0o755)
+    # A work tree elsewhere, in which another repository lies.
+    other = Repo.init(tmp_path / "other")
+    linked = tmp_path / "linked"
+    repo.git("worktree", "add", "-q", str(linked))
+    inside = repo.path / "folder"
+    inside.mkdir()
+    ways = (
+        (("read-tree", "HEAD"), repo.path),
+        (("read-tree", "HEAD"), inside),
+        (("read-tree", "HEAD"), linked),
+        (("--git-dir=.git", "read-tree", "HEAD"), repo.path),
+        (("-C", "folder", "read-tree", "HEAD"), repo.path),
+        (("-c", f"core.worktree={other.path}", "read-tree", "HEAD"), repo.path),
+        (("--git-dir", f"{repo.path}/.git", "read-tree", "HEAD"), other.path),
+        (("--work-tree", str(other.path), "read-tree", "HEAD"), repo.path / ".git"),
+    )
+    told.unlink(missing_ok=True)
+    for words, folder in ways:
+        repo.git(*words, cwd=folder)
+    assert told.read_text().splitlines() == ["same"] * len(ways)
