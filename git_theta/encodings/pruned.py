@@ -68,7 +68,7 @@ class Pruned:
         if form is None or base is None or base.size != raw.size or raw.size % form.word:
             return None
         new, old = raw.view(form.unsigned), base.view(form.unsigned)
-        rule = _find(_sample(new), _sample(old))
+        rule = _find(new, old)
         if rule is None:
             return None
         bits, predicted = np.empty(-(-new.size // 8), np.uint8), np.empty_like(old)
@@ -138,9 +138,13 @@ def _sample(words: Words) -> Words:
 
 
 def _find(new: Words, old: Words) -> _Rule | None:
-    """Return the rule that is right for most of the words, ``None`` where few became zero."""
-    magnitudes = _magnitudes(old)
+    """Return the rule that is right for most of a sample, ``None`` where few became zero."""
+    new = _sample(new)
     zero = _magnitudes(new) == 0
+    # First without the base: most changes leave no zeros at all.
+    if np.count_nonzero(zero) <= _LEAST_GONE * new.size:
+        return None
+    magnitudes = _magnitudes(_sample(old))
     gone = zero & (magnitudes != 0)
     if np.count_nonzero(gone) <= _LEAST_GONE * new.size:
         return None

@@ -35,6 +35,7 @@ typedef uint64_t u64 __attribute__((aligned(1), may_alias));
 
 enum {
     BLOCK = 4096,    /* words worked on at a time: their scratch stays in the L1 cache */
+    AHEAD = 6144,    /* bytes of raw bits asked for before they are read: those of the next block */
     TOKENS = 144,    /* 16 of the table, and two for each length of a word in bits */
     LITERALS = 16,
     MAX_CONTEXTS = 32,
@@ -986,8 +987,10 @@ enum { DECODED, CUT_OFF, LEFT_OVER, TOO_LARGE, DIFFERENT };
         uint64_t at = *position;                                                                  \
         size_t i = 0;                                                                             \
         if ((at + needed) / 8 + 8 <= bit_bytes)                                                   \
-            for (; i < count; at += lengths[i++])                                                 \
+            for (; i < count; at += lengths[i++]) {                                               \
+                __builtin_prefetch(bits + (at >> 3) + AHEAD, 0, 2);                               \
                 z[i] = (T)(*(const u64 *)(bits + (at >> 3)) >> (at & 7));                         \
+            }                                                                                     \
         for (; i < count; at += lengths[i++])                                                     \
             z[i] = (T)read_bits(bits, bit_bytes, at, lengths[i]);                                 \
         for (i = 0; i < count; i++) {                                                             \
