@@ -13,10 +13,10 @@ from git_theta.checkpoint.chunking import BATCH, Placement, placements
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.decode_ahead import DecodeAhead
 from git_theta.checkpoint.limits import is_paid_in_any_order
-from git_theta.core.files import write_at
 from git_theta.core.hashes import Ref
 from git_theta.core.parallel import batches, in_order
 from git_theta.core.progress import NullProgress
+from git_theta.core.streams import write_at
 from git_theta.core.system import begin_writeback
 from git_theta.errors import CorruptObjectError
 from git_theta.manifest import Chunk, Manifest

@@ -1,33 +1,24 @@
 """Files of a POSIX system: positioned reads, durable writes, links.
 
 Linux is tested, macOS is not ruled out. What differs between them (``os.pread``, ``fcntl`` or the
-like) is called here, in ``locks``, ``file_watch`` and ``system`` alone.
+like) is called here, in ``streams``, ``locks``, ``file_watch`` and ``system`` alone.
 """
 
 from __future__ import annotations
 
-import fcntl
-import io
 import os
 import stat
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from git_theta.core.buffers import new_buffer
 from git_theta.core.file_watch import FileWatch
-from git_theta.core.layout import Buffer
 from git_theta.core.os_errors import AGAIN, store_error
 from git_theta.core.sharing import adjust, make_folder
 from git_theta.errors import ChangedError, StoreError
-
-# Buffers that one system call takes (IOV_MAX on Linux and macOS).
-_GATHERED = 1024
 
 # A new file: never one that is there already.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
@@ -96,74 +87,6 @@ def _pread(file: BinaryIO, offset: int, length: int) -> bytes:
         offset += len(piece)
         length -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def write_all(file: IO[bytes], buffers: Sequence[Buffer]) -> None:
-    """Write ``buffers`` one after another, without joining them where the system can gather."""
-    if not hasattr(os, "writev") or not isinstance(file, (io.BufferedWriter, io.FileIO)):
-        file.writelines(buffers)
-        file.flush()
-        return
-    file.flush()
-    _gather(buffers, lambda pieces, _: os.writev(file.fileno(), pieces))
-
-
-def write_at(file: BinaryIO, offset: int, buffers: Sequence[Buffer]) -> None:
-    """Write ``buffers`` one after another from ``offset`` on; safe for use by several threads."""
-    _gather(buffers, lambda pieces, done: os.pwritev(file.fileno(), pieces, offset + done))
-
-
-def _gather(
-    buffers: Sequence[Buffer],
-    write: Callable[[list[memoryview], int], int],
-) -> None:
-    """Call ``write`` with what is left, and how much is done, until all of it is written."""
-    queue = deque(memoryview(buffer).cast("B") for buffer in buffers)
-    done = 0
-    while queue:
-        written = write(list(islice(queue, _GATHERED)), done)
-        done += written
-        while queue and written >= len(queue[0]):
-            written -= len(queue.popleft())
-        if written:
-            queue[0] = queue[0][written:]
-
-
-def reader_into(file: IO[bytes] | io.FileIO) -> Callable[[Sequence[memoryview]], int]:
-    """Return what reads once into buffers, the first one at least: how many bytes, 0 at the end."""
-    if hasattr(os, "readv") and isinstance(file, io.FileIO):
-        return partial(os.readv, file.fileno())
-
-    def read(buffers: Sequence[memoryview]) -> int:
-        data = file.read(len(buffers[0]))
-        buffers[0][: len(data)] = data
-        return len(data)
-
-    return read
-
-
-def discard(file: IO[bytes] | io.FileIO, count: int) -> int:
-    """Read up to ``count`` bytes and forget them; return how many, 0 at the end.
-
-    What a pipe holds is given back to the system, where it can be, without being copied.
-    """
-    if hasattr(os, "splice") and isinstance(file, io.FileIO):
-        with suppress(OSError):  # not a pipe
-            return os.splice(file.fileno(), _nowhere(), count)
-    return reader_into(file)([memoryview(bytearray(count))])
-
-
-@cache
-def _nowhere() -> int:
-    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-
-def enlarge_pipe(file: IO[bytes], size: int) -> None:
-    """Let a pipe hold ``size`` bytes, where the system can; other files are left alone."""
-    if not hasattr(fcntl, "F_SETPIPE_SZ"):
-        return
-    with suppress(OSError):  # not a pipe, not a file, or above what a user may have
-        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, size)
 
 
 @contextmanager

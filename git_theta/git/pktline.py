@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
-from git_theta.core import files
+from git_theta.core import streams
 from git_theta.core.layout import Buffer
 from git_theta.errors import GitError
 from git_theta.git.command import decode, encode
@@ -31,7 +31,7 @@ class PacketReader:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = _unbuffered(file)
-        self._read = files.reader_into(self._file)
+        self._read = streams.reader_into(self._file)
         self._header = bytearray(4)
         self._header_view = memoryview(self._header)
         self._held = 0  # bytes of the next header that were read already
@@ -68,7 +68,7 @@ class PacketReader:
         if not self._left and not self._begin():
             return False
         while self._left:
-            count = files.discard(self._file, self._left)
+            count = streams.discard(self._file, self._left)
             if not count:
                 raise DisconnectedError("git ended in the middle of a packet")
             self._left -= count
@@ -165,7 +165,7 @@ class PacketWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._waiting: list[Buffer] = []
-        files.enlarge_pipe(file, _BUFFER)
+        streams.enlarge_pipe(file, _BUFFER)
 
     def lines(self, *texts: str, more: bool = False) -> None:
         """One packet for each text, then a flush packet."""
@@ -193,7 +193,7 @@ class PacketWriter:
             return
         buffers, self._waiting = self._waiting, []
         try:
-            files.write_all(self._file, buffers)
+            streams.write_all(self._file, buffers)
         except BrokenPipeError as error:
             raise DisconnectedError("git no longer reads what it asked for") from error
 
@@ -209,5 +209,5 @@ def _unbuffered(file: IO[bytes]) -> IO[bytes] | io.FileIO:
     """Return the same stream without the buffer of Python, where it is a pipe."""
     if not isinstance(file, io.BufferedReader):
         return file
-    files.enlarge_pipe(file, _BUFFER)
+    streams.enlarge_pipe(file, _BUFFER)
     return io.FileIO(file.fileno(), closefd=False)

@@ -15,12 +15,12 @@ from git_theta.core.files import (
     atomic_file,
     remove_stale,
     sync_path,
-    write_all,
 )
 from git_theta.core.hashes import is_hex256
 from git_theta.core.layout import Buffer
 from git_theta.core.os_errors import store_error
 from git_theta.core.sharing import make_folder
+from git_theta.core.streams import write_all
 from git_theta.errors import CorruptObjectError, MissingObjectError
 from git_theta.store.soundness import check
 from git_theta.store.trash import Trash, entries, object_path

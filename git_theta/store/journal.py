@@ -17,10 +17,11 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
-from git_theta.core.files import sync_data, sync_path, write_at
+from git_theta.core.files import sync_data, sync_path
 from git_theta.core.layout import Buffer
 from git_theta.core.locks import is_locked, lock_file
 from git_theta.core.sharing import adjust, make_folder
+from git_theta.core.streams import write_at
 from git_theta.errors import StoreError
 
 LARGEST = 256 << 10

@@ -20,7 +20,7 @@ from torch import Tensor
 from git_theta.checkpoint.context import StorageContext
 from git_theta.checkpoint.reader import BUDGET, Reader
 from git_theta.core.arrays import Bytes
-from git_theta.core.files import write_at
+from git_theta.core.streams import write_at
 from git_theta.manifest import TensorEntry
 from git_theta.merge.compute.conversion import bytes_of
 from git_theta.merge.compute.engine import Engine

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_theta.core import files
+from git_theta.core import streams
 from git_theta.errors import GitError
 from git_theta.git.pktline import (
     MAX_PAYLOAD,
@@ -68,7 +68,7 @@ def test_data_is_cut_where_packets_end(size):
 
 def test_packets_with_more_to_come_are_one_write(monkeypatch):
     writes: list[bytes] = []
-    monkeypatch.setattr(files, "write_all", lambda _, buffers: writes.append(b"".join(buffers)))
+    monkeypatch.setattr(streams, "write_all", lambda _, buffers: writes.append(b"".join(buffers)))
     packets, held = PacketWriter(io.BytesIO()), bytearray(b"held")
     packets.lines("status=success", more=True)
     packets.data(held, more=True)
