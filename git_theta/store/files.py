@@ -133,11 +133,13 @@ class ObjectFiles:
         self._sync_names({file.parent for file in files})
 
     def _sync_all(self, paths: Collection[Path]) -> None:
-        if len(paths) > 1:
-            _finish([self._pool().submit(_sync, path) for path in paths])
-        else:
-            for path in paths:
-                _sync(path)
+        if len(paths) < 2:
+            _sync(paths)
+            return
+        # A task for each thread: to hand out one for each path woke threads 30 times a file.
+        rows = [*paths]
+        threads = range(min(len(rows), _SYNCING))
+        _finish([self._pool().submit(_sync, rows[first::_SYNCING]) for first in threads])
 
     def _status(self, oid: str) -> os.stat_result | None:
         path = self.path(oid)
@@ -249,9 +251,10 @@ def _finish(running: Sequence[Future[None]]) -> None:
         each.result()
 
 
-def _sync(path: Path) -> None:
-    with suppress(FileNotFoundError):  # removed since: a collection, an empty folder
-        sync_path(path)
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):  # removed since: a collection, an empty folder
+            sync_path(path)
 
 
 def missing(path: Path) -> MissingObjectError:
