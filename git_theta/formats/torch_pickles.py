@@ -77,7 +77,7 @@ class _Edits:
             elif (new.length, _geometry(new)) != (old.length, _geometry(old)):
                 if alias and _geometry(alias) != _geometry(old):
                     raise FormatError(f"{quote(name)} is a view of {quote(old.name)}")
-                data = self._tensor(new, needs_gradient=view.node.args[_GRADIENT:][:1] == (True,))
+                data = self._tensor(new, needs_gradient=_needs_gradient(view.node))
                 yield Edit(*self._item(view).place, data)
 
     def _item(self, view: View) -> Item:
@@ -98,11 +98,20 @@ class _Edits:
             if name in self._aliases:
                 raise FormatError(f"{quote(name)} is tied to another tensor on one side alone")
             holder, key = _home(homes, name)
-            item = _text(key) + self._tensor(span, needs_gradient=False)
+            item = _text(key) + self._tensor(span, needs_gradient=self._all_need_gradient(holder))
             added[id(holder)] = added.get(id(holder), b"(") + item
         for identity, items in added.items():
             end = self._trace.ends[identity]
             yield Edit(end, end, items + b"u")
+
+    def _all_need_gradient(self, holder: Any) -> bool:
+        """Return whether all tensors in a dict do: what is said of a new one is not known here."""
+        nodes = {id(view.node): view.node for view in self._views.values()}
+        return all(
+            _needs_gradient(nodes[identity])
+            for identity, item in self._items.items()
+            if item.holder is holder and identity in nodes
+        )
 
     def _homes(self) -> dict[str, Any]:
         """Return the dicts that hold tensors, by what the names of these begin with."""
@@ -122,6 +131,10 @@ class _Edits:
         if span.name not in self._keys:
             self._keys[span.name] = next(self._free).encode()
         return _opcodes(span, how, self._keys[span.name], needs_gradient)
+
+
+def _needs_gradient(node: Any) -> bool:
+    return bool(node.args[_GRADIENT:][:1] == (True,))
 
 
 def _geometry(tensor: TensorSpan | Alias) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,22 @@ def test_a_scale_of_one_side_and_the_factors_of_the_other_are_not_committed(
     if command == "rebase":  # git would pick it again: a hook refused the commit
         assert split.git("log", "--format=%s", "loud..") == "ours\nnote"
     close(adapters.updates(split.path / FOLDER), summed(ours, loud, base))
+
+
+@pytest.mark.parametrize("command", ["cherry-pick", "merge"])
+def test_hints_are_for_the_folder_where_git_was_called(command, split):
+    """In one the hook refuses, in the other the driver: Git runs both at the top."""
+    split.git("checkout", "-q", "-B", "work", "ours")
+    if command == "merge":
+        split.git("checkout", "-q", "-b", "other", "main")
+        scaled(split, 3, VALUE)
+        record(split, "other")
+    rev = {"cherry-pick": "loud", "merge": "work"}[command]
+    done = split.process("-C", FOLDER, command, rev)
+    hint = done.stderr.decode().partition("hint: ")[2].partition(" (")[0].replace("NAME", "cat")
+    assert " adapter_model.safetensors" in hint
+    subprocess.run(hint, shell=True, cwd=split.path / FOLDER, check=True)
+    assert not split.git("ls-files", "-u")
 
 
 def test_what_git_joined_is_kept_where_the_user_adds_it(split):

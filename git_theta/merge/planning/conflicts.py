@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,16 @@ def saying_how(command: str, rules: Sequence[Rule], asked: Policy | Request) -> 
 
 def resolving(path: str) -> str:
     """Return the command that resolves a conflict in which git has left ``path``."""
-    return f"git theta resolve {as_typed(path)}"
+    return f"git theta resolve {typed_here(path)}"
+
+
+def typed_here(path: str) -> str:
+    """Return a path as it is typed in the folder where the user called git.
+
+    Git runs drivers and hooks at the top, and says in ``GIT_PREFIX`` where it was called.
+    """
+    prefix = os.environ.get("GIT_PREFIX")
+    return as_typed(os.path.relpath(path, prefix) if prefix else path)
 
 
 def literal(name: str) -> str:
@@ -178,7 +188,7 @@ def literal(name: str) -> str:
 
 def taking(path: str, side: Literal["ours", "theirs"]) -> str:
     """Return the command that takes one side of a file that git has left in conflict."""
-    word = as_typed(path)
+    word = typed_here(path)
     return f"git checkout --{side} -- {word} && git add {word}"
 
 
@@ -192,7 +202,7 @@ def taking_whole(path: str, doing: Operation) -> Iterator[None]:
         yield
     except MergeError as error:
         if (error.hint or "").startswith("--"):
-            both = f"{as_typed(path)} {as_typed(config_path(path))}"
+            both = f"{typed_here(path)} {typed_here(config_path(path))}"
             merged = f"git checkout MERGE_HEAD -- {both}"
             error.hint = merged if doing == "merge" else taking(path, "theirs")
         raise

@@ -136,6 +136,15 @@ def test_all_tensors_are_replaced() -> None:
     assert (found["a"].requires_grad, found["b"].requires_grad) == (False, True)
 
 
+@pytest.mark.parametrize("others", [(True, True), (True, False), (False, False)])
+def test_a_new_tensor_needs_a_gradient_where_all_others_do(others: tuple[bool, bool]) -> None:
+    tensors = {n: torch.zeros(2, requires_grad=r) for n, r in zip("ab", others, strict=True)}
+    data = saved({"model": tensors, "epoch": 1})
+    new = replace(NEW, name="model.c")
+    found = loaded(filled(data, rebuilt(data, [*spans_of(data).values(), new])))
+    assert found["model"]["c"].requires_grad == all(others)
+
+
 def test_every_dtype_and_stride_is_written() -> None:
     names = [d.name for d in DTYPES.values() if d.bits >= 8]
     wanted = [
