@@ -108,7 +108,9 @@ class StoredFile:
         if len(groups) == 1:
             self._fill(groups[0])
             return
-        for _ in in_order(self._fill, groups, self._workspace.storage.settings.workers):
+        for _ in in_order(
+            self._fill, groups, self._workspace.storage.settings.workers, small_results=True
+        ):
             pass
 
     def _fill(self, pieces: Sequence[_Piece]) -> None:

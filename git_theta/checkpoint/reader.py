@@ -65,7 +65,7 @@ class Reader:
         wholes = [new_array(entry.length) for entry in entries]
         is_large = max(entry.length for entry in entries) > _SHARED
         workers = self._storage.settings.workers if is_large else 1
-        for _ in in_order(self._fill, _aligned(entries, wholes), workers):
+        for _ in in_order(self._fill, _aligned(entries, wholes), workers, small_results=True):
             pass
         return wholes
 

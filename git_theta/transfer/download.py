@@ -128,7 +128,7 @@ class _Search:
         neighbour, take = Neighbour(folder, self._workspace.repo), self._taker(title)
         found = [(oid, neighbour.find(oid, size)) for oid, size in self.missing.items()]
         there = [(oid, file) for oid, file in found if file]
-        for _ in in_order(lambda pair: take(*pair), there, _AT_ONCE):
+        for _ in in_order(lambda pair: take(*pair), there, _AT_ONCE, small_results=True):
             pass
 
     def _remote(self, remote: Remote) -> None:

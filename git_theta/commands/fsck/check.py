@@ -128,7 +128,8 @@ class _Checker:
             for item in described.objects().items()
             if self._sizes.get(item[0]) != item[1] and item[0] not in self._bad_objects
         )
-        for (oid, size), error in in_order(self._verify, new, self._workshop.settings.workers):
+        workers = self._workshop.settings.workers
+        for (oid, size), error in in_order(self._verify, new, workers, small_results=True):
             if error is None:
                 self._sizes[oid] = size
             elif isinstance(error, ManifestError):
@@ -157,7 +158,8 @@ class _Checker:
         new = [chunk for chunk in distinct if not self._is_settled(chunk)]
         self._workshop.charge(new)
         groups = batches(new, lambda chunk: chunk.length, _BATCH)
-        for results in in_order(self._decode, groups, self._workshop.settings.workers):
+        workers = self._workshop.settings.workers
+        for results in in_order(self._decode, groups, workers, small_results=True):
             for chunk, locations, problem in results:
                 self._frames.update((location.ref, location) for location in locations)
                 self._workshop.charge_bases(chunk, sum(row.raw_length for row in locations))

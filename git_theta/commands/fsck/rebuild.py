@@ -70,7 +70,7 @@ class _Rebuilder:
         """List the frames of every object that is what its name says."""
         sizes = {oid: self._store.size(oid) or 0 for oid in self._store.oids()}
         self._progress.start("reading objects", sum(sizes.values()))
-        for oid, frames in in_order(self._frames_of, sizes, self._workers):
+        for oid, frames in in_order(self._frames_of, sizes, self._workers, small_results=True):
             self._progress.advance(sizes[oid])
             if isinstance(frames, ThetaError):
                 self.rejected[oid] = frames.message
@@ -103,7 +103,7 @@ class _Rebuilder:
                 filter(self._is_paid, level), lambda frame: frame.header.raw_length, _BATCH
             )
             found: dict[str, tuple[Ref, ...]] = {}
-            for results in in_order(self._decode, groups, self._workers):
+            for results in in_order(self._decode, groups, self._workers, small_results=True):
                 for frame, location in results:
                     self._take(frame, location, found)
             self._chains = found | self._chains
