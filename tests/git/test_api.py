@@ -167,9 +167,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = chunk_decoder.decode
 
-    def decode(frames, chunk):
+    def decode(frames, chunk, known):
         seen.append(chunk.hash)
-        return real(frames, chunk)
+        return real(frames, chunk, known)
 
     monkeypatch.setattr(files.chunk_decoder, "decode", decode)
     return seen

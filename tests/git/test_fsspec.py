@@ -52,9 +52,9 @@ def test_a_part_decodes_its_chunks_alone(files, model: Repo, monkeypatch) -> Non
     seen: list[str] = []
     real = chunk_decoder.decode
 
-    def decode(frames, chunk):
+    def decode(frames, chunk, known):
         seen.append(chunk.hash)
-        return real(frames, chunk)
+        return real(frames, chunk, known)
 
     monkeypatch.setattr(integration.chunk_decoder, "decode", decode)
     whole = model.read(PATH)
