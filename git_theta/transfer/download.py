@@ -103,6 +103,7 @@ class _Search:
         self.missing = missing
         self._damaged: dict[str, str] = {}
         self._problem: ThetaError | None = None
+        self._has_remote = False
 
     def sources(self, remotes: list[str] | None) -> Iterator[Callable[[], None]]:
         """Return the places to look into, the cheapest first."""
@@ -112,6 +113,7 @@ class _Search:
         for folder in alternates(repo):
             yield partial(self._folder, folder, str(folder))
         for name in repo.remotes() if remotes is None else remotes:
+            self._has_remote = True
             yield partial(self._remote, fetch_remote(repo, name))
 
     def _shared_store(self) -> None:
@@ -170,8 +172,9 @@ class _Search:
         problem = self._problem
         because = f" ({problem.message})" if problem else ""
         verb = "is" if count == 1 else "are"
+        where = "on every remote" if self._has_remote else "there is no remote"
         return MissingObjectError(
-            f"{objects} {verb} missing locally and on every remote: {names}{because}",
+            f"{objects} {verb} missing locally and {where}: {names}{because}",
             details=problem.details if problem else (),
             hint=_ELSEWHERE,
         )

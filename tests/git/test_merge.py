@@ -155,7 +155,7 @@ def test_a_crash_leaves_ours_and_says_why(apart):
     shutil.rmtree(objects, ignore_errors=True)
     objects.with_name("gone").rename(objects)
     assert done.returncode
-    assert "missing locally and on every remote" in done.stderr.decode()
+    assert "missing locally and there is no remote" in done.stderr.decode()
     assert model.read(PATH) == file(w0=1)
     model.git("merge", "--abort")
     assert is_settled(model)
