@@ -1,24 +1,25 @@
 """Parameters that have a meaning only together, and are decided on as one.
 
 The two factors of a low-rank update: one side's A times another's B is noise. Codes and their
-scales of a quantized weight: likewise.
+scales of a quantized weight: likewise. Values of a sparse tensor whose places are not the same on
+all sides: one side's values at another's places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning import low_rank_names, quantized_names
+from git_theta.merge.planning import low_rank_names, quantized_names, sparse_names
 from git_theta.merge.planning.low_rank_names import Place
 from git_theta.merge.planning.versions import BASE, ParameterVersions
 
 PROMPT = "prompt_embeddings"
 """PEFT's name of the tensor of a soft prompt, ``[tokens, width]``."""
 
-Kind = Literal["single", "low-rank", "quantized"]
+Kind = Literal["single", "low-rank", "quantized", "sparse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,13 @@ class Group:
         }
 
 
-def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
+def groups(parameters: Sequence[ParameterVersions]) -> list[Group]:
     """Group parameters that are decided on together, in the order of their first members."""
     by_name = {parameter.name: parameter for parameter in parameters}
     places, partners = low_rank_names.places_of(by_name), low_rank_names.partners(by_name)
     quantized_stems = _quantized(by_name)
     unknown = quantized_names.unknown_modules(by_name, quantized_stems)
+    moved = _moved(parameters)
     found: dict[tuple[Kind, str, str], list[ParameterVersions]] = {}
     for name, parameter in by_name.items():
         key: tuple[Kind, str, str] = ("single", name, "")
@@ -96,6 +98,8 @@ def groups(parameters: Iterable[ParameterVersions]) -> list[Group]:
             key = ("quantized", stem, "")
         elif (module := name.rpartition(".")[0]) in unknown:
             key = ("quantized", module, "unknown")
+        elif (sparse := sparse_names.stem_of(name)) in moved:
+            key = ("sparse", str(sparse), "")
         found.setdefault(key, []).append(parameter)
     return [
         Group(
@@ -117,4 +121,14 @@ def _quantized(parameters: Mapping[str, ParameterVersions]) -> set[str]:
         stem
         for stem, members in stems.items()
         if len(members) > 1 and quantized_names.has_codes(members)
+    }
+
+
+def _moved(parameters: Sequence[ParameterVersions]) -> set[str | None]:
+    """Return the stems of sparse tensors whose values are not at the same places everywhere."""
+    return {
+        sparse_names.stem_of(each.name)
+        for each in parameters
+        if sparse_names.has_places(each.name)
+        and len({each.identity(side) for side in (BASE, *range(len(each.entries)))}) > 1
     }

@@ -15,7 +15,7 @@ from git_theta.checkpoint.reader import Reader
 from git_theta.core.layout import Alias
 from git_theta.formats import OPAQUE
 from git_theta.manifest import TensorEntry
-from git_theta.merge.planning import lora, outcome, quantized, rows, slices, soft_prompts, tensors
+from git_theta.merge.planning import lora, outcome, rows, slices, soft_prompts, tensors, units
 from git_theta.merge.planning.actions import (
     WHOLE_FILE,
     Action,
@@ -152,7 +152,7 @@ def _untie(action: Action, gone: set[str]) -> Action:
 
 
 class _Kind(Protocol):
-    """Interface of the modules ``tensors``, ``lora`` and ``quantized``."""
+    """Interface of the modules ``tensors``, ``lora`` and ``units``."""
 
     def problem(self, versions: Versions, group: Group, policy: Policy, /) -> str | None: ...
 
@@ -161,7 +161,12 @@ class _Kind(Protocol):
     ) -> list[Action] | str: ...
 
 
-_KINDS: dict[Kind, _Kind] = {"single": tensors, "low-rank": lora, "quantized": quantized}
+_KINDS: dict[Kind, _Kind] = {
+    "single": tensors,
+    "low-rank": lora,
+    "quantized": units,
+    "sparse": units,
+}
 
 
 class Decision:
