@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from threading import Lock, Thread
-from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +19,7 @@ BUDGET = 128 << 20
 
 
 class DecodeAhead(Generic[T, R]):
-    """Does ``work`` on ``items`` before anybody asks for it; a context manager.
+    """Does ``work`` on ``items`` before anybody asks for it, until it is closed.
 
     ``ready`` yields the number of each item once it can be worked on, ``weight`` says how many
     bytes come of it. A thread does one after another while what waits weighs at most ``budget``.
@@ -43,19 +42,11 @@ class DecodeAhead(Generic[T, R]):
         self._results: dict[int, Future[R]] = {}
         self._taken: set[int] = set()
         self._is_over = False
-        self._thread = Thread(target=self._run, name="git-theta", daemon=True)
+        Thread(target=self._run, name="git-theta", daemon=True).start()
 
-    def __enter__(self) -> DecodeAhead[T, R]:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._is_over = True  # not joined: it may wait for a download, which a failure need not
+    def close(self) -> None:
+        """Begin nothing more; it may be waiting for a download, which a failure need not."""
+        self._is_over = True
 
     def take(self, number: int) -> R:
         """Return the result of an item, once: what it has, is about to have, or makes now."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import BinaryIO
 
 from git_theta.checkpoint import chunk_decoder
@@ -47,7 +48,7 @@ def _as_objects_come(
     reader: _ChunkReader, groups: Sequence[list[Placement]], workers: int
 ) -> Iterator[list[memoryview]]:
     """Yield the bytes of groups of placements, in order; those whose objects are here wait."""
-    with DecodeAhead(reader.read, groups, reader.in_turn(groups), _bytes) as ahead:
+    with closing(DecodeAhead(reader.read, groups, reader.in_turn(groups), _bytes)) as ahead:
         yield from in_order(ahead.take, range(len(groups)), workers)
 
 

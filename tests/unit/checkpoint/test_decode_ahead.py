@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from queue import SimpleQueue
 
 import pytest
@@ -40,7 +41,7 @@ def bench() -> Bench:
 
 
 def test_what_is_ready_is_made_and_taken_once(bench):
-    with bench.ahead([1, 2, 3], 100) as ahead:
+    with closing(bench.ahead([1, 2, 3], 100)) as ahead:
         bench.ready.put(2)
         assert bench.next() == 3
         assert [ahead.take(number) for number in range(3)] == [2, 4, 6]
@@ -50,7 +51,7 @@ def test_what_is_ready_is_made_and_taken_once(bench):
 
 
 def test_what_waits_weighs_no_more_than_the_budget(bench):
-    with bench.ahead([5, 6, 4, 3, 9], 10) as ahead:
+    with closing(bench.ahead([5, 6, 4, 3, 9], 10)) as ahead:
         for number in (1, 2, 3, 0):
             bench.ready.put(number)
         assert [bench.next(), bench.next()] == [6, 4]  # 3 and 5 would be too much
@@ -64,7 +65,7 @@ def test_what_waits_weighs_no_more_than_the_budget(bench):
 
 
 def test_an_error_is_for_whoever_takes_the_item(bench):
-    with bench.ahead([-1, 2], 100) as ahead:
+    with closing(bench.ahead([-1, 2], 100)) as ahead:
         bench.ready.put(0)
         bench.ready.put(1)
         assert [bench.next(), bench.next()] == [-1, 2]
@@ -74,7 +75,7 @@ def test_an_error_is_for_whoever_takes_the_item(bench):
 
 
 def test_nothing_more_is_made_when_it_is_over(bench):
-    with bench.ahead([1, 2], 100):
+    with closing(bench.ahead([1, 2], 100)):
         pass
     bench.ready.put(0)
     bench.ready.put(None)
